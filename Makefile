@@ -1,0 +1,111 @@
+# gpuletd: `make help` lists what there is.
+#
+# One build folder per flavour: build (release), build-asan, build-tsan.  `make FLAVOUR=asan X`
+# makes X in that flavour.
+
+CC ?= gcc
+FLAVOUR ?= release
+PREFIX ?= /usr
+DESTDIR ?=
+VERSION := 0.1.0
+
+B := build$(if $(filter-out release,$(FLAVOUR)),-$(FLAVOUR))
+LIBS_PC := libmicrohttpd jansson libsystemd inih zlib libcurl
+
+CFLAGS ?= -O2 -g
+WARN := -Wall -Wextra -Wshadow -Wvla -Wundef -Wstrict-prototypes -Wmissing-prototypes \
+        -Wpointer-arith -Wwrite-strings -Wformat=2 -Werror
+BASE := -std=gnu17 -fno-strict-aliasing -Iinclude -I. -pthread -D_GNU_SOURCE \
+        -DGPULETD_VERSION='"$(VERSION)"' -fvisibility=hidden
+FLAGS_release := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+LD_release := -pie -Wl,-z,relro,-z,now
+FLAGS_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LD_asan := -fsanitize=address,undefined
+FLAGS_tsan := -fsanitize=thread
+LD_tsan := -fsanitize=thread
+ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(FLAGS_$(FLAVOUR))
+
+# Flags for parts of the tree.  The planner's arithmetic must not depend on the machine.
+part_flags = $(if $(filter lib/plan/%,$(1)),-ffp-contract=off) \
+             $(if $(filter kernels/cpu/%,$(1)),-O3 -fno-math-errno)
+
+BASE_SRC := $(sort $(wildcard lib/base/*.c))
+MODEL_SRC := $(sort $(wildcard lib/model/*.c kernels/ref/*.c))
+PLAN_SRC := $(sort $(wildcard lib/plan/*.c))
+BACKEND_SRC := $(sort $(wildcard lib/backend/*.c lib/backend/cpu/*.c lib/backend/sim/*.c kernels/cpu/*.c))
+ENGINE_SRC := $(sort $(wildcard lib/engine/*.c lib/problem/*.c lib/replay/*.c))
+LIB_SRC := $(BASE_SRC) $(MODEL_SRC) $(PLAN_SRC) $(BACKEND_SRC) $(ENGINE_SRC)
+# Everything of the daemon but main(), so that tests can link it.
+DAEMON_SRC := $(sort $(filter-out daemon/main.c,$(wildcard daemon/*.c)))
+CLI_SRC := $(sort $(wildcard cli/*.c))
+
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+LIB := $(B)/libgpulet.a
+UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/test_*.c test/fuzz/fuzz_*.c))
+OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
+BENCH := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
+PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gpuletctl)
+
+PC_CFLAGS := $(shell pkg-config --cflags $(LIBS_PC) 2>/dev/null)
+PC_LIBS := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null)
+LIB_LIBS := -ldnnl -ljansson -linih -lm -ldl
+DAEMON_LIBS := $(PC_LIBS)
+
+.PHONY: all help check check-fast check-asan check-tsan check-unit check-ops check-http \
+        check-layers check-docs check-fresh check-systemd demo bench-http install clean tests format
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(PROGRAMS) ## build the daemon and gpuletctl
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  CC  $@'
+	@$(CC) $(ALL_CFLAGS) $(call part_flags,$<) $(PC_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(LIB): $(call obj,$(LIB_SRC))
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(B)/libdaemon.a: $(call obj,$(DAEMON_SRC))
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(B)/gpuletd: $(B)/daemon/main.o $(B)/libdaemon.a $(LIB)
+	@echo '  LD  $@'
+	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $^ $(DAEMON_LIBS) $(LIB_LIBS)
+
+$(B)/gpuletctl: $(call obj,$(CLI_SRC)) $(LIB)
+	@echo '  LD  $@'
+	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $^ $(PC_LIBS) $(LIB_LIBS)
+
+# A test may use the library and, if there is one, the daemon without its main().
+$(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $^ $(DAEMON_LIBS) $(LIB_LIBS)
+
+tests: $(UNIT) $(OPS) $(PROGRAMS) ## build the test programs
+
+check-unit: tests
+	test/run.sh $(UNIT)
+
+check-ops: tests
+	test/run.sh $(OPS)
+
+check-layers: ## who includes whom, and what the planner may call
+	test/layers.sh $(B) "$(CC)"
+
+check-fast: tests check-layers ## layers, unit, ops: a minute
+	test/run.sh $(UNIT) $(OPS)
+
+clean: ## remove what was built
+	rm -rf build build-*
+
+format: ## clang-format every source file
+	clang-format-14 -i $$(git ls-files '*.c' '*.h')
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,163 @@
+/* The only thing the engine knows of a device: one table per kind ("cpu", "sim", "cuda").
+ *
+ * Chosen at start.  "cuda" is a shared object opened with dlopen() that exports
+ * GPULET_BACKEND_SYMBOL; an ABI number that differs is refused.  Each entry says its thread.
+ * An operator that a backend lacks is refused by compile() with its name and node (-ENOTSUP);
+ * there is no silent fall-back. */
+#pragma once
+
+#include <gpulet/graph.h>
+
+#define BACKEND_ABI 1
+#define GPULET_BACKEND_SYMBOL "gpulet_backend"
+
+#define MAX_GRANULES 256
+#define MAX_LANES 8
+
+struct device;  /* these five belong to the backend */
+struct part;    /* a partition: a gpu-let's share of a device */
+struct weights; /* a constant on the device */
+struct exe;     /* a model compiled for a shape key and a partition; immutable */
+struct slot;    /* the mutable state of one run of an exe */
+
+struct granules {
+    uint64_t bits[MAX_GRANULES / 64];
+};
+static inline bool granules_has(const struct granules *s, unsigned i)
+{
+    return s->bits[i / 64] >> (i % 64) & 1;
+}
+static inline void granules_add(struct granules *s, unsigned i)
+{
+    s->bits[i / 64] |= UINT64_C(1) << (i % 64);
+}
+static inline unsigned granules_count(const struct granules *s)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(s->bits); i++)
+        n += (unsigned)__builtin_popcountll(s->bits[i]);
+    return n;
+}
+static inline bool granules_overlap(const struct granules *a, const struct granules *b)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(a->bits); i++)
+        if (a->bits[i] & b->bits[i])
+            return true;
+    return false;
+}
+
+enum part_mode { MODE_CORES, MODE_SIM, MODE_MPS, MODE_GREEN, MODE_MIG, MODE_SHARED };
+
+/* What the operator configured; strings may be "" for the default. */
+struct backend_config {
+    char partition_mode[16];
+    char cpu_units[64]; /* "auto", or a list of cores: "1-3,6" */
+    char sim_file[256];
+};
+
+struct device_info {
+    char name[64];          /* "cpu0" */
+    char kind[64];          /* "AMD EPYC …", "NVIDIA H200", what the sim file says */
+    uint32_t units;         /* SMs, cores */
+    uint32_t granule_units; /* units in one granule */
+    uint32_t n_granules;
+    uint64_t mem_bytes;                  /* 0: unknown */
+    double link_bytes_per_s;             /* host to device; 0: weights are read where they are */
+    double mem_bytes_per_s, flops_per_s; /* 0: unknown */
+    enum part_mode mode;
+    bool weights_shared; /* one copy of the weights serves all partitions */
+    char why[240];       /* why this mode; what the service threads share; for /v1/devices */
+};
+
+/* Memory that the backend may read inputs from and write outputs to. */
+struct host_region {
+    int memfd;
+    void *base;
+    size_t bytes;
+};
+
+/* One request's rows inside a run: in[i] and out[i] point at its first row of graph input and
+ * output i.  The backend gathers and scatters in its first and last step. */
+struct io_part {
+    uint32_t rows; /* of the batch; 1 when the model does not batch */
+    const void *const *in;
+    void *const *out;
+};
+struct io {
+    uint32_t n_parts;
+    const struct io_part *part; /* borrowed until the ticket is done */
+};
+
+typedef uint64_t ticket; /* the backend's; unique in a partition */
+struct done {
+    ticket ticket;
+    int rc;          /* 0, -EIO: this run failed, -ENODEV: see fault() */
+    uint64_t run_ns; /* time on the device */
+};
+
+struct exe_info {
+    uint32_t n_segments;
+    size_t slot_bytes, weights_bytes;
+    uint32_t n_steps, n_reorders;
+};
+
+struct compile_args {
+    const char *model;         /* name: sim looks its latency up by it; messages name it */
+    const struct bound *bound; /* borrowed until release() */
+    char precision[8];         /* "fp32" */
+};
+
+enum part_fault { FAULT_NONE, FAULT_PART, FAULT_PROCESS };
+
+struct backend {
+    const char *name;
+    uint32_t abi;
+
+    /* ---- main thread, at start */
+    /* List the devices; *ret_n of them, at most max.  -ENODEV: none, err says why. */
+    int (*devices)(const struct backend_config *cfg, struct device_info *ret, size_t max,
+                   size_t *ret_n, struct err *err);
+
+    /* ---- builder thread */
+    int (*dev_open)(const struct backend_config *cfg, unsigned index, struct device **ret,
+                    struct err *err);
+    void (*dev_close)(struct device *dev);
+    /* Register a slab with the device; offsets into it are what requests carry. */
+    int (*host_open)(struct device *dev, const struct host_region *region, struct err *err);
+    void (*host_close)(struct device *dev, const struct host_region *region);
+    /* *ret_units: the units really got.  Disjointness is the caller's, and checked: -EBUSY. */
+    int (*part_open)(struct device *dev, const struct granules *set, struct part **ret,
+                     uint32_t *ret_units, struct err *err);
+    void (*part_close)(struct part *p); /* nothing in flight, all slots and exes closed */
+    /* A constant on the device, by content hash and layout (the backend's number); counted. */
+    int (*weights_get)(struct device *dev, const struct constant *c, uint64_t layout,
+                       struct weights **ret, struct err *err);
+    void (*weights_put)(struct device *dev, struct weights *w);
+    int (*compile)(struct part *p, const struct compile_args *args, struct exe **ret,
+                   struct err *err);
+    void (*exe_info)(const struct exe *x, struct exe_info *ret);
+    void (*release)(struct exe *x);
+    int (*slot_open)(struct exe *x, struct slot **ret, struct err *err);
+    void (*slot_close)(struct slot *s);
+    /* n timed runs of segments [from, to) on made-up input, warm; ns each into ret_ns. */
+    int (*probe)(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
+                 struct err *err);
+
+    /* ---- the executor that owns the partition */
+    /* Called once on the executor before anything else: pins it to the partition's units. */
+    void (*part_enter)(struct part *p);
+    /* Run segments [from, to).  May run synchronously: the ticket is then already done and the
+     * next wait() returns it.  At most MAX_LANES tickets are out. */
+    int (*submit)(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
+                  ticket *ret);
+    /* Returns on any finished ticket, at until_us, or on a kick; how many are in done[]. */
+    size_t (*wait)(struct part *p, usec_t until_us, struct done *done, size_t max);
+    enum part_fault (*fault)(struct part *p);
+
+    /* ---- any thread */
+    void (*kick)(struct part *p); /* the next or present wait() returns at once */
+};
+
+extern const struct backend backend_cpu, backend_sim;
+/* The table of that name; "cuda" is opened from a shared object.  -ENOENT lists the names. */
+int backend_find(const char *name, const struct backend **ret, struct err *err);

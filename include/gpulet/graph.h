@@ -1,0 +1,184 @@
+/* A model as a device-neutral graph.
+ *
+ * Built by the ONNX reader (onnx.h) or by hand with the functions below, changed by the passes
+ * (model.h), immutable afterwards and read by any thread.  Everything hangs off the graph's
+ * arena and dies with it; constants point into mapped files that outlive it (struct model).
+ *
+ * Shapes have two forms.  In the graph a dimension may be symbolic: a multiple of a named free
+ * dimension of the inputs, one of which may be the batch.  For a *shape key* (a number for each
+ * free dimension) graph_bind() gives every value its concrete shape, and evaluates whatever
+ * depends on shapes alone (Shape -> Gather -> Concat -> Reshape), so that backends see numbers
+ * only and never run shape arithmetic. */
+#pragma once
+
+#include <gpulet/arena.h>
+#include <gpulet/ops.h>
+#include <gpulet/tensor.h>
+
+#define MAX_SYMS 16           /* free dimensions of a model's inputs */
+#define MAX_IO 64             /* inputs, and outputs, of a model */
+#define MAX_POST 4            /* steps fused behind one node */
+#define VALUE_NONE UINT32_MAX /* an omitted optional input or output */
+#define NODE_NONE UINT32_MAX
+#define BIND_EVAL_MAX_ELEMS 65536 /* larger results are not evaluated at bind time */
+
+/* scale x symbol; a plain number has sym SYM_CONST and the number in scale. */
+struct dim {
+    int64_t scale;
+    int32_t sym; /* index into graph.syms, or one of: */
+};
+#define SYM_CONST (-1)
+#define SYM_VARIES (-2) /* depends on the free dimensions in another way; scale is -1 */
+
+enum attr_type {
+    ATTR_INT,
+    ATTR_FLOAT,
+    ATTR_STRING,
+    ATTR_INTS,
+    ATTR_FLOATS,
+    ATTR_STRINGS,
+    ATTR_TENSOR,
+    ATTR_GRAPH
+};
+
+struct attr {
+    const char *name;
+    enum attr_type type;
+    uint32_t n; /* ATTR_INTS, ATTR_FLOATS; length of ATTR_STRING */
+    union {
+        int64_t i;
+        float f;
+        const char *s; /* NUL-terminated */
+        const int64_t *ints;
+        const float *floats;
+        const struct tensor *t;
+    };
+};
+
+enum const_source {
+    CONST_FILE,     /* in the mapped model file or its external data */
+    CONST_PREPARED, /* in the mapped prepared.bin */
+    CONST_ARENA,    /* small: in the graph's arena */
+};
+
+struct constant {
+    struct tensor t;     /* data is read-only and aligned to its element size */
+    struct hash128 hash; /* of dtype, dims and bytes; set by constant_seal() */
+    enum const_source source;
+};
+
+/* A step that a backend does on a node's result before storing it, in this order. */
+enum post_kind {
+    POST_ADD,  /* + value (same shape as the result: a residual) */
+    POST_RELU, /* max(x, 0) */
+    POST_CLIP, /* min(max(x, alpha), beta) */
+    POST_GELU, /* exact, with erf */
+    POST_TANH,
+    POST_SIGMOID,
+    POST_HARDSWISH,
+    POST_SILU, /* x * sigmoid(x) */
+};
+struct post {
+    enum post_kind kind;
+    float alpha, beta;
+    uint32_t value; /* POST_ADD */
+};
+
+struct node {
+    const char *name; /* never NULL; "#12" when the file gives none */
+    enum op_id op;
+    uint32_t opset; /* of the default domain, as the model imports it */
+    uint32_t n_in, n_out, n_attr, n_post;
+    uint32_t *in;  /* value ids or VALUE_NONE */
+    uint32_t *out; /* value ids or VALUE_NONE */
+    struct attr *attr;
+    struct post post[MAX_POST];
+};
+
+struct value {
+    const char *name;
+    enum dtype dtype;
+    int32_t rank; /* -1 until shapes are inferred */
+    struct dim dims[MAX_RANK];
+    const struct constant *constant; /* NULL unless the value is one */
+    uint32_t producer;               /* node, or NODE_NONE for inputs and constants */
+};
+
+struct sym {
+    const char *name; /* "batch", "height", or made up: "image.0" */
+};
+
+struct graph {
+    struct arena arena;
+    uint32_t opset;
+    uint32_t n_nodes, cap_nodes;
+    struct node *nodes; /* in execution order */
+    uint32_t n_values, cap_values;
+    struct value *values;
+    uint32_t n_in, n_out;
+    uint32_t in[MAX_IO], out[MAX_IO]; /* value ids; constants are not inputs */
+    uint32_t n_syms;
+    struct sym syms[MAX_SYMS];
+
+    /* set by graph_analyse_batch() */
+    int32_t batch_sym;    /* the symbol along which requests may be joined, or -1 */
+    char why_single[240]; /* "" when batchable; else which node prevents it and why */
+
+    /* set by graph_cut(): segment s is nodes [cut[s], cut[s+1]) */
+    uint32_t n_segments;
+    uint32_t *cut;
+};
+
+/* ---- building: used by the reader, the passes and tests; -ENOMEM, -E2BIG over a limit */
+struct graph *graph_new(uint32_t opset);
+void graph_free(struct graph *g);
+DEFINE_AUTO(struct graph, graph_free)
+/* Strings and arrays are copied into the arena.  *ret is the new id. */
+int graph_add_value(struct graph *g, const char *name, enum dtype dtype, int32_t rank,
+                    const struct dim *dims, uint32_t *ret);
+int graph_add_sym(struct graph *g, const char *name, int32_t *ret); /* the same name: the same id */
+int graph_add_const(struct graph *g, const char *name, const struct tensor *t,
+                    enum const_source source, uint32_t *ret); /* t->data is kept, not copied */
+int graph_add_node(struct graph *g, const char *name, enum op_id op, uint32_t n_in,
+                   const uint32_t *in, uint32_t n_out, const uint32_t *out, uint32_t *ret);
+int graph_add_attr(struct graph *g, uint32_t node, const struct attr *a); /* payload is copied */
+void constant_seal(struct constant *c);                                   /* computes the hash */
+
+/* ---- reading */
+const struct attr *node_attr(const struct node *n, const char *name); /* NULL when absent */
+int64_t node_int(const struct node *n, const char *name, int64_t absent);
+float node_float(const struct node *n, const char *name, float absent);
+const char *node_str(const struct node *n, const char *name, const char *absent);
+/* ints of an attribute; *ret_n 0 and NULL when absent */
+const int64_t *node_ints(const struct node *n, const char *name, uint32_t *ret_n);
+
+/* ---- shape keys */
+struct shape_key {
+    uint32_t n;            /* graph.n_syms */
+    int64_t dim[MAX_SYMS]; /* >= 0 */
+};
+static inline bool shape_key_eq(const struct shape_key *a, const struct shape_key *b)
+{
+    return a->n == b->n && memcmp(a->dim, b->dim, a->n * sizeof(a->dim[0])) == 0;
+}
+
+/* A graph with numbers for all free dimensions.  Lives in the arena it was bound in. */
+struct bound {
+    const struct graph *graph;
+    struct shape_key key;
+    struct tensor *value; /* by value id.  data != NULL: known now (constant or shape arithmetic) */
+    bool *skip;           /* by node: every result is known, nothing is left to run */
+};
+
+/* -EINVAL names the node whose shapes do not go together; -ENOTSUP a shape that depends on data. */
+int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,
+               struct bound **ret, struct err *err);
+/* Work of one node once: floating-point operations, and bytes read and written. */
+struct cost {
+    double flops, bytes;
+};
+struct cost node_cost(const struct bound *b, uint32_t node);
+/* Output shapes of one node from its inputs' shapes (and their data where known): infer.c.
+ * in[i] is NULL for an omitted input.  Sets dtype, rank, dims and bytes of out[i]. */
+int node_infer(const struct node *n, const struct tensor *const *in, struct tensor *out,
+               struct err *err);

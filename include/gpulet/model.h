@@ -1,0 +1,64 @@
+/* A model in its folder: reader, passes, prepared constants.
+ *
+ * model_open() maps DIR/model.onnx (and external data inside DIR), reads it into a graph, infers
+ * shapes, runs the passes and analyses, and maps DIR/prepared.bin, which it writes first if it is
+ * missing or was made by another pass version or from another file (temp file, fsync, rename).
+ * The caller is the only writer of DIR.  Builder thread; the result is immutable.
+ *
+ * Errors name the file, node or tensor, the value and the limit.  -EINVAL: not a valid model;
+ * -ENOTSUP: an operator, type or opset that we lack, by name; -ENOENT, -EIO, -ENOSPC, -ENOMEM. */
+#pragma once
+
+#include <gpulet/graph.h>
+
+#define MODEL_FILE "model.onnx"
+#define PREPARED_FILE "prepared.bin"
+#define PASS_VERSION 1 /* a change of any pass makes older prepared.bin files be rebuilt */
+#define OPSET_MIN 7
+#define OPSET_MAX 21
+#define PREPARED_ALIGN 256
+
+struct model;
+
+int model_open(const char *dir, struct model **ret, struct err *err);
+void model_free(struct model *m); /* unmaps; graph and constants die */
+DEFINE_AUTO(struct model, model_free)
+
+const struct graph *model_graph(const struct model *m);
+struct hash128 model_hash(const struct model *m); /* file, external data and pass version */
+/* Tell the kernel that the host pages of a constant are not needed (a device packed it). */
+void model_drop_pages(const struct model *m, const struct constant *c);
+/* Why a model is as it is, for GET /v1/models/{m}: counts of what the passes did. */
+struct model_report {
+    uint32_t nodes_read, nodes_left, folded_constants, folded_norms, fused_posts, fused_norms,
+        fused_gelus;
+    size_t const_bytes, prepared_bytes;
+};
+const struct model_report *model_report(const struct model *m);
+
+/* ---- the parts, for tests and tools */
+struct mapping { /* a read-only file mapping */
+    const void *base;
+    size_t bytes;
+};
+/* Parse an ONNX file that lies in memory.  Constants point into `file` (or into the external
+ * files, opened relative to dir, appended to ext; NULL dir: external data is refused). */
+int onnx_read(const struct mapping *file, const char *dir, struct graph **ret,
+              struct mapping **ret_ext, uint32_t *ret_n_ext, struct err *err);
+/* Infer shapes symbolically: fills dtype, rank and dims of every value. */
+int graph_infer(struct graph *g, struct err *err);
+/* Passes: constants, dead code, batch norms, post steps, layer norms, GELU. */
+int graph_optimise(struct graph *g, struct model_report *report, struct err *err);
+/* Sets batch_sym and why_single.  Never fails: what it cannot prove is not batchable. */
+void graph_analyse_batch(struct graph *g);
+/* Sets the cut-points: places where few bytes cross, merged into segments of about equal work. */
+int graph_cut(struct graph *g, struct err *err);
+
+/* ---- memory planning: a pure function.  Buffers whose lives overlap get disjoint places. */
+struct buffer {
+    size_t bytes;
+    uint32_t first, last; /* steps in which it is written first, read last */
+    size_t offset;        /* result, a multiple of 64 */
+};
+/* Sets the offsets; returns the size of the arena they need.  Greedy by size, best fit. */
+size_t memory_plan(struct buffer *buf, uint32_t n, struct arena *scratch);
