@@ -21,8 +21,8 @@ struct v2 {
     struct engine *engine;
     const struct repository_ops *repository; /* NULL: control answers 503, index what is loaded */
     void *store;
-    usec_t timeout_us;      /* deadline of a request whose model has no SLO */
-    size_t body_max;        /* bytes of an infer body, as sent and inflated; 0: 64 MiB */
+    _Atomic usec_t timeout_us; /* deadline of a request whose model has no SLO */
+    _Atomic size_t body_max; /* bytes of an infer body, as sent and inflated; 0: 64 MiB */
     _Atomic bool *draining; /* readiness and inference answer 503 */
 };
 
