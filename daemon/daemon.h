@@ -19,7 +19,7 @@ struct gpuletd {
     struct v2 v2; /* first: both servers' ctx is a struct v2 for v2_routes */
     struct engine *engine;
     struct store *store;
-    struct http_server *data, *admin;
+    struct http_server *data, *admin; /* data: NULL until the models of the state are loaded */
 
     /* Options that a reload changes: relaxed atomics, written by the main thread. */
     _Atomic uint64_t model_bytes;
@@ -40,8 +40,8 @@ static inline struct gpuletd *gpuletd_of(const struct exchange *x)
     return x->ctx;
 }
 
-/* The route tables.  The data port has the v2 protocol and, if so configured, /metrics; the admin
- * port has its own routes and the v2 ones, so that one address is enough for a person. */
+/* The route tables.  Each port also has v2_routes: the admin port too, so that one address is
+ * enough for a person. */
 extern const struct route data_routes[], admin_routes[];
 extern const size_t n_data_routes, n_admin_routes;
 

@@ -21,8 +21,11 @@
 #include <unistd.h>
 
 #define TICK_US (USEC_PER_SEC / 2)
-#define LOOP_BOUND_US (5 * USEC_PER_SEC) /* an http loop that has not come round is stuck */
-#define DRAIN_POLL_US (10 * USEC_PER_MSEC)
+#define LOOP_BOUND_US (5 * USEC_PER_SEC)  /* an http loop that has not come round is stuck */
+#define FAST_TICK_US (10 * USEC_PER_MSEC) /* while starting or draining */
+/* The inference port is not read before the models of the state are loaded, so that what waits
+ * on an activated socket finds them; but no longer than this. */
+#define RESTORE_WAIT_US (10 * USEC_PER_SEC)
 
 /* ---- command line: one table for getopt, --help and gpuletd(8) */
 static const struct {
@@ -51,6 +54,8 @@ struct loop {
     uint64_t events_seen;
     int exit_status;
     bool stopping, stuck;
+    usec_t start_us;
+    struct listeners data_listen, admin_listen;
 };
 
 static void print_help(FILE *to)
@@ -242,19 +247,44 @@ static void feed_watchdog(struct loop *l)
 
 static bool drained(struct loop *l)
 {
-    return engine_pending(l->d->engine) == 0 && http_server_stats(l->d->data)->suspended_now == 0;
+    return engine_pending(l->d->engine) == 0 &&
+           (!l->d->data || http_server_stats(l->d->data)->suspended_now == 0);
+}
+
+static int start_server(struct gpuletd *d, const struct config *c, const char *name,
+                        const struct listeners *l, const struct route *own, size_t n_own,
+                        struct http_server **ret, struct err *err);
+
+/* Begin to read the inference port. */
+static int open_data(struct loop *l)
+{
+    struct err err = {0};
+    int r = start_server(l->d, &l->config, "http-data", &l->data_listen, data_routes, n_data_routes,
+                         &l->d->data, &err);
+
+    if (r < 0) {
+        LOG(LOG_ERR, "start", "%s", err.msg);
+        return sd_event_exit(l->event, r);
+    }
+    LOG(LOG_INFO, "start", "gpuletd " GPULETD_VERSION " is serving");
+    return sd_notify(0, "READY=1\nSTATUS=Serving");
 }
 
 static int on_tick(sd_event_source *s, uint64_t usec, void *arg)
 {
     struct loop *l = arg;
+    int r = 0;
 
     log_events(l);
     feed_watchdog(l);
     if (l->stopping && drained(l))
         return sd_event_exit(l->event, 0);
-    (void)sd_event_source_set_time(s, usec + (l->stopping ? DRAIN_POLL_US : TICK_US));
-    return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+    if (!l->d->data && !l->stopping &&
+        (l->d->restored || clock_now_us() > l->start_us + RESTORE_WAIT_US))
+        r = open_data(l);
+    bool fast = l->stopping || !l->d->data;
+    (void)sd_event_source_set_time(s, usec + (fast ? FAST_TICK_US : TICK_US));
+    return r < 0 ? r : sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
 static int on_engine_event(sd_event_source *s, int fd, uint32_t revents, void *arg)
@@ -277,7 +307,8 @@ static int on_stop(sd_event_source *s, const struct signalfd_siginfo *si, void *
         return 0;
     l->stopping = true;
     l->d->draining = true;
-    http_server_drain(l->d->data);
+    if (l->d->data)
+        http_server_drain(l->d->data);
     LOG(LOG_INFO, "stop", "%s: draining, %" PRIu64 " requests under way",
         si->ssi_signo == SIGINT ? "SIGINT" : "SIGTERM", engine_pending(l->d->engine));
     (void)sd_notifyf(0, "STOPPING=1\nSTATUS=Draining, %" PRIu64 " requests under way",
@@ -329,10 +360,9 @@ static int run_loop(struct loop *l)
         (r = sd_event_add_signal(l->event, NULL, SIGHUP, on_reload, l)) < 0 ||
         (r = sd_event_add_io(l->event, NULL, engine_events_fd(l->d->engine), EPOLLIN,
                              on_engine_event, l)) < 0 ||
-        (r = sd_event_add_time(l->event, &tick, CLOCK_MONOTONIC, now_us + TICK_US, 0, on_tick, l)) <
-            0)
+        (r = sd_event_add_time(l->event, &tick, CLOCK_MONOTONIC, now_us, 0, on_tick, l)) < 0)
         return r;
-    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving\nMAINPID=%ld", (long)getpid());
+    l->start_us = now_us;
     r = sd_event_loop(l->event);
     (void)sd_event_source_unref(tick);
     (void)sd_event_unref(l->event);
@@ -341,15 +371,28 @@ static int run_loop(struct loop *l)
 
 /* ---- start and stop */
 
+/* A port's own rows and the protocol's; lives as long as the program. */
+static struct route *with_v2(const struct route *own, size_t n_own)
+{
+    struct route *all = calloc(n_own + n_v2_routes, sizeof(*all));
+
+    if (all) {
+        memcpy(all, own, n_own * sizeof(*all));
+        memcpy(all + n_own, v2_routes, n_v2_routes * sizeof(*all));
+    }
+    return all;
+}
+
 static int start_server(struct gpuletd *d, const struct config *c, const char *name,
-                        const struct listeners *l, const struct route *routes, size_t n_routes,
+                        const struct listeners *l, const struct route *own, size_t n_own,
                         struct http_server **ret, struct err *err)
 {
+    const struct route *routes = with_v2(own, n_own);
     struct http_config h = {.name = name,
                             .listen_fd = l->fd,
                             .n_listen = l->n,
                             .route = routes,
-                            .n_routes = n_routes,
+                            .n_routes = n_own + n_v2_routes,
                             .item = api_items,
                             .pool = engine_pool(d->engine),
                             .ctx = d,
@@ -357,53 +400,53 @@ static int start_server(struct gpuletd *d, const struct config *c, const char *n
                             .drain_bytes = c->limits.drain_bytes,
                             .idle_s = (uint32_t)c->http.idle_s};
 
-    return http_server_start(&h, ret, err);
+    return routes ? http_server_start(&h, ret, err) : err_set(err, -ENOMEM, "out of memory");
 }
 
-static int start_servers(struct gpuletd *d, const struct config *c, struct err *err)
+static int open_sockets(struct loop *l, struct err *err)
 {
-    struct listeners data = {.n = 0}, admin = {.n = 0};
-    int r = listen_open("http", c->http.listen, &data, err);
+    const struct config *c = &l->config;
+    int r = listen_open("http", c->http.listen, &l->data_listen, err);
 
     if (r == 0)
-        r = listen_open("admin", c->admin.listen, &admin, err);
+        r = listen_open("admin", c->admin.listen, &l->admin_listen, err);
     if (r == 0)
-        r = listen_unix(c->admin.socket, &admin, err);
-    if (r == 0)
-        r = start_server(d, c, "http-admin", &admin, admin_routes, n_admin_routes, &d->admin, err);
-    if (r == 0)
-        r = start_server(d, c, "http-data", &data, data_routes, n_data_routes, &d->data, err);
-    listen_close(&data);
-    listen_close(&admin);
+        r = listen_unix(c->admin.socket, &l->admin_listen, err);
     return r;
 }
 
-static int start(struct gpuletd *d, const struct config *c, struct err *err)
+static int start(struct loop *l, struct err *err)
 {
+    struct gpuletd *d = l->d;
     struct engine_config e = {0};
-    int r = backend_of(c, &e, err);
+    int r = backend_of(&l->config, &e, err);
 
     (void)pthread_mutex_init(&d->token_lock, NULL);
     if (r == 0)
-        r = apply_live(d, c, err);
+        r = apply_live(d, &l->config, err);
+    if (r == 0)
+        r = open_sockets(l, err);
     if (r == 0)
         r = engine_new(&e, &d->engine, err);
     if (r == 0)
-        r = store_open(d, c->state.directory, &d->store, err);
+        r = store_open(d, l->config.state.directory, &d->store, err);
     if (r < 0)
         return r;
     d->v2.engine = d->engine;
     d->v2.repository = &store_repository;
     d->v2.store = d->store;
     d->v2.draining = &d->draining;
-    r = start_servers(d, c, err);
+    r = start_server(d, &l->config, "http-admin", &l->admin_listen, admin_routes, n_admin_routes,
+                     &d->admin, err);
     if (r == 0)
         store_restore(d->store);
     return r;
 }
 
-static void stop(struct gpuletd *d)
+static void stop(struct loop *l)
 {
+    struct gpuletd *d = l->d;
+
     if (d->data)
         http_server_stop(d->data, DRAIN_LINGER_US);
     if (d->store)
@@ -412,6 +455,8 @@ static void stop(struct gpuletd *d)
         http_server_stop(d->admin, DRAIN_LINGER_US);
     if (d->engine)
         engine_free(d->engine);
+    listen_close(&l->data_listen);
+    listen_close(&l->admin_listen);
     (void)pthread_mutex_destroy(&d->token_lock);
 }
 
@@ -459,11 +504,11 @@ int main(int argc, char **argv)
     }
     block_signals();
     raise_file_limit();
-    r = start(&d, &l.config, &err);
+    r = start(&l, &err);
     if (r == 0)
         r = run_loop(&l);
     else
         LOG(LOG_ERR, "start", "%s", err.msg);
-    stop(&d);
+    stop(&l);
     return r < 0 ? 1 : 0;
 }
