@@ -24,7 +24,7 @@ struct http_job {
     void (*done)(struct exchange *x, struct job *job);
 };
 struct http_job *http_job_new(struct exchange *x, void (*done)(struct exchange *x, struct job *j));
-/* Reply with {} or the job's error. */
+/* Reply with 200 and an empty body, or the job's error. */
 void http_job_reply(struct exchange *x, struct job *job);
 
 /* For http_config.item. */

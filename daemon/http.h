@@ -15,6 +15,7 @@
 
 #include "route.h"
 #include <gpulet/request.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -46,8 +47,6 @@ struct exchange {
     /* the handler's own; cleanup(user) is called once, last */
     void *user;
     void (*cleanup)(void *user);
-
-    struct exchange_priv *priv; /* http.c's */
 };
 
 /* Value of a request header or NULL; name in any case. */
@@ -114,7 +113,7 @@ struct http_config {
     http_item_fn *const *item; /* ITEM_KINDS of them */
     struct pool *pool;         /* bodies */
     void *ctx;
-    uint32_t connections_max;  /* beyond it, connections wait in the listen queue */
+    uint32_t connections_max;  /* per listener; more wait in the listen queue */
     uint32_t connection_bytes; /* memory of one: bounds the head (431); 0: 64 KiB */
     uint64_t drain_bytes;      /* of a refused body; 0: 8 MiB */
     uint32_t idle_s;           /* between requests, and for a head to arrive; 0: 75 */
