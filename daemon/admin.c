@@ -712,7 +712,8 @@ static void drain_delete(struct exchange *x)
 static void page_get(struct exchange *x)
 {
     exchange_set_header(x, "Content-Security-Policy", "default-src 'self' 'unsafe-inline'");
-    exchange_reply_static(x, 200, "text/html; charset=utf-8", page_html, sizeof(page_html) - 1);
+    exchange_reply_static(x, 200, "text/html; charset=utf-8", page_html,
+                          (size_t)(page_html_end - page_html));
 }
 
 #define BODY_MAX (1u << 20)

@@ -453,6 +453,8 @@ static void stop(struct loop *l)
         store_close(d->store);
     if (d->admin)
         http_server_stop(d->admin, DRAIN_LINGER_US);
+    if (d->store)
+        store_free(d->store);
     if (d->engine)
         engine_free(d->engine);
     listen_close(&l->data_listen);

@@ -792,25 +792,28 @@ static void *worker_main(void *arg)
 
 static void push(struct store *s, const struct task *from)
 {
-    static const struct err full = {.code = -ENOMEM, .msg = "out of memory"};
+    static const struct err stopping = {.code = -EAGAIN, .msg = "the server is stopping"};
     struct task *t = malloc(sizeof(*t));
 
-    if (!t) {
-        struct task back = *from;
-        upload_free(back.upload);
-        hand_back(&back, -ENOMEM, &full);
-        return;
-    }
-    *t = *from;
-    t->next = NULL;
     (void)pthread_mutex_lock(&s->lock);
-    if (s->last)
-        s->last->next = t;
-    else
-        s->first = t;
-    s->last = t;
-    (void)pthread_cond_signal(&s->cond);
+    bool take = t && !s->closing;
+    if (take) {
+        *t = *from;
+        t->next = NULL;
+        if (s->last)
+            s->last->next = t;
+        else
+            s->first = t;
+        s->last = t;
+        (void)pthread_cond_signal(&s->cond);
+    }
     (void)pthread_mutex_unlock(&s->lock);
+    if (!take) {
+        struct task back = *from;
+        free(t);
+        upload_free(back.upload);
+        hand_back(&back, stopping.code, &stopping);
+    }
 }
 
 static void push_named(struct store *s, void (*run)(struct store *, struct task *),
@@ -893,8 +896,7 @@ int store_open(struct gpuletd *d, const char *dir, struct store **ret, struct er
         return 0;
     }
     (void)err_wrap(err, "state folder '%s': ", dir);
-    s->closing = true;
-    store_close(s);
+    store_free(s);
     return r;
 }
 
@@ -906,6 +908,11 @@ void store_close(struct store *s)
     (void)pthread_mutex_unlock(&s->lock);
     if (s->worker)
         (void)pthread_join(s->worker, NULL);
+    s->worker = 0;
+}
+
+void store_free(struct store *s)
+{
     while (s->entries)
         entry_drop(s, s->entries->name);
     if (s->models_fd >= 0)

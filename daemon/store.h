@@ -40,8 +40,10 @@ int store_name_check(const char *name, struct err *err);
 int store_open(struct gpuletd *d, const char *dir, struct store **ret, struct err *err);
 /* Load every model that was in service; sets d->restored when all have answered. */
 void store_restore(struct store *s);
-/* Finishes what is under way. */
+/* Finishes what is under way; tasks that come later are refused (-EAGAIN). */
 void store_close(struct store *s);
+/* After store_close(), when no http thread can call any more. */
+void store_free(struct store *s);
 
 /* ---- an upload: made on an http thread, filled through fd, then handed over or dropped */
 struct upload {
