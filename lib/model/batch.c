@@ -275,8 +275,7 @@ static bool check_outputs(const struct batch *b, struct err *why)
     return true;
 }
 
-static bool is_separable(const struct graph *g, int32_t sym, struct arena *a, char *why,
-                         size_t size)
+static bool is_separable(const struct graph *g, int32_t sym, struct arena *a, struct err *why)
 {
     struct batch b = {.g = g, .rows = ARENA_ARRAY(a, struct rows, g->n_values)};
 
