@@ -17,7 +17,7 @@
 #define MAX_NODE_ATTRS 64
 #define MAX_ATTR_NUMBERS 65536
 
-struct raw_node { /* a NodeProto that waits for its producers */
+struct raw_node {        /* a NodeProto that waits for its producers */
     struct pb msg, left; /* left: fields not yet looked at by waits_for() */
     struct pb name, op_name, domain;
     enum op_id op;
