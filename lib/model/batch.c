@@ -10,7 +10,7 @@
  * sensible model has as a dimension.  Shape arithmetic is trusted to go on as it does at these
  * numbers. */
 #include "batch.h"
-#include "probe.h"
+#include "bind_probe.h"
 
 const int64_t batch_numbers[N_BINDINGS] = {2, 1, 3, 61};
 

@@ -1,7 +1,7 @@
 /* Cut-points.  The graph is bound at batch 1; a boundary between two nodes costs the activation
  * bytes that are alive across it.  Work is divided evenly, and each ideal boundary then moves, by
  * up to a third of a segment, to where the fewest bytes cross. */
-#include "probe.h"
+#include "bind_probe.h"
 
 #define MAX_SEGMENTS 16
 /* Bytes and operations on one scale: a device moves a byte in about the time of this many

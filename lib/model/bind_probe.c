@@ -1,4 +1,4 @@
-#include "probe.h"
+#include "bind_probe.h"
 
 /* What sequences and images have: 128 tokens; 224 for networks that halve five times; then down. */
 static const int64_t probes[] = {128, 224, 64, 32, 256, 16, 8, 4, 2, 1};
