@@ -120,7 +120,10 @@ int infer_out(struct infer *c, uint32_t i, enum dtype dtype, uint32_t rank, cons
         return 0;
     if (rank > MAX_RANK)
         return err_set(c->err, -ENOTSUP, "a result of rank %u (at most %d)", rank, MAX_RANK);
-    if (tensor_shape(&c->out[i], dtype, rank, dims) < 0)
+    bool large = false;
+    for (uint32_t d = 0; d < rank; d++)
+        large |= dims[d] > MAX_DIM; /* keeps the rules' sums far from overflow */
+    if (large || tensor_shape(&c->out[i], dtype, rank, dims) < 0)
         return err_set(c->err, -EINVAL, "its result would have the shape %s",
                        dims_print(rank, dims, buf, sizeof(buf)));
     return 0;

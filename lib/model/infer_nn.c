@@ -94,7 +94,7 @@ static int conv_check(struct infer *c, const struct window *w)
                        dims_print(x->rank, x->dims, px, sizeof(px)),
                        dims_print(k->rank, k->dims, pk, sizeof(pk)), (long long)group);
     for (uint32_t i = 0; i < w->n; i++)
-        if (w->kernel[i] != k->dims[2 + i] || w->kernel[i] < 1)
+        if (w->kernel[i] != k->dims[2 + i] || w->kernel[i] < 1 || w->kernel[i] > INT32_MAX)
             return err_set(c->err, -EINVAL, "kernel_shape %lld, but weights %s",
                            (long long)w->kernel[i], dims_print(k->rank, k->dims, pk, sizeof(pk)));
     if (b && (b->rank != 1 || b->dims[0] != k->dims[0]))

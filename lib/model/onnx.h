@@ -1,11 +1,11 @@
 /* What the files of the ONNX reader share; nobody else includes it. */
 #pragma once
 
+#include "infer.h"
 #include "pb.h"
 #include <gpulet/model.h>
 
 #define MAX_EXT_FILES 256
-#define MAX_DIM (INT64_C(1) << 40) /* elements of one dimension */
 #define SMALL_COPY_BYTES 4096      /* misaligned data up to here is copied */
 #define MAX_CONVERTED_BYTES                                                                        \
     (UINT64_C(1) << 30) /* constants that cannot stay in the file, in all                          \
