@@ -64,7 +64,7 @@ static const struct rule {
     [OP_Log] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_LogSoftmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
     [OP_LRN] = {infer_same, 1, 1, 1, FLOATS, 0},
-    [OP_MatMul] = {infer_matmul, 2, 2, 1, NUMS, 3},
+    [OP_MatMul] = {infer_matmul, 2, 3, 1, NUMS, 7},
     [OP_Max] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_MaxPool] = {infer_pool, 1, 1, 2, FLOATS | BIT(DT_INT8) | BIT(DT_UINT8), 0},
     [OP_Min] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},

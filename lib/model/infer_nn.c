@@ -266,7 +266,7 @@ int infer_gemm(struct infer *c)
 
 int infer_matmul(struct infer *c)
 {
-    const struct tensor *a = c->in[0], *b = c->in[1];
+    const struct tensor *a = c->in[0], *b = c->in[1], *bias = infer_in(c, 2);
     uint32_t ra = a->rank, rb = b->rank, rank;
     int64_t dims[MAX_RANK + 2];
     char pa[80], pb[80];
@@ -275,6 +275,10 @@ int infer_matmul(struct infer *c)
     if (ra == 0 || rb == 0 || a->dims[ra - 1] != b->dims[rb >= 2 ? rb - 2 : 0])
         return err_set(c->err, -EINVAL, "shapes %s and %s cannot be multiplied",
                        dims_print(ra, a->dims, pa, sizeof(pa)),
+                       dims_print(rb, b->dims, pb, sizeof(pb)));
+    if (bias && (rb < 2 || bias->rank != 1 || bias->dims[0] != b->dims[rb - 1]))
+        return err_set(c->err, -EINVAL, "a bias of shape %s does not fit a second operand of %s",
+                       dims_print(bias->rank, bias->dims, pa, sizeof(pa)),
                        dims_print(rb, b->dims, pb, sizeof(pb)));
     int rc =
         infer_broadcast(c, ra > 2 ? ra - 2 : 0, a->dims, rb > 2 ? rb - 2 : 0, b->dims, &rank, dims);

@@ -354,8 +354,14 @@ static void a_table_cut_to_the_batch_is_single(void)
     uint32_t x = input("x", "B 4");
     uint32_t rows = named("rows", OP_Slice, "", 4, weights("512 4"), ints(1, 0), vec(dim_of(x, 0)),
                           ints(1, 0));
+    output(named("plus", OP_Add, "", 2, x, rows));
+    is_single("node 'plus' (Add) computes with a number that depends on the batch");
+    start(13); /* too large to be evaluated when the graph is bound */
+    x = input("x", "B 2048");
+    rows = named("rows", OP_Slice, "", 4, weights("512 2048"), ints(1, 0), vec(dim_of(x, 0)),
+                 ints(1, 0));
     output(op(OP_Add, "", 2, x, rows));
-    is_single("node 'rows' (Slice) cuts");
+    is_single("node 'rows' (Slice) cuts shape arithmetic, or by a number that depends on");
 }
 
 static void a_squeeze_that_takes_a_single_row_away_is_single(void)
