@@ -71,4 +71,4 @@ int lower_conv(struct build *b, const struct node *n);
 int lower_product(struct build *b, const struct node *n); /* MatMul, Gemm */
 int lower_pool(struct build *b, const struct node *n);
 /* ---- compile.c, for the above: post steps as steps of their own on a row-major result */
-int build_posts(struct build *b, const struct node *n, struct ref rows);
+int build_posts(struct build *b, const struct node *n, uint32_t from, struct ref rows);

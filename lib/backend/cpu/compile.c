@@ -228,11 +228,11 @@ static int lower_blocked_concat(struct build *b, const struct node *n)
 
 /* ---- our own kernels, row-major */
 
-int build_posts(struct build *b, const struct node *n, struct ref rows)
+int build_posts(struct build *b, const struct node *n, uint32_t from, struct ref rows)
 {
     int64_t count = (int64_t)(build_tensor(b, n->out[0])->bytes / sizeof(float));
 
-    for (uint32_t i = 0; i < n->n_post; i++) {
+    for (uint32_t i = from; i < n->n_post; i++) {
         const struct post *p = &n->post[i];
         struct ref refs[2] = {rows, {0}};
         struct cpu_call call;
@@ -275,7 +275,7 @@ static int lower_rows(struct build *b, const struct node *n)
             r = build_out(b, n->out[i - n->n_in], &refs[i]);
     if (r == 0)
         r = build_call(b, &call, all, refs);
-    return r < 0 || !n->n_post ? r : build_posts(b, n, refs[n->n_in]);
+    return r < 0 || !n->n_post ? r : build_posts(b, n, 0, refs[n->n_in]);
 }
 
 static int lower(struct build *b, const struct node *n)

@@ -42,6 +42,7 @@ static const struct {
 /* A primitive's fused steps, and the arguments that they bring. */
 struct fused {
     uint32_t n;
+    uint32_t taken; /* of the node's post steps, how many from the first */
     struct dn_post post[DN_MAX_POST];
     struct layout operand[DN_MAX_POST];
     struct ref ref[DN_MAX_POST];
@@ -71,7 +72,7 @@ static int fuse_add(struct build *b, struct fused *f, uint32_t v, const struct l
 
     if (r < 0)
         return r;
-    if (f->dst.kind == REF_NONE && build_dies(b, ref)) {
+    if (f->n == 0 && build_dies(b, ref)) { /* kernels read what they sum into at the start */
         f->dst = ref;
         f->post[f->n++] = (struct dn_post){.kind = DN_SUM};
     } else {
@@ -80,18 +81,22 @@ static int fuse_add(struct build *b, struct fused *f, uint32_t v, const struct l
     return 0;
 }
 
+/* All of them, or up to an addition behind something else where the library gets that wrong. */
 static int fuse_posts(struct build *b, struct fused *f, const struct node *n,
-                      const struct layout *dst)
+                      const struct layout *dst, bool add_anywhere)
 {
     for (uint32_t i = 0; i < n->n_post; i++) {
         const struct post *p = &n->post[i];
         int r = 0;
         if (post_fn[p->kind].eltwise)
             fuse_eltwise(f, post_fn[p->kind].fn, p->kind == POST_SILU ? 1 : p->alpha, p->beta);
-        else
+        else if (f->n == 0 || add_anywhere)
             r = fuse_add(b, f, p->value, dst);
+        else
+            return 0;
         if (r < 0)
             return r;
+        f->taken++;
     }
     return 0;
 }
@@ -284,7 +289,7 @@ static int conv_form(struct build *b, const struct node *n, const struct conv_sh
         prim_done(ret);
     }
     if (n->n_post > 0) {
-        int r = fuse_posts(b, f, n, &c->dst);
+        int r = fuse_posts(b, f, n, &c->dst, true);
         if (r < 0)
             return r;
         fused_point(f, c->post);
@@ -341,13 +346,13 @@ static int conv_emit(struct build *b, const struct node *n, const struct conv_sh
     return r < 0 ? r : build_set(b, n->out[0], dst, &dst_layout);
 }
 
-/* Post steps that the primitive would not take. */
-static int posts_behind(struct build *b, const struct node *n)
+/* Post steps that the primitive did not take. */
+static int posts_behind(struct build *b, const struct node *n, uint32_t from)
 {
     struct ref rows;
-    int r = n->n_post ? build_rows(b, n->out[0], &rows) : 0;
+    int r = from < n->n_post ? build_rows(b, n->out[0], &rows) : 0;
 
-    return r < 0 || !n->n_post ? r : build_posts(b, n, rows);
+    return r < 0 || from == n->n_post ? r : build_posts(b, n, from, rows);
 }
 
 int lower_conv(struct build *b, const struct node *n)
@@ -376,9 +381,8 @@ int lower_conv(struct build *b, const struct node *n)
         r = conv_form(b, n, &s, &c, form, winograd, &f, &p);
     if (r < 0)
         return build_fail(b, r, "no implementation but the library's reference loops");
-    bool inside = c.n_post > 0;
     r = conv_emit(b, n, &s, &c, &f, &p);
-    return r < 0 || inside ? r : posts_behind(b, n);
+    return r < 0 ? r : posts_behind(b, n, f.taken);
 }
 
 /* ---- pooling */
@@ -441,7 +445,7 @@ int lower_pool(struct build *b, const struct node *n)
     r = build_prim(b, &p, 2, args);
     if (r == 0)
         r = build_set(b, n->out[0], ref_buf(buf), &dst);
-    return r < 0 ? r : posts_behind(b, n);
+    return r < 0 ? r : posts_behind(b, n, 0);
 }
 
 /* ---- products */
@@ -454,7 +458,8 @@ struct product {
     float alpha, beta;
     uint32_t addend; /* value: bias, or Gemm's C */
     struct layout addend_layout;
-    bool bias;       /* the addend fits the library's bias */
+    struct ref addend_ref;
+    bool bias; /* the addend fits the library's bias */
 };
 
 /* dims and strides of operand v seen with `rank` dimensions; vec: where a vector's 1 goes. */
@@ -578,38 +583,44 @@ static int product_addend(const struct build *b, const struct node *n, struct pr
     for (uint32_t i = 0; i < p->rank; i++)
         dims[i] = i + c->rank >= p->rank ? c->dims[i + c->rank - p->rank] : 1;
     p->addend = n->in[2];
-    p->bias = p->alpha == 1 && p->beta == 1 && dims[p->rank - 1] == p->dst.dims[p->rank - 1];
+    p->bias = dims[p->rank - 1] == p->dst.dims[p->rank - 1];
     for (uint32_t i = 0; i + 1 < p->rank; i++)
         p->bias &= dims[i] == 1;
     return layout_rows(&p->addend_layout, p->rank, dims);
 }
 
-/* alpha*AB + beta*C as ((alpha/beta)*AB + C) * beta. */
-static int product_posts(struct build *b, const struct node *n, const struct product *p,
+/* alpha*AB + beta*C as alpha * (AB + C'), where C' is C * beta/alpha, scaled now. */
+static int addend_scaled(struct build *b, const struct product *p, struct ref *ret)
+{
+    const struct tensor *c = build_tensor(b, p->addend);
+    const float *from = c->data;
+    size_t n = c->bytes / sizeof(float);
+
+    if (p->alpha == p->beta)
+        return build_rows(b, p->addend, ret);
+    if (!from)
+        return -ENOTSUP; /* rare: our own kernel */
+    float *to = ARENA_ARRAY(&b->exe->arena, float, n);
+    if (!to)
+        return build_fail(b, -ENOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[i] * (p->beta / p->alpha);
+    *ret = ref_const(to);
+    return 0;
+}
+
+static int product_posts(struct build *b, const struct node *n, struct product *p,
                          struct fused *f)
 {
-    bool c = p->addend != VALUE_NONE && !p->bias;
-    float scale = c ? p->alpha / p->beta : p->alpha;
-    struct ref ref;
-    int r;
+    int r = p->addend == VALUE_NONE ? 0 : addend_scaled(b, p, &p->addend_ref);
 
-    if (scale != 1)
-        fuse_eltwise(f, DN_LINEAR, scale, 0);
-    if (c) {
-        r = build_rows(b, p->addend, &ref);
-        if (r < 0)
-            return r;
-        fuse_operand(f, ref, &p->addend_layout);
-        if (p->beta != 1)
-            fuse_eltwise(f, DN_LINEAR, p->beta, 0);
-    }
-    for (uint32_t i = 0; i < n->n_post; i++)
-        if (n->post[i].kind == POST_ADD && is_strided(b, n->post[i].value)) {
-            r = build_rows(b, n->post[i].value, &ref);
-            if (r < 0)
-                return r;
-        }
-    return fuse_posts(b, f, n, &p->dst);
+    if (r < 0)
+        return r;
+    if (p->addend != VALUE_NONE && !p->bias)
+        fuse_operand(f, p->addend_ref, &p->addend_layout);
+    if (p->alpha != 1)
+        fuse_eltwise(f, DN_LINEAR, p->alpha, 0);
+    return fuse_posts(b, f, n, &p->dst, false);
 }
 
 /* Packed weights only where an implementation gains by them; else the model's own memory. */
@@ -638,13 +649,11 @@ static int product_emit(struct build *b, const struct node *n, struct product *p
 {
     struct arg args[DN_MAX_POST + 4];
     uint32_t k = fused_args(f, args);
-    struct ref dst, bias;
+    struct ref dst;
     int r = 0;
 
     if (b->graph->values[n->in[1]].constant)
         r = build_const(b, n->in[1], &p->weights, &prim->weights, &p->weights_ref);
-    if (r == 0 && p->bias)
-        r = build_rows(b, p->addend, &bias);
     if (r == 0)
         r = fused_dst(b, f, p->y->bytes, &dst);
     if (r < 0) {
@@ -655,11 +664,12 @@ static int product_emit(struct build *b, const struct node *n, struct product *p
     args[k++] = (struct arg){DNNL_ARG_WEIGHTS, p->weights_ref, &prim->weights.md};
     args[k++] = (struct arg){DNNL_ARG_DST, dst, &prim->dst.md};
     if (p->bias)
-        args[k++] = (struct arg){DNNL_ARG_BIAS, bias, &p->addend_layout.md};
+        args[k++] = (struct arg){DNNL_ARG_BIAS, p->addend_ref, &p->addend_layout.md};
     r = build_prim(b, prim, k, args);
-    if (r == 0)
-        build_set_rows(b, n->out[0], dst);
-    return r;
+    if (r < 0)
+        return r;
+    build_set_rows(b, n->out[0], dst);
+    return posts_behind(b, n, f->taken);
 }
 
 int lower_product(struct build *b, const struct node *n)
@@ -672,7 +682,7 @@ int lower_product(struct build *b, const struct node *n)
     struct prim prim;
     int r = -ENOTSUP;
 
-    if (!all_fp32(b, n) || empty(p.a) || empty(p.w))
+    if (!all_fp32(b, n) || empty(p.a) || empty(p.w) || p.alpha == 0)
         return -ENOTSUP;
     for (int strided = 1; strided >= 0; strided--) {
         struct fused f = {0};
