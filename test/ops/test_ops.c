@@ -315,12 +315,24 @@ static int check_joined(struct trial *t, struct bench *b, struct err *err)
     return r < 0 || t->batch <= 1 ? r : compare(t, 1, "two requests", err);
 }
 
+/* The run ends with an error, and the partition is as good as before. */
+static int check_fails(struct trial *t, struct bench *b, struct err *err)
+{
+    int r = run(t, b, 0, 0, err);
+
+    if (r == 0 || r == -ETIMEDOUT)
+        return err_set(err, -ERANGE, "the run ended with %d, not with an error of its own", r);
+    return b->be->fault(b->part) == FAULT_NONE ? 0 : err_set(err, -ERANGE, "the partition is lost");
+}
+
 static int trial_run(struct trial *t, struct bench *b, struct err *err)
 {
     struct compile_args args = {.model = t->c->name, .precision = "fp32"};
     int r = build(t, err);
 
-    if (r < 0 || (r = place(t, b, err)) < 0 || (r = reference(t, err)) < 0) {
+    if (r == 0 && (r = place(t, b, err)) == 0)
+        r = reference(t, err);
+    if (t->c->fails ? r != -EINVAL : r < 0) {
         (void)err_wrap(err, "before the backend: ");
         return -EPROTO; /* whatever it was: no refusal by the backend */
     }
@@ -328,6 +340,8 @@ static int trial_run(struct trial *t, struct bench *b, struct err *err)
     if ((r = b->be->compile(b->part, &args, &t->exe, err)) < 0 ||
         (r = b->be->slot_open(t->exe, &t->slot, err)) < 0)
         return r;
+    if (t->c->fails)
+        return check_fails(t, b, err);
     r = check_twice(t, b, err);
     return r < 0 ? r : check_joined(t, b, err);
 }
