@@ -89,7 +89,7 @@ $(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
 	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(DAEMON_LIBS) $(LIB_LIBS)
 
 # The operator cases are shared by the programs there.
-$(OPS): $(call obj,$(filter-out test/ops/test_%,$(wildcard test/ops/*.c)))
+$(OPS): $(call obj,test/ops/cases.c test/ops/describe.c)
 
 tests: $(UNIT) $(OPS) $(PROGRAMS) ## build the test programs
 
