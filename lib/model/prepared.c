@@ -220,38 +220,6 @@ struct wanted { /* constants that belong in the file, in execution order */
     bool *seen;   /* by value */
 };
 
-static void want(struct wanted *w, const struct graph *g, uint32_t value)
-{
-    const struct constant *c = value == VALUE_NONE ? NULL : g->values[value].constant;
-
-    if (!c || w->seen[value] || c->t.bytes <= SMALL_CONST_BYTES || !dtype_size(c->t.dtype))
-        return;
-    w->seen[value] = true;
-    if (c->source == CONST_FILE && constant_is_aligned(c))
-        return;
-    w->missing |= c->source != CONST_PREPARED;
-    w->c[w->n++] = c;
-}
-
-static int want_all(struct wanted *w, const struct graph *g, struct arena *a)
-{
-    w->c = ARENA_ARRAY(a, const struct constant *, g->n_values);
-    w->seen = ARENA_ARRAY(a, bool, g->n_values);
-    if (!w->c || !w->seen)
-        return -ENOMEM;
-    for (uint32_t id = 0; id < g->n_nodes; id++) {
-        const struct node *n = &g->nodes[id];
-        for (uint32_t i = 0; i < n->n_in; i++)
-            want(w, g, n->in[i]);
-        for (uint32_t i = 0; i < n->n_post; i++)
-            if (n->post[i].kind == POST_ADD)
-                want(w, g, n->post[i].value);
-    }
-    for (uint32_t i = 0; i < g->n_out; i++)
-        want(w, g, g->out[i]);
-    return 0;
-}
-
 /* Made this time, found in the present file, or only moved. */
 static struct hash128 key_of(const struct prepared *p, const struct constant *c)
 {
@@ -262,6 +230,43 @@ static struct hash128 key_of(const struct prepared *p, const struct constant *c)
         if ((const char *)p->file.base + p->entry[i].offset == c->t.data)
             return p->entry[i].key;
     return prepared_copy_key(c);
+}
+
+static void want(struct wanted *w, struct prepared *p, const struct graph *g, uint32_t value)
+{
+    const struct constant *c = value == VALUE_NONE ? NULL : g->values[value].constant;
+
+    if (!c || w->seen[value] || c->t.bytes <= SMALL_CONST_BYTES || !dtype_size(c->t.dtype))
+        return;
+    w->seen[value] = true;
+    if (c->source == CONST_FILE && constant_is_aligned(c))
+        return;
+    if (c->source != CONST_PREPARED) {
+        const struct prepared_entry *e = find_entry(p, key_of(p, c));
+        if (e)
+            point_at(p, e, (struct constant *)c); /* ours until the graph is handed out */
+        w->missing |= !e;
+    }
+    w->c[w->n++] = c;
+}
+
+static int want_all(struct wanted *w, struct prepared *p, const struct graph *g)
+{
+    w->c = ARENA_ARRAY(&p->scratch, const struct constant *, g->n_values);
+    w->seen = ARENA_ARRAY(&p->scratch, bool, g->n_values);
+    if (!w->c || !w->seen)
+        return -ENOMEM;
+    for (uint32_t id = 0; id < g->n_nodes; id++) {
+        const struct node *n = &g->nodes[id];
+        for (uint32_t i = 0; i < n->n_in; i++)
+            want(w, p, g, n->in[i]);
+        for (uint32_t i = 0; i < n->n_post; i++)
+            if (n->post[i].kind == POST_ADD)
+                want(w, p, g, n->post[i].value);
+    }
+    for (uint32_t i = 0; i < g->n_out; i++)
+        want(w, p, g, g->out[i]);
+    return 0;
 }
 
 static uint64_t fill_table(const struct prepared *p, const struct wanted *w,
@@ -348,7 +353,7 @@ static int adopt(struct prepared *p, const char *path, struct hash128 model, con
     map(&fresh, path, model);
     if (!fresh.file.base || fresh.n != w->n)
         return -EIO;
-    for (uint32_t i = 0; i < w->n; i++) /* ours until the graph is handed out */
+    for (uint32_t i = 0; i < w->n; i++)
         point_at(&fresh, &fresh.entry[i], (struct constant *)w->c[i]);
     unmap(p);
     p->file = fresh.file;
@@ -386,7 +391,7 @@ int prepared_settle(struct prepared *p, struct graph *g, const char *dir, struct
     struct wanted w = {0};
     int r = 0;
 
-    if (want_all(&w, g, &p->scratch) < 0)
+    if (want_all(&w, p, g) < 0)
         return err_set(err, -ENOMEM, "out of memory for the constants of %u values", g->n_values);
     if (w.missing)
         r = write_and_map(p, &w, dir, model, err);

@@ -73,8 +73,7 @@ static void an_image_network_batches(void)
     start(13);
     uint32_t x = input("x", "B 3 8 8");
     x = op(OP_Conv, "kernel_shape=3,3 pads=1,1,1,1", 2, x, weights("4 3 3 3"));
-    x = op(OP_BatchNormalization, "", 5, x, weights("4"), weights("4"), weights("4"),
-           weights("4"));
+    x = op(OP_BatchNormalization, "", 5, x, weights("4"), weights("4"), weights("4"), weights("4"));
     x = op(OP_MaxPool, "kernel_shape=2,2 strides=2,2", 1, x);
     uint32_t y = op(OP_GlobalAveragePool, "", 1, x);
     output(op(OP_Flatten, "axis=1", 1, y));
@@ -352,8 +351,8 @@ static void a_table_cut_to_the_batch_is_single(void)
 {
     start(13);
     uint32_t x = input("x", "B 4");
-    uint32_t rows = named("rows", OP_Slice, "", 4, weights("512 4"), ints(1, 0), vec(dim_of(x, 0)),
-                          ints(1, 0));
+    uint32_t rows =
+        named("rows", OP_Slice, "", 4, weights("512 4"), ints(1, 0), vec(dim_of(x, 0)), ints(1, 0));
     output(named("plus", OP_Add, "", 2, x, rows));
     is_single("node 'plus' (Add) computes with a number that depends on the batch");
     start(13); /* too large to be evaluated when the graph is bound */

@@ -50,7 +50,8 @@ static void nothing_and_empty_buffers_need_nothing(void)
 
 static void a_full_scratch_arena_gives_a_plan_without_reuse(void)
 {
-    struct buffer b[] = {{.bytes = 100, .first = 0, .last = 0}, {.bytes = 1, .first = 1, .last = 1}};
+    struct buffer b[] = {{.bytes = 100, .first = 0, .last = 0},
+                         {.bytes = 1, .first = 1, .last = 1}};
     char room[8];
     struct arena a;
 

@@ -279,12 +279,12 @@ static void a_vector_that_widens_the_result_is_no_bias(void)
 
 static uint32_t layer_norm(uint32_t x, enum op_id square, bool input_axes, uint32_t *ret_mean)
 {
-    uint32_t mean = input_axes ? op(OP_ReduceMean, "", 2, x, ints(1, -1))
-                               : op(OP_ReduceMean, "axes=-1,", 1, x);
+    uint32_t mean =
+        input_axes ? op(OP_ReduceMean, "", 2, x, ints(1, -1)) : op(OP_ReduceMean, "axes=-1,", 1, x);
     uint32_t d = op(OP_Sub, "", 2, x, mean);
     uint32_t sq = op(square, "", 2, d, square == OP_Pow ? scalar(2) : d);
-    uint32_t var = input_axes ? op(OP_ReduceMean, "", 2, sq, ints(1, 2))
-                              : op(OP_ReduceMean, "axes=2,", 1, sq);
+    uint32_t var =
+        input_axes ? op(OP_ReduceMean, "", 2, sq, ints(1, 2)) : op(OP_ReduceMean, "axes=2,", 1, sq);
     uint32_t sd = op(OP_Sqrt, "", 1, op(OP_Add, "", 2, scalar(1e-3f), var));
     uint32_t y = op(OP_Mul, "", 2, weights("8"), op(OP_Div, "", 2, d, sd));
     *ret_mean = mean;
@@ -333,8 +333,8 @@ static void a_layer_norm_whose_mean_is_wanted_stays(void)
 
 static uint32_t one_plus_erf(uint32_t x, bool div)
 {
-    uint32_t s = div ? op(OP_Div, "", 2, x, scalar(1.41421354f))
-                     : op(OP_Mul, "", 2, scalar(0.70710677f), x);
+    uint32_t s =
+        div ? op(OP_Div, "", 2, x, scalar(1.41421354f)) : op(OP_Mul, "", 2, scalar(0.70710677f), x);
 
     return op(OP_Add, "", 2, op(OP_Erf, "", 1, s), scalar(1));
 }
