@@ -89,7 +89,6 @@ static int add_input(struct trial *t, uint32_t i)
     int r;
 
     (void)snprintf(name, sizeof(name), "in%u", i);
-    t->value[i] = VALUE_NONE;
     if (in->dtype == DT_NONE)
         return 0;
     if (in->constant) {
@@ -158,6 +157,8 @@ static int build(struct trial *t, struct err *err)
     int r = 0;
     int32_t sym;
 
+    for (uint32_t i = 0; i < ARRAY_SIZE(t->value); i++)
+        t->value[i] = VALUE_NONE; /* a post step without operand has none */
     t->g = graph_new(t->c->opset);
     arena_init(&t->arena);
     t->n_in = case_inputs(t->c, t->in);

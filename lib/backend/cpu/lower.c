@@ -72,7 +72,7 @@ static int fuse_add(struct build *b, struct fused *f, uint32_t v, const struct l
 
     if (r < 0)
         return r;
-    if (f->n == 0 && build_dies(b, ref)) { /* kernels read what they sum into at the start */
+    if (build_dies(b, ref)) {
         f->dst = ref;
         f->post[f->n++] = (struct dn_post){.kind = DN_SUM};
     } else {
@@ -81,16 +81,16 @@ static int fuse_add(struct build *b, struct fused *f, uint32_t v, const struct l
     return 0;
 }
 
-/* All of them, or up to an addition behind something else where the library gets that wrong. */
+/* Up to an addition behind something else: oneDNN 2.6 gets that wrong (jit:avx2, gemm:jit). */
 static int fuse_posts(struct build *b, struct fused *f, const struct node *n,
-                      const struct layout *dst, bool add_anywhere)
+                      const struct layout *dst)
 {
     for (uint32_t i = 0; i < n->n_post; i++) {
         const struct post *p = &n->post[i];
         int r = 0;
         if (post_fn[p->kind].eltwise)
             fuse_eltwise(f, post_fn[p->kind].fn, p->kind == POST_SILU ? 1 : p->alpha, p->beta);
-        else if (f->n == 0 || add_anywhere)
+        else if (f->n == 0)
             r = fuse_add(b, f, p->value, dst);
         else
             return 0;
@@ -289,7 +289,7 @@ static int conv_form(struct build *b, const struct node *n, const struct conv_sh
         prim_done(ret);
     }
     if (n->n_post > 0) {
-        int r = fuse_posts(b, f, n, &c->dst, true);
+        int r = fuse_posts(b, f, n, &c->dst);
         if (r < 0)
             return r;
         fused_point(f, c->post);
@@ -620,7 +620,7 @@ static int product_posts(struct build *b, const struct node *n, struct product *
         fuse_operand(f, p->addend_ref, &p->addend_layout);
     if (p->alpha != 1)
         fuse_eltwise(f, DN_LINEAR, p->alpha, 0);
-    return fuse_posts(b, f, n, &p->dst, false);
+    return fuse_posts(b, f, n, &p->dst);
 }
 
 /* Packed weights only where an implementation gains by them; else the model's own memory. */
