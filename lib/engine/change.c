@@ -334,8 +334,7 @@ static int change_seats(struct engine *e, struct change *c, struct err *err)
 {
     struct epoch *ep = c->epoch;
 
-    while (c->at_gpulet < ep->n_gpulets &&
-           c->at_share == ep->plan.gpulet[c->at_gpulet].n_shares) {
+    while (c->at_gpulet < ep->n_gpulets && c->at_share == ep->plan.gpulet[c->at_gpulet].n_shares) {
         c->at_gpulet++;
         c->at_share = 0;
     }

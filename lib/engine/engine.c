@@ -214,10 +214,9 @@ static int dim_check(const struct graph *g, const struct served *s, uint32_t inp
                        s->in[input].name, at, (long long)got, (long long)want.scale);
     int64_t v = got / want.scale, *k = &key->dim[want.sym];
     if (*k >= 0 && *k != v)
-        return err_set(err, -EINVAL,
-                       "input '%s': dimension %u is %lld, other inputs give '%s' as %lld",
-                       s->in[input].name, at, (long long)got, g->syms[want.sym].name,
-                       (long long)*k);
+        return err_set(
+            err, -EINVAL, "input '%s': dimension %u is %lld, other inputs give '%s' as %lld",
+            s->in[input].name, at, (long long)got, g->syms[want.sym].name, (long long)*k);
     *k = v;
     return 0;
 }
@@ -344,8 +343,8 @@ static int served_adopt(const struct route *rt, struct request *r)
 
     if (old == now)
         return 0;
-    if (old->n_in != now->n_in || old->n_out != now->n_out || !same_io(old->in, now->in, old->n_in) ||
-        !same_io(old->out, now->out, old->n_out))
+    if (old->n_in != now->n_in || old->n_out != now->n_out ||
+        !same_io(old->in, now->in, old->n_in) || !same_io(old->out, now->out, old->n_out))
         return err_set(&r->err, -ENOENT,
                        "model '%s' was replaced by version %u, which takes other inputs",
                        now->spec.name, now->spec.version);
@@ -360,8 +359,7 @@ static int submit_pinned(struct engine *e, struct epoch *ep, struct request *r)
     struct shape_key key;
 
     if (!rt)
-        return err_set(&r->err, -ENOENT, "model '%s' is not loaded any more",
-                       r->served->spec.name);
+        return err_set(&r->err, -ENOENT, "model '%s' is not loaded any more", r->served->spec.name);
     int rc = served_adopt(rt, r);
     if (rc == 0)
         rc = request_key(rt, r, &key);

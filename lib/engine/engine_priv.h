@@ -25,8 +25,8 @@
 #include <stdatomic.h>
 
 #define MAX_DEVICES 16
-#define BUCKETS_MAX 12  /* 1, 2, 4, …, and a max_batch that is none of them */
-#define ROUTE_LETS_MAX 64 /* gpu-lets looked at for one request */
+#define BUCKETS_MAX 12     /* 1, 2, 4, …, and a max_batch that is none of them */
+#define ROUTE_LETS_MAX 64  /* gpu-lets looked at for one request */
 #define VIEW_QUEUES_MAX 64 /* queues that batch_next() sees at once */
 #define EVENTS_MAX 1024
 #define BUILDER_BOUND_US (300 * USEC_PER_SEC) /* a large model compiles for a while */
@@ -237,7 +237,7 @@ struct gpulet {
 int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, struct gpulet **ret,
                 struct err *err);
 void gpulet_close(struct gpulet *g); /* builder; nobody refers to it */
-void *gpulet_main(void *g); /* the executor thread */
+void *gpulet_main(void *g);          /* the executor thread */
 void gpulet_kick(struct gpulet *g);
 void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
                  struct let_view *ret);
@@ -373,7 +373,7 @@ struct engine {
 
     pthread_mutex_t lock;
     pthread_cond_t cond; /* the builder sleeps on it */
-    bool work; /* since the builder looked */
+    bool work;           /* since the builder looked */
     _Atomic bool stop;
     struct epoch *epoch;
     struct epoch *dead;

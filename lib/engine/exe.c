@@ -235,8 +235,8 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     (void)pthread_mutex_unlock(&g->lock);
     if (!mine)
         return 0;
-    int r = CALL(g, "probe", g->e->b->probe(v->slot, 0, MAX(v->info.n_segments, 1), PROBE_RUNS,
-                                            ns, err));
+    int r = CALL(g, "probe",
+                 g->e->b->probe(v->slot, 0, MAX(v->info.n_segments, 1), PROBE_RUNS, ns, err));
     for (unsigned i = 0; i < PROBE_RUNS; i++)
         least = MIN(least, ns[i]); /* the others were disturbed: the first run warms up */
     usec_t us = MAX(least / 1000, 1);

@@ -192,8 +192,7 @@ static void count(struct request *r, enum request_fate fate)
     if (r->start_us)
         atomic_fetch_add_explicit(&st->queue_ns, (r->start_us - r->arrival_us) * 1000,
                                   memory_order_relaxed);
-    atomic_store_explicit(&st->last_ms,
-                          (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000,
+    atomic_store_explicit(&st->last_ms, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000,
                           memory_order_relaxed);
 }
 
@@ -342,8 +341,7 @@ static int run_fill(struct gpulet *g, struct run *run)
             out[i] = r->out[i].data;
         r->start_us = run->start_us;
         r->batch = run->rows;
-        run->part[n] =
-            (struct io_part){.rows = r->rows, .in = (const void *const *)in, .out = out};
+        run->part[n] = (struct io_part){.rows = r->rows, .in = (const void *const *)in, .out = out};
     }
     run->io = (struct io){.n_parts = n, .part = run->part};
     return 0;
@@ -359,8 +357,7 @@ static uint32_t bucket_for(const struct keyq *q, uint32_t rows)
 }
 
 /* Pops requests for a run, at most `take`; false when meanwhile there are none or no exe. */
-static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t take,
-                    usec_t now_us)
+static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t take, usec_t now_us)
 {
     uint32_t n = 0, rows = 0, bucket = UINT32_MAX;
 

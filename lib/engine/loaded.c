@@ -115,8 +115,7 @@ static int estimate(struct engine *e, struct loaded *l, uint32_t max_batch, stru
         struct cost c = {.flops = one.flops + at * (all.flops - one.flops),
                          .bytes = one.bytes + at * (all.bytes - one.bytes)};
         for (uint32_t u = 0; u < n_units; u++)
-            l->run_us[u * n_batch + b] = l->base_us[u * n_batch + b] =
-                estimate_us(d, c, units[u]);
+            l->run_us[u * n_batch + b] = l->base_us[u * n_batch + b] = estimate_us(d, c, units[u]);
     }
     l->profile = (struct profile){.n_batch = n_batch,
                                   .n_units = n_units,

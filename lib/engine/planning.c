@@ -79,8 +79,7 @@ int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, struc
 {
     struct plan was = {.n_gpulets = old->plan.n_gpulets};
 
-    was.gpulet =
-        arena_memdup(&ep->arena, old->plan.gpulet, was.n_gpulets * sizeof(*was.gpulet));
+    was.gpulet = arena_memdup(&ep->arena, old->plan.gpulet, was.n_gpulets * sizeof(*was.gpulet));
     if (!was.gpulet)
         return oom(err);
     for (uint32_t k = 0; k < was.n_gpulets; k++) {
