@@ -11,7 +11,7 @@ struct infer {
 };
 
 #define MAX_DIM (INT64_C(1) << 40) /* elements of one dimension, also where another is 0 */
-#define MAX_SHAPE_NUMBERS 1024 /* entries of a Split, a Pad, a list of axes */
+#define MAX_SHAPE_NUMBERS 1024     /* entries of a Split, a Pad, a list of axes */
 
 /* Input i, NULL when it is omitted or not there at all. */
 static inline const struct tensor *infer_in(const struct infer *c, uint32_t i)

@@ -6,7 +6,7 @@
 #include <gpulet/model.h>
 
 #define MAX_EXT_FILES 256
-#define SMALL_COPY_BYTES 4096      /* misaligned data up to here is copied */
+#define SMALL_COPY_BYTES 4096 /* misaligned data up to here is copied */
 #define MAX_CONVERTED_BYTES                                                                        \
     (UINT64_C(1) << 30) /* constants that cannot stay in the file, in all                          \
                          */
