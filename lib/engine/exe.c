@@ -247,6 +247,8 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     v->busy = false;
     if (r == 0)
         q->bucket_us[bucket] = us;
+    if (r == 0 && shape_key_eq(&q->key, &s->l->warm))
+        s->bucket_us[bucket] = us;
     (void)pthread_mutex_unlock(&g->lock);
     gpulet_kick(g);
     return r;

@@ -284,6 +284,8 @@ static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
     usec_t *us = &run->q->bucket_us[run->bucket];
     if (rc == 0) /* seven parts of what was believed, one of what was seen */
         *us = MAX((7 * *us + ns / 1000 + 4) / 8, 1);
+    if (rc == 0 && shape_key_eq(&run->q->key, &run->q->seat->l->warm))
+        run->q->seat->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
     run->v->busy = false;
     run->v->used = ++g->turn;
     if (flying == 0)
