@@ -377,3 +377,8 @@ const struct route v2_routes[] = {
     {"POST", "/v2/cudasharedmemory/region/{r}/unregister", NULL, not_built, 0},
 };
 const size_t n_v2_routes = ARRAY_SIZE(v2_routes);
+
+http_item_fn *const api_items[ITEM_KINDS] = {
+    [ITEM_REQUEST] = v2_infer_item,
+    [ITEM_JOB] = http_job_item,
+};

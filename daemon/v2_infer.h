@@ -1,5 +1,6 @@
-/* An inference from its body to its reply: v2_json.c cuts the data out of the JSON part,
- * v2_infer.c checks and fills the request, v2_reply.c answers.  Internal to v2_*.c and tests. */
+/* An inference from its body to its reply.  v2_json.c cuts the data out of the JSON part,
+ * v2_parse.c checks and fills the request, v2_infer.c gives it to the engine, v2_reply.c answers.
+ * Internal to these files and their tests. */
 #pragma once
 
 #include "compress.h"
@@ -23,7 +24,7 @@ struct json_cut {
  * refused, as is a "data" whose name is written with escapes. */
 int json_cut(const char *json, size_t n, struct json_cut *ret, struct err *err);
 
-/* ---- v2_infer.c */
+/* ---- v2_parse.c */
 struct wanted {
     uint32_t out; /* of the model's outputs */
     bool binary;
@@ -44,6 +45,8 @@ struct infer {
  * in tests, anywhere).  Uses f->r.served and f->header_bytes; new memory comes from pool. */
 int v2_infer_parse(struct infer *f, struct pool *pool, const char *body, size_t bytes,
                    struct err *err);
+
+/* ---- v2_infer.c */
 void infer_free(struct infer *f); /* NULL is fine */
 DEFINE_AUTO(struct infer, infer_free)
 
