@@ -86,7 +86,10 @@ $(B)/gpuletctl: $(call obj,$(CLI_SRC)) $(LIB)
 $(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
-	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $^ $(DAEMON_LIBS) $(LIB_LIBS)
+	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(DAEMON_LIBS) $(LIB_LIBS)
+
+# The operator cases are shared by the programs there.
+$(OPS): $(call obj,$(filter-out test/ops/test_%,$(wildcard test/ops/*.c)))
 
 tests: $(UNIT) $(OPS) $(PROGRAMS) ## build the test programs
 
