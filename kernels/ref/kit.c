@@ -66,37 +66,44 @@ static uint16_t small_pack(double v, const struct small_float *s)
     return (uint16_t)(sign | (((unsigned)(e - s->e_min) << s->mantissa) + m));
 }
 
+/* A constant in the file of a model may lie at any address. */
+#define LOAD(type)                                                                                 \
+    ({                                                                                             \
+        type v_;                                                                                   \
+        memcpy(&v_, d + (size_t)at * sizeof(type), sizeof(type));                                  \
+        v_;                                                                                        \
+    })
 union num num_get(const struct tensor *t, int64_t at)
 {
-    const void *d = t->data;
+    const char *d = t->data;
 
     switch (t->dtype) {
     case DT_FP32:
-        return (union num){.f = (double)((const float *)d)[at]};
+        return (union num){.f = (double)LOAD(float)};
     case DT_FP64:
-        return (union num){.f = ((const double *)d)[at]};
+        return (union num){.f = LOAD(double)};
     case DT_FP16:
-        return (union num){.f = small_unpack(((const uint16_t *)d)[at], &fp16)};
+        return (union num){.f = small_unpack(LOAD(uint16_t), &fp16)};
     case DT_BF16:
-        return (union num){.f = small_unpack(((const uint16_t *)d)[at], &bf16)};
+        return (union num){.f = small_unpack(LOAD(uint16_t), &bf16)};
     case DT_INT8:
-        return (union num){.i = ((const int8_t *)d)[at]};
+        return (union num){.i = LOAD(int8_t)};
     case DT_INT16:
-        return (union num){.i = ((const int16_t *)d)[at]};
+        return (union num){.i = LOAD(int16_t)};
     case DT_INT32:
-        return (union num){.i = ((const int32_t *)d)[at]};
+        return (union num){.i = LOAD(int32_t)};
     case DT_INT64:
-        return (union num){.i = ((const int64_t *)d)[at]};
+        return (union num){.i = LOAD(int64_t)};
     case DT_UINT8:
-        return (union num){.u = ((const uint8_t *)d)[at]};
+        return (union num){.u = LOAD(uint8_t)};
     case DT_UINT16:
-        return (union num){.u = ((const uint16_t *)d)[at]};
+        return (union num){.u = LOAD(uint16_t)};
     case DT_UINT32:
-        return (union num){.u = ((const uint32_t *)d)[at]};
+        return (union num){.u = LOAD(uint32_t)};
     case DT_UINT64:
-        return (union num){.u = ((const uint64_t *)d)[at]};
+        return (union num){.u = LOAD(uint64_t)};
     case DT_BOOL:
-        return (union num){.u = ((const uint8_t *)d)[at] != 0};
+        return (union num){.u = LOAD(uint8_t) != 0};
     default:
         assert(!"a number type");
         return (union num){.u = 0};

@@ -14,7 +14,7 @@ union num {
 
 /* KIND_NONE for DT_STRING and for what is no type of ours. */
 enum kind ref_kind(enum dtype t);
-union num num_get(const struct tensor *t, int64_t at);
+union num num_get(const struct tensor *t, int64_t at);         /* t->data at any alignment */
 void num_put(const struct tensor *t, int64_t at, union num v); /* rounds; integers wrap */
 union num num_cast(union num v, enum kind from, enum kind to); /* to integer: truncates */
 /* All elements as doubles; on the heap (the caller frees), NULL without memory. */

@@ -82,17 +82,45 @@ REF_FN(ref_concat)
     return r;
 }
 
-/* The sizes are those of the outputs: node_infer() read them from attribute or input. */
+/* Sizes along the axis: named, or equal with the last one smaller. */
+static int split_sizes(const struct node *n, const struct tensor *const *in, int64_t whole,
+                       int64_t *ret, struct err *err)
+{
+    uint32_t n_sizes;
+    bool given;
+    int r = ref_ints(n, in, n->opset >= 13 ? 1 : UINT32_MAX, "split", ret, n->n_out, &n_sizes,
+                     &given, err);
+
+    if (r < 0)
+        return r;
+    if (given && n_sizes == n->n_out)
+        return 0;
+    if (given)
+        return ref_fail(n, err, -EINVAL, "split does not name a size for each output");
+    int64_t each = (whole + n->n_out - 1) / n->n_out;
+    for (uint32_t k = 0; k < n->n_out; k++)
+        ret[k] = MAX(0, MIN(each, whole - k * each));
+    return 0;
+}
+
 REF_FN(ref_split)
 {
     struct blocks b = {.at = 0};
     size_t size = dtype_size(in[0]->dtype);
     uint32_t axis;
+    AUTO(free) int64_t *sizes = calloc(n->n_out, sizeof(*sizes));
     int r = ref_axis(n, node_int(n, "axis", 0), in[0]->rank, &axis, err);
 
-    for (uint32_t k = 0; k < n->n_out && r == 0; k++, b.at += b.part) {
+    if (!sizes)
+        return ref_fail(n, err, -ENOMEM, "out of memory");
+    if (r < 0 || (r = split_sizes(n, in, in[0]->dims[axis], sizes, err)) < 0)
+        return r;
+    int64_t inner = ref_span(in[0], axis + 1, in[0]->rank);
+    for (uint32_t k = 0; k < n->n_out; b.at += sizes[k++] * inner) {
         if (!out[k])
-            return ref_fail(n, err, -ENOTSUP, "an omitted output is not supported");
+            continue;
+        if (out[k]->rank != in[0]->rank || out[k]->dims[axis] != sizes[k])
+            return ref_fail(n, err, -EINVAL, "an output has not the size of its part");
         if ((r = blocks_init(&b, n, out[k], in[0], axis, err)) < 0)
             return r;
         for (int64_t o = 0; o < b.outer; o++)
@@ -100,9 +128,7 @@ REF_FN(ref_split)
                      (const char *)in[0]->data + (size_t)(o * b.whole + b.at) * size,
                      (size_t)b.part * size);
     }
-    if (r == 0 && b.at != b.whole)
-        return ref_fail(n, err, -EINVAL, "the parts are smaller than the whole");
-    return r;
+    return 0;
 }
 
 /* ---- Slice */

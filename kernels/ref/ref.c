@@ -126,7 +126,7 @@ static int check_args(const struct row *row, const struct node *n, const struct 
             r = check_tensor(n, in[i], err);
     }
     for (uint32_t i = 0; i < n->n_out && r == 0; i++) {
-        if (!out[i] && i == 0)
+        if (!out[i] && i == 0 && n->op != OP_Split)
             r = ref_fail(n, err, -ENOTSUP, "an omitted first output is not supported");
         else if (out[i])
             r = check_tensor(n, out[i], err);

@@ -27,6 +27,7 @@ struct op_case {
     const char *posts;
     uint32_t n_out; /* 0 means 1 */
     double tol;
+    bool fails; /* the values are out of range: the run ends with an error, and nothing else */
 };
 
 extern const struct op_case op_cases[];

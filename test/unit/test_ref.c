@@ -282,11 +282,22 @@ static void concat_and_split_undo_each_other(void)
                     .out = {FLOATS(y, 2, 3)}),
              0);
     CHECK_FLOATS(y, 1, 3, 4, 2, 5, 6);
-    CHECK_EQ(RUN_OP(.op = OP_Split, .attr = {number("axis", -1)}, .in = {FLOATS(y, 2, 3)},
+    CHECK_EQ(RUN_OP(.op = OP_Split, .attr = {number("axis", -1)},
+                    .in = {FLOATS(y, 2, 3), LONGS(I64(1, 2), 2)},
                     .out = {FLOATS(a, 2, 1), FLOATS(b, 2, 2)}),
              0);
     CHECK_FLOATS(a, 1, 2);
     CHECK_FLOATS(b, 3, 4, 5, 6);
+}
+
+static void a_part_that_nobody_reads_is_skipped(void)
+{
+    float b[2];
+
+    CHECK_EQ(
+        RUN_OP(.op = OP_Split, .in = {FLOATS(F32(1, 2, 3, 4, 5), 5)}, .out = {{0}, FLOATS(b, 2)}),
+        0); /* of 3 and 2 */
+    CHECK_FLOATS(b, 4, 5);
 }
 
 static void a_slice_goes_backwards_and_clamps_its_ends(void)
@@ -604,6 +615,7 @@ int main(void)
     RUN(shape_gives_a_part_of_the_dimensions_without_looking_at_data);
     RUN(a_transpose_turns_rows_into_columns);
     RUN(concat_and_split_undo_each_other);
+    RUN(a_part_that_nobody_reads_is_skipped);
     RUN(a_slice_goes_backwards_and_clamps_its_ends);
     RUN(gather_counts_from_the_end_and_refuses_what_is_outside);
     RUN(padding_fills_reflects_and_repeats);
