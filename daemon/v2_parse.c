@@ -18,7 +18,7 @@ struct source {
     size_t n;
     bool json;   /* p is the text of an array */
     bool copied; /* needs memory of its own */
-    size_t need; /* so much */
+    size_t need; /* so much; at least 1 */
 };
 
 struct parse {
@@ -137,7 +137,7 @@ static int source_binary(struct parse *p, const struct io_desc *d, struct tensor
         return FAIL(p, -EINVAL,
                     "input '%s': %lld bytes of binary data, but %zu are left in the body", d->name,
                     (long long)n, p->binary_left);
-    *s = (struct source){.seen = true, .p = p->binary, .n = (size_t)n, .need = (size_t)n};
+    *s = (struct source){.seen = true, .p = p->binary, .n = (size_t)n, .need = MAX((size_t)n, 1u)};
     s->copied = d->dtype != DT_STRING && (uintptr_t)s->p % dtype_size(d->dtype) != 0;
     p->binary += n;
     p->binary_left -= (size_t)n;
@@ -158,6 +158,7 @@ static int source_json(struct parse *p, const struct io_desc *d, const struct te
     (void)tensor_count(t, &count);
     if (tensor_json_need(d->dtype, count, range->n, &s->need, p->err) < 0)
         return err_wrap(p->err, "input '%s': ", d->name);
+    s->need = MAX(s->need, 1u);
     return 0;
 }
 
@@ -414,7 +415,8 @@ static int read_raw(struct parse *p)
     if (p->m->n_in != 1)
         return FAIL(p, -EINVAL, "a raw body, but the model '%s' has %u inputs", p->m->spec.name,
                     p->m->n_in);
-    *s = (struct source){.seen = true, .p = p->binary, .n = p->binary_left, .need = p->binary_left};
+    *s = (struct source){
+        .seen = true, .p = p->binary, .n = p->binary_left, .need = MAX(p->binary_left, 1u)};
     if (d->dtype == DT_STRING)
         return FAIL(p, -ENOSYS, "input '%s': a raw body of BYTES is not supported", d->name);
     if (raw_dims(p, d, s->n, t) < 0 || check_shape(p, d, t) < 0)
