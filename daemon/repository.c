@@ -205,7 +205,7 @@ static int load_files(struct store *store, struct exchange *x, const char *name,
     r = config_numbers(config, &numbers, err);
     json_object_foreach(parameters, key, v)
     {
-        struct upload *one;
+        struct upload *one = NULL;
         if (r < 0 || STREQ(key, "config"))
             continue;
         if (strncmp(key, "file:", 5) != 0 || n == STORE_FILES_MAX)
