@@ -113,10 +113,17 @@ def files_of(token):
     return glob.glob(token)
 
 
+def passages(text):
+    """Paragraphs, but each row of a table for itself."""
+    return re.split(r"\n\s*\n|\n(?=[|-])", text)
+
+
 def check_names(path, everything):
+    """A function must be in one of the files that its passage names, or in a public header."""
+    public = "\n".join(read(f) for f in glob.glob("include/gpulet/*.h"))
     missing = []
-    for line in text_of(path).splitlines():
-        tokens = re.findall(r"`([^`]+)`", line)
+    for passage in passages(text_of(path)):
+        tokens = re.findall(r"`([^`]+)`", passage)
         files = []
         for token in tokens:
             found = files_of(token)
@@ -126,7 +133,7 @@ def check_names(path, everything):
                 missing.append(token)
             for f in found:
                 files += glob.glob(f + "/**/*.[ch]", recursive=True) if os.path.isdir(f) else [f]
-        here = "\n".join(read(f) for f in files) if files else everything
+        here = "\n".join([read(f) for f in files] + [public]) if files else everything
         for token in tokens:
             if (m := re.match(r"(\w+)\(\)$", token)) and not re.search(rf"\b{m[1]}\(", here):
                 missing.append(f"{token} in {' '.join(files[:4]) or 'the sources'}")
@@ -255,11 +262,9 @@ def examples(path):
     """(command, what is written below it) of each console fence."""
     for fence in re.findall(r"^```console\n(.*?)^```", read(path), re.S | re.M):
         for example in re.split(r"^\$ ", fence, flags=re.M)[1:]:
-            lines = example.splitlines()
-            n = 1
-            while lines[n - 1].endswith("\\"):
-                n += 1
-            yield "\n".join(lines[:n]), "\n".join(lines[n:]).strip()
+            status = re.search(r"^\d{3}\b", example, re.M)
+            at = status.start() if status else len(example)
+            yield example[:at].strip(), example[at:].strip()
 
 
 def differs(said, got, at="reply"):
