@@ -156,7 +156,7 @@ check-clang: ## everything builds with clang, without a warning
 check-asan: ## unit, ops and hostile HTTP clients under ASan and UBSan
 	@$(MAKE) FLAVOUR=asan check-unit
 	@$(MAKE) FLAVOUR=asan check-ops
-	@BUILD=build-asan test/http/run.sh robustness
+	@BUILD=build-asan test/http/run.sh test/http/test_robust.py
 
 check-race: tests
 	@test/run.sh $(filter $(B)/test/race/% $(B)/test/unit/test_engine%,$(UNIT))
@@ -170,8 +170,9 @@ check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)
 check-systemd: all man ## the installed daemon under a real systemd (root)
 	@test/systemd/run.sh
 
-bench-http: ## requests/s and latency against a bare HTTP server
-	@test/bench/http.sh
+bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
+	@test/bench/http.py $(B)
+	@$(B)/test/bench/bench_json
 
 clean: ## remove what was built
 	rm -rf build build-*

@@ -16,8 +16,10 @@ for part; do
     start=$SECONDS status=0
     printf '== %-8s ' "$part"
     make --no-print-directory -j"$(nproc)" "check-$part" >"$log" 2>&1 </dev/null || status=$?
-    read -r p f < <(awk '/^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3 }
-                         END { print p + 0, f + 0 }' "$log")
+    read -r p f < <(awk '/^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3; ok = not_ok = 0 }
+                         /^ok - /     { ok++ }
+                         /^not ok - / { not_ok++ }
+                         END { print p + ok, f + not_ok }' "$log")
     if [ $status != 0 ] && skipped=$(grep '^skipped: ' "$log"); then
         echo "$skipped"
         continue
