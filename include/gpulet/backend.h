@@ -61,6 +61,7 @@ struct device_info {
     uint32_t units;         /* SMs, cores */
     uint32_t granule_units; /* units in one granule */
     uint32_t n_granules;
+    uint32_t max_granules;               /* of one partition; 0: any number */
     uint64_t mem_bytes;                  /* 0: unknown */
     double link_bytes_per_s;             /* host to device; 0: weights are read where they are */
     double mem_bytes_per_s, flops_per_s; /* 0: unknown */

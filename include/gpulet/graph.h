@@ -62,7 +62,8 @@ enum const_source {
 };
 
 struct constant {
-    struct tensor t;     /* data is read-only and aligned to its element size */
+    struct tensor t;     /* data is read-only, and aligned to its element size but for large
+                          * CONST_FILE ones, until graph_optimise() moves them */
     struct hash128 hash; /* of dtype, dims and bytes; set by constant_seal() */
     enum const_source source;
 };

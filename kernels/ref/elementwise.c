@@ -124,7 +124,7 @@ int ref_post(const struct node *n, const struct tensor *const *add, struct tenso
 {
     int64_t count = ref_count(out);
 
-    if (n->n_post > 0 && ref_kind(out->dtype) != KIND_FLOAT)
+    if (ref_kind(out->dtype) != KIND_FLOAT)
         return ref_no_type(n, out->dtype, err);
     for (uint32_t p = 0; p < n->n_post; p++) {
         const struct post *post = &n->post[p];

@@ -244,6 +244,10 @@ static bool bind_all(struct batch *b, int32_t sym, struct arena *a, struct err *
                           err.msg);
             return false;
         }
+    if (b->g->n_syms > 1 && other < 2) { /* a dimension of 1 hides what a Reshape mixes */
+        (void)err_set(why, -ENOTSUP, "its other free dimensions only go with 1");
+        return false;
+    }
     return true;
 }
 

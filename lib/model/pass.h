@@ -33,6 +33,8 @@ uint32_t node_other(const struct node *n, uint32_t value);
 bool pass_number(const struct pass *p, uint32_t value, double *ret);
 /* One operand of a commutative node is a number near `want`: the other one, else VALUE_NONE. */
 uint32_t pass_other_than_number(const struct pass *p, const struct node *n, double want);
+/* No constant of a pattern was [1,1,1,1] and made the result's rank larger than its input's. */
+bool pass_same_rank(const struct pass *p, uint32_t in, uint32_t out);
 bool dims_same(const struct value *a, const struct value *b); /* in every binding */
 /* Axes of a Reduce node, from its attribute or its second input (NULL: absent). */
 int axes_read(const struct node *n, const struct tensor *input, uint32_t rank, bool ret[MAX_RANK]);

@@ -136,6 +136,11 @@ uint32_t pass_other_than_number(const struct pass *p, const struct node *n, doub
     return VALUE_NONE;
 }
 
+bool pass_same_rank(const struct pass *p, uint32_t in, uint32_t out)
+{
+    return p->g->values[in].rank >= 0 && p->g->values[in].rank == p->g->values[out].rank;
+}
+
 bool dims_same(const struct value *a, const struct value *b)
 {
     if (a->rank < 0 || a->rank != b->rank || a->dtype != b->dtype)

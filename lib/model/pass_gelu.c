@@ -68,7 +68,7 @@ int pass_gelu(struct pass *p)
             pass_other_than_number(p, &p->g->nodes[add], 1) != erf->out[0])
             continue;
         uint32_t last = last_product(p, p->g->nodes[add].out[0], x);
-        if (last == NODE_NONE)
+        if (last == NODE_NONE || !pass_same_rank(p, x, p->g->nodes[last].out[0]))
             continue;
         if (pass_become(p, last, OP_Gelu, 1, &x) < 0)
             return -ENOMEM;

@@ -141,7 +141,7 @@ int pass_layernorm(struct pass *p)
             !follow_affine(p, &m, p->g->nodes[id].out[0], OP_Mul, &m.gamma))
             continue;
         (void)follow_affine(p, &m, p->g->nodes[m.last].out[0], OP_Add, &m.beta);
-        if (replace(p, &m) < 0)
+        if (pass_same_rank(p, m.x, p->g->nodes[m.last].out[0]) && replace(p, &m) < 0)
             return -ENOMEM;
     }
     return 0;

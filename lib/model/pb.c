@@ -62,6 +62,17 @@ static int number(struct pb *r, enum pb_wire wire, uint64_t *ret)
     return fixed(r, wire == PB_FIXED32 ? 4 : 8, ret);
 }
 
+/* Counting numbers of fixed size needs no look at them: weights stay untouched on the disk. */
+static int count_fixed(struct pb s, size_t each, size_t max, size_t *n)
+{
+    if (pb_size(s) % each != 0)
+        return -EINVAL;
+    if (pb_size(s) / each > max - *n)
+        return -E2BIG;
+    *n += pb_size(s) / each;
+    return 0;
+}
+
 int pb_numbers(const struct pb_field *f, enum pb_wire wire, uint64_t *ret, size_t max, size_t *n)
 {
     struct pb r = f->bytes;
@@ -70,6 +81,8 @@ int pb_numbers(const struct pb_field *f, enum pb_wire wire, uint64_t *ret, size_
 
     if (f->wire != wire && f->wire != PB_BYTES)
         return -EINVAL;
+    if (!ret && f->wire == PB_BYTES && wire != PB_VARINT)
+        return count_fixed(r, wire == PB_FIXED32 ? 4 : 8, max, n);
     while (more > 0) {
         if (f->wire == PB_BYTES)
             more = number(&r, wire, &u);

@@ -254,6 +254,26 @@ static void swapping_dimensions_by_reshape_is_single(void)
     is_single("node 'swap' (Reshape) mixes rows of the batch");
 }
 
+static void swapping_batch_and_sequence_by_reshape_is_single(void)
+{
+    start(13);
+    uint32_t x = input("x", "B S 4");
+    uint32_t in[] = {vec(dim_of(x, 1)), vec(dim_of(x, 0)), ints(1, 4)};
+    uint32_t y = named("swap", OP_Reshape, "", 2, x, op_outs("", OP_Concat, "axis=0", 1, 3, in));
+    output(op(OP_Transpose, "perm=1,0,2", 1, y));
+    is_single("node 'swap' (Reshape) mixes rows of the batch");
+}
+
+static void a_free_dimension_that_must_be_one_proves_nothing(void)
+{
+    start(13); /* [B,S,4] -> [1,B,4]: with S = 1 as good as any */
+    uint32_t x = input("x", "B S 4");
+    uint32_t in[] = {ints(1, 1), vec(dim_of(x, 0)), ints(1, 4)};
+    uint32_t y = op(OP_Reshape, "", 2, x, op_outs("", OP_Concat, "axis=0", 1, 3, in));
+    output(op(OP_Transpose, "perm=1,0,2", 1, y));
+    is_single("its other free dimensions only go with 1");
+}
+
 static void flattening_everything_then_multiplying_is_single(void)
 {
     start(13);
@@ -466,6 +486,8 @@ int main(void)
     RUN(a_gram_matrix_is_single);
     RUN(similarity_of_all_pairs_is_single);
     RUN(swapping_dimensions_by_reshape_is_single);
+    RUN(swapping_batch_and_sequence_by_reshape_is_single);
+    RUN(a_free_dimension_that_must_be_one_proves_nothing);
     RUN(flattening_everything_then_multiplying_is_single);
     RUN(an_output_without_the_batch_in_front_is_single);
     RUN(a_constant_output_is_single);

@@ -110,8 +110,8 @@ static void windows_follow_strides_pads_and_dilations(void)
          {"1,1,9", "1,1,3"},
          "[1,1,5]"},
         {"Conv", 11, {{"auto_pad", "'VALID"}}, {"1,1,9", "1,1,3"}, "[1,1,7]"},
-        {"Conv", 11, {{NULL}}, {"1,4,9", "1,3,3"}, "do not go together in 1 groups"},
-        {"Conv", 11, {{NULL}}, {"1,1,2", "1,1,3"}, "a window of 3 over dimension 0, which is 2"},
+        {"Conv", 11, {{0}}, {"1,4,9", "1,3,3"}, "do not go together in 1 groups"},
+        {"Conv", 11, {{0}}, {"1,1,2", "1,1,3"}, "a window of 3 over dimension 0, which is 2"},
         {"MaxPool", 11, {{"kernel_shape", "3,3"}, {"strides", "2,2"}}, {"1,1,8,8"}, "[1,1,3,3]"},
         {"MaxPool",
          11,
@@ -124,7 +124,7 @@ static void windows_follow_strides_pads_and_dilations(void)
          {"1,1,3"},
          "[1,1,1]"},
         {"MaxPool", 11, {{"kernel_shape", "3,3"}, {"strides", "0,1"}}, {"1,1,8,8"}, "strides of 0"},
-        {"GlobalAveragePool", 11, {{NULL}}, {"2,5,7,7"}, "[2,5,1,1]"},
+        {"GlobalAveragePool", 11, {{0}}, {"2,5,7,7"}, "[2,5,1,1]"},
     };
     check_rows(rows, ARRAY_SIZE(rows));
 }
@@ -132,15 +132,15 @@ static void windows_follow_strides_pads_and_dilations(void)
 static void products_follow_numpy(void)
 {
     static const struct row rows[] = {
-        {"MatMul", 13, {{NULL}}, {"2,1,3,4", "5,4,6"}, "[2,5,3,6]"},
-        {"MatMul", 13, {{NULL}}, {"4", "4,6"}, "[6]"},
-        {"MatMul", 13, {{NULL}}, {"3,4", "4"}, "[3]"},
-        {"MatMul", 13, {{NULL}}, {"4", "4"}, "[]"},
-        {"MatMul", 13, {{NULL}}, {"3,4", "5,6"}, "shapes [3,4] and [5,6] cannot be multiplied"},
+        {"MatMul", 13, {{0}}, {"2,1,3,4", "5,4,6"}, "[2,5,3,6]"},
+        {"MatMul", 13, {{0}}, {"4", "4,6"}, "[6]"},
+        {"MatMul", 13, {{0}}, {"3,4", "4"}, "[3]"},
+        {"MatMul", 13, {{0}}, {"4", "4"}, "[]"},
+        {"MatMul", 13, {{0}}, {"3,4", "5,6"}, "shapes [3,4] and [5,6] cannot be multiplied"},
         {"Gemm", 13, {{"transB", "=1"}}, {"3,4", "6,4", "6"}, "[3,6]"},
         {"Gemm", 13, {{"transA", "=1"}}, {"4,3", "4,6", "7"}, "do not go together"},
-        {"Add", 13, {{NULL}}, {"2,1,4", "3,1"}, "[2,3,4]"},
-        {"Add", 13, {{NULL}}, {"2,3", "2"}, "shapes [2,3] and [2] do not go together"},
+        {"Add", 13, {{0}}, {"2,1,4", "3,1"}, "[2,3,4]"},
+        {"Add", 13, {{0}}, {"2,3", "2"}, "shapes [2,3] and [2] do not go together"},
     };
     check_rows(rows, ARRAY_SIZE(rows));
 }
@@ -149,22 +149,22 @@ static void numbers_come_as_attributes_or_as_inputs(void)
 {
     static const struct row rows[] = {
         {"Squeeze", 11, {{"axes", "0,-1"}}, {"1,2,1"}, "[2]"},
-        {"Squeeze", 13, {{NULL}}, {"1,2,1", ":0,-1"}, "[2]"},
-        {"Squeeze", 13, {{NULL}}, {"1,2,1"}, "[2]"},
+        {"Squeeze", 13, {{0}}, {"1,2,1", ":0,-1"}, "[2]"},
+        {"Squeeze", 13, {{0}}, {"1,2,1"}, "[2]"},
         {"Squeeze", 11, {{"axes", "1"}}, {"1,2,1"}, "axis 1 is 2, not 1"},
         {"Unsqueeze", 11, {{"axes", "0,3"}}, {"5,6"}, "[1,5,6,1]"},
-        {"Unsqueeze", 13, {{NULL}}, {"5,6", ":-1"}, "[5,6,1]"},
+        {"Unsqueeze", 13, {{0}}, {"5,6", ":-1"}, "[5,6,1]"},
         {"Slice", 9, {{"starts", "1"}, {"ends", "-1"}, {"axes", "1"}}, {"4,10"}, "[4,8]"},
-        {"Slice", 13, {{NULL}}, {"4,10", ":9", ":-100", ":1", ":-3"}, "[4,4]"},
-        {"Slice", 13, {{NULL}}, {"4,10", ":2", ":9223372036854775807", ":0"}, "[2,10]"},
-        {"Slice", 13, {{NULL}}, {"4,10", ":2", ":9", ":0", ":0"}, "axis 0 by step 0"},
-        {"Slice", 13, {{NULL}}, {"4,10", "1", ":9"}, "must be a list of INT64"},
+        {"Slice", 13, {{0}}, {"4,10", ":9", ":-100", ":1", ":-3"}, "[4,4]"},
+        {"Slice", 13, {{0}}, {"4,10", ":2", ":9223372036854775807", ":0"}, "[2,10]"},
+        {"Slice", 13, {{0}}, {"4,10", ":2", ":9", ":0", ":0"}, "axis 0 by step 0"},
+        {"Slice", 13, {{0}}, {"4,10", "1", ":9"}, "must be a list of INT64"},
         {"Split", 11, {{"axis", "=1"}, {"split", "3,7"}}, {"4,10"}, "split into 2 parts"},
         {"Split", 18, {{"axis", "=1"}, {"num_outputs", "=1"}}, {"4,10"}, "[4,10]"},
         {"Pad", 2 + 8, {{"pads", "0,1,2,3"}}, {"4,4"}, "[6,8]"},
-        {"Pad", 18, {{NULL}}, {"4,4", ":-1,2"}, "pads has 2 numbers for 2 axes"},
+        {"Pad", 18, {{0}}, {"4,4", ":-1,2"}, "pads has 2 numbers for 2 axes"},
         {"ReduceMean", 13, {{"axes", "-1"}, {"keepdims", "=0"}}, {"2,3,4"}, "[2,3]"},
-        {"ReduceMean", 18, {{NULL}}, {"2,3,4", ":1"}, "[2,1,4]"},
+        {"ReduceMean", 18, {{0}}, {"2,3,4", ":1"}, "[2,1,4]"},
         {"ReduceSum", 13, {{"keepdims", "=0"}}, {"2,3,4"}, "[]"},
         {"ReduceSum", 13, {{"noop_with_empty_axes", "=1"}}, {"2,3,4"}, "[2,3,4]"},
     };
@@ -174,28 +174,28 @@ static void numbers_come_as_attributes_or_as_inputs(void)
 static void shapes_are_moved_cut_and_joined(void)
 {
     static const struct row rows[] = {
-        {"Reshape", 13, {{NULL}}, {"2,3,4", ":0,-1"}, "[2,12]"},
-        {"Reshape", 13, {{NULL}}, {"2,3,4", ":5,-1"}, "shape [2,3,4] cannot become [5,4]"},
-        {"Reshape", 13, {{NULL}}, {"2,3,4", ":-1,-1"}, "shape has -1 at 1"},
+        {"Reshape", 13, {{0}}, {"2,3,4", ":0,-1"}, "[2,12]"},
+        {"Reshape", 13, {{0}}, {"2,3,4", ":5,-1"}, "shape [2,3,4] cannot become [5,4]"},
+        {"Reshape", 13, {{0}}, {"2,3,4", ":-1,-1"}, "shape has -1 at 1"},
         {"Reshape", 14, {{"allowzero", "=1"}}, {"0,3", ":3,0"}, "[3,0]"},
-        {"Flatten", 13, {{NULL}}, {"2,3,4"}, "[2,12]"},
+        {"Flatten", 13, {{0}}, {"2,3,4"}, "[2,12]"},
         {"Flatten", 13, {{"axis", "=0"}}, {"2,3,4"}, "[1,24]"},
         {"Transpose", 13, {{"perm", "2,0,1"}}, {"2,3,4"}, "[4,2,3]"},
-        {"Transpose", 13, {{NULL}}, {"2,3,4"}, "[4,3,2]"},
+        {"Transpose", 13, {{0}}, {"2,3,4"}, "[4,3,2]"},
         {"Transpose", 13, {{"perm", "0,0,1"}}, {"2,3,4"}, "perm has 0 twice"},
         {"Concat", 13, {{"axis", "=-1"}}, {"2,3", "2,5"}, "[2,8]"},
         {"Concat", 13, {{"axis", "=0"}}, {"2,3", "2,5"}, "cannot be joined at axis 0"},
         {"Gather", 13, {{"axis", "=1"}}, {"5,7,9", ":1,2"}, "[5,2,9]"},
         {"Gather", 13, {{"axis", "=3"}}, {"5,7,9", ":1,2"}, "axis 3 of a tensor of rank 3"},
-        {"Expand", 13, {{NULL}}, {"3,1", ":2,1,6"}, "[2,3,6]"},
-        {"Tile", 13, {{NULL}}, {"3,2", ":2,4"}, "[6,8]"},
-        {"Tile", 13, {{NULL}}, {"3,2", ":2,-4"}, "repeats has -4 at 1"},
-        {"ConstantOfShape", 13, {{NULL}}, {":2,4"}, "[2,4]"},
-        {"ConstantOfShape", 13, {{NULL}}, {":2,2000000000000"}, "its result would have the shape"},
+        {"Expand", 13, {{0}}, {"3,1", ":2,1,6"}, "[2,3,6]"},
+        {"Tile", 13, {{0}}, {"3,2", ":2,4"}, "[6,8]"},
+        {"Tile", 13, {{0}}, {"3,2", ":2,-4"}, "repeats has -4 at 1"},
+        {"ConstantOfShape", 13, {{0}}, {":2,4"}, "[2,4]"},
+        {"ConstantOfShape", 13, {{0}}, {":2,2000000000000"}, "its result would have the shape"},
         {"Shape", 15, {{"start", "=1"}}, {"5,6,7"}, "[2]"},
-        {"Range", 13, {{NULL}}, {":3", ":10", ":2"}, "[4]"},
-        {"Range", 13, {{NULL}}, {":3", ":10", ":0"}, "3 to 10 by 0"},
-        {"Add", 13, {{NULL}}, {"3"}, "input 1 is missing"},
+        {"Range", 13, {{0}}, {":3", ":10", ":2"}, "[4]"},
+        {"Range", 13, {{0}}, {":3", ":10", ":0"}, "3 to 10 by 0"},
+        {"Add", 13, {{0}}, {"3"}, "input 1 is missing"},
     };
     check_rows(rows, ARRAY_SIZE(rows));
 }

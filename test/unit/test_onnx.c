@@ -288,6 +288,46 @@ static void small_types_come_in_int32_data(void)
     refuses(&g, -EINVAL, "initializer 'w': element 0 in int32_data is no INT8");
 }
 
+/* Packed float_data lies as raw_data does; a list of single floats is gathered. */
+static void floats_come_packed_or_one_by_one(void)
+{
+    struct ow g = {0}, t = ow_tensor("a", DT_FP32, "2,3"), m;
+    AUTO(graph_free) struct graph *ret = NULL;
+
+    ow_bytes(&t, 4, six, sizeof(six));
+    ow_add(&g, OW_INIT, &t);
+    t = ow_tensor("b", DT_FP32, "6");
+    ow_bytes(&t, 4, six, 8);
+    for (size_t i = 2; i < 6; i++) {
+        ow_varint(&t, 4 << 3 | 5);
+        ow_put(&t, &six[i], sizeof(six[i]));
+    }
+    ow_add(&g, OW_INIT, &t);
+    ow_output(&g, "a");
+    ow_output(&g, "b");
+    m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    for (uint32_t i = 0; ret && i < 2; i++) {
+        const struct constant *c = ret->values[ret->out[i]].constant;
+        CHECK(c && c->t.bytes == sizeof(six) && memcmp(c->t.data, six, sizeof(six)) == 0);
+    }
+    graph_free(TAKE(ret));
+    ow_done(&m);
+
+    t = ow_tensor("a", DT_FP32, "2,3");
+    ow_bytes(&t, 4, six, 23);
+    ow_add(&g, OW_INIT, &t);
+    refuses(&g, -EINVAL, "initializer 'a': broken bytes");
+    t = ow_tensor("a", DT_FP32, "2,3");
+    ow_bytes(&t, 4, six, 20);
+    ow_add(&g, OW_INIT, &t);
+    refuses(&g, -EINVAL, "initializer 'a': 5 elements of data, shape [2,3] needs 6");
+    t = ow_tensor("a", DT_INT64, "6");
+    ow_bytes(&t, 4, six, 24);
+    ow_add(&g, OW_INIT, &t);
+    refuses(&g, -EINVAL, "initializer 'a': elements of INT64 in float_data");
+}
+
 static void strings_become_length_and_bytes(void)
 {
     struct ow g = {0}, t = ow_tensor("w", DT_STRING, "2"), m;
@@ -439,6 +479,7 @@ int main(void)
     RUN(a_constant_node_becomes_a_constant);
     RUN(dimensions_without_a_name_get_one);
     RUN(small_types_come_in_int32_data);
+    RUN(floats_come_packed_or_one_by_one);
     RUN(strings_become_length_and_bytes);
     RUN(bytes_that_are_no_model_are_refused);
     RUN(external_data_lies_in_the_models_folder);

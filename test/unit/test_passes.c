@@ -356,6 +356,20 @@ static void gelu_is_found_in_all_orders(void)
     CHECK_EQ(g->n_nodes, 3 + 5);
 }
 
+static void build_ranks(void)
+{
+    const int64_t ones[] = {1, 1, 1, 1};
+    float half = 0.5f;
+    start(13);
+    uint32_t x = input("x", "B 8"), y = op(OP_Mul, "", 2, x, one_plus_erf(x, true));
+    output(op(OP_Mul, "", 2, y, constant_of(DT_FP32, 4, ones, &half))); /* [1,1,B,8] */
+}
+static void a_factor_that_adds_dimensions_is_no_gelu(void)
+{
+    optimise(build_ranks, 0);
+    CHECK_EQ(report.fused_gelus, 0);
+}
+
 static void build_feed_forward(void)
 {
     start(13);
@@ -535,6 +549,7 @@ int main(void)
     RUN(axes_that_are_an_input_are_read);
     RUN(a_layer_norm_whose_mean_is_wanted_stays);
     RUN(gelu_is_found_in_all_orders);
+    RUN(a_factor_that_adds_dimensions_is_no_gelu);
     RUN(a_feed_forward_becomes_two_products);
     RUN(nodes_of_constants_are_evaluated_once);
     RUN(a_constant_is_not_blown_up);

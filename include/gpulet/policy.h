@@ -1,0 +1,68 @@
+/* The decisions at run time, as pure functions over small views.
+ *
+ * A policy is one file in lib/plan that fills a struct policy; `policy =` in gpuletd.conf chooses
+ * it.  The engine copies what a decision needs into a view under its own lock, calls the function
+ * and obeys.  Times are absolute CLOCK_MONOTONIC microseconds given by the caller. */
+#pragma once
+
+#include <gpulet/plan.h>
+
+/* One gpu-let as a request's model sees it. */
+struct let_view {
+    usec_t free_us;    /* when the work it has accepted will be done, predicted */
+    usec_t run_us;     /* of a run of this request alone */
+    usec_t full_us;    /* of a run of a full batch */
+    uint32_t n_queued; /* requests of this model waiting there */
+};
+
+struct admit_view {
+    usec_t now_us;
+    usec_t deadline_us;
+    uint32_t n_queued, queue_max; /* of the model, over all its gpu-lets */
+    uint32_t n_lets;
+    const struct let_view *let;
+};
+enum admit_what { ADMIT_YES, ADMIT_FULL, ADMIT_LATE };
+struct admit_choice {
+    enum admit_what what;
+    usec_t retry_us; /* not ADMIT_YES: come back in so long */
+};
+
+/* What waits in one gpu-let for one model: at most this many requests are looked at. */
+#define BATCH_VIEW_MAX 64
+struct queue_view {
+    uint32_t n;                    /* requests waiting, joinable with the first, in order */
+    uint32_t rows[BATCH_VIEW_MAX]; /* of the first MIN(n, BATCH_VIEW_MAX) */
+    usec_t deadline_us[BATCH_VIEW_MAX];
+    uint32_t max_batch;   /* rows in one run */
+    const usec_t *run_us; /* [rows], 0..max_batch: predicted */
+    int32_t priority;
+    bool ready; /* an exe and a free slot are there */
+};
+struct batch_view {
+    usec_t now_us;
+    uint32_t n_flying, max_flying; /* runs in flight in this gpu-let */
+    usec_t busy_until_us;          /* when those will be done, predicted; <= now: idle */
+    uint32_t n_queues;
+    const struct queue_view *queue;
+};
+enum batch_what { BATCH_WAIT, BATCH_RUN, BATCH_DROP };
+struct batch_choice {
+    enum batch_what what;
+    uint32_t queue;  /* BATCH_RUN, BATCH_DROP: of which queue */
+    uint32_t take;   /* BATCH_RUN: the first so many requests; BATCH_DROP: likewise, hopeless */
+    usec_t until_us; /* BATCH_WAIT: look again then, or when something arrives or finishes */
+};
+
+struct policy {
+    const char *name;
+    plan_make_fn *plan_make;
+    struct admit_choice (*admit)(const struct admit_view *v);
+    /* Index of the gpu-let to use; n_lets >= 1. */
+    uint32_t (*route)(const struct admit_view *v);
+    struct batch_choice (*batch_next)(const struct batch_view *v);
+};
+
+extern const struct policy policy_equal;
+/* -ENOENT lists the names there are. */
+int policy_find(const char *name, const struct policy **ret, struct err *err);

@@ -1,0 +1,30 @@
+/* Host memory for requests and replies: slabs of one memfd-backed region.
+ *
+ * A backend registers the region once (host_open); a request refers to it by offset, so the same
+ * boundary can later lie between processes.  Bodies are received into a slab, inputs are read
+ * there and outputs written there: never a second copy.  Size classes with free lists; what is
+ * freed in large pieces goes back to the kernel.  Any thread; slab_new() takes one short lock. */
+#pragma once
+
+#include <gpulet/base.h>
+
+struct pool;
+struct slab {
+    void *data;      /* 64-byte aligned */
+    size_t bytes;    /* usable; at least what was asked */
+    uint64_t offset; /* of data in the pool's region */
+    _Atomic uint32_t refs;
+    struct pool *pool;
+};
+
+/* At most max_bytes are handed out at a time. */
+int pool_new(size_t max_bytes, struct pool **ret, struct err *err);
+void pool_free(struct pool *p); /* no slab is out */
+int pool_region(const struct pool *p, int *ret_memfd, void **ret_base, size_t *ret_bytes);
+size_t pool_used_bytes(struct pool *p);
+
+/* With one reference.  -ENOMEM when the pool is full: the caller answers 503. */
+int slab_new(struct pool *p, size_t bytes, struct slab **ret);
+struct slab *slab_get(struct slab *s);
+void slab_put(struct slab *s); /* NULL is fine */
+DEFINE_AUTO(struct slab, slab_put)

@@ -1,0 +1,97 @@
+/* The run-time half of the first policies: admit what is predicted to finish in time, route to
+ * the earliest finish, never let a gpu-let idle while something waits.
+ *
+ * Work-conserving: a batch holds what waits at the moment the gpu-let comes free; it is never
+ * delayed to grow. */
+#include "plan_priv.h"
+
+static usec_t finish_us(const struct admit_view *v, uint32_t i)
+{
+    return MAX(v->now_us, v->let[i].free_us) + v->let[i].run_us;
+}
+
+uint32_t greedy_route(const struct admit_view *v)
+{
+    uint32_t best = 0;
+
+    for (uint32_t i = 1; i < v->n_lets; i++) {
+        usec_t us = finish_us(v, i), best_us = finish_us(v, best);
+        if (us < best_us || (us == best_us && v->let[i].n_queued < v->let[best].n_queued))
+            best = i;
+    }
+    return best;
+}
+
+struct admit_choice greedy_admit(const struct admit_view *v)
+{
+    if (v->n_lets == 0)
+        return (struct admit_choice){.what = ADMIT_FULL, .retry_us = USEC_PER_SEC};
+
+    uint32_t i = greedy_route(v);
+    usec_t done_us = finish_us(v, i);
+    if (v->n_queued >= v->queue_max) /* a batch's worth of room is free after its next run */
+        return (struct admit_choice){.what = ADMIT_FULL, .retry_us = v->let[i].full_us};
+    if (done_us > v->deadline_us)
+        return (struct admit_choice){.what = ADMIT_LATE, .retry_us = done_us - v->deadline_us};
+    return (struct admit_choice){.what = ADMIT_YES};
+}
+
+/* Requests at the head that cannot be done in time even if they run now. */
+static uint32_t hopeless(const struct queue_view *q, usec_t now_us)
+{
+    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), i = 0;
+
+    while (i < n && now_us + q->run_us[MIN(q->rows[i], q->max_batch)] > q->deadline_us[i])
+        i++;
+    return i;
+}
+
+/* How many requests from the head go into one run: rows within max_batch, and nobody among them
+ * made late by those that join. */
+static uint32_t take(const struct queue_view *q, usec_t now_us)
+{
+    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), rows = 0, i = 0;
+    usec_t least_us = USEC_NEVER;
+
+    for (; i < n && rows + q->rows[i] <= q->max_batch; i++) {
+        usec_t deadline_us = MIN(least_us, q->deadline_us[i]);
+        if (i > 0 && now_us + q->run_us[rows + q->rows[i]] > deadline_us)
+            break;
+        least_us = deadline_us;
+        rows += q->rows[i];
+    }
+    return MAX(i, 1);
+}
+
+/* Does queue a go before queue b?  By priority (1 first, 0 last), then the earlier deadline. */
+static bool goes_before(const struct queue_view *a, const struct queue_view *b)
+{
+    uint32_t level_a = a->priority > 0 ? (uint32_t)a->priority : UINT32_MAX;
+    uint32_t level_b = b->priority > 0 ? (uint32_t)b->priority : UINT32_MAX;
+
+    return level_a != level_b ? level_a < level_b : a->deadline_us[0] < b->deadline_us[0];
+}
+
+struct batch_choice greedy_batch_next(const struct batch_view *v)
+{
+    uint32_t best = UINT32_MAX;
+
+    for (uint32_t i = 0; i < v->n_queues; i++) {
+        const struct queue_view *q = &v->queue[i];
+        uint32_t late = q->n ? hopeless(q, v->now_us) : 0;
+        if (late)
+            return (struct batch_choice){.what = BATCH_DROP, .queue = i, .take = late};
+        if (q->n && q->ready && (best == UINT32_MAX || goes_before(q, &v->queue[best])))
+            best = i;
+    }
+    if (best == UINT32_MAX || v->n_flying >= v->max_flying) {
+        /* A queue that is not ready yet (its exe is being compiled) still has deadlines. */
+        usec_t until_us = USEC_NEVER;
+        for (uint32_t i = 0; i < v->n_queues; i++)
+            if (v->queue[i].n)
+                until_us = MIN(until_us, v->queue[i].deadline_us[0]);
+        return (struct batch_choice){.what = BATCH_WAIT, .until_us = until_us};
+    }
+    return (struct batch_choice){
+        .what = BATCH_RUN, .queue = best, .take = take(&v->queue[best], v->now_us)};
+}

@@ -1,0 +1,14 @@
+/* The policies there are, by the name that gpuletd.conf uses. */
+#include <gpulet/policy.h>
+
+static const struct policy *const policies[] = {&policy_equal};
+
+int policy_find(const char *name, const struct policy **ret, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(policies); i++)
+        if (STREQ(policies[i]->name, name)) {
+            *ret = policies[i];
+            return 0;
+        }
+    return err_set(err, -ENOENT, "there is no policy '%s'; there is: equal", name);
+}
