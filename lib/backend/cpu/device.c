@@ -129,8 +129,8 @@ static int cpu_dev_open(const struct backend_config *cfg, unsigned index, struct
                         struct err *err)
 {
     struct units u;
-    int r = index ? err_set(err, -ENODEV, "there is no device %u", index)
-                  : units_find(cfg, &u, err);
+    int r =
+        index ? err_set(err, -ENODEV, "there is no device %u", index) : units_find(cfg, &u, err);
 
     if (r < 0)
         return r;
@@ -181,8 +181,8 @@ static int cpu_part_open(struct device *dev, const struct granules *set, struct 
     if (r < 0)
         return r;
     AUTO(free) struct part *p = calloc(1, sizeof(*p));
-    if (!p || dnnl_stream_create(&p->stream, dev->dn.engine, dnnl_stream_default_flags) !=
-                  dnnl_success)
+    if (!p ||
+        dnnl_stream_create(&p->stream, dev->dn.engine, dnnl_stream_default_flags) != dnnl_success)
         return err_set(err, -ENOMEM, "out of memory");
     p->dev = dev;
     p->set = *set;
