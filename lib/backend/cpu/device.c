@@ -166,9 +166,6 @@ static int set_check(const struct device *dev, const struct granules *set, struc
             return err_set(err, -EINVAL, "granule %u: the device has %u", i, dev->n_cores);
     if (granules_count(set) == 0)
         return err_set(err, -EINVAL, "a partition needs a granule");
-    for (unsigned i = 0; i < dev->n_cores; i++)
-        if (granules_has(set, i) && granules_has(&dev->taken, i))
-            return err_set(err, -EBUSY, "granule %u is in another partition", i);
     return 0;
 }
 
@@ -188,10 +185,8 @@ static int cpu_part_open(struct device *dev, const struct granules *set, struct 
     p->set = *set;
     CPU_ZERO(&p->cores);
     for (unsigned i = 0; i < dev->n_cores; i++)
-        if (granules_has(set, i)) {
+        if (granules_has(set, i))
             CPU_SET(dev->core[i], &p->cores);
-            granules_add(&dev->taken, i);
-        }
     p->n_threads = granules_count(set);
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_condattr_init(&attr);
@@ -208,8 +203,6 @@ static void cpu_part_close(struct part *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < ARRAY_SIZE(p->set.bits); i++)
-        p->dev->taken.bits[i] &= ~p->set.bits[i];
     p->dev->n_parts--;
     (void)dnnl_stream_destroy(p->stream);
     (void)pthread_cond_destroy(&p->wake);
