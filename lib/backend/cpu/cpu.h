@@ -36,7 +36,6 @@ struct device {
     struct dn dn;
     uint32_t n_cores;
     uint16_t core[MAX_GRANULES]; /* granule -> core */
-    struct granules taken;
     unsigned n_parts;
     size_t weights_bytes;
     struct weights *table[WEIGHT_BUCKETS]; /* builder thread only */
