@@ -112,3 +112,5 @@ format: ## clang-format every source file
 	clang-format-14 -i $$(git ls-files '*.c' '*.h')
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+$(B)/daemon/page.o: daemon/page.html

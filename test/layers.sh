@@ -33,7 +33,7 @@ only 'microhttpd' 'daemon/http\.c'
 only 'ini\.h' 'daemon/config\.c'
 only '(oneapi/)?dnnl' 'lib/backend/cpu/'
 only 'cuda|cudnn|cublas' 'lib/backend/cuda/|kernels/cuda/'
-only 'systemd/' 'daemon/(main|loop|log)\.c'
+only 'systemd/' 'daemon/(main|log)\.c'
 only 'xxhash' 'lib/base/hash\.c'
 
 # What the planner's objects may call outside themselves.

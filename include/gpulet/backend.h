@@ -50,8 +50,8 @@ enum part_mode { MODE_CORES, MODE_SIM, MODE_MPS, MODE_GREEN, MODE_MIG, MODE_SHAR
 
 /* What the operator configured; strings may be "" for the default. */
 struct backend_config {
-    char partition_mode[16];
-    char cpu_units[64]; /* "auto", or a list of cores: "1-3,6" */
+    char partition_mode[256];
+    char cpu_units[256]; /* "auto", or a list of cores: "1-3,6" */
     char sim_file[256];
 };
 

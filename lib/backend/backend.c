@@ -9,9 +9,6 @@
 #endif
 #define CUDA_PLUGIN "gpulet-cuda.so"
 
-/* Weak until the sim backend is part of every build. */
-extern const struct backend backend_sim __attribute__((weak));
-
 static const struct backend *const built_in[] = {&backend_cpu, &backend_sim};
 
 static int plugin_open(const char *path, const struct backend **ret, struct err *err)

@@ -1,0 +1,63 @@
+/* One line, two ways out.  JOURNAL_STREAM says that stderr is the journal's: then the journal is
+ * spoken to directly, with fields; otherwise a person or a test reads stderr. */
+#include "log.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <systemd/sd-journal.h>
+
+#define FIELDS_MAX 6
+
+struct fields {
+    char text[FIELDS_MAX][320];
+    struct iovec iov[FIELDS_MAX];
+    int n;
+};
+
+static void add(struct fields *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct fields *f, const char *fmt, ...)
+{
+    va_list ap;
+
+    assert(f->n < FIELDS_MAX);
+    va_start(ap, fmt);
+    int n = vsnprintf(f->text[f->n], sizeof(f->text[0]), fmt, ap);
+    va_end(ap);
+    f->iov[f->n].iov_base = f->text[f->n];
+    f->iov[f->n].iov_len = (size_t)MIN(MAX(n, 0), (int)sizeof(f->text[0]) - 1);
+    f->n++;
+}
+
+static void to_journal(int level, const struct log_fields *f, const char *msg)
+{
+    struct fields out = {.n = 0};
+
+    add(&out, "PRIORITY=%d", level);
+    add(&out, "MESSAGE=%s", msg);
+    if (f->event && *f->event)
+        add(&out, "GPULETD_EVENT=%s", f->event);
+    if (f->model && *f->model)
+        add(&out, "GPULETD_MODEL=%s", f->model);
+    if (f->version)
+        add(&out, "GPULETD_VERSION=%u", f->version);
+    if (f->gpulet >= 0)
+        add(&out, "GPULETD_GPULET=%d", f->gpulet);
+    (void)sd_journal_sendv(out.iov, out.n);
+}
+
+void log_line(int level, const struct log_fields *f, const char *fmt, ...)
+{
+    char msg[300];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(msg, sizeof(msg), fmt, ap);
+    va_end(ap);
+    if (getenv("JOURNAL_STREAM"))
+        to_journal(level, f, msg);
+    else
+        (void)fprintf(stderr, "gpuletd: %s%s%s%s\n",
+                      level <= LOG_ERR       ? "error: "
+                      : level == LOG_WARNING ? "warning: "
+                                             : "",
+                      f->model ? f->model : "", f->model && *f->model ? ": " : "", msg);
+}

@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""Make the larger test models, with seeded weights, on the spot.
+
+    export.py --list
+    export.py DIR NAME... [--batch N|dynamic] [--opset N] [--exporter torchscript|dynamo]
+
+Writes DIR/NAME.onnx with a free first dimension "batch", DIR/NAME-bN.onnx with a fixed one.
+The dynamo exporter (tried with torch 2.15 and onnxscript 0.7) adds -dynamo to the name.
+It cannot go below opset 18, its default; any opset but the default adds -opsetN.
+
+The weights are random and trained for nothing, but scaled so that every layer matters:
+activations keep their size, and different inputs give visibly different outputs.
+
+Needs torch and torchvision (Debian's do) and onnx for the small models.
+"""
+import argparse
+import inspect
+import math
+import pathlib
+
+SEED = 7
+DEFAULT_OPSET = {"torchscript": 17, "dynamo": 18}
+BERT = dict(words=30522, positions=512, types=2, hidden=768, heads=12, inner=3072, layers=12, seq=128)
+
+
+# Networks.  torch is imported where it is used, so that --list and the small models do without.
+
+
+def vision(build):
+    """A torchvision network over [batch, 3, 224, 224]."""
+
+    def make():
+        import torch
+        import torchvision
+
+        torch.manual_seed(SEED)
+        net = getattr(torchvision.models, build)(weights=None)
+        settle(net)
+        return net, (torch.randn(2, 3, 224, 224),), ["input"], ["output"]
+
+    return make
+
+
+def settle(net):
+    """Weights that keep an activation's size, then batch-norm statistics as measured."""
+    import torch
+    from torch import nn
+
+    for m in net.modules():
+        if isinstance(m, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
+            if m.bias is not None:
+                nn.init.uniform_(m.bias, -0.1, 0.1)
+        elif isinstance(m, nn.BatchNorm2d):
+            nn.init.uniform_(m.weight, 0.5, 1.5)
+            nn.init.uniform_(m.bias, -0.2, 0.2)
+            m.momentum = None  # a plain mean over what it sees
+        elif isinstance(m, nn.Dropout):
+            m.p = 0.0
+    if any(isinstance(m, nn.BatchNorm2d) for m in net.modules()):
+        with torch.no_grad():
+            net.train()(torch.randn(8, 3, 224, 224))
+    net.eval()
+
+
+def bert():
+    """A BERT-base encoder: embeddings, 12 post-norm layers, a pooler over the first token."""
+    import torch
+    from torch import nn
+
+    c = BERT
+    width = c["hidden"] // c["heads"]
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.key, self.value, self.out = (
+                nn.Linear(c["hidden"], c["hidden"]) for _ in range(4)
+            )
+
+        def heads(self, x):
+            return x.view(x.size(0), x.size(1), c["heads"], width).permute(0, 2, 1, 3)
+
+        def forward(self, x, mask):
+            q, k, v = (self.heads(f(x)) for f in (self.query, self.key, self.value))
+            score = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(width) + mask
+            y = torch.matmul(torch.softmax(score, -1), v).permute(0, 2, 1, 3).contiguous()
+            return self.out(y.view(y.size(0), y.size(1), c["hidden"]))
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = Attention()
+            self.norm1, self.norm2 = (nn.LayerNorm(c["hidden"], eps=1e-12) for _ in range(2))
+            self.up = nn.Linear(c["hidden"], c["inner"])
+            self.down = nn.Linear(c["inner"], c["hidden"])
+
+        def forward(self, x, mask):
+            x = self.norm1(x + self.attention(x, mask))
+            return self.norm2(x + self.down(nn.functional.gelu(self.up(x))))
+
+    class Bert(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(c["words"], c["hidden"])
+            self.positions = nn.Embedding(c["positions"], c["hidden"])
+            self.types = nn.Embedding(c["types"], c["hidden"])
+            self.register_buffer("places", torch.arange(c["positions"]).unsqueeze(0))
+            self.norm = nn.LayerNorm(c["hidden"], eps=1e-12)
+            self.layers = nn.ModuleList(Layer() for _ in range(c["layers"]))
+            self.pool = nn.Linear(c["hidden"], c["hidden"])
+
+        def forward(self, input_ids, attention_mask, token_type_ids):
+            places = self.places[:, : input_ids.size(1)]
+            x = self.words(input_ids) + self.types(token_type_ids) + self.positions(places)
+            x = self.norm(x)
+            mask = attention_mask.unsqueeze(1).unsqueeze(2).to(torch.float32)
+            mask = (1.0 - mask) * -10000.0
+            for layer in self.layers:
+                x = layer(x, mask)
+            return x, torch.tanh(self.pool(x[:, 0]))
+
+    torch.manual_seed(SEED)
+    net = Bert()
+    for m in net.modules():
+        if isinstance(m, (nn.Linear, nn.Embedding)):
+            # Twice the usual 0.02, so that attention is peaked and each layer changes its input.
+            nn.init.normal_(m.weight, std=0.04)
+        if isinstance(m, nn.LayerNorm):
+            nn.init.uniform_(m.weight, 0.8, 1.2)
+        if getattr(m, "bias", None) is not None:
+            nn.init.normal_(m.bias, std=0.02)
+    ids = torch.randint(0, c["words"], (2, c["seq"]))
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    return net.eval(), example, names, ["last_hidden_state", "pooler_output"]
+
+
+def export_torch(make, path, batch, opset, exporter):
+    import torch
+
+    net, example, inputs, outputs = make()
+    free = batch == "dynamic"
+    # An example of one row would let the exporters fold the batch away as the number 1.
+    rows = 2 if free else batch
+    example = tuple(x[:1].expand(rows, *x.shape[1:]).contiguous() for x in example)
+    has_dynamo = "dynamo" in inspect.signature(torch.onnx.export).parameters
+    args = dict(opset_version=opset, input_names=inputs, output_names=outputs)
+    if exporter == "dynamo":
+        if not has_dynamo:
+            raise SystemExit(f"export.py: torch {torch.__version__} has no dynamo exporter")
+        dim = torch.export.Dim("batch")
+        args.update(dynamo=True, external_data=False)
+        args.update(dynamic_shapes=tuple({0: dim} for _ in example) if free else None)
+    else:
+        args.update({"dynamo": False} if has_dynamo else {})
+        args.update(dynamic_axes={n: {0: "batch"} for n in inputs + outputs} if free else None)
+    with torch.no_grad():
+        torch.onnx.export(net, example, str(path), **args)
+
+
+# Small models, straight from the onnx helpers.
+
+
+def value(name, *dims):
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+
+
+def weight(name, *dims):
+    """A seeded constant."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    x = np.random.default_rng(SEED).standard_normal(dims).astype(np.float32)
+    return numpy_helper.from_array(x, name)
+
+
+def model(nodes, inputs, outputs, constants, opset):
+    from onnx import checker, helper
+
+    nodes = [helper.make_node(op, i, o, f"{op}_{n}", **a) for n, (op, i, o, a) in enumerate(nodes)]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, constants)
+    m = helper.make_model(graph, producer_name="gpuletd-test", opset_imports=[helper.make_opsetid("", opset)])
+    m.ir_version = 8  # any reader of today knows it
+    checker.check_model(m, full_check=True)
+    return m
+
+
+def identity(batch, opset):
+    """Four bytes in, four bytes out."""
+    return model([("Identity", ["x"], ["y"], {})], [value("x", batch, 1)], [value("y", batch, 1)], [], opset)
+
+
+def reduce0(batch, opset):
+    """Every row of y depends on all rows of x: putting two requests in a batch is wrong."""
+    axes = {"axes": [0]} if opset < 18 else {}
+    extra = []
+    if opset >= 18:
+        import numpy as np
+        from onnx import numpy_helper
+
+        extra = [numpy_helper.from_array(np.array([0], dtype=np.int64), "axes")]
+    nodes = [
+        ("ReduceMean", ["x"] + [e.name for e in extra], ["mean"], {"keepdims": 1, **axes}),
+        ("Add", ["x", "mean"], ["y"], {}),
+    ]
+    return model(nodes, [value("x", batch, 4)], [value("y", batch, 4)], extra, opset)
+
+
+def freedim(batch, opset):
+    """A second free dimension, normalised over: padding one request to another's length is wrong."""
+    nodes = [
+        ("MatMul", ["x", "w"], ["h"], {}),
+        ("Transpose", ["h"], ["t"], {"perm": [0, 2, 1]}),
+        ("Softmax", ["t"], ["s"], {"axis": 2}),
+        ("Transpose", ["s"], ["y"], {"perm": [0, 2, 1]}),
+    ]
+    shape = (batch, "length", 4)
+    return model(nodes, [value("x", *shape)], [value("y", *shape)], [weight("w", 4, 4)], opset)
+
+
+def external(batch, opset):
+    """Weights in a second file, STEM.weights, beside the model."""
+    nodes = [("MatMul", ["x", "w"], ["h"], {}), ("Add", ["h", "b"], ["y"], {})]
+    constants = [weight("w", 16, 8), weight("b", 8)]
+    return model(nodes, [value("x", batch, 16)], [value("y", batch, 8)], constants, opset)
+
+
+def export_small(make, path, batch, opset, exporter):
+    import onnx
+
+    m = make("batch" if batch == "dynamic" else batch, opset)
+    if make is not external:
+        onnx.save_model(m, str(path))
+        return
+    data = path.with_suffix(".weights")
+    data.unlink(missing_ok=True)  # onnx appends
+    onnx.save_model(m, str(path), save_as_external_data=True, location=data.name, size_threshold=0)
+    data.chmod(0o644)  # onnx writes it for its owner alone
+
+
+MODELS = {
+    "resnet50": (export_torch, vision("resnet50")),
+    "mobilenet_v2": (export_torch, vision("mobilenet_v2")),
+    "vgg19": (export_torch, vision("vgg19")),
+    "alexnet": (export_torch, vision("alexnet")),
+    "bert-base": (export_torch, bert),
+    "identity": (export_small, identity),
+    "reduce0": (export_small, reduce0),
+    "freedim": (export_small, freedim),
+    "external": (export_small, external),
+}
+
+
+def batch_arg(text):
+    if text != "dynamic" and not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError("a number from 1 on, or 'dynamic'")
+    return text if text == "dynamic" else int(text)
+
+
+def main():
+    p = argparse.ArgumentParser(description="Make the larger test models.")
+    p.add_argument("--list", action="store_true", help="name the models and stop")
+    p.add_argument("--batch", type=batch_arg, default="dynamic", help="a number, or 'dynamic' (default)")
+    p.add_argument("--opset", type=int, help="17, with dynamo 18, unless said")
+    p.add_argument("--exporter", choices=list(DEFAULT_OPSET), default="torchscript")
+    p.add_argument("dir", nargs="?", type=pathlib.Path)
+    p.add_argument("name", nargs="*")
+    a = p.parse_args()
+
+    if a.list:
+        print("\n".join(MODELS))
+        return
+    unknown = [n for n in a.name if n not in MODELS]
+    if not a.dir or not a.name or unknown:
+        p.error(f"no model named {unknown[0]}" if unknown else "a folder and a model's name are needed")
+    default = DEFAULT_OPSET[a.exporter]
+    opset = a.opset or default
+    if a.exporter == "dynamo" and opset < default:
+        p.error(f"the dynamo exporter starts at opset {default}, not {opset}")
+
+    a.dir.mkdir(parents=True, exist_ok=True)
+    for name in a.name:
+        export, make = MODELS[name]
+        stem = name
+        stem += "" if a.batch == "dynamic" else f"-b{a.batch}"
+        stem += "" if opset == default else f"-opset{opset}"
+        stem += "" if a.exporter == "torchscript" or export is export_small else "-dynamo"
+        path = a.dir / f"{stem}.onnx"
+        export(make, path, a.batch, opset, a.exporter)
+        print(f"{path} {path.stat().st_size} bytes", flush=True)
+
+
+if __name__ == "__main__":
+    main()

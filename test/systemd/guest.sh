@@ -1,0 +1,238 @@
+#!/bin/bash
+# Runs as root inside the booted container of run.sh.  Every check is a sentence.
+# shellcheck disable=SC2016,SC2086,SC2317  # eval runs what is quoted; $SOCKETS is a list
+set -u
+
+MODEL=digits
+STALLING=digits-tiny
+
+# A simulated device, and the same with an executor that never comes back.
+SIM_FILE='delay_ms 20'
+SIM_FILE_STALLED="delay_ms 20
+stall $STALLING"
+
+# An option that reload changes, and how it is seen: a body of this size is refused with 413.
+RELOAD_GOOD='[limits]
+max-body-bytes = 5000'
+RELOAD_BAD='[limits]
+max-body-bytes = banana'
+BIG_BODY=6000
+
+# Journal fields that some entry of the daemon must have.
+FIELDS='GPULETD_MODEL GPULETD_DEVICE'
+
+SOCKETS='gpuletd-http.socket gpuletd-admin.socket gpuletd-unix.socket'
+DATA=http://127.0.0.1:8000
+ADMIN=http://127.0.0.1:8001
+cd "$(dirname "$0")" || exit 1
+
+n_ok=0 n_failed=0
+# check "a sentence" COMMAND...: its output is shown if it fails.
+check() {
+    local sentence=$1 said
+    shift
+    if said=$("$@" 2>&1); then
+        n_ok=$((n_ok + 1))
+        echo "ok      $sentence"
+    else
+        n_failed=$((n_failed + 1))
+        echo "FAILED  $sentence"
+        printf '%s\n' "$said" | tail -40 | sed 's/^/          /'
+    fi
+}
+
+finish() {
+    [ $n_failed = 0 ] || { echo "-- the journal's end"; journalctl -q -u gpuletd.service -n 60 --no-hostname; }
+    echo "$n_ok passed, $n_failed failed"
+    exit
+}
+
+# within SECONDS COMMAND...: true as soon as the command is.
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || { echo "not in time: $*"; return 1; }
+        sleep 0.1
+    done
+}
+
+property() { systemctl show -P "$1" gpuletd.service; }
+since_mark() { journalctl -q -u gpuletd.service --after-cursor="$cursor" "$@"; }
+mark() { cursor=$(journalctl -q -n 1 -o json --output-fields=_PID | sed 's/.*"__CURSOR" *: *"\([^"]*\)".*/\1/'); }
+status_of() { curl -s -m 60 -o /dev/null -w '%{http_code}\n' "$@"; }
+infer() { status_of -d @request "$DATA/v2/models/${1:-$MODEL}/infer"; }
+answers() { [ "$(status_of "$@")" = 200 ]; }
+ready() { answers "$DATA/v2/health/ready"; }
+
+configure() {
+    printf '%s\n' "$1" >/etc/gpuletd/sim
+    printf '[device]\nbackend = sim\nsim-file = /etc/gpuletd/sim\n%s\n' "${2-}" \
+        >/etc/gpuletd/gpuletd.conf
+}
+
+# Prints how often each status came; fails unless all of $2... and $1 lines in all.
+only() {
+    local n=$1 got
+    shift
+    got=$(sort all | uniq -c)
+    echo "$got"
+    [ "$(wc -l <all)" -ge "$n" ] && ! grep -qvxE "$(IFS='|'; echo "$*")" all
+}
+
+printf '{"inputs":[{"name":"image","shape":[1,1,8,8],"datatype":"FP32","data":[%s]}]}\n' \
+    "$(seq -s, 64 | sed 's/[0-9]*/1/g')" >request
+configure "$SIM_FILE"
+
+# -- start and readiness
+
+is_ready_when_start_returns() { systemctl start gpuletd.service && ready; }
+runs_as_gpuletd() { [ "$(stat -c %U:%G "/proc/$(property MainPID)")" = gpuletd:gpuletd ]; }
+says_status() { [ -n "$(property StatusText)" ]; }
+
+mark
+check "systemctl start returns when the daemon is ready" is_ready_when_start_returns
+[ $n_failed = 0 ] || finish
+check "it runs as the user gpuletd" runs_as_gpuletd
+check "it tells systemd what it is doing (StatusText)" says_status
+check "a model is registered" answers -T digits.onnx "$ADMIN/v1/models/$MODEL?slo_ms=200"
+check "a second one is registered" answers -T digits-tiny.onnx "$ADMIN/v1/models/$STALLING?slo_ms=200"
+check "the model answers" eval '[ "$(infer)" = 200 ]'
+
+# -- activation
+
+activates() {
+    systemctl stop gpuletd.service 2>/dev/null
+    [ "$(property ActiveState)" = inactive ] || { echo "still $(property ActiveState)"; return 1; }
+    answers "$@" && [ "$(property ActiveState)" = active ]
+}
+unix_socket_is_for_the_group() { [ "$(stat -c '%a %G' /run/gpuletd/admin.sock)" = '660 gpuletd' ]; }
+
+check "a connection to the http socket starts it and is answered" activates "$DATA/v2/health/ready"
+check "a connection to the admin socket starts it and is answered" activates "$ADMIN/v1/models"
+check "a connection to the Unix socket starts it and is answered" \
+    activates --unix-socket /run/gpuletd/admin.sock http://localhost/v1/models
+check "the Unix socket is for root and the group gpuletd" unix_socket_is_for_the_group
+check "the model is still there after these restarts" answers "$DATA/v2/models/$MODEL"
+
+# -- reload
+
+refuses_big_body() { [ "$(head -c $BIG_BODY /dev/zero | tr '\0' ' ' | status_of -d @- "$DATA/v2/models/$MODEL/infer")" = 413 ]; }
+takes_big_body() { ! refuses_big_body; }
+same_process() { [ "$(property MainPID)" = "$pid" ] && [ "$(property ActiveState)" = active ]; }
+reload_applies() {
+    takes_big_body || { echo "refused before the reload"; return 1; }
+    systemctl reload gpuletd.service && within 5 refuses_big_body && same_process
+}
+reload_refuses() { ! systemctl reload gpuletd.service && same_process && refuses_big_body && ready; }
+hangup_refuses() {
+    mark
+    kill -HUP "${pid:?}"
+    within 5 eval 'since_mark -p err | grep -q .' || return 1
+    within 5 eval '[ "$(property ActiveState)" = active ]'
+    same_process && refuses_big_body && ready
+}
+
+pid=$(property MainPID)
+configure "$SIM_FILE" "$RELOAD_GOOD"
+check "reload applies a good file, in the same process" reload_applies
+configure "$SIM_FILE" "$RELOAD_BAD"
+check "reload with a bad file fails and the old configuration stays" reload_refuses
+check "so does a bare SIGHUP, and the journal says why" hangup_refuses
+configure "$SIM_FILE"
+check "reload goes back" eval 'systemctl reload gpuletd.service && within 5 takes_big_body'
+
+# -- watchdog
+
+restarted_by_watchdog() {
+    mark
+    infer $STALLING >/dev/null &
+    within 60 eval 'since_mark | grep -q "Failed with result .watchdog"' || { since_mark; return 1; }
+    within 30 ready && [ "$(infer)" = 200 ]
+}
+is_fed_under_load() {
+    mark
+    timeout 6 bash -c "while :; do $(declare -f status_of infer); DATA=$DATA MODEL=$MODEL; infer; done" >/dev/null
+    ! since_mark | grep -q 'Failed with result'
+}
+
+mkdir -p /run/systemd/system/gpuletd.service.d
+printf '[Service]\nWatchdogSec=2\n' >/run/systemd/system/gpuletd.service.d/test.conf
+systemctl daemon-reload
+systemctl restart gpuletd.service
+check "six seconds of load do not trip a watchdog of two" is_fed_under_load
+configure "$SIM_FILE_STALLED"
+systemctl restart gpuletd.service
+check "a stalled executor is killed by the watchdog, and the next process answers" restarted_by_watchdog
+configure "$SIM_FILE"
+rm -r /run/systemd/system/gpuletd.service.d
+systemctl daemon-reload
+systemctl restart gpuletd.service
+
+# -- kill -9 while connections wait
+
+# The daemon is stopped in its tracks, so that all 50 connections wait in the socket's queue.
+waiting_connections_survive_kill() {
+    local old
+    old=$(property MainPID)
+    kill -STOP "$old"
+    for _ in $(seq 50); do infer & done >all
+    sleep 1
+    [ ! -s all ] || { echo "answered while stopped"; return 1; }
+    kill -KILL "$old"
+    # shellcheck disable=SC2046
+    wait $(jobs -p)
+    only 50 200 && [ "$(property MainPID)" != "$old" ]
+}
+check "kill -9: 50 waiting connections are all answered by the next process" waiting_connections_survive_kill
+check "the model that was registered is served again" eval '[ "$(infer)" = 200 ]'
+
+# -- stop under load
+
+load() { # 16 clients for $1 seconds, a status a line into `all`
+    : >all
+    for _ in $(seq 16); do
+        (end=$((SECONDS + $1)); while [ $SECONDS -lt $end ]; do infer; done) >>all &
+    done
+}
+stop_under_load() {
+    mark
+    load 4
+    sleep 1.5
+    systemctl stop gpuletd.service 2>/dev/null
+    # shellcheck disable=SC2046
+    wait $(jobs -p)
+    since_mark -o cat
+    only 50 200 503 && since_mark | grep -q 'Deactivated successfully' &&
+        ! since_mark | grep -q 'Failed with result'
+}
+restart_under_load() {
+    mark
+    load 4
+    sleep 1.5
+    systemctl restart gpuletd.service
+    # shellcheck disable=SC2046
+    wait $(jobs -p)
+    only 50 200 503 && ! since_mark | grep -q 'Failed with result'
+}
+stops_for_good() {
+    systemctl stop $SOCKETS gpuletd.service && [ "$(property ActiveState)" = inactive ] &&
+        [ "$(status_of "$DATA/v2/health/live")" = 000 ] &&
+        ! find /proc -maxdepth 1 -user gpuletd | grep .
+}
+check "stop under load: everything accepted is answered, exit status 0" stop_under_load
+check "restart under load: no connection fails" restart_under_load
+check "with its sockets stopped too, it stays down and leaves no process" stops_for_good
+
+# -- journal and unit files
+
+for field in $FIELDS; do
+    check "the journal has the field $field" \
+        eval "journalctl -q -u gpuletd.service -o json | grep -q '\"$field\"'"
+done
+# (No unit of ours has a man page in a tree without man.)
+verifies() { [ -z "$(systemd-analyze verify --man=no gpuletd.service $SOCKETS 2>&1 | tee /dev/stderr)" ]; }
+check "systemd-analyze verify has nothing to say" verifies
+check "systemd-analyze security is 3.0 or better" systemd-analyze security --threshold=30 --no-pager gpuletd.service
+
+finish
