@@ -10,6 +10,7 @@
 #include "listen.h"
 #include "log.h"
 #include "store.h"
+#include <ctype.h>
 #include <getopt.h>
 #include <gpulet/clock.h>
 #include <inttypes.h>
@@ -73,8 +74,9 @@ static void print_document(const char *what)
 {
     if (STREQ(what, "flags"))
         for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
-            printf(".It Fl %c , Fl Fl %s%s%s\n%s.\n", flags[i].letter, flags[i].name,
-                   flags[i].arg ? " Ar " : "", flags[i].arg ? flags[i].arg : "", flags[i].help);
+            printf(".It Fl %c , Fl Fl %s%s%s\n%c%s.\n", flags[i].letter, flags[i].name,
+                   flags[i].arg ? " Ar " : "", flags[i].arg ? flags[i].arg : "",
+                   toupper((unsigned char)flags[i].help[0]), flags[i].help + 1);
     else
         config_document(stdout, STREQ(what, "conf"));
 }

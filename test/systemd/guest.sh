@@ -7,19 +7,26 @@ MODEL=digits
 STALLING=digits-tiny
 
 # A simulated device, and the same with an executor that never comes back.
-SIM_FILE='delay_ms 20'
-SIM_FILE_STALLED="delay_ms 20
-stall $STALLING"
+sim_file() {
+    cat <<SIM
+{ "name": "sim0", "units": 4, "granule_units": 1,
+  "models": { "$MODEL": {"answer": "crc32", "latency_us": [{"batch": 1, "units": 1, "us": 20000}]},
+              "$STALLING": {"answer": "crc32", "latency_us": [{"batch": 1, "units": 1, "us": 20000}]} },
+  "faults": [$1] }
+SIM
+}
+SIM_FILE=$(sim_file '')
+SIM_FILE_STALLED=$(sim_file "{\"model\": \"$STALLING\", \"run\": 1, \"kind\": \"stall\", \"us\": 600000000}")
 
 # An option that reload changes, and how it is seen: a body of this size is refused with 413.
-RELOAD_GOOD='[limits]
-max-body-bytes = 5000'
-RELOAD_BAD='[limits]
-max-body-bytes = banana'
+RELOAD_GOOD='[http]
+body-bytes = 5000'
+RELOAD_BAD='[http]
+body-bytes = banana'
 BIG_BODY=6000
 
 # Journal fields that some entry of the daemon must have.
-FIELDS='GPULETD_MODEL GPULETD_DEVICE'
+FIELDS='GPULETD_EVENT GPULETD_MODEL'
 
 SOCKETS='gpuletd-http.socket gpuletd-admin.socket gpuletd-unix.socket'
 DATA=http://127.0.0.1:8000
@@ -95,16 +102,17 @@ check "systemctl start returns when the daemon is ready" is_ready_when_start_ret
 [ $n_failed = 0 ] || finish
 check "it runs as the user gpuletd" runs_as_gpuletd
 check "it tells systemd what it is doing (StatusText)" says_status
-check "a model is registered" answers -T digits.onnx "$ADMIN/v1/models/$MODEL?slo_ms=200"
-check "a second one is registered" answers -T digits-tiny.onnx "$ADMIN/v1/models/$STALLING?slo_ms=200"
+check "a model is registered" answers -T digits.onnx "$ADMIN/v1/models/$MODEL?slo_ms=10000"
+check "a second one is registered" answers -T digits-tiny.onnx "$ADMIN/v1/models/$STALLING?slo_ms=10000"
 check "the model answers" eval '[ "$(infer)" = 200 ]'
 
 # -- activation
 
+is_active() { [ "$(property ActiveState)" = active ]; }
 activates() {
     systemctl stop gpuletd.service 2>/dev/null
     [ "$(property ActiveState)" = inactive ] || { echo "still $(property ActiveState)"; return 1; }
-    answers "$@" && [ "$(property ActiveState)" = active ]
+    answers "$@" && within 10 is_active # the admin port answers before the models are loaded
 }
 unix_socket_is_for_the_group() { [ "$(stat -c '%a %G' /run/gpuletd/admin.sock)" = '660 gpuletd' ]; }
 
