@@ -109,10 +109,12 @@ check "the model answers" eval '[ "$(infer)" = 200 ]'
 
 # -- activation
 
+is_active() { [ "$(property ActiveState)" = active ]; }
+# (The admin port answers before the models are loaded, and active means that they are.)
 activates() {
     systemctl stop gpuletd.service 2>/dev/null
     [ "$(property ActiveState)" = inactive ] || { echo "still $(property ActiveState)"; return 1; }
-    answers "$@" && [ "$(property ActiveState)" = active ]
+    answers "$@" && within 10 is_active
 }
 unix_socket_is_for_the_group() { [ "$(stat -c '%a %G' /run/gpuletd/admin.sock)" = '660 gpuletd' ]; }
 
