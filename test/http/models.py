@@ -13,7 +13,7 @@ MODELS = ROOT / "test" / "models"
 DATA = ROOT / "test" / "data"
 sys.path.insert(0, str(MODELS))
 import export  # noqa: E402
-import reference  # noqa: E402, F401
+import reference  # noqa: E402
 
 
 def onnx_model(nodes, inputs, outputs, constants=(), opset=17):
