@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import models
-from daemon import (ROOT, SANITIZED, SLOW, Reply, Wire, binary_body, error_of, json_input, metric, read_outputs, request_bytes,
+from daemon import (ROOT, SANITIZED, SLOW, Wire, binary_body, error_of, json_input, metric, read_outputs, request_bytes,
                     sim_file, until)  # fmt: skip
 from malformed import Malformed
 
