@@ -27,7 +27,7 @@ ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(FLAGS_$(FLAVOUR))
 
 # Flags for parts of the tree.  The planner's arithmetic must not depend on the machine.
 part_flags = $(if $(filter lib/plan/%,$(1)),-ffp-contract=off) \
-             $(if $(filter kernels/cpu/%,$(1)),-O3 -fno-math-errno)
+             $(if $(filter kernels/cpu/%,$(1)),-O3 -fno-math-errno -fopenmp-simd)
 
 BASE_SRC := $(sort $(wildcard lib/base/*.c))
 MODEL_SRC := $(sort $(wildcard lib/model/*.c kernels/ref/*.c))
@@ -48,7 +48,7 @@ PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gp
 
 PC_CFLAGS := $(shell pkg-config --cflags $(LIBS_PC) 2>/dev/null)
 PC_LIBS := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null)
-LIB_LIBS := -ldnnl -ljansson -linih -lm -ldl
+LIB_LIBS := -ldnnl -lgomp -ljansson -linih -lm -ldl
 DAEMON_LIBS := $(PC_LIBS)
 
 .PHONY: all help check check-fast check-asan check-tsan check-unit check-ops check-http \
@@ -86,7 +86,10 @@ $(B)/gpuletctl: $(call obj,$(CLI_SRC)) $(LIB)
 $(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
-	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $^ $(DAEMON_LIBS) $(LIB_LIBS)
+	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(DAEMON_LIBS) $(LIB_LIBS)
+
+# The operator cases are shared by the programs there.
+$(OPS): $(call obj,test/ops/cases.c test/ops/describe.c)
 
 tests: $(UNIT) $(OPS) $(PROGRAMS) ## build the test programs
 

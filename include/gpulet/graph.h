@@ -62,7 +62,8 @@ enum const_source {
 };
 
 struct constant {
-    struct tensor t;     /* data is read-only and aligned to its element size */
+    struct tensor t;     /* data is read-only, and aligned to its element size but for large
+                          * CONST_FILE ones, until graph_optimise() moves them */
     struct hash128 hash; /* of dtype, dims and bytes; set by constant_seal() */
     enum const_source source;
 };
@@ -84,6 +85,11 @@ struct post {
     uint32_t value; /* POST_ADD */
 };
 
+/* One node.  As in ONNX, but for what the passes make, whatever the model's opset:
+ *   MatMul with a third input: a bias, 1-D, as long as the result's last dimension, added before
+ *   the post steps (the second operand has then rank 2 or more);
+ *   LayerNormalization (axis, epsilon) and Gelu (approximate "none") below opsets 17 and 20;
+ *   an output that nobody reads may be VALUE_NONE. */
 struct node {
     const char *name; /* never NULL; "#12" when the file gives none */
     enum op_id op;

@@ -1,0 +1,29 @@
+/* The CPU backend's own kernels: what oneDNN lacks, or does badly, on row-major tensors.
+ *
+ * A kernel is planned once, when a model is compiled: attributes are read, shapes and strides are
+ * worked out into params.  Running it only touches memory: no checks, no allocation.
+ * They are compared with kernels/ref in test/ops and share no code with it. */
+#pragma once
+
+#include <gpulet/graph.h>
+
+/* ptr: the node's inputs, then its outputs; NULL where one is omitted.  Returns 0, or -EINVAL for
+ * data out of range (an index).  Any thread. */
+struct cpu_call {
+    int (*run)(const void *params, void *const *ptr);
+    const void *params;
+};
+
+struct cpu_args {
+    const struct node *node;
+    const struct tensor *const *in;  /* n_in; NULL: omitted.  data != NULL: known now */
+    const struct tensor *const *out; /* n_out; NULL: omitted */
+    struct arena *arena;             /* where params go; outlives the calls */
+};
+
+/* -ENOTSUP names node, operator and type; -EINVAL an attribute that makes no sense. */
+int cpu_plan(const struct cpu_args *a, struct cpu_call *ret, struct err *err);
+/* A post step in place over n floats.  ptr[0]: the tensor; ptr[1]: POST_ADD's operand. */
+int cpu_plan_post(const struct post *p, int64_t n, struct arena *arena, struct cpu_call *ret);
+/* ptr[0] to ptr[1]. */
+int cpu_plan_copy(size_t bytes, struct arena *arena, struct cpu_call *ret);

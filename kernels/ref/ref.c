@@ -1,0 +1,148 @@
+/* The table of reference kernels, and what holds for all of them: arguments are there, their
+ * data is known, their types have a fixed size. */
+#include "kit.h"
+
+static const struct row {
+    ref_fn fn;
+    unsigned n_in; /* inputs that must be there */
+} rows[OP_END] = {
+#define ROW(op, kernel, least) [OP_##op] = {.fn = kernel, .n_in = least}
+    ROW(Abs, ref_unary, 1),
+    ROW(Add, ref_binary, 2),
+    ROW(And, ref_binary, 2),
+    ROW(ArgMax, ref_arg, 1),
+    ROW(ArgMin, ref_arg, 1),
+    ROW(AveragePool, ref_average_pool, 1),
+    ROW(BatchNormalization, ref_batch_norm, 5),
+    ROW(Cast, ref_cast, 1),
+    ROW(Ceil, ref_unary, 1),
+    ROW(Clip, ref_clip, 1),
+    ROW(Concat, ref_concat, 1),
+    ROW(Constant, ref_constant, 0),
+    ROW(ConstantOfShape, ref_constant_of_shape, 1),
+    ROW(Conv, ref_conv, 2),
+    ROW(Cos, ref_unary, 1),
+    ROW(Div, ref_binary, 2),
+    ROW(Dropout, ref_dropout, 1),
+    ROW(Elu, ref_unary, 1),
+    ROW(Equal, ref_binary, 2),
+    ROW(Erf, ref_unary, 1),
+    ROW(Exp, ref_unary, 1),
+    ROW(Expand, ref_expand, 1),
+    ROW(Flatten, ref_same_bytes, 1),
+    ROW(Floor, ref_unary, 1),
+    ROW(Gather, ref_gather, 2),
+    ROW(Gelu, ref_unary, 1),
+    ROW(Gemm, ref_gemm, 2),
+    ROW(GlobalAveragePool, ref_global_pool, 1),
+    ROW(GlobalMaxPool, ref_global_pool, 1),
+    ROW(Greater, ref_binary, 2),
+    ROW(GreaterOrEqual, ref_binary, 2),
+    ROW(HardSigmoid, ref_unary, 1),
+    ROW(HardSwish, ref_unary, 1),
+    ROW(Identity, ref_same_bytes, 1),
+    ROW(InstanceNormalization, ref_instance_norm, 3),
+    ROW(IsNaN, ref_unary, 1),
+    ROW(LayerNormalization, ref_layer_norm, 2),
+    ROW(LeakyRelu, ref_unary, 1),
+    ROW(Less, ref_binary, 2),
+    ROW(LessOrEqual, ref_binary, 2),
+    ROW(Log, ref_unary, 1),
+    ROW(LogSoftmax, ref_softmax, 1),
+    ROW(LRN, ref_lrn, 1),
+    ROW(MatMul, ref_matmul, 2),
+    ROW(Max, ref_variadic, 1),
+    ROW(MaxPool, ref_max_pool, 1),
+    ROW(Min, ref_variadic, 1),
+    ROW(Mod, ref_binary, 2),
+    ROW(Mul, ref_binary, 2),
+    ROW(Neg, ref_unary, 1),
+    ROW(Not, ref_unary, 1),
+    ROW(Or, ref_binary, 2),
+    ROW(Pad, ref_pad, 1),
+    ROW(Pow, ref_binary, 2),
+    ROW(PRelu, ref_binary, 2),
+    ROW(Range, ref_range, 3),
+    ROW(Reciprocal, ref_unary, 1),
+    ROW(ReduceL2, ref_reduce, 1),
+    ROW(ReduceMax, ref_reduce, 1),
+    ROW(ReduceMean, ref_reduce, 1),
+    ROW(ReduceMin, ref_reduce, 1),
+    ROW(ReduceProd, ref_reduce, 1),
+    ROW(ReduceSum, ref_reduce, 1),
+    ROW(ReduceSumSquare, ref_reduce, 1),
+    ROW(Relu, ref_unary, 1),
+    ROW(Reshape, ref_same_bytes, 1),
+    ROW(Round, ref_unary, 1),
+    ROW(Shape, ref_shape, 1),
+    ROW(Sigmoid, ref_unary, 1),
+    ROW(Sign, ref_unary, 1),
+    ROW(Sin, ref_unary, 1),
+    ROW(Size, ref_size, 1),
+    ROW(Slice, ref_slice, 1),
+    ROW(Softmax, ref_softmax, 1),
+    ROW(Softplus, ref_unary, 1),
+    ROW(Split, ref_split, 1),
+    ROW(Sqrt, ref_unary, 1),
+    ROW(Squeeze, ref_same_bytes, 1),
+    ROW(Sub, ref_binary, 2),
+    ROW(Sum, ref_variadic, 1),
+    ROW(Tanh, ref_unary, 1),
+    ROW(Tile, ref_tile, 1),
+    ROW(Transpose, ref_transpose, 1),
+    ROW(Trilu, ref_trilu, 1),
+    ROW(Unsqueeze, ref_same_bytes, 1),
+    ROW(Where, ref_where, 3),
+    ROW(Xor, ref_binary, 2),
+#undef ROW
+};
+
+ref_fn ref_find(enum op_id op)
+{
+    return op > OP_NONE && op < OP_END ? rows[op].fn : NULL;
+}
+
+static int check_tensor(const struct node *n, const struct tensor *t, struct err *err)
+{
+    if (dtype_size(t->dtype) == 0)
+        return ref_no_type(n, t->dtype, err);
+    if (!t->data && ref_count(t) > 0)
+        return ref_fail(n, err, -EINVAL, "the data of an input or output is not known");
+    return 0;
+}
+
+static int check_args(const struct row *row, const struct node *n, const struct tensor *const *in,
+                      struct tensor *const *out, struct err *err)
+{
+    bool shape_only = n->op == OP_Shape || n->op == OP_Size; /* of strings, too */
+    int r = 0;
+
+    if (n->n_in < row->n_in || n->n_out < 1)
+        return ref_fail(n, err, -EINVAL, "too few inputs or outputs");
+    for (uint32_t i = 0; i < n->n_in && r == 0; i++) {
+        if (!in[i] && i < row->n_in)
+            r = ref_fail(n, err, -EINVAL, "an input is missing");
+        else if (in[i] && !shape_only)
+            r = check_tensor(n, in[i], err);
+    }
+    for (uint32_t i = 0; i < n->n_out && r == 0; i++) {
+        if (!out[i] && i == 0 && n->op != OP_Split)
+            r = ref_fail(n, err, -ENOTSUP, "an omitted first output is not supported");
+        else if (out[i])
+            r = check_tensor(n, out[i], err);
+    }
+    return r;
+}
+
+int ref_run(const struct node *n, const struct tensor *const *in, const struct tensor *const *add,
+            struct tensor *const *out, struct err *err)
+{
+    ref_fn fn = ref_find(n->op);
+    int r;
+
+    if (!fn)
+        return ref_fail(n, err, -ENOTSUP, "the operator has no reference kernel");
+    if ((r = check_args(&rows[n->op], n, in, out, err)) < 0 || (r = fn(n, in, out, err)) < 0)
+        return r;
+    return n->n_post && out[0] ? ref_post(n, add, out[0], err) : 0;
+}

@@ -1,0 +1,52 @@
+/* Backends by name.  "cuda" is a shared object of its own, so that the daemon starts on a machine
+ * without CUDA and the plug-in is installed apart. */
+#include <dlfcn.h>
+#include <gpulet/backend.h>
+#include <stdio.h>
+
+#ifndef GPULET_PLUGIN_DIR
+#define GPULET_PLUGIN_DIR "/usr/lib/gpuletd"
+#endif
+#define CUDA_PLUGIN "gpulet-cuda.so"
+
+/* Weak until the sim backend is part of every build. */
+extern const struct backend backend_sim __attribute__((weak));
+
+static const struct backend *const built_in[] = {&backend_cpu, &backend_sim};
+
+static int plugin_open(const char *path, const struct backend **ret, struct err *err)
+{
+    void *so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+
+    if (!so)
+        return err_set(err, -ENOENT, "backend 'cuda': %s", dlerror());
+    const struct backend *b = dlsym(so, GPULET_BACKEND_SYMBOL);
+    int r = 0;
+    if (!b)
+        r = err_set(err, -EINVAL, "backend 'cuda': %s has no symbol '%s'", path,
+                    GPULET_BACKEND_SYMBOL);
+    else if (b->abi != BACKEND_ABI)
+        r = err_set(err, -EINVAL, "backend 'cuda': %s speaks ABI %u, this program %u", path,
+                    b->abi, BACKEND_ABI);
+    if (r < 0)
+        (void)dlclose(so);
+    else
+        *ret = b;
+    return r;
+}
+
+int backend_find(const char *name, const struct backend **ret, struct err *err)
+{
+    char path[512];
+
+    for (size_t i = 0; i < ARRAY_SIZE(built_in); i++)
+        if (built_in[i] && STREQ(built_in[i]->name, name)) {
+            *ret = built_in[i];
+            return 0;
+        }
+    if (!STREQ(name, "cuda"))
+        return err_set(err, -ENOENT, "backend '%s': there are cpu, sim and cuda", name);
+    const char *dir = getenv("GPULET_PLUGIN_DIR");
+    (void)snprintf(path, sizeof(path), "%s/%s", dir ? dir : GPULET_PLUGIN_DIR, CUDA_PLUGIN);
+    return plugin_open(path, ret, err);
+}

@@ -1,0 +1,74 @@
+/* An exe in the making: where each value is, which buffers live how long.  Builder thread. */
+#pragma once
+
+#include "cpu.h"
+
+/* A value may be in memory twice: row-major, and as some primitive wants it. */
+struct where {
+    struct ref rows;
+    struct ref native; /* REF_NONE: only row-major */
+    const struct layout *layout;
+    uint32_t uses; /* readings still to come */
+};
+
+struct buf_state {
+    uint32_t pending; /* readings still to come, of all values that lie in it */
+    bool frozen;      /* a graph input: the request's memory, never written */
+    bool output;      /* taken by a graph output */
+};
+
+struct build {
+    struct part *part;
+    const char *model;
+    const struct bound *bound;
+    const struct graph *graph;
+    struct exe *exe;
+    struct arena scratch; /* dies with the build */
+    struct where *value;
+    struct buf_state *state;
+    uint32_t cap_steps, cap_bufs, cap_weights;
+    uint32_t node; /* being lowered */
+    struct err *err;
+};
+
+/* All return 0 or a negative errno, with err filled. */
+int build_buf(struct build *b, size_t bytes, uint32_t *ret);
+/* The value as wanted; emits a reorder when it is not there in that form. */
+int build_rows(struct build *b, uint32_t v, struct ref *ret);
+int build_in(struct build *b, uint32_t v, const struct layout *want, struct ref *ret);
+/* Say where a result is. */
+void build_set_rows(struct build *b, uint32_t v, struct ref r);
+int build_set(struct build *b, uint32_t v, struct ref r, const struct layout *layout);
+/* A new buffer for a row-major result. */
+int build_out(struct build *b, uint32_t v, struct ref *ret);
+/* May the node being lowered overwrite the value's memory, read as its only, last reader? */
+bool build_dies(const struct build *b, struct ref r);
+/* A constant for the device: packed to the layout, or in place when it has it. */
+int build_const(struct build *b, uint32_t v, const struct layout *from, const struct layout *to,
+                struct ref *ret);
+/* Append a step.  Takes the primitive, also on failure; adds the scratchpad argument. */
+int build_prim(struct build *b, struct prim *p, uint32_t n, const struct arg *args);
+int build_call(struct build *b, const struct cpu_call *c, uint32_t n, const struct ref *refs);
+/* The node's readings are done. */
+void build_node_done(struct build *b);
+int build_fail(struct build *b, int code, const char *what);
+
+static inline const struct tensor *build_tensor(const struct build *b, uint32_t v)
+{
+    return v == VALUE_NONE ? NULL : &b->bound->value[v];
+}
+static inline struct ref ref_buf(uint32_t buf)
+{
+    return (struct ref){.kind = REF_BUF, .buf = buf};
+}
+static inline struct ref ref_const(const void *data)
+{
+    return (struct ref){.kind = REF_CONST, .buf = BUF_NONE, .data = data};
+}
+
+/* ---- lower.c: -ENOTSUP without a message when own kernels should do the node */
+int lower_conv(struct build *b, const struct node *n);
+int lower_product(struct build *b, const struct node *n); /* MatMul, Gemm */
+int lower_pool(struct build *b, const struct node *n);
+/* ---- compile.c, for the above: post steps as steps of their own on a row-major result */
+int build_posts(struct build *b, const struct node *n, uint32_t from, struct ref rows);

@@ -1,0 +1,134 @@
+/* The CPU backend from inside.
+ *
+ *   device.c   cores, partitions, pinning, waiting
+ *   weights.c  packed constants, one copy a device
+ *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
+ *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
+ *   compile.c  walks the graph, plans the arena
+ *   exec.c     slots and runs
+ *   dnnl.c     the library's calls
+ *
+ * An exe is a list of steps over buffers; a slot is one arena for those buffers. */
+#pragma once
+
+#include "dnnl.h"
+#include <gpulet/backend.h>
+#include <gpulet/model.h>
+#include <kernels/cpu/cpu.h>
+#include <pthread.h>
+#include <sched.h>
+
+#define MAX_DONE (2 * MAX_LANES)
+#define WEIGHT_BUCKETS 1024
+#define BUF_NONE UINT32_MAX
+
+struct weights {
+    struct hash128 hash;
+    uint64_t layout; /* 0: as it is in the model */
+    const void *data;
+    void *packed; /* NULL when used in place */
+    size_t bytes; /* of packed */
+    unsigned refs;
+    struct weights *next;
+};
+
+struct device {
+    struct dn dn;
+    uint32_t n_cores;
+    uint16_t core[MAX_GRANULES]; /* granule -> core */
+    struct granules taken;
+    unsigned n_parts;
+    size_t weights_bytes;
+    struct weights *table[WEIGHT_BUCKETS]; /* builder thread only */
+};
+
+struct part {
+    struct device *dev;
+    struct granules set;
+    cpu_set_t cores;
+    unsigned n_threads;
+    dnnl_stream_t stream;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool kicked;                /* under lock */
+    unsigned n_done;            /* executor thread only, as the rest */
+    struct done done[MAX_DONE];
+    ticket last;
+};
+
+/* ---- weights.c; builder thread */
+int weights_plain(struct device *dev, const struct constant *c, struct weights **ret);
+int weights_pack(struct device *dev, const struct constant *c, const struct layout *from,
+                 const struct layout *to, struct weights **ret);
+void weights_put(struct device *dev, struct weights *w);
+int weights_get(struct device *dev, const struct constant *c, uint64_t layout,
+                struct weights **ret, struct err *err);
+
+/* Page-granular zeroed memory, given back to the system when freed. */
+void *pages_alloc(size_t bytes);
+void pages_free(void *p, size_t bytes);
+
+/* ---- steps */
+enum ref_kind { REF_NONE, REF_BUF, REF_CONST };
+struct ref {
+    enum ref_kind kind;
+    uint32_t buf;
+    const void *data; /* REF_CONST */
+};
+
+struct arg {
+    int name; /* DNNL_ARG_… */
+    struct ref ref;
+    const dnnl_memory_desc_t *md; /* of a primitive's argument; NULL for a kernel's */
+};
+
+/* Either a primitive with its arguments, or one of our kernels, whose arguments are the node's
+ * inputs and then its outputs. */
+struct step {
+    uint32_t node;
+    bool is_prim;
+    struct prim prim;
+    struct cpu_call call;
+    uint32_t n_arg;
+    struct arg *arg;
+};
+
+/* Where a request's rows meet the arena. */
+struct port {
+    uint32_t buf;     /* BUF_NONE: nobody reads it */
+    size_t bytes;     /* whole tensor */
+    size_t row_bytes; /* 0: the tensor has no batch dimension */
+};
+
+struct exe {
+    struct part *part;
+    struct arena arena; /* everything below */
+    uint32_t n_steps, n_reorders;
+    struct step *step;
+    uint32_t n_bufs;
+    struct buffer *buf;
+    size_t slot_bytes;
+    uint32_t batch;
+    uint32_t n_in, n_out;
+    struct port in[MAX_IO], out[MAX_IO];
+    uint32_t n_segments;
+    uint32_t *first_step; /* [n_segments + 1] */
+    uint32_t n_weights;
+    struct weights **weights;
+    size_t weights_bytes;
+};
+
+/* ---- compile.c */
+int cpu_compile(struct part *p, const struct compile_args *args, struct exe **ret,
+                struct err *err);
+void cpu_release(struct exe *x);
+void cpu_exe_info(const struct exe *x, struct exe_info *ret);
+
+/* ---- exec.c */
+int cpu_slot_open(struct exe *x, struct slot **ret, struct err *err);
+void cpu_slot_close(struct slot *s);
+int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
+               ticket *ret);
+int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
+              struct err *err);

@@ -1,0 +1,399 @@
+/* The oneDNN calls whose form differs between API v2 (this file) and v3.
+ *
+ * Every primitive is asked for with the scratchpad in user mode, so that nothing is allocated
+ * when it runs, and implementations named "ref" are passed over: the library offers them
+ * silently and they are a thousand times slower. */
+#include "dnnl.h"
+#include <omp.h>
+#include <stdio.h>
+
+#if DNNL_VERSION_MAJOR != 2
+#error "oneDNN API v2 is needed; for v3 write a second file beside this one"
+#endif
+
+#define PRIMITIVE_CACHE 4096
+
+static void dims_copy(dnnl_dims_t to, uint32_t rank, const int64_t *dims)
+{
+    memset(to, 0, sizeof(dnnl_dims_t));
+    for (uint32_t i = 0; i < rank; i++)
+        to[i] = dims[i];
+}
+
+static int layout_finish(struct layout *l, enum layout_kind kind, uint32_t rank,
+                         const int64_t *dims, dnnl_status_t made)
+{
+    if (made != dnnl_success)
+        return -EINVAL;
+    l->kind = kind;
+    l->rank = rank;
+    for (uint32_t i = 0; i < rank; i++)
+        l->dims[i] = dims[i];
+    l->bytes = l->md.format_kind == dnnl_format_kind_any ? 0 : dnnl_memory_desc_get_size(&l->md);
+    return 0;
+}
+
+int layout_strided(struct layout *ret, uint32_t rank, const int64_t *dims, const int64_t *strides)
+{
+    dnnl_dims_t d, s;
+
+    if (rank > MAX_RANK)
+        return -EINVAL;
+    *ret = (struct layout){0};
+    dims_copy(d, rank, dims);
+    dims_copy(s, rank, strides);
+    for (uint32_t i = 0; i < rank; i++)
+        ret->strides[i] = strides[i];
+    return layout_finish(ret, LAYOUT_STRIDED, rank, dims,
+                         dnnl_memory_desc_init_by_strides(&ret->md, (int)rank, d, dnnl_f32, s));
+}
+
+int layout_rows(struct layout *ret, uint32_t rank, const int64_t *dims)
+{
+    int64_t strides[MAX_RANK], n = 1;
+
+    if (rank > MAX_RANK)
+        return -EINVAL;
+    for (uint32_t i = rank; i-- > 0;) {
+        strides[i] = n;
+        n *= MAX(dims[i], 1);
+    }
+    return layout_strided(ret, rank, dims, strides);
+}
+
+static bool wide_vectors(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+}
+
+int layout_blocked(struct layout *ret, uint32_t rank, const int64_t *dims)
+{
+    static const dnnl_format_tag_t tags[3][2] = {
+        {dnnl_nCw8c, dnnl_nCw16c}, {dnnl_nChw8c, dnnl_nChw16c}, {dnnl_nCdhw8c, dnnl_nCdhw16c}};
+    bool wide = wide_vectors();
+    dnnl_dims_t d;
+
+    if (rank < 3 || rank > 5)
+        return -EINVAL;
+    *ret = (struct layout){.channel_block = wide ? 16 : 8};
+    dims_copy(d, rank, dims);
+    return layout_finish(
+        ret, LAYOUT_NATIVE, rank, dims,
+        dnnl_memory_desc_init_by_tag(&ret->md, (int)rank, d, dnnl_f32, tags[rank - 3][wide]));
+}
+
+int layout_any(struct layout *ret, uint32_t rank, const int64_t *dims)
+{
+    dnnl_dims_t d;
+
+    if (rank > MAX_RANK)
+        return -EINVAL;
+    *ret = (struct layout){0};
+    dims_copy(d, rank, dims);
+    return layout_finish(
+        ret, LAYOUT_NATIVE, rank, dims,
+        dnnl_memory_desc_init_by_tag(&ret->md, (int)rank, d, dnnl_f32, dnnl_format_tag_any));
+}
+
+bool layout_same(const struct layout *a, const struct layout *b)
+{
+    return dnnl_memory_desc_equal(&a->md, &b->md);
+}
+
+bool layout_padded(const struct layout *l)
+{
+    for (uint32_t i = 0; i < l->rank; i++)
+        if (l->md.padded_dims[i] != l->md.dims[i])
+            return true;
+    return false;
+}
+
+bool layout_is_rows(const struct layout *l)
+{
+    struct layout rows;
+
+    if (layout_padded(l) || layout_rows(&rows, l->rank, l->dims) < 0)
+        return false;
+    if (layout_same(l, &rows))
+        return true;
+    if (l->kind == LAYOUT_STRIDED) { /* strides of dimensions of 1 do not matter */
+        for (uint32_t i = 0; i < l->rank; i++)
+            if (l->dims[i] != 1 && l->strides[i] != rows.strides[i])
+                return false;
+        return true;
+    }
+    if (!l->channel_block)
+        return false;
+    for (uint32_t i = 2; i < l->rank; i++)
+        if (l->dims[i] != 1)
+            return false;
+    return true;
+}
+
+uint64_t layout_number(const struct layout *from, const struct layout *to)
+{
+    return hash_join(hash_bytes(&from->md, sizeof(from->md)), hash_bytes(&to->md, sizeof(to->md)))
+        .lo;
+}
+
+/* A layout as a primitive reports it. */
+static void layout_of(struct layout *ret, const dnnl_memory_desc_t *md)
+{
+    struct layout blocked;
+
+    *ret = (struct layout){.kind = LAYOUT_NATIVE, .rank = (uint32_t)md->ndims, .md = *md};
+    for (uint32_t i = 0; i < ret->rank; i++)
+        ret->dims[i] = md->dims[i];
+    ret->bytes = dnnl_memory_desc_get_size(md);
+    if (md->format_kind != dnnl_blocked)
+        return;
+    if (md->format_desc.blocking.inner_nblks == 0) {
+        ret->kind = LAYOUT_STRIDED;
+        for (uint32_t i = 0; i < ret->rank; i++)
+            ret->strides[i] = md->format_desc.blocking.strides[i];
+    } else if (layout_blocked(&blocked, ret->rank, ret->dims) == 0 && layout_same(&blocked, ret)) {
+        ret->channel_block = blocked.channel_block;
+    }
+}
+
+int dn_open(struct dn *ret, struct err *err)
+{
+    struct dn d = {.block = wide_vectors() ? 16 : 8, .winograd = true};
+
+    if (dnnl_engine_create(&d.engine, dnnl_cpu, 0) != dnnl_success ||
+        dnnl_stream_create(&d.stream, d.engine, dnnl_stream_default_flags) != dnnl_success) {
+        dn_close(&d);
+        return err_set(err, -ENODEV, "oneDNN gives no CPU engine");
+    }
+    (void)dnnl_set_primitive_cache_capacity(PRIMITIVE_CACHE);
+    *ret = d;
+    return 0;
+}
+
+void dn_close(struct dn *d)
+{
+    if (d->stream)
+        (void)dnnl_stream_destroy(d->stream);
+    if (d->engine)
+        (void)dnnl_engine_destroy(d->engine);
+    *d = (struct dn){0};
+}
+
+void dn_threads(unsigned n)
+{
+    omp_set_num_threads((int)n);
+}
+
+void prim_done(struct prim *p)
+{
+    if (p->p)
+        (void)dnnl_primitive_destroy(p->p);
+    p->p = NULL;
+}
+
+int dn_eltwise(enum dn_fn fn)
+{
+    static const dnnl_alg_kind_t alg[] = {
+        [DN_RELU] = dnnl_eltwise_relu,          [DN_CLIP] = dnnl_eltwise_clip,
+        [DN_GELU] = dnnl_eltwise_gelu_erf,      [DN_TANH] = dnnl_eltwise_tanh,
+        [DN_SIGMOID] = dnnl_eltwise_logistic,   [DN_HARDSWISH] = dnnl_eltwise_hardswish,
+        [DN_SILU] = dnnl_eltwise_swish,         [DN_LINEAR] = dnnl_eltwise_linear,
+    };
+    return (int)alg[fn];
+}
+
+static dnnl_status_t posts_append(dnnl_post_ops_t ops, const struct dn_post *p)
+{
+    switch (p->kind) {
+    case DN_ELTWISE:
+        return dnnl_post_ops_append_eltwise(ops, 1, (dnnl_alg_kind_t)p->alg, p->alpha, p->beta);
+    case DN_SUM:
+        return dnnl_post_ops_append_sum(ops, 1);
+    case DN_ADD:
+        return dnnl_post_ops_append_binary(ops, dnnl_binary_add, &p->operand->md);
+    }
+    return dnnl_invalid_arguments;
+}
+
+static int attr_make(const struct dn_post *post, uint32_t n, dnnl_primitive_attr_t *ret)
+{
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t s = dnnl_primitive_attr_create(ret);
+
+    if (s != dnnl_success)
+        return -ENOMEM;
+    s = dnnl_primitive_attr_set_scratchpad_mode(*ret, dnnl_scratchpad_mode_user);
+    if (s == dnnl_success)
+        s = dnnl_post_ops_create(&ops);
+    for (uint32_t i = 0; i < n && s == dnnl_success; i++)
+        s = posts_append(ops, &post[i]);
+    if (s == dnnl_success)
+        s = dnnl_primitive_attr_set_post_ops(*ret, ops);
+    if (ops)
+        (void)dnnl_post_ops_destroy(ops);
+    if (s == dnnl_success)
+        return 0;
+    (void)dnnl_primitive_attr_destroy(*ret);
+    return -ENOTSUP;
+}
+
+static int prim_from(const_dnnl_primitive_desc_t pd, const char *impl, struct prim *ret)
+{
+    struct prim p = {0};
+
+    layout_of(&p.src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0));
+    layout_of(&p.dst, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0));
+    const dnnl_memory_desc_t *w = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    if (w)
+        layout_of(&p.weights, w);
+    const dnnl_memory_desc_t *s = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    if (s) {
+        p.scratch = *s;
+        p.scratch_bytes = dnnl_memory_desc_get_size(s);
+    }
+    (void)snprintf(p.impl, sizeof(p.impl), "%s", impl);
+    if (dnnl_primitive_create(&p.p, pd) != dnnl_success)
+        return -ENOMEM;
+    *ret = p;
+    return 0;
+}
+
+static const char *impl_name(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = NULL;
+
+    (void)dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
+    return name ? name : "?";
+}
+
+/* Of the Winograd forms the 4x3 one is the faster where Winograd pays at all. */
+static bool impl_ok(const char *impl, bool winograd)
+{
+    return strncmp(impl, "ref", 3) != 0 && (!winograd || strstr(impl, "wino_4x3"));
+}
+
+/* The first implementation that is not a reference loop. */
+static int prim_make(struct dn *d, const_dnnl_op_desc_t op, const struct dn_post *post,
+                     uint32_t n_post, bool winograd, struct prim *ret)
+{
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_iterator_t it = NULL;
+    int r = attr_make(post, n_post, &attr);
+
+    if (r < 0)
+        return r;
+    r = -ENOTSUP;
+    dnnl_status_t s = dnnl_primitive_desc_iterator_create(&it, op, attr, d->engine, NULL);
+    while (s == dnnl_success && r < 0) {
+        dnnl_primitive_desc_t pd = dnnl_primitive_desc_iterator_fetch(it);
+        const char *impl = pd ? impl_name(pd) : "ref";
+        if (impl_ok(impl, winograd))
+            r = prim_from(pd, impl, ret);
+        if (pd)
+            (void)dnnl_primitive_desc_destroy(pd);
+        s = dnnl_primitive_desc_iterator_next(it);
+    }
+    if (it)
+        (void)dnnl_primitive_desc_iterator_destroy(it);
+    (void)dnnl_primitive_attr_destroy(attr);
+    return r;
+}
+
+int dn_conv(struct dn *d, const struct dn_conv *c, struct prim *ret)
+{
+    dnnl_convolution_desc_t op;
+    dnnl_dims_t stride, dilate, lo, hi, bias_dims = {c->bias_dim};
+    dnnl_memory_desc_t bias;
+
+    dims_copy(stride, c->spatial, c->stride);
+    dims_copy(lo, c->spatial, c->pad_lo);
+    dims_copy(hi, c->spatial, c->pad_hi);
+    for (uint32_t i = 0; i < c->spatial; i++)
+        dilate[i] = c->dilate[i] - 1;
+    if (dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_a) != dnnl_success ||
+        dnnl_dilated_convolution_forward_desc_init(
+            &op, dnnl_forward_inference,
+            c->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct, &c->src.md,
+            &c->weights.md, c->bias ? &bias : NULL, &c->dst.md, stride, dilate, lo,
+            hi) != dnnl_success)
+        return -ENOTSUP;
+    return prim_make(d, &op, c->post, c->n_post, c->winograd, ret);
+}
+
+int dn_pool(struct dn *d, const struct dn_pool *p, struct prim *ret)
+{
+    dnnl_pooling_v2_desc_t op;
+    dnnl_dims_t kernel, stride, dilate, lo, hi;
+    struct layout dst;
+    dnnl_alg_kind_t alg = p->max          ? dnnl_pooling_max
+                          : p->count_pads ? dnnl_pooling_avg_include_padding
+                                          : dnnl_pooling_avg_exclude_padding;
+
+    dims_copy(kernel, p->spatial, p->kernel);
+    dims_copy(stride, p->spatial, p->stride);
+    dims_copy(lo, p->spatial, p->pad_lo);
+    dims_copy(hi, p->spatial, p->pad_hi);
+    for (uint32_t i = 0; i < p->spatial; i++)
+        dilate[i] = p->dilate[i] - 1;
+    if (layout_any(&dst, p->spatial + 2, p->dst_dims) < 0 ||
+        dnnl_pooling_v2_forward_desc_init(&op, dnnl_forward_inference, alg, &p->src.md, &dst.md,
+                                          stride, kernel, dilate, lo, hi) != dnnl_success)
+        return -ENOTSUP;
+    return prim_make(d, &op, NULL, 0, false, ret);
+}
+
+int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret)
+{
+    dnnl_matmul_desc_t op;
+
+    if (dnnl_matmul_desc_init(&op, &m->src.md, &m->weights.md, m->bias ? &m->bias->md : NULL,
+                              &m->dst.md) != dnnl_success)
+        return -ENOTSUP;
+    return prim_make(d, &op, m->post, m->n_post, false, ret);
+}
+
+int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to, struct prim *ret)
+{
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    int r = attr_make(NULL, 0, &attr);
+
+    if (r < 0)
+        return r;
+    r = -ENOTSUP;
+    if (dnnl_reorder_primitive_desc_create(&pd, &from->md, d->engine, &to->md, d->engine, attr) ==
+        dnnl_success) {
+        r = prim_from(pd, impl_name(pd), ret);
+        (void)dnnl_primitive_desc_destroy(pd);
+    }
+    (void)dnnl_primitive_attr_destroy(attr);
+    return r;
+}
+
+int dn_pack(struct dn *d, const struct layout *from, const void *src, const struct layout *to,
+            void *dst)
+{
+    struct prim p = {0};
+    dnnl_memory_t m[3] = {NULL};
+    int r = dn_reorder(d, from, to, &p);
+
+    if (r < 0)
+        return r;
+    AUTO(free) void *scratch = malloc(p.scratch_bytes ? p.scratch_bytes : 1);
+    r = scratch &&
+                dnnl_memory_create(&m[0], &from->md, d->engine, (void *)src) == dnnl_success &&
+                dnnl_memory_create(&m[1], &to->md, d->engine, dst) == dnnl_success &&
+                dnnl_memory_create(&m[2], &p.scratch, d->engine, scratch) == dnnl_success
+            ? 0
+            : -ENOMEM;
+    dnnl_exec_arg_t args[] = {
+        {DNNL_ARG_FROM, m[0]}, {DNNL_ARG_TO, m[1]}, {DNNL_ARG_SCRATCHPAD, m[2]}};
+    if (r == 0 && (dnnl_primitive_execute(p.p, d->stream, 3, args) != dnnl_success ||
+                   dnnl_stream_wait(d->stream) != dnnl_success))
+        r = -EIO;
+    for (size_t i = 0; i < ARRAY_SIZE(m); i++)
+        if (m[i])
+            (void)dnnl_memory_destroy(m[i]);
+    prim_done(&p);
+    return r;
+}

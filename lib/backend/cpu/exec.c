@@ -1,0 +1,277 @@
+/* Slots and runs.
+ *
+ * A slot is an arena and, for each step, its arguments with addresses filled in.  A run of one
+ * request whose rows are the whole batch reads the request's memory and writes its reply's
+ * directly: only those arguments change.  Otherwise rows are gathered into the arena before the
+ * first step and scattered after the last.  Nothing is allocated here. */
+#include "cpu.h"
+#include <gpulet/clock.h>
+
+struct patch { /* the arguments that follow a port */
+    uint32_t n;
+    uint32_t *arg;
+    const void *now; /* where they point */
+};
+
+struct slot {
+    struct exe *exe;
+    char *memory;
+    struct arena arena;
+    uint32_t n_args;
+    uint32_t *first; /* by step: its first argument */
+    void **ptr;
+    dnnl_exec_arg_t *arg;
+    struct patch in[MAX_IO], out[MAX_IO];
+};
+
+static void *ref_address(const struct slot *s, struct ref r)
+{
+    switch (r.kind) {
+    case REF_BUF:
+        return s->memory + s->exe->buf[r.buf].offset;
+    case REF_CONST:
+        return (void *)r.data;
+    case REF_NONE:
+        break;
+    }
+    return NULL;
+}
+
+static int fill_step(struct slot *s, const struct step *step, uint32_t at)
+{
+    for (uint32_t i = 0; i < step->n_arg; i++) {
+        const struct arg *a = &step->arg[i];
+        s->ptr[at + i] = ref_address(s, a->ref);
+        if (!step->is_prim)
+            continue;
+        s->arg[at + i].arg = a->name;
+        if (dnnl_memory_create(&s->arg[at + i].memory, a->md, s->exe->part->dev->dn.engine,
+                               s->ptr[at + i]) != dnnl_success)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int fill_patch(struct slot *s, const struct port *port, struct patch *p)
+{
+    const struct exe *x = s->exe;
+
+    p->arg = ARENA_ARRAY(&s->arena, uint32_t, s->n_args);
+    if (!p->arg)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < x->n_steps; i++)
+        for (uint32_t k = 0; k < x->step[i].n_arg; k++) {
+            struct ref r = x->step[i].arg[k].ref;
+            if (r.kind == REF_BUF && r.buf == port->buf)
+                p->arg[p->n++] = s->first[i] + k;
+        }
+    p->now = s->memory + x->buf[port->buf].offset;
+    return 0;
+}
+
+static int slot_fill(struct slot *s)
+{
+    const struct exe *x = s->exe;
+    int r = 0;
+
+    s->first = ARENA_ARRAY(&s->arena, uint32_t, x->n_steps + 1);
+    if (!s->first)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < x->n_steps; i++)
+        s->first[i + 1] = s->first[i] + x->step[i].n_arg;
+    s->n_args = s->first[x->n_steps];
+    s->ptr = ARENA_ARRAY(&s->arena, void *, s->n_args);
+    s->arg = ARENA_ARRAY(&s->arena, dnnl_exec_arg_t, s->n_args);
+    s->memory = pages_alloc(x->slot_bytes);
+    if (!s->ptr || !s->arg || !s->memory)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < x->n_steps && r == 0; i++)
+        r = fill_step(s, &x->step[i], s->first[i]);
+    for (uint32_t i = 0; i < x->n_in && r == 0; i++)
+        r = fill_patch(s, &x->in[i], &s->in[i]);
+    for (uint32_t i = 0; i < x->n_out && r == 0; i++)
+        r = fill_patch(s, &x->out[i], &s->out[i]);
+    return r;
+}
+
+void cpu_slot_close(struct slot *s)
+{
+    if (!s)
+        return;
+    for (uint32_t i = 0; s->arg && i < s->n_args; i++)
+        if (s->arg[i].memory)
+            (void)dnnl_memory_destroy(s->arg[i].memory);
+    pages_free(s->memory, s->exe->slot_bytes);
+    arena_done(&s->arena);
+    free(s);
+}
+DEFINE_AUTO(struct slot, cpu_slot_close)
+
+int cpu_slot_open(struct exe *x, struct slot **ret, struct err *err)
+{
+    AUTO(cpu_slot_close) struct slot *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return err_set(err, -ENOMEM, "out of memory");
+    s->exe = x;
+    arena_init(&s->arena);
+    if (slot_fill(s) < 0)
+        return err_set(err, -ENOMEM, "no memory for a slot of %zu bytes", x->slot_bytes);
+    *ret = TAKE(s);
+    return 0;
+}
+
+static void patch_to(struct slot *s, struct patch *p, const void *to)
+{
+    if (p->now == to)
+        return;
+    p->now = to;
+    for (uint32_t i = 0; i < p->n; i++) {
+        s->ptr[p->arg[i]] = (void *)to;
+        if (s->arg[p->arg[i]].memory)
+            (void)dnnl_memory_set_data_handle(s->arg[p->arg[i]].memory, (void *)to);
+    }
+}
+
+/* Rows beyond those of the requests are zero: an index there must not point outside. */
+static void gather(const struct exe *x, uint32_t i, const struct io *io, char *to)
+{
+    size_t each = x->in[i].row_bytes, at = 0;
+
+    for (uint32_t k = 0; k < io->n_parts; k++) {
+        size_t n = io->part[k].rows * each;
+        if (n)
+            memcpy(to + at, io->part[k].in[i], n);
+        at += n;
+    }
+    memset(to + at, 0, x->in[i].bytes - at);
+}
+
+static void scatter(const struct exe *x, uint32_t i, const struct io *io, const char *from)
+{
+    size_t each = x->out[i].row_bytes;
+
+    for (uint32_t k = 0; k < io->n_parts; k++) {
+        size_t n = each ? io->part[k].rows * each : x->out[i].bytes;
+        if (n)
+            memcpy(io->part[k].out[i], from, n);
+        from += each ? n : 0;
+    }
+}
+
+static bool is_whole(const struct exe *x, const struct io *io)
+{
+    return io->n_parts == 1 && io->part[0].rows == x->batch;
+}
+
+/* An input without a batch dimension is the same for all: the first request's. */
+static bool direct_in(const struct exe *x, uint32_t i, const struct io *io)
+{
+    return is_whole(x, io) || x->in[i].row_bytes == 0;
+}
+
+static bool direct_out(const struct exe *x, uint32_t i, const struct io *io)
+{
+    return is_whole(x, io) || (io->n_parts == 1 && x->out[i].row_bytes == 0);
+}
+
+static void *own_place(const struct slot *s, const struct port *p)
+{
+    return s->memory + s->exe->buf[p->buf].offset;
+}
+
+static void io_begin(struct slot *s, unsigned from, const struct io *io)
+{
+    const struct exe *x = s->exe;
+
+    for (uint32_t i = 0; i < x->n_in; i++) {
+        char *own = own_place(s, &x->in[i]);
+        bool direct = direct_in(x, i, io);
+        patch_to(s, &s->in[i], direct ? io->part[0].in[i] : own);
+        if (!direct && from == 0 && s->in[i].n)
+            gather(x, i, io, own);
+    }
+    for (uint32_t i = 0; i < x->n_out; i++)
+        patch_to(s, &s->out[i],
+                 direct_out(x, i, io) ? io->part[0].out[i] : own_place(s, &x->out[i]));
+}
+
+static void io_end(struct slot *s, const struct io *io)
+{
+    const struct exe *x = s->exe;
+
+    for (uint32_t i = 0; i < x->n_out; i++)
+        if (!direct_out(x, i, io))
+            scatter(x, i, io, own_place(s, &x->out[i]));
+}
+
+static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t stream)
+{
+    const struct exe *x = s->exe;
+
+    for (uint32_t i = x->first_step[from]; i < x->first_step[to]; i++) {
+        const struct step *step = &x->step[i];
+        uint32_t at = s->first[i];
+        bool ok = step->is_prim
+                      ? dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg,
+                                               s->arg + at) == dnnl_success
+                      : step->call.run(step->call.params, s->ptr + at) == 0;
+        if (!ok)
+            return -EIO;
+    }
+    return 0;
+}
+
+int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
+               ticket *ret)
+{
+    struct exe *x = s->exe;
+    struct part *p = x->part;
+    uint64_t start = clock_now_ns();
+
+    (void)lane; /* one core: lanes take turns */
+    if (p->n_done == MAX_DONE)
+        return -EAGAIN;
+    if (from > to || to > x->n_segments)
+        return -EINVAL;
+    io_begin(s, from, io);
+    int rc = run_steps(s, from, to, p->stream);
+    if (rc == 0 && to == x->n_segments)
+        io_end(s, io);
+    *ret = ++p->last;
+    p->done[p->n_done++] =
+        (struct done){.ticket = *ret, .rc = rc, .run_ns = clock_now_ns() - start};
+    return 0;
+}
+
+/* On the builder's thread, but on the partition's cores; zeros are as good as any input. */
+int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
+              struct err *err)
+{
+    struct exe *x = s->exe;
+    cpu_set_t before;
+    int r = 0;
+
+    if (from >= to || to > x->n_segments)
+        return err_set(err, -EINVAL, "segments %u to %u: there are %u", from, to, x->n_segments);
+    bool moved = sched_getaffinity(0, sizeof(before), &before) == 0 &&
+                 sched_setaffinity(0, sizeof(x->part->cores), &x->part->cores) == 0;
+    dn_threads(x->part->n_threads);
+    for (uint32_t i = 0; i < x->n_in; i++) {
+        patch_to(s, &s->in[i], own_place(s, &x->in[i]));
+        memset(own_place(s, &x->in[i]), 0, x->in[i].bytes);
+    }
+    for (uint32_t i = 0; i < x->n_out; i++)
+        patch_to(s, &s->out[i], own_place(s, &x->out[i]));
+    for (unsigned i = 0; i <= n && r == 0; i++) { /* once more than asked: the first is warming */
+        r = run_steps(s, 0, from, x->part->dev->dn.stream);
+        uint64_t start = clock_now_ns();
+        if (r == 0)
+            r = run_steps(s, from, to, x->part->dev->dn.stream);
+        if (i > 0)
+            ret_ns[i - 1] = clock_now_ns() - start;
+    }
+    if (moved)
+        (void)sched_setaffinity(0, sizeof(before), &before);
+    return r < 0 ? err_set(err, r, "the run failed") : 0;
+}

@@ -1,0 +1,228 @@
+/* Numbers for the free dimensions: concrete shapes for every value, shape arithmetic evaluated,
+ * and what a node costs.
+ *
+ * A node is evaluated here, with the reference kernels, when all its inputs are known (constants,
+ * or results of such nodes) or it asks for a shape only.  That is bounded three times: by the
+ * size of one result, by the bytes and by the operations of one bind.  What is over a bound is
+ * left to run on the device, as is an operator or type that the reference kernels lack. */
+#include "infer.h"
+#include <gpulet/model.h>
+#include <kernels/ref/ref.h>
+
+#define MAX_TENSOR_BYTES (UINT64_C(4) << 30) /* one value, at any time */
+#define EVAL_MAX_BYTES (UINT64_C(64) << 20)  /* results evaluated by one bind */
+#define EVAL_MAX_FLOPS 1e8
+
+struct binding {
+    struct bound *b;
+    struct arena *a;
+    struct err *err;
+    size_t eval_bytes;
+    double eval_flops;
+    const struct tensor **in; /* of the node at hand */
+    struct tensor *out, **out_ptr;
+};
+
+static const struct tensor *value_of(const struct bound *b, uint32_t id)
+{
+    return id == VALUE_NONE ? NULL : &b->value[id];
+}
+
+/* "node 12 'conv1' (Conv): " in front of the message. */
+static int node_wrap(struct binding *s, uint32_t i, int rc)
+{
+    const struct node *n = &s->b->graph->nodes[i];
+
+    (void)err_wrap(s->err, "node %u '%.64s' (%s): ", i, n->name, op_name(n->op));
+    return rc;
+}
+
+static int check_size(struct binding *s, const struct tensor *t)
+{
+    char buf[160];
+
+    if (t->bytes <= MAX_TENSOR_BYTES)
+        return 0;
+    return err_set(s->err, -EINVAL, "shape %s of %s has %zu bytes (at most %llu)",
+                   dims_print(t->rank, t->dims, buf, sizeof(buf)), dtype_name(t->dtype), t->bytes,
+                   (unsigned long long)MAX_TENSOR_BYTES);
+}
+
+static int bind_input(struct binding *s, uint32_t id)
+{
+    const struct value *v = &s->b->graph->values[id];
+    int64_t dims[MAX_RANK];
+
+    for (int32_t i = 0; i < v->rank; i++) {
+        int64_t times = v->dims[i].sym >= 0 ? s->b->key.dim[v->dims[i].sym] : 1;
+        if (v->dims[i].sym == SYM_VARIES ||
+            __builtin_mul_overflow(times, v->dims[i].scale, &dims[i]) || dims[i] < 0 ||
+            dims[i] > MAX_DIM)
+            return err_set(s->err, -EINVAL, "input '%.64s': dimension %d cannot be %lld", v->name,
+                           i, (long long)times);
+    }
+    if (v->rank < 0 || tensor_shape(&s->b->value[id], v->dtype, (uint32_t)v->rank, dims) < 0)
+        return err_set(s->err, -EINVAL, "input '%.64s': its shape is unknown or too large",
+                       v->name);
+    if (check_size(s, &s->b->value[id]) < 0) {
+        (void)err_wrap(s->err, "input '%.64s': ", v->name);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* ---- shape arithmetic */
+
+static bool is_known(const struct tensor *t)
+{
+    size_t each = t ? dtype_size(t->dtype) : 0;
+
+    /* Reference kernels need aligned data; large constants may lie in the file without. */
+    return !t || (t->data && each && (uintptr_t)t->data % each == 0);
+}
+
+static bool all_known(const struct binding *s, const struct node *n)
+{
+    if (n->op == OP_Shape || n->op == OP_Size)
+        return true;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (!is_known(s->in[i]))
+            return false;
+    for (uint32_t i = 0; i < n->n_post; i++)
+        if (n->post[i].kind == POST_ADD && !is_known(value_of(s->b, n->post[i].value)))
+            return false;
+    return true;
+}
+
+/* Are the results small enough, and is there budget left?  Takes from the budget. */
+static bool may_evaluate(struct binding *s, uint32_t i)
+{
+    const struct node *n = &s->b->graph->nodes[i];
+    size_t bytes = 0;
+
+    if (!all_known(s, n))
+        return false;
+    for (uint32_t k = 0; k < n->n_out; k++) {
+        int64_t count;
+        if (!dtype_size(s->out[k].dtype) || tensor_count(&s->out[k], &count) < 0 ||
+            count > BIND_EVAL_MAX_ELEMS)
+            return false;
+        bytes += s->out[k].bytes;
+    }
+    double flops = node_cost(s->b, i).flops;
+    if (s->eval_bytes + bytes > EVAL_MAX_BYTES || s->eval_flops + flops > EVAL_MAX_FLOPS)
+        return false;
+    s->eval_bytes += bytes;
+    s->eval_flops += flops;
+    return true;
+}
+
+static int evaluate(struct binding *s, uint32_t i)
+{
+    const struct node *n = &s->b->graph->nodes[i];
+    const struct tensor *add[MAX_POST] = {0};
+
+    for (uint32_t k = 0; k < n->n_out; k++) {
+        s->out[k].data = arena_alloc(s->a, s->out[k].bytes);
+        s->out_ptr[k] = n->out[k] == VALUE_NONE ? NULL : &s->out[k];
+        if (!s->out[k].data)
+            return err_set(s->err, -ENOMEM, "out of memory");
+    }
+    for (uint32_t k = 0; k < n->n_post; k++)
+        if (n->post[k].kind == POST_ADD)
+            add[k] = value_of(s->b, n->post[k].value);
+    int rc = ref_run(n, s->in, add, s->out_ptr, s->err);
+    if (rc == -ENOTSUP) { /* the device may know it */
+        for (uint32_t k = 0; k < n->n_out; k++)
+            s->out[k].data = NULL;
+        return 0;
+    }
+    if (rc == 0)
+        s->b->skip[i] = true;
+    return rc;
+}
+
+/* ---- binding */
+
+static int bind_node(struct binding *s, uint32_t i)
+{
+    const struct node *n = &s->b->graph->nodes[i];
+    int rc;
+
+    for (uint32_t k = 0; k < n->n_in; k++)
+        s->in[k] = value_of(s->b, n->in[k]);
+    memset(s->out, 0, n->n_out * sizeof(*s->out));
+    if ((rc = node_infer(n, s->in, s->out, s->err)) < 0)
+        return node_wrap(s, i, rc);
+    for (uint32_t k = 0; k < n->n_out; k++) {
+        if ((rc = check_size(s, &s->out[k])) < 0)
+            return node_wrap(s, i, rc);
+        if (n->out[k] != VALUE_NONE) /* node_cost() looks there */
+            s->b->value[n->out[k]] = s->out[k];
+    }
+    if (!may_evaluate(s, i))
+        return 0;
+    if ((rc = evaluate(s, i)) < 0)
+        return node_wrap(s, i, rc);
+    for (uint32_t k = 0; k < n->n_out; k++)
+        if (n->out[k] != VALUE_NONE)
+            s->b->value[n->out[k]].data = s->out[k].data;
+    return 0;
+}
+
+static int bind_all(struct binding *s)
+{
+    const struct graph *g = s->b->graph;
+    int rc = 0;
+
+    for (uint32_t i = 0; i < g->n_values; i++)
+        if (g->values[i].constant)
+            s->b->value[i] = g->values[i].constant->t;
+    for (uint32_t i = 0; rc == 0 && i < g->n_in; i++)
+        rc = bind_input(s, g->in[i]);
+    for (uint32_t i = 0; rc == 0 && i < g->n_nodes; i++)
+        rc = bind_node(s, i);
+    return rc;
+}
+
+static int binding_init(struct binding *s, const struct graph *g, const struct shape_key *key)
+{
+    uint32_t max_in = 0, max_out = 0;
+
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        max_in = MAX(max_in, g->nodes[i].n_in);
+        max_out = MAX(max_out, g->nodes[i].n_out);
+    }
+    s->in = ARENA_ARRAY(s->a, const struct tensor *, max_in);
+    s->out = ARENA_ARRAY(s->a, struct tensor, max_out);
+    s->out_ptr = ARENA_ARRAY(s->a, struct tensor *, max_out);
+    s->b = ARENA_NEW(s->a, struct bound);
+    if (!s->in || !s->out || !s->out_ptr || !s->b)
+        return -ENOMEM;
+    s->b->graph = g;
+    s->b->key = *key;
+    s->b->value = ARENA_ARRAY(s->a, struct tensor, g->n_values);
+    s->b->skip = ARENA_ARRAY(s->a, bool, g->n_nodes);
+    return s->b->value && s->b->skip ? 0 : -ENOMEM;
+}
+
+int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,
+               struct bound **ret, struct err *err)
+{
+    struct err own = {0};
+    struct binding s = {.a = a, .err = err ? err : &own};
+
+    if (key->n != g->n_syms)
+        return err_set(err, -EINVAL, "a shape key of %u numbers, the model has %u free dimensions",
+                       key->n, g->n_syms);
+    for (uint32_t i = 0; i < key->n; i++)
+        if (key->dim[i] < 0)
+            return err_set(err, -EINVAL, "free dimension '%.64s' cannot be %lld", g->syms[i].name,
+                           (long long)key->dim[i]);
+    if (binding_init(&s, g, key) < 0)
+        return err_set(err, -ENOMEM, "out of memory");
+    int rc = bind_all(&s);
+    if (rc == 0)
+        *ret = s.b;
+    return rc;
+}

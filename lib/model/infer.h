@@ -1,0 +1,45 @@
+/* What the shape rules share; nobody else includes it. */
+#pragma once
+
+#include <gpulet/graph.h>
+
+struct infer {
+    const struct node *n;
+    const struct tensor *const *in;
+    struct tensor *out;
+    struct err *err;
+};
+
+#define MAX_DIM (INT64_C(1) << 40) /* elements of one dimension, also where another is 0 */
+#define MAX_SHAPE_NUMBERS 1024     /* entries of a Split, a Pad, a list of axes */
+
+/* Input i, NULL when it is omitted or not there at all. */
+static inline const struct tensor *infer_in(const struct infer *c, uint32_t i)
+{
+    return i < c->n->n_in ? c->in[i] : NULL;
+}
+
+/* Set a result; too large a shape is an error.  Results the node does not have are ignored. */
+int infer_out(struct infer *c, uint32_t i, enum dtype dtype, uint32_t rank, const int64_t *dims);
+/* *axis in [-rank, rank) becomes one in [0, rank). */
+int infer_axis(struct infer *c, int64_t *axis, uint32_t rank);
+/* The broadcast shape of two. */
+int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t rank_b,
+                    const int64_t *b, uint32_t *ret_rank, int64_t *ret);
+/* The integers in input i, which must be known; `what` names it in messages. */
+int infer_ints(struct infer *c, uint32_t i, const char *what, int64_t *ret, uint32_t max,
+               uint32_t *n);
+/* A list that was an attribute before opset `since` and is input i from then on; *n 0 and
+ * *given false when it is absent. */
+int infer_list(struct infer *c, uint32_t since, uint32_t i, const char *what, int64_t *ret,
+               uint32_t max, uint32_t *n, bool *given);
+
+/* One rule for each family; infer.c's table says which operator uses which. */
+typedef int infer_fn(struct infer *c);
+infer_fn infer_same, infer_same_as_all, infer_compare, infer_cast, infer_dropout, infer_where;
+infer_fn infer_conv, infer_pool, infer_global_pool, infer_batch_norm, infer_layer_norm,
+    infer_instance_norm, infer_gemm, infer_matmul, infer_reduce, infer_arg, infer_axis_only;
+infer_fn infer_concat, infer_constant_of_shape, infer_expand, infer_flatten, infer_gather,
+    infer_pad, infer_range, infer_reshape, infer_shape, infer_size, infer_slice, infer_split,
+    infer_squeeze, infer_tile, infer_transpose, infer_trilu, infer_unsqueeze, infer_is_nan,
+    infer_prelu;

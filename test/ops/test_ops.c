@@ -1,0 +1,475 @@
+/* Every operator case on every backend named on the command line (default: cpu), against the
+ * reference kernels.
+ *
+ *     test_ops [-v] [-k PART-OF-NAME] [BACKEND...]
+ *
+ * A case runs with batch 1 and 3 where it has a batch, twice in the same slot (the results are
+ * equal to the bit), and once as two requests of one and two rows. */
+#include "cases.h"
+#include <gpulet/backend.h>
+#include <gpulet/clock.h>
+#include <gpulet/model.h>
+#include <kernels/ref/ref.h>
+#include <math.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define REGION_BYTES ((size_t)256 << 20)
+#define GUARD_BYTES 64
+#define GUARD 0xa5
+#define WAIT_US (60 * USEC_PER_SEC)
+
+/* What a backend is known to refuse; a case that starts to work must leave this list. */
+static const struct {
+    const char *backend, *name, *why;
+} refusals[] = {
+    {NULL, NULL, NULL}, /* ends the list */
+};
+
+/* An open backend with one partition of the whole device and memory that it may read. */
+struct bench {
+    const struct backend *be;
+    struct device *dev;
+    struct part *part;
+    struct host_region region;
+    size_t used; /* of the region */
+};
+
+/* One case at one batch. */
+struct trial {
+    const struct op_case *c;
+    struct graph *g;
+    struct arena arena;
+    struct bound *b;
+    struct exe *exe;
+    struct slot *slot;
+    int64_t batch; /* 0: the case has none */
+    uint32_t node;
+    struct case_input in[CASE_MAX_IN];
+    uint32_t n_in, n_post, n_graph_in;
+    struct post post[MAX_POST];
+    uint32_t value[CASE_MAX_IN + MAX_POST]; /* of the node's inputs and the posts' operands */
+    uint32_t out[CASE_MAX_OUT], n_out;
+    struct tensor t[CASE_MAX_IN + MAX_POST]; /* their data */
+    struct tensor want[CASE_MAX_OUT], got[2][CASE_MAX_OUT];
+};
+
+static const char *only;
+static bool verbose;
+
+/* ---- the graph: inputs, the node, outputs */
+static bool has_batch(const struct case_input *in)
+{
+    for (uint32_t d = 0; d < in->rank; d++)
+        if (in->dims[d].sym == 0)
+            return true;
+    return false;
+}
+
+static int shape_at(const struct case_input *in, int64_t batch, struct tensor *t)
+{
+    int64_t dims[MAX_RANK];
+
+    for (uint32_t d = 0; d < in->rank; d++)
+        dims[d] = in->dims[d].sym == 0 ? batch : in->dims[d].scale;
+    return tensor_shape(t, in->dtype, in->rank, dims);
+}
+
+static uint64_t seed_of(const struct trial *t, uint32_t i)
+{
+    return hash_bytes(t->c->name, strlen(t->c->name)).lo + i;
+}
+
+/* Input i as a constant or as an input of the graph; its data comes now or with the run. */
+static int add_input(struct trial *t, uint32_t i)
+{
+    const struct case_input *in = &t->in[i];
+    char name[16];
+    int r;
+
+    (void)snprintf(name, sizeof(name), "in%u", i);
+    if (in->dtype == DT_NONE)
+        return 0;
+    if (in->constant) {
+        if ((r = shape_at(in, 0, &t->t[i])) < 0)
+            return r;
+        t->t[i].data = arena_alloc(&t->g->arena, t->t[i].bytes + 1);
+        if (!t->t[i].data)
+            return -ENOMEM;
+        case_fill(in, seed_of(t, i), &t->t[i]);
+        return graph_add_const(t->g, name, &t->t[i], CONST_ARENA, &t->value[i]);
+    }
+    r = graph_add_value(t->g, name, in->dtype, (int32_t)in->rank, in->dims, &t->value[i]);
+    if (r == 0)
+        t->g->in[t->g->n_in++] = t->value[i];
+    return r;
+}
+
+/* The operand of post step p has the shape of the node's first output, which is inferred. */
+static int add_operand(struct trial *t, uint32_t p, const struct value *like)
+{
+    char name[16];
+
+    (void)snprintf(name, sizeof(name), "add%u", p);
+    int r =
+        graph_add_value(t->g, name, like->dtype, like->rank, like->dims, &t->value[t->n_in + p]);
+    if (r == 0) {
+        t->g->nodes[t->node].post[p].value = t->value[t->n_in + p];
+        t->g->in[t->g->n_in++] = t->value[t->n_in + p];
+    }
+    return r;
+}
+
+static int add_node(struct trial *t, struct err *err)
+{
+    char name[16];
+    int r = 0;
+
+    t->n_out = MAX(1, t->c->n_out);
+    for (uint32_t i = 0; i < t->n_out && r == 0; i++) {
+        (void)snprintf(name, sizeof(name), "out%u", i);
+        r = graph_add_value(t->g, name, DT_NONE, -1, NULL, &t->out[i]);
+        t->g->out[t->g->n_out++] = t->out[i];
+    }
+    if (r == 0)
+        r = graph_add_node(t->g, "case", t->c->op, t->n_in, t->value, t->n_out, t->out, &t->node);
+    if (r < 0)
+        return err_set(err, r, "building the graph failed");
+    case_attrs(t->c, t->g, t->node);
+    if ((r = graph_infer(t->g, err)) < 0)
+        return r;
+    t->n_post = case_posts(t->c, t->post);
+    struct node *n = &t->g->nodes[t->node];
+    n->n_post = t->n_post;
+    memcpy(n->post, t->post, sizeof(n->post));
+    for (uint32_t p = 0; p < t->n_post && r == 0; p++)
+        if (n->post[p].kind == POST_ADD) {
+            struct value like = t->g->values[t->out[0]]; /* the array may move */
+            r = add_operand(t, p, &like);
+        }
+    return r < 0 ? err_set(err, r, "building the graph failed") : 0;
+}
+
+static int build(struct trial *t, struct err *err)
+{
+    struct shape_key key = {.n = 0};
+    int r = 0;
+    int32_t sym;
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(t->value); i++)
+        t->value[i] = VALUE_NONE; /* a post step without operand has none */
+    t->g = graph_new(t->c->opset);
+    arena_init(&t->arena);
+    t->n_in = case_inputs(t->c, t->in);
+    if (!t->g)
+        return err_set(err, -ENOMEM, "out of memory");
+    if (t->batch) {
+        r = graph_add_sym(t->g, "batch", &sym);
+        t->g->batch_sym = 0;
+        key = (struct shape_key){.n = 1, .dim = {t->batch}};
+    }
+    for (uint32_t i = 0; i < t->n_in && r == 0; i++)
+        r = add_input(t, i);
+    if (r < 0)
+        return err_set(err, r, "building the graph failed");
+    if ((r = add_node(t, err)) < 0 || (r = graph_cut(t->g, err)) < 0)
+        return r;
+    return graph_bind(t->g, &key, &t->arena, &t->b, err);
+}
+
+/* ---- data */
+static int region_take(struct bench *b, size_t bytes, void **ret)
+{
+    size_t need = align_up(bytes, 64) + GUARD_BYTES;
+
+    if (need > b->region.bytes - b->used)
+        return -ENOMEM;
+    *ret = (char *)b->region.base + b->used;
+    b->used += need;
+    return 0;
+}
+
+/* Data of the graph's inputs in the region, and room for two results. */
+static int place(struct trial *t, struct bench *bench, struct err *err)
+{
+    int r = 0;
+
+    bench->used = 0;
+    for (uint32_t i = 0; i < t->n_in + t->n_post && r == 0; i++) {
+        if (t->value[i] == VALUE_NONE || t->t[i].data)
+            continue;
+        t->t[i] = t->b->value[t->value[i]];
+        r = region_take(bench, t->t[i].bytes, &t->t[i].data);
+        if (r == 0 && i < t->n_in)
+            case_fill(&t->in[i], seed_of(t, i), &t->t[i]);
+        else if (r == 0)
+            case_fill_range(&t->t[i], -1, 1, seed_of(t, i));
+    }
+    for (uint32_t i = 0; i < t->n_out && r == 0; i++) {
+        t->want[i] = t->got[0][i] = t->got[1][i] = t->b->value[t->out[i]];
+        t->want[i].data = arena_alloc(&t->arena, t->want[i].bytes + 1);
+        for (unsigned k = 0; k < 2 && r == 0; k++)
+            r = region_take(bench, t->want[i].bytes, &t->got[k][i].data);
+        r = r == 0 && !t->want[i].data ? -ENOMEM : r;
+    }
+    return r < 0 ? err_set(err, r, "the case is too large for the test's memory") : 0;
+}
+
+static int reference(struct trial *t, struct err *err)
+{
+    const struct tensor *in[CASE_MAX_IN], *add[MAX_POST];
+    struct tensor *out[CASE_MAX_OUT];
+
+    for (uint32_t i = 0; i < t->n_in; i++)
+        in[i] = t->value[i] == VALUE_NONE ? NULL : &t->t[i];
+    for (uint32_t p = 0; p < t->n_post; p++)
+        add[p] = t->value[t->n_in + p] == VALUE_NONE ? NULL : &t->t[t->n_in + p];
+    for (uint32_t i = 0; i < t->n_out; i++)
+        out[i] = &t->want[i];
+    return ref_run(&t->g->nodes[t->node], in, add, out, err);
+}
+
+/* ---- running */
+static int wait_for(struct bench *b, ticket want, struct err *err)
+{
+    usec_t until = clock_now_us() + WAIT_US;
+    struct done done;
+
+    while (clock_now_us() < until)
+        if (b->be->wait(b->part, until, &done, 1) == 1 && done.ticket == want)
+            return done.rc == 0 ? 0 : err_set(err, done.rc, "the run failed");
+    return err_set(err, -ETIMEDOUT, "the run did not end");
+}
+
+/* Rows [0, split) and the rest as two requests; split 0: one request. */
+static int run(struct trial *t, struct bench *b, int64_t split, unsigned k, struct err *err)
+{
+    const void *in[2][CASE_MAX_IN + MAX_POST];
+    void *out[2][CASE_MAX_OUT];
+    struct io_part part[2] = {
+        {.rows = (uint32_t)(split ? split : MAX(1, t->batch)), .in = in[0], .out = out[0]},
+        {.rows = (uint32_t)(t->batch - split), .in = in[1], .out = out[1]}};
+    struct io io = {.n_parts = split ? 2 : 1, .part = part};
+    struct exe_info info;
+    uint32_t at = 0;
+    ticket run_id;
+
+    for (uint32_t i = 0; i < t->n_in + t->n_post; i++) {
+        if (t->value[i] == VALUE_NONE || (i < t->n_in && t->in[i].constant))
+            continue;
+        size_t skip = split ? t->t[i].bytes / (size_t)t->batch * (size_t)split : 0;
+        bool rows = i >= t->n_in || has_batch(&t->in[i]);
+        in[0][at] = t->t[i].data;
+        in[1][at++] = (const char *)t->t[i].data + (rows ? skip : 0);
+    }
+    for (uint32_t i = 0; i < t->n_out; i++) {
+        struct tensor *y = &t->got[k][i];
+        size_t skip = split ? y->bytes / (size_t)t->batch * (size_t)split : 0;
+        memset(y->data, GUARD, align_up(y->bytes, 64) + GUARD_BYTES);
+        out[0][i] = y->data;
+        out[1][i] = (char *)y->data + skip;
+    }
+    b->be->exe_info(t->exe, &info);
+    int r = b->be->submit(t->slot, 0, 0, info.n_segments, &io, &run_id);
+    return r < 0 ? err_set(err, r, "submit() failed") : wait_for(b, run_id, err);
+}
+
+static int compare(const struct trial *t, unsigned k, const char *what, struct err *err)
+{
+    double tol = t->c->tol > 0 ? t->c->tol : CASE_TOL;
+
+    for (uint32_t i = 0; i < t->n_out; i++) {
+        const struct tensor *y = &t->got[k][i];
+        double d = case_difference(y, &t->want[i]);
+        if (verbose)
+            printf("# %s, batch %lld, output %u: off by %.2g\n", what, (long long)t->batch, i, d);
+        if (!(d <= tol))
+            return err_set(err, -ERANGE, "%s, batch %lld, output %u: off by %.3g, may be %.3g",
+                           what, (long long)t->batch, i, d, tol);
+        for (const uint8_t *g = (const uint8_t *)y->data + y->bytes,
+                           *end = (const uint8_t *)y->data + align_up(y->bytes, 64) + GUARD_BYTES;
+             g < end; g++)
+            if (*g != GUARD)
+                return err_set(err, -ERANGE, "%s: output %u was written beyond its end", what, i);
+    }
+    return 0;
+}
+
+static int check_twice(struct trial *t, struct bench *b, struct err *err)
+{
+    int r = run(t, b, 0, 0, err);
+
+    if (r < 0 || (r = compare(t, 0, "one request", err)) < 0 || (r = run(t, b, 0, 1, err)) < 0)
+        return r;
+    for (uint32_t i = 0; i < t->n_out; i++)
+        if (t->got[0][i].bytes &&
+            memcmp(t->got[0][i].data, t->got[1][i].data, t->got[0][i].bytes) != 0)
+            return err_set(err, -ERANGE, "output %u of a second run in the same slot differs", i);
+    return 0;
+}
+
+static int check_joined(struct trial *t, struct bench *b, struct err *err)
+{
+    int r = t->batch > 1 ? run(t, b, 1, 1, err) : 0;
+
+    return r < 0 || t->batch <= 1 ? r : compare(t, 1, "two requests", err);
+}
+
+/* The run ends with an error, and the partition is as good as before. */
+static int check_fails(struct trial *t, struct bench *b, struct err *err)
+{
+    int r = run(t, b, 0, 0, err);
+
+    if (r == 0 || r == -ETIMEDOUT)
+        return err_set(err, -ERANGE, "the run ended with %d, not with an error of its own", r);
+    return b->be->fault(b->part) == FAULT_NONE ? 0 : err_set(err, -ERANGE, "the partition is lost");
+}
+
+static int trial_run(struct trial *t, struct bench *b, struct err *err)
+{
+    struct compile_args args = {.model = t->c->name, .precision = "fp32"};
+    int r = build(t, err);
+
+    if (r == 0 && (r = place(t, b, err)) == 0)
+        r = reference(t, err);
+    if (t->c->fails ? r != -EINVAL : r < 0) {
+        (void)err_wrap(err, "before the backend: ");
+        return -EPROTO; /* whatever it was: no refusal by the backend */
+    }
+    args.bound = t->b;
+    if ((r = b->be->compile(b->part, &args, &t->exe, err)) < 0 ||
+        (r = b->be->slot_open(t->exe, &t->slot, err)) < 0)
+        return r;
+    if (t->c->fails)
+        return check_fails(t, b, err);
+    r = check_twice(t, b, err);
+    return r < 0 ? r : check_joined(t, b, err);
+}
+
+static int case_run(const struct op_case *c, int64_t batch, struct bench *b, struct err *err)
+{
+    struct trial t = {.c = c, .batch = batch};
+    int r = trial_run(&t, b, err);
+
+    if (t.slot)
+        b->be->slot_close(t.slot);
+    if (t.exe)
+        b->be->release(t.exe);
+    arena_done(&t.arena);
+    graph_free(t.g);
+    return r;
+}
+
+/* ---- cases and backends */
+static const char *refused(const struct backend *be, const struct op_case *c)
+{
+    for (size_t i = 0; refusals[i].backend; i++)
+        if (STREQ(refusals[i].backend, be->name) && STREQ(refusals[i].name, c->name))
+            return refusals[i].why;
+    return NULL;
+}
+
+static bool case_check(const struct op_case *c, struct bench *b)
+{
+    struct case_input in[CASE_MAX_IN];
+    uint32_t n_in = case_inputs(c, in);
+    const char *why = refused(b->be, c);
+    bool batches = false;
+    struct err err = {0};
+
+    for (uint32_t i = 0; i < n_in; i++)
+        batches |= has_batch(&in[i]);
+    int r = case_run(c, batches ? 1 : 0, b, &err);
+    if (r == 0 && batches)
+        r = case_run(c, 3, b, &err);
+    bool good = why ? r == -ENOTSUP : r == 0;
+    if (good && why)
+        printf("ok - %s is refused by %s: %s\n", c->name, b->be->name, why);
+    else
+        printf("%s - %s on %s\n", good ? "ok" : "not ok", c->name, b->be->name);
+    if (!good)
+        printf("#   %s\n", r == 0 ? "it works now: take it off the refusals" : err.msg);
+    fflush(stdout);
+    return good;
+}
+
+static int bench_open(struct bench *b, const char *name, struct err *err)
+{
+    struct backend_config cfg = {0};
+    struct device_info info[4];
+    struct granules all = {0};
+    size_t n;
+    uint32_t units;
+    int r = backend_find(name, &b->be, err);
+
+    if (r < 0 || (r = b->be->devices(&cfg, info, ARRAY_SIZE(info), &n, err)) < 0 ||
+        (r = b->be->dev_open(&cfg, 0, &b->dev, err)) < 0)
+        return r;
+    b->region =
+        (struct host_region){.memfd = memfd_create("test-ops", MFD_CLOEXEC), .bytes = REGION_BYTES};
+    if (b->region.memfd < 0 || ftruncate(b->region.memfd, REGION_BYTES) < 0)
+        return err_set(err, -errno, "memfd: %s", strerror(errno));
+    b->region.base =
+        mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, b->region.memfd, 0);
+    if (b->region.base == MAP_FAILED)
+        return err_set(err, -errno, "mmap: %s", strerror(errno));
+    if ((r = b->be->host_open(b->dev, &b->region, err)) < 0)
+        return r;
+    for (unsigned i = 0; i < info[0].n_granules; i++)
+        granules_add(&all, i);
+    if ((r = b->be->part_open(b->dev, &all, &b->part, &units, err)) < 0)
+        return r;
+    b->be->part_enter(b->part);
+    return 0;
+}
+
+static void bench_close(struct bench *b)
+{
+    b->be->part_close(b->part);
+    b->be->host_close(b->dev, &b->region);
+    (void)munmap(b->region.base, b->region.bytes);
+    (void)close(b->region.memfd);
+    b->be->dev_close(b->dev);
+}
+
+/* How many cases failed. */
+static unsigned backend_check(const char *name)
+{
+    struct bench b = {0};
+    struct err err = {0};
+    unsigned bad = 0;
+
+    if (bench_open(&b, name, &err) < 0) {
+        printf("not ok - backend %s opens\n#   %s\n", name, err.msg);
+        return 1;
+    }
+    for (size_t i = 0; i < n_op_cases; i++)
+        if (!only || strstr(op_cases[i].name, only))
+            bad += !case_check(&op_cases[i], &b);
+    bench_close(&b);
+    return bad;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned bad = 0;
+    int opt;
+
+    while ((opt = getopt(argc, argv, "vk:")) != -1)
+        switch (opt) {
+        case 'v':
+            verbose = true;
+            break;
+        case 'k':
+            only = optarg;
+            break;
+        default:
+            return 2;
+        }
+    if (optind == argc)
+        bad = backend_check("cpu");
+    for (int i = optind; i < argc; i++)
+        bad += backend_check(argv[i]);
+    return bad ? 1 : 0;
+}

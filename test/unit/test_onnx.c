@@ -1,0 +1,489 @@
+#include "../check.h"
+#include "onnx_write.h"
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const float six[] = {1, 2, 3, 4, 5, 6};
+
+/* y = x + w, w [2,3]. */
+static struct ow add_graph(void)
+{
+    struct ow g = {0};
+
+    ow_input(&g, "x", DT_FP32, "batch,2,3");
+    ow_init(&g, "w", DT_FP32, "2,3", six, sizeof(six));
+    ow_plain(&g, "Add", "add", "x,w", "y");
+    ow_output(&g, "y");
+    return g;
+}
+
+/* Read the graph as a model and expect an error that mentions `part`. */
+static void refuses_at(struct ow *g, int64_t opset, int code, const char *part)
+{
+    struct graph *ret = NULL;
+    struct err e = {0};
+    struct ow m = ow_model(g, opset);
+
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), code);
+    CHECK_HAS(e.msg, part);
+    CHECK(!ret);
+    graph_free(ret);
+    ow_done(&m);
+}
+
+static void refuses(struct ow *g, int code, const char *part)
+{
+    refuses_at(g, 17, code, part);
+}
+
+static void a_model_becomes_a_graph(void)
+{
+    struct ow g = add_graph(), m = ow_model(&g, 17);
+    AUTO(graph_free) struct graph *ret = NULL;
+    struct err e = {0};
+
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), 0);
+    if (ret) {
+        CHECK_EQ(ret->n_in, 1);
+        CHECK_EQ(ret->n_out, 1);
+        CHECK_EQ(ret->n_nodes, 1);
+        CHECK_EQ(ret->nodes[0].op, OP_Add);
+        CHECK_EQ(ret->nodes[0].opset, 17);
+        CHECK_STR(ret->nodes[0].name, "add");
+        CHECK_STR(ret->syms[0].name, "batch");
+        CHECK_EQ(ret->values[ret->in[0]].dims[0].sym, 0);
+        CHECK_EQ(ret->values[ret->in[0]].dims[2].scale, 3);
+        const struct constant *w = ret->values[ret->nodes[0].in[1]].constant;
+        CHECK(w && memcmp(w->t.data, six, sizeof(six)) == 0);
+        CHECK(w && (uintptr_t)w->t.data % sizeof(float) == 0);
+    }
+    graph_free(TAKE(ret));
+    ow_done(&m);
+}
+
+static void large_weights_stay_in_the_file(void)
+{
+    static float big[4096];
+    struct ow g = {0}, m;
+    AUTO(graph_free) struct graph *ret = NULL;
+
+    ow_input(&g, "x", DT_FP32, "4096");
+    ow_init(&g, "w", DT_FP32, "4096", big, sizeof(big));
+    ow_plain(&g, "Add", "add", "x,w", "y");
+    ow_output(&g, "y");
+    m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    if (ret) {
+        const struct constant *w = ret->values[ret->nodes[0].in[1]].constant;
+        const uint8_t *at = w->t.data;
+        CHECK_EQ(w->source, CONST_FILE);
+        CHECK(at > m.p && at + w->t.bytes <= m.p + m.n);
+        CHECK(ret->arena.total_bytes < sizeof(big));
+    }
+    graph_free(TAKE(ret));
+    ow_done(&m);
+}
+
+static void an_unknown_operator_is_named_with_its_node(void)
+{
+    struct ow g = add_graph();
+
+    ow_plain(&g, "Resize", "up", "y", "z");
+    refuses(&g, -ENOTSUP, "node 1 'up' (Resize): operator is not supported");
+}
+
+static void an_operator_of_another_domain_is_refused(void)
+{
+    struct ow g = add_graph(), n = ow_node("Relu", "r", "y", "z");
+
+    ow_str(&n, 7, "com.example");
+    ow_add(&g, OW_NODE, &n);
+    refuses(&g, -ENOTSUP, "node 1 'r' (Relu): operators of domain 'com.example'");
+}
+
+static void a_subgraph_is_refused_by_name(void)
+{
+    struct ow g = add_graph(), n = ow_node("Relu", "r", "y", "z"), a = {0};
+
+    ow_str(&a, 1, "body");
+    ow_str(&a, 6, "");
+    ow_int(&a, 20, 5);
+    ow_add(&n, OW_ATTR, &a);
+    ow_add(&g, OW_NODE, &n);
+    refuses(&g, -ENOTSUP, "attribute 'body': subgraphs are not supported");
+}
+
+static void opsets_outside_7_to_21_are_refused(void)
+{
+    struct ow g = add_graph();
+
+    refuses_at(&g, 6, -ENOTSUP, "opset 6 is not supported (7 to 21)");
+    g = add_graph();
+    refuses_at(&g, 22, -ENOTSUP, "opset 22 is not supported (7 to 21)");
+}
+
+static void data_of_the_wrong_size_is_refused(void)
+{
+    struct ow g = {0};
+
+    ow_init(&g, "w", DT_FP32, "2,3", six, 12);
+    refuses(&g, -EINVAL, "initializer 'w': 12 bytes of data, shape [2,3] of FP32 needs 24");
+}
+
+static void giant_and_negative_dimensions_are_refused(void)
+{
+    struct ow g = {0};
+
+    ow_init(&g, "w", DT_FP32, "-5", six, 24);
+    refuses(&g, -EINVAL, "initializer 'w': dimension 0 is -5");
+    ow_init(&g, "w", DT_FP32, "1000000000000,1000000000000", six, 24);
+    refuses(&g, -EINVAL, "initializer 'w': shape [1000000000000,1000000000000] is too large");
+    ow_init(&g, "w", DT_FP32, "1,1,1,1,1,1,1,1,1", six, 4);
+    refuses(&g, -EINVAL, "initializer 'w': more than 8 dimensions");
+    ow_input(&g, "x", DT_FP32, "2,-7");
+    refuses(&g, -EINVAL, "input 'x': dimension 1 is -7");
+}
+
+static void unknown_element_types_are_refused(void)
+{
+    struct ow g = {0};
+
+    ow_input(&g, "x", 17, "1");
+    refuses(&g, -ENOTSUP, "input 'x': element type 17 is not supported");
+    ow_init(&g, "w", (enum dtype)14, "1", six, 8);
+    refuses(&g, -ENOTSUP, "initializer 'w': element type 14 is not supported");
+}
+
+static void names_must_be_defined_and_only_once(void)
+{
+    struct ow g = {0};
+
+    ow_input(&g, "x", DT_FP32, "1");
+    ow_plain(&g, "Add", "add", "x,nowhere", "y");
+    ow_output(&g, "y");
+    refuses(&g, -EINVAL, "node 0 'add' (Add): input 'nowhere' is defined nowhere");
+    ow_input(&g, "x", DT_FP32, "1");
+    ow_plain(&g, "Relu", "a", "x", "y");
+    ow_plain(&g, "Relu", "b", "x", "y");
+    refuses(&g, -EINVAL, "node 1 'b' (Relu): output 'y': this name is taken");
+    ow_input(&g, "x", DT_FP32, "1");
+    ow_output(&g, "y");
+    refuses(&g, -EINVAL, "output 'y' is computed nowhere");
+    ow_input(&g, "x", DT_FP32, "1");
+    refuses(&g, -EINVAL, "no outputs");
+}
+
+static void nodes_are_put_in_execution_order(void)
+{
+    struct ow g = {0}, m;
+    AUTO(graph_free) struct graph *ret = NULL;
+
+    ow_plain(&g, "Relu", "third", "b", "c");
+    ow_plain(&g, "Abs", "second", "a", "b");
+    ow_plain(&g, "Neg", "first", "x", "a");
+    ow_input(&g, "x", DT_FP32, "4");
+    ow_output(&g, "c");
+    m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    if (ret) {
+        CHECK_STR(ret->nodes[0].name, "first");
+        CHECK_STR(ret->nodes[1].name, "second");
+        CHECK_STR(ret->nodes[2].name, "third");
+        CHECK_EQ(ret->values[ret->out[0]].producer, 2);
+    }
+    graph_free(TAKE(ret));
+    ow_done(&m);
+}
+
+static void a_cycle_is_refused_by_a_nodes_name(void)
+{
+    struct ow g = {0};
+
+    ow_input(&g, "x", DT_FP32, "4");
+    ow_plain(&g, "Add", "a", "x,c", "b");
+    ow_plain(&g, "Relu", "r", "b", "c");
+    ow_output(&g, "c");
+    refuses(&g, -EINVAL, "needs its own result (a cycle)");
+}
+
+static void an_input_with_an_initializer_is_a_constant(void)
+{
+    struct ow g = add_graph(), m;
+    AUTO(graph_free) struct graph *ret = NULL;
+
+    ow_input(&g, "w", DT_FP32, "2,3");
+    m = ow_model(&g, 8);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    CHECK(ret && ret->n_in == 1 && ret->values[ret->nodes[0].in[1]].constant);
+    graph_free(TAKE(ret));
+    ow_done(&m);
+}
+
+static void a_constant_node_becomes_a_constant(void)
+{
+    struct ow g = {0}, n = ow_node("Constant", "c", "", "w"), m;
+    AUTO(graph_free) struct graph *ret = NULL;
+    const int64_t v[] = {7, -1};
+
+    ow_attr_ints(&n, "value_ints", v, 2);
+    ow_add(&g, OW_NODE, &n);
+    ow_input(&g, "x", DT_FP32, "14");
+    ow_plain(&g, "Reshape", "r", "x,w", "y");
+    ow_output(&g, "y");
+    m = ow_model(&g, 13);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    if (ret) {
+        CHECK_EQ(ret->n_nodes, 1);
+        const struct constant *w = ret->values[ret->nodes[0].in[1]].constant;
+        CHECK(w && w->t.dtype == DT_INT64 && w->t.rank == 1 && w->t.dims[0] == 2);
+        CHECK(w && memcmp(w->t.data, v, sizeof(v)) == 0);
+    }
+    graph_free(TAKE(ret));
+    ow_done(&m);
+}
+
+static void dimensions_without_a_name_get_one(void)
+{
+    struct ow g = {0}, m;
+    AUTO(graph_free) struct graph *ret = NULL;
+
+    ow_input(&g, "image", DT_FP32, "?,3,-1,n");
+    ow_plain(&g, "Relu", "r", "image", "y");
+    ow_output(&g, "y");
+    m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    if (ret) {
+        CHECK_EQ(ret->n_syms, 3);
+        CHECK_STR(ret->syms[0].name, "image.0");
+        CHECK_STR(ret->syms[1].name, "image.2");
+        CHECK_STR(ret->syms[2].name, "n");
+    }
+    graph_free(TAKE(ret));
+    ow_done(&m);
+}
+
+/* int32_data holds every small type; 300 is no INT8. */
+static void small_types_come_in_int32_data(void)
+{
+    struct ow g = {0}, t = ow_tensor("w", DT_INT8, "3"), m;
+    AUTO(graph_free) struct graph *ret = NULL;
+    const int8_t want[] = {-1, 0, 127};
+
+    for (size_t i = 0; i < 3; i++)
+        ow_int(&t, 5, want[i]);
+    ow_add(&g, OW_INIT, &t);
+    ow_output(&g, "w");
+    m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    const struct constant *w = ret ? ret->values[ret->out[0]].constant : NULL;
+    CHECK(w && w->t.bytes == 3 && memcmp(w->t.data, want, 3) == 0);
+    CHECK(w && w->source == CONST_ARENA);
+    graph_free(TAKE(ret));
+    ow_done(&m);
+
+    t = ow_tensor("w", DT_INT8, "1");
+    ow_int(&t, 5, 300);
+    ow_add(&g, OW_INIT, &t);
+    refuses(&g, -EINVAL, "initializer 'w': element 0 in int32_data is no INT8");
+}
+
+/* Packed float_data lies as raw_data does; a list of single floats is gathered. */
+static void floats_come_packed_or_one_by_one(void)
+{
+    struct ow g = {0}, t = ow_tensor("a", DT_FP32, "2,3"), m;
+    AUTO(graph_free) struct graph *ret = NULL;
+
+    ow_bytes(&t, 4, six, sizeof(six));
+    ow_add(&g, OW_INIT, &t);
+    t = ow_tensor("b", DT_FP32, "6");
+    ow_bytes(&t, 4, six, 8);
+    for (size_t i = 2; i < 6; i++) {
+        ow_varint(&t, 4 << 3 | 5);
+        ow_put(&t, &six[i], sizeof(six[i]));
+    }
+    ow_add(&g, OW_INIT, &t);
+    ow_output(&g, "a");
+    ow_output(&g, "b");
+    m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    for (uint32_t i = 0; ret && i < 2; i++) {
+        const struct constant *c = ret->values[ret->out[i]].constant;
+        CHECK(c && c->t.bytes == sizeof(six) && memcmp(c->t.data, six, sizeof(six)) == 0);
+    }
+    graph_free(TAKE(ret));
+    ow_done(&m);
+
+    t = ow_tensor("a", DT_FP32, "2,3");
+    ow_bytes(&t, 4, six, 23);
+    ow_add(&g, OW_INIT, &t);
+    refuses(&g, -EINVAL, "initializer 'a': broken bytes");
+    t = ow_tensor("a", DT_FP32, "2,3");
+    ow_bytes(&t, 4, six, 20);
+    ow_add(&g, OW_INIT, &t);
+    refuses(&g, -EINVAL, "initializer 'a': 5 elements of data, shape [2,3] needs 6");
+    t = ow_tensor("a", DT_INT64, "6");
+    ow_bytes(&t, 4, six, 24);
+    ow_add(&g, OW_INIT, &t);
+    refuses(&g, -EINVAL, "initializer 'a': elements of INT64 in float_data");
+}
+
+static void strings_become_length_and_bytes(void)
+{
+    struct ow g = {0}, t = ow_tensor("w", DT_STRING, "2"), m;
+    AUTO(graph_free) struct graph *ret = NULL;
+
+    ow_str(&t, 6, "ab");
+    ow_str(&t, 6, "");
+    ow_add(&g, OW_INIT, &t);
+    ow_output(&g, "w");
+    m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
+    const struct constant *w = ret ? ret->values[ret->out[0]].constant : NULL;
+    CHECK(w && w->t.bytes == 10 && memcmp(w->t.data, "\2\0\0\0ab\0\0\0\0", 10) == 0);
+    graph_free(TAKE(ret));
+    ow_done(&m);
+}
+
+static void bytes_that_are_no_model_are_refused(void)
+{
+    struct mapping file = {.base = "\x08\x08\x3a\xff\xff\xff\xff\x0f", .bytes = 8}, *ext;
+    struct graph *ret = NULL;
+    struct err e = {0};
+    uint32_t n;
+
+    CHECK_EQ(onnx_read(&file, NULL, &ret, &ext, &n, &e), -EINVAL);
+    CHECK_HAS(e.msg, "not an ONNX model");
+    file.bytes = 0;
+    CHECK_EQ(onnx_read(&file, NULL, &ret, &ext, &n, &e), -EINVAL);
+}
+
+/* ---- external data */
+
+static char folder[] = "/tmp/test_onnx.XXXXXX";
+
+static void write_file(const char *name, const void *data, size_t n)
+{
+    char path[128];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    int fd = open(path, O_CREAT | O_WRONLY | O_TRUNC, 0600);
+    CHECK(fd >= 0 && write(fd, data, n) == (ssize_t)n);
+    (void)close(fd);
+}
+
+static void entry(struct ow *t, const char *key, const char *value)
+{
+    struct ow e = {0};
+
+    ow_str(&e, 1, key);
+    ow_str(&e, 2, value);
+    ow_add(t, 13, &e);
+}
+
+/* w [2,3] lies at `offset` of `location`. */
+static struct ow external_model(const char *location, const char *offset)
+{
+    struct ow g = {0}, t = ow_tensor("w", DT_FP32, "2,3");
+
+    entry(&t, "location", location);
+    entry(&t, "offset", offset);
+    entry(&t, "length", "24");
+    ow_int(&t, 14, 1);
+    ow_add(&g, OW_INIT, &t);
+    ow_output(&g, "w");
+    return ow_model(&g, 17);
+}
+
+static void external(const char *location, const char *offset, int code, const char *part)
+{
+    struct ow m = external_model(location, offset);
+    AUTO(graph_free) struct graph *ret = NULL;
+    struct err e = {0};
+
+    CHECK_EQ(ow_read(&m, folder, &ret, &e), code);
+    CHECK_HAS(e.msg, part);
+    const struct constant *w = ret ? ret->values[ret->out[0]].constant : NULL;
+    CHECK(!w || memcmp(w->t.data, six, sizeof(six)) == 0);
+    CHECK((w != NULL) == (code == 0));
+    graph_free(TAKE(ret));
+    ow_done(&m);
+}
+
+static void external_data_lies_in_the_models_folder(void)
+{
+    char path[128], data[8 + sizeof(six)] = {0};
+
+    CHECK(mkdtemp(folder));
+    memcpy(data + 8, six, sizeof(six));
+    write_file("w.bin", data, sizeof(data));
+    (void)snprintf(path, sizeof(path), "%s/sub", folder);
+    CHECK_EQ(mkdir(path, 0700), 0);
+    write_file("sub/w.bin", data, sizeof(data));
+    (void)snprintf(path, sizeof(path), "%s/link", folder);
+    CHECK_EQ(symlink("w.bin", path), 0);
+    (void)snprintf(path, sizeof(path), "%s/up", folder);
+    CHECK_EQ(symlink("sub", path), 0);
+
+    external("w.bin", "8", 0, "");
+    external("./sub/w.bin", "8", 0, "");
+    external("w.bin", "9", -EINVAL, "has 32 bytes, needed are 24 at 9");
+    external("w.bin", "18446744073709551615", -EINVAL, "needed are 24 at");
+    external("w.bin", "-1", -EINVAL, "is no number");
+    external("sub", "0", -EINVAL, "is not a regular file");
+    external("gone.bin", "0", -ENOENT, "external data 'gone.bin'");
+    const char *outside[] = {"../w.bin", "/etc/passwd",  "link",
+                             "up/w.bin", "sub/../w.bin", "sub//w.bin"};
+    for (size_t i = 0; i < ARRAY_SIZE(outside); i++)
+        external(outside[i], "0", -EINVAL, "must lie inside the model's folder");
+}
+
+/* The reader maps files, so they can go while a graph lives. */
+static void remove_folder(void)
+{
+    const char *names[] = {"/w.bin", "/sub/w.bin", "/sub", "/link", "/up", ""};
+    char path[128];
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        (void)snprintf(path, sizeof(path), "%s%s", folder, names[i]);
+        (void)remove(path);
+    }
+}
+
+static void external_data_needs_a_folder(void)
+{
+    struct ow m = external_model("w.bin", "8");
+    struct graph *ret = NULL;
+    struct err e = {0};
+
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), -EINVAL);
+    CHECK_HAS(e.msg, "initializer 'w': external data is not accepted here");
+    ow_done(&m);
+}
+
+int main(void)
+{
+    RUN(a_model_becomes_a_graph);
+    RUN(large_weights_stay_in_the_file);
+    RUN(an_unknown_operator_is_named_with_its_node);
+    RUN(an_operator_of_another_domain_is_refused);
+    RUN(a_subgraph_is_refused_by_name);
+    RUN(opsets_outside_7_to_21_are_refused);
+    RUN(data_of_the_wrong_size_is_refused);
+    RUN(giant_and_negative_dimensions_are_refused);
+    RUN(unknown_element_types_are_refused);
+    RUN(names_must_be_defined_and_only_once);
+    RUN(nodes_are_put_in_execution_order);
+    RUN(a_cycle_is_refused_by_a_nodes_name);
+    RUN(an_input_with_an_initializer_is_a_constant);
+    RUN(a_constant_node_becomes_a_constant);
+    RUN(dimensions_without_a_name_get_one);
+    RUN(small_types_come_in_int32_data);
+    RUN(floats_come_packed_or_one_by_one);
+    RUN(strings_become_length_and_bytes);
+    RUN(bytes_that_are_no_model_are_refused);
+    RUN(external_data_lies_in_the_models_folder);
+    RUN(external_data_needs_a_folder);
+    remove_folder();
+    return check_end();
+}
