@@ -27,5 +27,7 @@ struct http_job *http_job_new(struct exchange *x, void (*done)(struct exchange *
 /* Reply with 200 and an empty body, or the job's error. */
 void http_job_reply(struct exchange *x, struct job *job);
 
-/* For http_config.item. */
+void http_job_item(struct cq_item *item);
+
+/* For http_config.item (v2.c). */
 extern http_item_fn *const api_items[ITEM_KINDS];

@@ -1,5 +1,5 @@
 /* Errors as replies: the only place where a negative errno becomes an HTTP status. */
-#include "v2.h"
+#include "api.h"
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -136,15 +136,10 @@ void http_job_reply(struct exchange *x, struct job *job)
         exchange_reply_err(x, &job->err, 0);
 }
 
-static void job_item(struct cq_item *item)
+void http_job_item(struct cq_item *item)
 {
     struct http_job *j = (void *)((char *)item - offsetof(struct http_job, job.item));
 
     j->done(j->x, &j->job);
     free(j);
 }
-
-http_item_fn *const api_items[ITEM_KINDS] = {
-    [ITEM_REQUEST] = v2_infer_item,
-    [ITEM_JOB] = job_item,
-};

@@ -400,6 +400,8 @@ static int start_server(struct gpuletd *d, const struct config *c, const char *n
                             .drain_bytes = c->limits.drain_bytes,
                             .idle_s = (uint32_t)c->http.idle_s};
 
+    if (!l->n)
+        return err_set(err, -EINVAL, "%s: there is no address to listen on", name);
     return routes ? http_server_start(&h, ret, err) : err_set(err, -ENOMEM, "out of memory");
 }
 

@@ -27,6 +27,6 @@ struct v2 {
 };
 
 extern const struct route v2_routes[];
-extern const size_t n_v2_routes;
+extern const size_t n_v2_routes; /* rows */
 
 void v2_infer_item(struct cq_item *item);

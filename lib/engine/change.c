@@ -1,0 +1,494 @@
+/* Changes: from the epoch in force to the next, one small step at a time.
+ *
+ *   LOAD     open -> plan -> gpu-lets -> seats (compile, probe) -> verdict -> swap
+ *   UNLOAD           plan -> …                                           -> swap; the job comes
+ *                    back when the last request has left and the model is freed
+ *   PIN              plan (by hand) -> …                                 -> swap
+ *   REPLAN           plan (measured profiles ask for another layout) -> … -> swap
+ *
+ * Changes are done one after the other, in the order in which they were asked for.  Everything is
+ * built beside what serves; only change_swap() is seen from outside, and a change that fails
+ * before it drops what it had built and nobody notices but its job.  Builder thread. */
+#include "engine_priv.h"
+
+#include <stdio.h>
+
+void job_done(struct job *job, struct cq *cq, int rc, const struct err *err)
+{
+    if (!job)
+        return;
+    job->rc = rc;
+    if (err)
+        job->err = *err;
+    cq_push(cq, &job->item);
+}
+
+void pin_free(struct pin *p)
+{
+    if (p)
+        arena_done(&p->arena);
+    free(p);
+}
+
+static void change_free(struct engine *e, struct change *c)
+{
+    loaded_put(e, c->l);
+    epoch_free(e, c->epoch);
+    pin_free(c->pin);
+    free(c->steps);
+    free(c);
+}
+
+/* ---- the registry's side; each takes e->lock */
+static void entry_drop(struct entry **at)
+{
+    struct entry *n = *at;
+
+    *at = n->next;
+    free(n);
+}
+
+static struct entry **entry_of(struct engine *e, const struct change *c)
+{
+    struct entry **at = entry_find(e, c->spec.name);
+
+    return *at && STREQ((*at)->spec.name, c->spec.name) ? at : NULL;
+}
+
+/* What a name's state is when one of its jobs is over; under e->lock. */
+static void entry_settle(struct entry *n)
+{
+    n->state = n->n_unloads ? SERVED_UNLOADING
+               : n->served  ? SERVED_READY
+               : n->n_jobs  ? SERVED_LOADING
+                            : SERVED_UNAVAILABLE;
+}
+
+static void registry_failed(struct engine *e, const struct change *c, const struct err *err)
+{
+    (void)pthread_mutex_lock(&e->lock);
+    struct entry **at = entry_of(e, c);
+    if (c->epoch)
+        (void)snprintf(e->plan_error, sizeof(e->plan_error), "%s", err->msg);
+    if (at && c->kind <= CHANGE_UNLOAD) {
+        (*at)->n_jobs--;
+        (*at)->n_unloads -= c->kind == CHANGE_UNLOAD;
+        if (c->kind == CHANGE_LOAD) {
+            (*at)->loading = 0;
+            (void)snprintf((*at)->reason, sizeof((*at)->reason), "%s", err->msg);
+        }
+        entry_settle(*at);
+    }
+    (void)pthread_mutex_unlock(&e->lock);
+}
+
+/* Under e->lock, with the swap: what served_get() says changes with the routes. */
+static struct served *registry_swapped(struct engine *e, const struct change *c)
+{
+    struct entry **at = c->kind <= CHANGE_UNLOAD ? entry_of(e, c) : NULL;
+    struct served *old = NULL;
+
+    if (!at)
+        return NULL;
+    struct entry *n = *at;
+    old = TAKE(n->served);
+    n->n_jobs--;
+    n->n_unloads -= c->kind == CHANGE_UNLOAD;
+    n->loading = 0;
+    n->reason[0] = '\0';
+    if (c->kind == CHANGE_LOAD) {
+        n->spec = c->spec;
+        n->served = served_get_ref(epoch_find(c->epoch, c->spec.name)->served);
+    }
+    entry_settle(n);
+    if (!n->served && n->n_jobs == 0)
+        entry_drop(at);
+    return old;
+}
+
+void change_fail(struct engine *e, struct change *c, const struct err *err)
+{
+    static const char *const what[] = {"load", "unload", "pin", "plan"};
+
+    registry_failed(e, c, err);
+    event(e, 3, what[c->kind], c->kind <= CHANGE_UNLOAD ? c->spec.name : "", PLAN_NONE, "%s",
+          err->msg);
+    struct job *job = c->job;
+    struct cq *cq = c->cq;
+    change_free(e, c);
+    job_done(job, cq, err->code, err);
+}
+
+/* ---- steps: 0 done, go on with c->step; 1 stay in this step; negative: the change has failed */
+static int change_plan(struct engine *e, struct change *c, struct err *err);
+static int change_gpulets(struct engine *e, struct change *c, struct err *err);
+static int change_seats(struct engine *e, struct change *c, struct err *err);
+static int change_verdict(struct engine *e, struct change *c, struct err *err);
+static int change_swap(struct engine *e, struct change *c, struct err *err);
+
+static const struct route *route_now(struct engine *e, const struct change *c)
+{
+    return epoch_find(e->epoch, c->spec.name); /* e->epoch changes on this thread alone */
+}
+
+static int load_open(struct engine *e, struct change *c, struct err *err)
+{
+    const struct route *now = route_now(e, c);
+    int r = 0;
+
+    if (now && now->l->version == c->spec.version) {
+        c->l = now->l; /* other numbers of the same version */
+        c->l->refs++;
+        r = loaded_resize(e, c->l, c->spec.max_batch, err);
+    } else {
+        watch_enter(&e->watch, "model_open", clock_now_us() + BUILDER_BOUND_US);
+        r = loaded_open(e, &c->spec, &c->l, err);
+        watch_leave(&e->watch);
+    }
+    c->step = change_plan;
+    return r < 0 ? err_wrap(err, "model '%s': ", c->spec.name) : 0;
+}
+
+/* A model that is known but was never served has nothing to be planned away. */
+static int unload_begin(struct engine *e, struct change *c, struct err *err)
+{
+    c->step = change_plan;
+    if (route_now(e, c))
+        return 0;
+    (void)pthread_mutex_lock(&e->lock);
+    struct entry **at = entry_of(e, c);
+    bool known = at != NULL;
+    if (at) {
+        (*at)->n_jobs--;
+        (*at)->n_unloads--;
+        entry_settle(*at);
+        if ((*at)->n_jobs == 0)
+            entry_drop(at);
+    }
+    (void)pthread_mutex_unlock(&e->lock);
+    struct job *job = c->job;
+    struct cq *cq = c->cq;
+    if (!known)
+        (void)err_set(err, -ENOENT, "there is no model '%s'", c->spec.name);
+    c->kind = CHANGE_REPLAN; /* nothing of the registry's is left to settle */
+    c->job = NULL;
+    job_done(job, cq, known ? 0 : -ENOENT, known ? NULL : err);
+    return 1;
+}
+
+static void route_add(struct epoch *ep, struct served *s, struct loaded *l)
+{
+    l->refs++;
+    ep->route[ep->n_routes++] = (struct route){.served = s, .l = l};
+}
+
+/* The routes of the new epoch by name: the old ones, less what goes, plus what comes. */
+static int routes_fill(struct engine *e, struct change *c, struct err *err)
+{
+    const struct epoch *old = e->epoch;
+    struct epoch *ep = c->epoch;
+    struct served *s = NULL;
+
+    ep->route = ARENA_ARRAY(&ep->arena, struct route, (size_t)old->n_routes + 1);
+    if (!ep->route)
+        return err_set(err, -ENOMEM, "out of memory");
+    int r = c->kind == CHANGE_LOAD ? served_new(&c->spec, c->l, &s, err) : 0;
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < old->n_routes; i++) {
+        const struct route *from = &old->route[i];
+        int order = c->kind <= CHANGE_UNLOAD ? strcmp(from->served->spec.name, c->spec.name) : -1;
+        if (s && order > 0)
+            route_add(ep, TAKE(s), c->l);
+        if (order != 0)
+            route_add(ep, served_get_ref(from->served), from->l);
+    }
+    if (s)
+        route_add(ep, s, c->l);
+    return 0;
+}
+
+/* May a gpu-let open on granules that a retiring one still uses?  Where a granule is something
+ * that two threads can share for a moment: cores, a count of SMs, what a file describes. */
+static bool may_overlap(const struct engine *e)
+{
+    static const bool shares[] = {
+        [MODE_CORES] = true, [MODE_SIM] = true, [MODE_MPS] = true, [MODE_SHARED] = true};
+
+    for (uint32_t i = 0; i < e->n_devices; i++) {
+        enum part_mode mode = e->device[i].info.mode;
+        if ((unsigned)mode >= ARRAY_SIZE(shares) || !shares[mode])
+            return false;
+    }
+    return true;
+}
+
+static int change_plan(struct engine *e, struct change *c, struct err *err)
+{
+    struct epoch *ep = c->epoch = calloc(1, sizeof(*ep));
+    const struct pin *pin = c->kind == CHANGE_PIN ? c->pin : e->pin;
+    struct plan was;
+    int r;
+
+    if (!ep)
+        return err_set(err, -ENOMEM, "out of memory");
+    arena_init(&ep->arena);
+    if ((r = routes_fill(e, c, err)) < 0 || (r = epoch_problem(e, ep, err)) < 0 ||
+        (r = epoch_was(ep, e->epoch, &was, err)) < 0 ||
+        (r = epoch_plan(e, ep, pin, &was, &ep->plan, err)) < 0)
+        return err_wrap(err, "plan: "), r;
+    ep->gpulet = ARENA_ARRAY(&ep->arena, struct gpulet *, ep->plan.n_gpulets);
+    c->steps = calloc((size_t)was.n_gpulets + ep->plan.n_gpulets + 1, sizeof(*c->steps));
+    if (!ep->gpulet || !c->steps)
+        return err_set(err, -ENOMEM, "out of memory");
+    ep->n_gpulets = ep->plan.n_gpulets;
+    c->n_steps = plan_diff(&was, &ep->plan, may_overlap(e), c->steps);
+    c->step = change_gpulets;
+    return 0;
+}
+
+static int change_gpulets(struct engine *e, struct change *c, struct err *err)
+{
+    const struct plan_step *s = &c->steps[c->at_step++];
+    struct epoch *ep = c->epoch;
+    struct granules set;
+
+    if (s->kind == STEP_KEEP) {
+        ep->gpulet[s->now] = e->epoch->gpulet[s->was];
+        ep->gpulet[s->now]->refs++;
+    } else if (s->kind == STEP_OPEN) {
+        memcpy(&set, &ep->plan.gpulet[s->now].set, sizeof(set));
+        int r = gpulet_open(e, ep->plan.gpulet[s->now].device, &set, &ep->gpulet[s->now], err);
+        if (r < 0)
+            return r;
+        ep->gpulet[s->now]->refs = 1;
+    } else if (s->kind == STEP_SWAP) {
+        for (uint32_t k = 0; k < ep->n_gpulets; k++)
+            if (!ep->gpulet[k])
+                return err_set(err, -EBUSY,
+                               "gpu-let %u needs granules that are in use, and this device cannot "
+                               "share them for a moment",
+                               k);
+        c->step = change_seats;
+        return 0;
+    }
+    return 1;
+}
+
+/* The seat that the epoch in force has for this model in this gpu-let. */
+static struct seat *seat_now(struct engine *e, const struct gpulet *g, const struct route *rt)
+{
+    for (uint32_t i = 0; i < e->epoch->n_routes; i++)
+        for (uint32_t k = 0; k < e->epoch->route[i].n_seats; k++) {
+            struct seat *s = e->epoch->route[i].seat[k];
+            if (s->g == g && s->l == rt->l && s->max_batch == rt->served->max_batch)
+                return s;
+        }
+    return NULL;
+}
+
+static int seat_add(struct engine *e, struct epoch *ep, struct gpulet *g, struct route *rt,
+                    struct err *err)
+{
+    struct seat *s = seat_now(e, g, rt);
+
+    if (!rt->seat)
+        rt->seat = ARENA_ARRAY(&ep->arena, struct seat *, ep->n_gpulets);
+    if (!rt->seat)
+        return err_set(err, -ENOMEM, "out of memory");
+    int r = s ? 0 : seat_new(g, rt->l, rt->served->max_batch, &s, err);
+    if (r < 0)
+        return r;
+    s->refs++;
+    rt->seat[rt->n_seats++] = s;
+    return 0;
+}
+
+/* The parts of a seat: made, smallest and largest batch compiled and measured. */
+static int seat_part(struct engine *e, struct change *c, struct gpulet *g, struct route *rt,
+                     struct err *err)
+{
+    if (c->at_part == 0)
+        return seat_add(e, c->epoch, g, rt, err);
+    struct seat *s = rt->seat[rt->n_seats - 1];
+    uint32_t bucket = c->at_part <= 2 ? 0 : s->n_buckets - 1;
+    struct keyq *q;
+    int r = seat_warm_key(s, &q, err);
+
+    if (r < 0)
+        return r;
+    if (c->at_part % 2 == 1) {
+        r = seat_build(s, q, bucket, err);
+        if (r == -EALREADY) {
+            c->at_part++; /* and measured when it was built */
+            r = 0;
+        }
+        return r;
+    }
+    return seat_probe(s, q, bucket, err);
+}
+
+#define SEAT_PARTS 5
+
+static int change_seats(struct engine *e, struct change *c, struct err *err)
+{
+    struct epoch *ep = c->epoch;
+
+    while (c->at_gpulet < ep->n_gpulets && c->at_share == ep->plan.gpulet[c->at_gpulet].n_shares) {
+        c->at_gpulet++;
+        c->at_share = 0;
+    }
+    if (c->at_gpulet == ep->n_gpulets) {
+        c->step = change_verdict;
+        return 0;
+    }
+    uint32_t m = ep->plan.gpulet[c->at_gpulet].share[c->at_share].model;
+    int r = seat_part(e, c, ep->gpulet[c->at_gpulet], &ep->route[m], err);
+    if (r < 0)
+        return err_wrap(err, "model '%s': ", ep->problem.model[m].name), r;
+    if (++c->at_part >= SEAT_PARTS) {
+        c->at_part = 0;
+        c->at_share++;
+    }
+    return 1;
+}
+
+/* Now the run times are measured: what does the plan promise?  If the policy would cut otherwise
+ * with what is known now, this layout serves first and another change follows. */
+static int change_verdict(struct engine *e, struct change *c, struct err *err)
+{
+    struct epoch *ep = c->epoch;
+    const struct pin *pin = c->kind == CHANGE_PIN ? c->pin : e->pin;
+    struct plan p;
+    int r = epoch_problem(e, ep, err);
+
+    if (r == 0)
+        r = epoch_plan(e, ep, pin, &ep->plan, &p, err);
+    if (r < 0)
+        return err_wrap(err, "plan: "), r;
+    bool same = plan_same_layout(&ep->plan, &p);
+    c->replan = !same && c->kind != CHANGE_REPLAN;
+    if (same)
+        ep->plan = p;
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        ep->route[i].verdict = p.verdict[i];
+    c->step = change_swap;
+    return 0;
+}
+
+/* What the plan says about a seat that may be serving already. */
+static void seats_adopt(struct epoch *ep)
+{
+    for (uint32_t k = 0; k < ep->n_gpulets; k++)
+        for (uint32_t i = 0; i < ep->plan.gpulet[k].n_shares; i++) {
+            const struct plan_share *sh = &ep->plan.gpulet[k].share[i];
+            const struct route *rt = &ep->route[sh->model];
+            for (uint32_t n = 0; n < rt->n_seats; n++)
+                if (rt->seat[n]->g == ep->gpulet[k]) {
+                    struct seat *s = rt->seat[n];
+                    (void)pthread_mutex_lock(&s->g->lock);
+                    s->batch = MIN(sh->batch, s->max_batch);
+                    s->priority = rt->served->spec.priority;
+                    (void)pthread_mutex_unlock(&s->g->lock);
+                }
+        }
+    for (uint32_t k = 0; k < ep->n_gpulets; k++) {
+        int opening = GPULET_OPENING;
+        (void)atomic_compare_exchange_strong(&ep->gpulet[k]->state, &opening, GPULET_SERVING);
+    }
+}
+
+static int change_swap(struct engine *e, struct change *c, struct err *err)
+{
+    struct epoch *ep = c->epoch;
+    struct loaded *leaving = c->kind == CHANGE_UNLOAD ? route_now(e, c)->l : NULL;
+
+    (void)err;
+    seats_adopt(ep);
+    if (c->kind == CHANGE_PIN) {
+        pin_free(e->pin);
+        e->pin = TAKE(c->pin);
+    }
+    if (leaving) { /* the job comes back when the last reference goes */
+        leaving->gone = c->job;
+        leaving->gone_cq = c->cq;
+        c->job = NULL;
+    }
+    (void)pthread_mutex_lock(&e->lock);
+    struct served *gone = registry_swapped(e, c);
+    ep->refs = 1;
+    ep->number = e->epoch->number + 1;
+    epoch_put_locked(e, e->epoch);
+    e->epoch = ep;
+    e->plan_error[0] = '\0';
+    e->pinned = e->pin != NULL;
+    (void)pthread_mutex_unlock(&e->lock);
+    c->epoch = NULL;
+    served_put(gone);
+    c->step = NULL;
+    return 0;
+}
+
+/* ---- running one */
+static void change_begin(struct change *c)
+{
+    c->step = c->kind == CHANGE_LOAD     ? load_open
+              : c->kind == CHANGE_UNLOAD ? unload_begin
+                                         : change_plan;
+}
+
+static void replan_push(struct engine *e)
+{
+    struct change *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return; /* the layout in force serves, only less well */
+    c->kind = CHANGE_REPLAN;
+    change_push(e, c);
+}
+
+static void change_end(struct engine *e, struct change *c)
+{
+    event(e, 6, "swap", c->kind <= CHANGE_UNLOAD ? c->spec.name : "", PLAN_NONE,
+          "routing table %llu is in force: %u models, %u gpu-lets",
+          (unsigned long long)e->epoch->number, e->epoch->n_routes, e->epoch->n_gpulets);
+    if (c->kind == CHANGE_LOAD)
+        event(e, 6, "load", c->spec.name, PLAN_NONE, "version %u serves", c->spec.version);
+    if (c->replan)
+        replan_push(e);
+    struct job *job = c->job;
+    struct cq *cq = c->cq;
+    change_free(e, c);
+    job_done(job, cq, 0, NULL);
+}
+
+void change_run(struct engine *e, struct change *c)
+{
+    struct err err = {0};
+
+    if (!c->step)
+        change_begin(c);
+    bool plain_unload = c->step == unload_begin;
+    int r = c->step(e, c, &err);
+    if (r < 0 || (r == 1 && plain_unload) || !c->step)
+        e->change = NULL;
+    if (r < 0) {
+        err.code = r;
+        change_fail(e, c, &err);
+    } else if (r == 1 && plain_unload) {
+        change_free(e, c);
+    } else if (!c->step) {
+        change_end(e, c);
+    }
+}
+
+void change_push(struct engine *e, struct change *c)
+{
+    (void)pthread_mutex_lock(&e->lock);
+    c->next = NULL;
+    *e->changes_tail = c;
+    e->changes_tail = &c->next;
+    e->work = true;
+    (void)pthread_cond_signal(&e->cond);
+    (void)pthread_mutex_unlock(&e->lock);
+}

@@ -1,0 +1,406 @@
+/* Inside the engine: who owns what, and under which lock.
+ *
+ *   engine  -> devices, pool, registry of models, the epoch in force, the builder thread
+ *   epoch   -> routes (a model and its seats), gpu-lets; counted; immutable
+ *   gpulet  -> a partition, its executor thread, its seats
+ *   seat    -> one model in one gpu-let: its queues and what is compiled for it
+ *   keyq    -> requests of one seat that may be joined (equal shape keys but for the batch), and
+ *              one variant (exe and slot) for each batch bucket
+ *   loaded  -> one opened version of a model, on all gpu-lets
+ *
+ * Epochs are counted by requests (under e->lock); gpu-lets, seats and loaded models are counted
+ * by epochs and by the change that is being built, on the builder thread alone.  So a request
+ * that pins its epoch keeps everything that it can reach.
+ *
+ * Locks: e->lock (registry, epoch counts, jobs), g->lock (queues, variants, predictions),
+ * g->part_lock (the partition's life, for kicks), the events' lock.  No thread holds two; under
+ * one there is no allocation but a served object's and no backend call but kick(). */
+#pragma once
+
+#include <gpulet/clock.h>
+#include <gpulet/engine.h>
+#include <gpulet/model.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define MAX_DEVICES 16
+#define BUCKETS_MAX 12     /* 1, 2, 4, …, and a max_batch that is none of them */
+#define ROUTE_LETS_MAX 64  /* gpu-lets looked at for one request */
+#define VIEW_QUEUES_MAX 64 /* queues that batch_next() sees at once */
+#define EVENTS_MAX 1024
+#define BUILDER_BOUND_US (300 * USEC_PER_SEC) /* a large model compiles for a while */
+#define PROBE_RUNS 3
+
+/* ---- watching for stalls */
+struct watch {
+    _Atomic usec_t due_us; /* 0: not inside a call; else when it should be back */
+    _Atomic(const char *) what;
+};
+static inline void watch_enter(struct watch *w, const char *what, usec_t due_us)
+{
+    atomic_store_explicit(&w->what, what, memory_order_relaxed);
+    atomic_store_explicit(&w->due_us, due_us, memory_order_release);
+}
+static inline void watch_leave(struct watch *w)
+{
+    atomic_store_explicit(&w->due_us, 0, memory_order_release);
+}
+
+/* ---- batch buckets: 1, 2, 4, …, max */
+static inline uint32_t bucket_rows(uint32_t bucket, uint32_t max_batch)
+{
+    return bucket >= 31 ? max_batch : MIN(UINT32_C(1) << bucket, max_batch);
+}
+static inline uint32_t bucket_of(uint32_t rows, uint32_t max_batch)
+{
+    uint32_t b = 0;
+    while (bucket_rows(b, max_batch) < MIN(rows, max_batch))
+        b++;
+    return b;
+}
+
+/* ---- served.c */
+struct stats_box { /* outlives the served objects of one version that share it */
+    _Atomic uint32_t refs;
+    struct served_stats s;
+};
+struct served_own {
+    struct served pub; /* first */
+    _Atomic uint32_t refs;
+    struct arena arena;
+    struct stats_box *stats;
+};
+
+struct loaded { /* builder, but for what is atomic and what never changes */
+    char name[MODEL_NAME_MAX + 1];
+    uint32_t version;
+    uint32_t refs;
+    struct model *model;
+    const struct graph *graph;
+    struct stats_box *stats;
+    struct shape_key warm; /* the key that is compiled at load; batch dimension 0 */
+    struct arena arena;    /* of the profile */
+    struct profile profile;
+    usec_t *run_us;  /* the profile's table: estimates scaled by `ratio` */
+    usec_t *base_us; /* the estimates */
+    double *ratio;   /* measured / estimated at each point of the table; 0: not measured */
+    uint64_t weights_bytes, slot_bytes;
+    uint32_t n_segments;
+    _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */
+    struct job *gone;          /* an unload that waits for this to be freed */
+    struct cq *gone_cq;
+};
+
+int served_new(const struct model_spec *spec, struct loaded *l, struct served **ret,
+               struct err *err);
+struct served *served_get_ref(struct served *s);
+struct stats_box *stats_new(void);
+void stats_put(struct stats_box *b);
+/* loaded.c */
+int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded **ret,
+                struct err *err);
+void loaded_put(struct engine *e, struct loaded *l);
+/* A run of `batch` rows at the warm key took us: the profile follows. */
+void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us);
+bool loaded_batches(const struct loaded *l);
+/* The table again, for another largest batch. */
+int loaded_resize(struct engine *e, struct loaded *l, uint32_t max_batch, struct err *err);
+
+/* ---- exe.c: what is compiled */
+enum variant_state {
+    EXE_NONE,
+    EXE_LATER,    /* would help, nobody waits for it */
+    EXE_WANTED,   /* requests wait for it */
+    EXE_BUILDING, /* the builder works on it without the lock */
+    EXE_READY,
+    EXE_FAILED /* keyq->err says why */
+};
+struct variant {
+    enum variant_state state; /* under g->lock, as are busy and used */
+    bool busy;                /* a run uses its slot */
+    uint64_t used;            /* turn of its last use */
+    uint32_t rows;
+    /* set by the builder before READY, constant until it is taken out again */
+    struct exe *exe;
+    struct slot *slot;
+    struct bound *bound;
+    struct arena arena;
+    struct exe_info info;
+};
+struct keyq { /* under g->lock */
+    struct keyq *next;
+    struct seat *seat;
+    struct shape_key key; /* batch dimension 0 */
+    struct request *head, *tail;
+    uint32_t n;
+    uint64_t used;
+    usec_t bucket_us[BUCKETS_MAX]; /* predicted, follows what runs take */
+    struct variant v[BUCKETS_MAX];
+    struct err err;
+};
+struct seat {
+    struct seat *next; /* under g->lock */
+    struct gpulet *g;
+    struct loaded *l;
+    uint32_t refs;      /* builder */
+    uint32_t max_batch; /* constant */
+    uint32_t n_buckets;
+    struct seat *next_closing; /* builder */
+    /* under g->lock */
+    uint32_t batch; /* rows joined at most, by the plan in force */
+    int32_t priority;
+    uint32_t n_queued, n_keys;
+    struct keyq *keys;
+    usec_t bucket_us[BUCKETS_MAX]; /* what a new key starts with */
+    _Atomic uint64_t runs, rows;
+};
+
+int seat_new(struct gpulet *g, struct loaded *l, uint32_t max_batch, struct seat **ret,
+             struct err *err);
+bool rc_passes(int rc); /* an error that another try may not have */
+/* Builder: compile the warm key's bucket and open its slot; -EALREADY when it is there. */
+int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err);
+int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err);
+int seat_warm_key(struct seat *s, struct keyq **ret, struct err *err);
+/* Builder, nothing refers to the seat any more: takes it out of its gpu-let and frees it. */
+void seat_close(struct seat *s);
+struct keyq *keyq_new(struct seat *s, const struct shape_key *key);
+/* under g->lock */
+struct keyq *keyq_find(struct seat *s, const struct shape_key *key);
+/* Nothing that holds so many rows is compiled, and it cannot be: q->err says why. */
+bool keyq_hopeless(const struct keyq *q, uint32_t rows);
+/* Links q; false when the seat holds KEYS_PER_MODEL_MAX keys that are all in use.  The key that
+ * had to go is moved to g->dead_keys. */
+bool keyq_link(struct keyq *q);
+/* Builder: close what was evicted, or compile one variant of that state.  True: something done. */
+bool gpulet_build_one(struct gpulet *g, enum variant_state want);
+/* Builder, executor parked: closes every exe of the gpu-let and marks them wanted again. */
+void gpulet_drop_exes(struct gpulet *g);
+
+/* ---- gpulet.c */
+enum gpulet_state { GPULET_OPENING, GPULET_SERVING, GPULET_RETIRING, GPULET_LOST };
+
+struct run { /* executor only */
+    bool used;
+    ticket ticket;
+    struct keyq *q;
+    struct variant *v;
+    uint32_t bucket, n, rows;
+    struct request *first;
+    usec_t start_us;
+    struct io io;
+    struct io_part part[BATCH_VIEW_MAX];
+    void **ptr; /* in and out pointers of all parts */
+    size_t n_ptr;
+};
+
+struct gpulet {
+    struct engine *e;
+    struct gpulet *next; /* e->gpulets, under e->lock */
+    uint32_t id, device, units;
+    struct granules set;
+    uint32_t refs; /* builder */
+    struct gpulet *next_closing;
+    usec_t reopen_at_us; /* builder: a lost partition is not tried before */
+    uint32_t max_flying;
+    pthread_t thread;
+    struct watch watch;
+    _Atomic uint32_t n_flying, n_queued; /* for views */
+    _Atomic uint64_t busy_ns[2];         /* run time in the even and odd seconds, for views */
+    _Atomic uint64_t busy_second[2];
+    _Atomic int state;        /* enum gpulet_state */
+    _Atomic bool wants;       /* there is something for gpulet_build_one() */
+    _Atomic bool wants_later; /* likewise, but nobody waits */
+
+    pthread_mutex_t part_lock;
+    struct part *part; /* under part_lock: kicks; else builder and executor */
+
+    pthread_mutex_t lock;
+    pthread_cond_t cond; /* only while the partition is lost */
+    struct seat *seats;
+    struct keyq *dead_keys;
+    uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
+    uint64_t turn; /* clock of the least-recently-used order */
+    usec_t work_us, busy_until_us;
+    bool stopping;
+    bool lost; /* the executor sets it, the builder takes it back */
+
+    /* executor only */
+    bool entered;
+    struct run run[MAX_LANES];
+    struct queue_view view[VIEW_QUEUES_MAX];
+    struct keyq *view_q[VIEW_QUEUES_MAX];
+    usec_t *view_us; /* VIEW_QUEUES_MAX tables of MAX_BATCH_LIMIT + 1 */
+};
+
+int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, struct gpulet **ret,
+                struct err *err);
+void gpulet_close(struct gpulet *g); /* builder; nobody refers to it */
+void *gpulet_main(void *g);          /* the executor thread */
+void gpulet_kick(struct gpulet *g);
+void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
+                 struct let_view *ret);
+/* The decisive check and hand-over 1.  0, -EAGAIN with r->retry_us, -ENOMEM, or why the shape
+ * cannot be compiled. */
+int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, uint32_t queue_max,
+                usec_t now_us);
+bool gpulet_withdraw(struct gpulet *g, struct request *r);
+/* Builder: after a fault, executor parked: new partition, then everything is compiled again. */
+int gpulet_reopen(struct gpulet *g, struct err *err);
+/* Complete requests linked by next: hand-over 2, once each. */
+void requests_finish(struct engine *e, struct request *first, enum request_fate fate, int rc,
+                     const struct err *err);
+double gpulet_busy(struct gpulet *g);
+
+/* ---- epoch.c */
+struct route {
+    struct served *served;
+    struct loaded *l;
+    struct plan_verdict verdict;
+    uint32_t n_seats;
+    struct seat **seat;
+};
+struct epoch {
+    uint32_t refs; /* e->lock */
+    struct epoch *next_dead;
+    uint64_t number;
+    struct arena arena;
+    struct problem problem; /* what the plan was made for; by name */
+    struct plan plan;
+    uint32_t n_routes, n_gpulets;
+    struct route *route; /* in the order of problem.model */
+    struct gpulet **gpulet;
+};
+struct epoch *epoch_pin(struct engine *e);
+void epoch_put(struct engine *e, struct epoch *ep);
+void epoch_put_locked(struct engine *e, struct epoch *ep);
+const struct route *epoch_find(const struct epoch *ep, const char *name);
+void epoch_free(struct engine *e, struct epoch *ep); /* builder */
+void seat_put(struct engine *e, struct seat *s);     /* builder */
+void gpulet_put(struct engine *e, struct gpulet *g); /* builder */
+
+/* ---- registry (served.c): what is known by name; under e->lock */
+struct entry {
+    struct entry *next; /* by name */
+    struct model_spec spec;
+    enum served_state state;
+    char reason[240];
+    struct served *served; /* the ready one, or NULL */
+    uint32_t loading;      /* version on its way, 0: none */
+    uint32_t n_jobs;       /* loads and unloads asked for and not done */
+    uint32_t n_unloads;    /* of these */
+};
+struct entry **entry_find(struct engine *e, const char *name);
+
+/* ---- builder.c, change.c */
+enum change_kind { CHANGE_LOAD, CHANGE_UNLOAD, CHANGE_PIN, CHANGE_REPLAN };
+struct pin {
+    uint32_t n;
+    struct pin_gpulet *gpulet;
+    struct arena arena;
+};
+struct change {
+    struct change *next; /* e->changes, under e->lock */
+    enum change_kind kind;
+    struct job *job; /* may be NULL */
+    struct cq *cq;
+    struct model_spec spec; /* LOAD, with defaults filled in; name alone for UNLOAD */
+    struct pin *pin;        /* PIN: what is asked; NULL: back to the policy */
+
+    /* builder: how far it is */
+    int (*step)(struct engine *e, struct change *c, struct err *err);
+    struct loaded *l;    /* LOAD: the new or kept version; a reference */
+    struct epoch *epoch; /* being built; its routes and gpu-lets hold references */
+    struct plan_step *steps;
+    uint32_t n_steps, at_step;
+    uint32_t at_gpulet, at_share, at_part;
+    bool replan; /* measured numbers ask for another layout */
+};
+void change_push(struct engine *e, struct change *c); /* any thread */
+void change_run(struct engine *e, struct change *c);  /* one step; frees it at the end */
+void change_fail(struct engine *e, struct change *c, const struct err *err);
+void pin_free(struct pin *p);
+/* planning.c: for an epoch whose routes are set */
+int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
+int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
+               struct plan *ret, struct err *err);
+int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, struct err *err);
+bool plan_same_layout(const struct plan *a, const struct plan *b);
+void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
+void builder_wake(struct engine *e);
+int builder_start(struct engine *e, struct err *err);
+void builder_stop(struct engine *e);
+int spawn_executor(struct engine *e, struct gpulet *g);
+
+/* ---- events.c */
+struct event {
+    usec_t at_us;
+    uint64_t wall_ms;
+    int level;
+    const char *what;
+    char model[MODEL_NAME_MAX + 1];
+    uint32_t gpulet;
+    char msg[240];
+};
+struct events {
+    pthread_mutex_t lock;
+    int fd;
+    uint64_t last; /* number of the newest, from 1 */
+    struct event *ring;
+};
+int events_init(struct events *ev);
+void events_done(struct events *ev);
+void event(struct engine *e, int level, const char *what, const char *model, uint32_t gpulet,
+           const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+
+/* ---- the engine */
+struct engine_device {
+    struct device *dev;
+    struct device_info info;
+    bool host; /* the pool is registered with it */
+};
+struct engine {
+    struct engine_config cfg;
+    const struct backend *b;
+    struct pool *pool;
+    struct host_region region;
+    uint32_t n_devices, n_opened;
+    struct engine_device device[MAX_DEVICES];
+    struct events events;
+    struct watch watch; /* of the builder */
+    _Atomic uint64_t pending;
+
+    pthread_mutex_t lock;
+    pthread_cond_t cond; /* the builder sleeps on it */
+    bool work;           /* since the builder looked */
+    _Atomic bool stop;
+    struct epoch *epoch;
+    struct epoch *dead;
+    struct entry *entries;
+    struct gpulet *gpulets; /* written by the builder */
+    struct change *changes, **changes_tail;
+    char plan_error[240];
+    bool pinned;
+    struct err lost; /* code -ENODEV: the process must leave */
+
+    /* builder only */
+    pthread_t builder;
+    struct seat *closing_seats;
+    struct gpulet *closing_gpulets;
+    struct change *change; /* under way */
+    struct pin *pin;       /* in force */
+    uint32_t next_gpulet_id;
+
+    /* the spawner, see builder.c */
+    pthread_t spawner;
+    pthread_mutex_t spawn_lock;
+    pthread_cond_t spawn_cond;
+    struct gpulet *spawn; /* to be started */
+    int spawn_rc;
+    bool spawn_stop, spawn_done;
+    pthread_cond_t start_cond;
+    int start_rc; /* of the builder's start, under lock */
+    bool started;
+    struct err start_err;
+};

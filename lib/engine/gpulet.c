@@ -1,0 +1,805 @@
+/* A gpu-let: a partition, and the executor thread that alone submits to it.
+ *
+ * Each turn the executor takes what finished, copies what waits into views under the lock, asks
+ * the policy what to do now, and does that one thing.  Between view and deed the lock is open: a
+ * request may be withdrawn, a key evicted (g->gen tells) or an exe compiled; the deed looks again
+ * and does less, never something else.
+ *
+ * A lost partition (FAULT_PART): what was in flight fails, the executor sleeps on a condition
+ * variable instead of in the backend, keeps dropping what gets late, and the builder replaces the
+ * partition under it.  Kicks take part_lock, so that no kick meets a partition being closed. */
+#include "engine_priv.h"
+
+#include <stdio.h>
+
+/* ---- predicted work; under g->lock */
+static usec_t run_us(const struct seat *s, const struct keyq *q, uint32_t rows)
+{
+    return (q ? q->bucket_us : s->bucket_us)[bucket_of(rows, s->max_batch)];
+}
+
+/* What a request adds to the work that waits: its part of a full batch, as it will be joined. */
+static usec_t work_us(const struct seat *s, const struct keyq *q, uint32_t rows)
+{
+    usec_t full = run_us(s, q, s->batch) * rows / s->batch;
+
+    return MIN(full, run_us(s, q, rows));
+}
+
+static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, usec_t now_us,
+                        struct let_view *ret)
+{
+    struct gpulet *g = s->g;
+
+    *ret = (struct let_view){.free_us = MAX(now_us, g->busy_until_us) + g->work_us,
+                             .run_us = run_us(s, q, rows),
+                             .full_us = run_us(s, q, s->batch),
+                             .n_queued = s->n_queued};
+}
+
+void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
+                 struct let_view *ret)
+{
+    (void)pthread_mutex_lock(&s->g->lock);
+    look_locked(s, key ? keyq_find(s, key) : NULL, rows, now_us, ret);
+    (void)pthread_mutex_unlock(&s->g->lock);
+}
+
+/* ---- queues; under g->lock */
+static void enqueue(struct keyq *q, struct request *r)
+{
+    struct seat *s = q->seat;
+
+    r->queue = q;
+    r->gpulet = s->g;
+    r->work_us = work_us(s, q, r->rows);
+    r->next = NULL;
+    r->prev = q->tail;
+    *(q->tail ? &q->tail->next : &q->head) = r;
+    q->tail = r;
+    q->n++;
+    q->used = ++s->g->turn;
+    s->n_queued++;
+    s->g->work_us += r->work_us;
+    (void)atomic_fetch_add(&s->g->n_queued, 1);
+}
+
+static void dequeue(struct request *r)
+{
+    struct keyq *q = r->queue;
+    struct seat *s = q->seat;
+
+    *(r->prev ? &r->prev->next : &q->head) = r->next;
+    *(r->next ? &r->next->prev : &q->tail) = r->prev;
+    r->queue = NULL;
+    r->next = r->prev = NULL;
+    q->n--;
+    s->n_queued--;
+    s->g->work_us -= r->work_us;
+    (void)atomic_fetch_sub(&s->g->n_queued, 1);
+    (void)atomic_fetch_sub(&s->l->n_queued, 1);
+}
+
+/* Takes n requests from the head, linked by next. */
+static struct request *dequeue_first(struct keyq *q, uint32_t n)
+{
+    struct request *first = NULL, **at = &first;
+
+    for (; n > 0 && q->head; n--) {
+        *at = q->head;
+        dequeue(*at);
+        at = &(*at)->next;
+    }
+    return first;
+}
+
+/* ---- hand-over 1; http threads */
+static int refuse(struct request *r, usec_t retry_us, const char *why)
+{
+    r->retry_us = MAX(retry_us, USEC_PER_MSEC);
+    return err_set(&r->err, -EAGAIN, "%s", why);
+}
+
+static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32_t queue_max,
+                       usec_t now_us)
+{
+    struct let_view let;
+
+    if (keyq_hopeless(q, r->rows)) {
+        r->err = q->err;
+        return r->err.code;
+    }
+    look_locked(s, q, r->rows, now_us, &let);
+    if (let.free_us + let.run_us > r->deadline_us)
+        return refuse(r, let.free_us + let.run_us - r->deadline_us,
+                      "the deadline cannot be met: too much work waits");
+    if (atomic_fetch_add(&s->l->n_queued, 1) >= queue_max) {
+        (void)atomic_fetch_sub(&s->l->n_queued, 1);
+        return refuse(r, let.full_us, "the model's queue is full");
+    }
+    enqueue(q, r);
+    return 0;
+}
+
+int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, uint32_t queue_max,
+                usec_t now_us)
+{
+    struct gpulet *g = s->g;
+    struct keyq *fresh = NULL, *q;
+    int rc = -ENOENT;
+
+    (void)pthread_mutex_lock(&g->lock);
+    q = keyq_find(s, key);
+    if (q)
+        rc = push_locked(s, q, r, queue_max, now_us);
+    (void)pthread_mutex_unlock(&g->lock);
+
+    if (!q) { /* a new shape: its queue is made without the lock */
+        fresh = keyq_new(s, key);
+        if (!fresh)
+            return err_set(&r->err, -ENOMEM, "out of memory");
+        (void)pthread_mutex_lock(&g->lock);
+        q = keyq_find(s, key);
+        if (!q && keyq_link(fresh))
+            q = TAKE(fresh);
+        rc = q ? push_locked(s, q, r, queue_max, now_us)
+               : refuse(r, s->bucket_us[0], "too many different shapes are under way");
+        (void)pthread_mutex_unlock(&g->lock);
+        free(fresh);
+    }
+    if (rc == 0)
+        gpulet_kick(g); /* r may be gone already */
+    return rc;
+}
+
+bool gpulet_withdraw(struct gpulet *g, struct request *r)
+{
+    (void)pthread_mutex_lock(&g->lock);
+    bool queued = r->queue != NULL;
+    if (queued)
+        dequeue(r);
+    (void)pthread_mutex_unlock(&g->lock);
+    return queued;
+}
+
+void gpulet_kick(struct gpulet *g)
+{
+    /* An idle executor has no bound on its wait; from now on it has. */
+    usec_t never = USEC_NEVER;
+    (void)atomic_compare_exchange_strong(&g->watch.due_us, &never,
+                                         clock_now_us() + g->e->cfg.step_bound_us);
+    (void)pthread_mutex_lock(&g->part_lock);
+    if (g->part)
+        g->e->b->kick(g->part);
+    (void)pthread_mutex_unlock(&g->part_lock);
+    (void)pthread_cond_signal(&g->cond);
+}
+
+/* ---- hand-over 2; executor */
+static void count(struct request *r, enum request_fate fate)
+{
+    struct served_stats *st = r->served->stats;
+    uint64_t ns = (r->done_us - r->arrival_us) * 1000;
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    atomic_fetch_add_explicit(fate == FATE_DONE ? &st->success : &st->fail, 1,
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(fate == FATE_DONE ? &st->success_ns : &st->fail_ns, ns,
+                              memory_order_relaxed);
+    if (fate == FATE_LATE)
+        atomic_fetch_add_explicit(&st->late, 1, memory_order_relaxed);
+    if (r->start_us)
+        atomic_fetch_add_explicit(&st->queue_ns, (r->start_us - r->arrival_us) * 1000,
+                                  memory_order_relaxed);
+    atomic_store_explicit(&st->last_ms, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000,
+                          memory_order_relaxed);
+}
+
+void requests_finish(struct engine *e, struct request *first, enum request_fate fate, int rc,
+                     const struct err *err)
+{
+    usec_t now_us = clock_now_us();
+    uint64_t n = 0;
+
+    for (struct request *r = first; r; r = r->next, n++) {
+        r->fate = fate;
+        r->rc = rc;
+        if (err)
+            r->err = *err;
+        r->done_us = now_us;
+        count(r, fate);
+    }
+    (void)pthread_mutex_lock(&e->lock);
+    for (struct request *r = first; r; r = r->next) {
+        epoch_put_locked(e, r->epoch);
+        r->epoch = NULL;
+    }
+    (void)pthread_mutex_unlock(&e->lock);
+    while (first) {
+        struct request *r = first;
+        first = r->next;
+        r->next = NULL;
+        cq_push(r->cq, &r->item); /* r belongs to its http thread from here on */
+    }
+    (void)atomic_fetch_sub(&e->pending, n);
+}
+
+/* ---- runs; executor */
+static void busy_add(struct gpulet *g, uint64_t ns)
+{
+    uint64_t second = clock_now_us() / USEC_PER_SEC;
+    unsigned i = second & 1;
+
+    if (atomic_load(&g->busy_second[i]) != second) {
+        atomic_store(&g->busy_second[i], second);
+        atomic_store(&g->busy_ns[i], 0);
+    }
+    (void)atomic_fetch_add(&g->busy_ns[i], ns);
+}
+
+/* Of the last complete second. */
+double gpulet_busy(struct gpulet *g)
+{
+    uint64_t second = clock_now_us() / USEC_PER_SEC - 1;
+    unsigned i = second & 1;
+
+    if (atomic_load(&g->busy_second[i]) != second)
+        return 0;
+    return MIN((double)atomic_load(&g->busy_ns[i]) / 1e9, 1.0);
+}
+
+static void run_count(struct run *run, uint64_t ns)
+{
+    struct seat *s = run->q->seat;
+    struct served_stats *st = &s->l->stats->s;
+    uint32_t rows = MIN(run->rows, MAX_BATCH_LIMIT);
+
+    atomic_fetch_add_explicit(&s->runs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->rows, run->rows, memory_order_relaxed);
+    atomic_fetch_add_explicit(&st->runs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&st->rows, run->rows, memory_order_relaxed);
+    atomic_fetch_add_explicit(&st->run_ns, ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&st->batch_count[rows], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&st->batch_ns[rows], ns, memory_order_relaxed);
+}
+
+/* The run has left the partition: its slot is free, the prediction learns, requests complete. */
+static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
+                       const struct err *err)
+{
+    struct request *first = run->first;
+    usec_t now_us = clock_now_us();
+
+    for (struct request *r = first; r; r = r->next)
+        r->run_ns = ns;
+    if (rc == 0) {
+        run_count(run, ns);
+        busy_add(g, ns);
+    }
+    run->used = false;
+    uint32_t flying = atomic_fetch_sub(&g->n_flying, 1) - 1;
+
+    (void)pthread_mutex_lock(&g->lock);
+    usec_t *us = &run->q->bucket_us[run->bucket];
+    if (rc == 0) /* seven parts of what was believed, one of what was seen */
+        *us = MAX((7 * *us + ns / 1000 + 4) / 8, 1);
+    if (rc == 0 && shape_key_eq(&run->q->key, &run->q->seat->l->warm))
+        run->q->seat->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
+    run->v->busy = false;
+    run->v->used = ++g->turn;
+    if (flying == 0)
+        g->busy_until_us = now_us;
+    (void)pthread_mutex_unlock(&g->lock);
+    requests_finish(g->e, first, rc == 0 ? FATE_DONE : FATE_FAILED, rc, err);
+}
+
+/* Output places of one request: one slab, each output aligned to 64 bytes. */
+static int outputs_new(struct gpulet *g, const struct run *run, struct request *r)
+{
+    const struct bound *b = run->v->bound;
+    const struct graph *graph = b->graph;
+    size_t at[MAX_IO], bytes = 0;
+
+    for (uint32_t i = 0; i < graph->n_out; i++) {
+        struct tensor *t = &r->out[i];
+        *t = b->value[graph->out[i]];
+        t->data = NULL;
+        if (graph->batch_sym >= 0) {
+            t->dims[0] = t->dims[0] / run->v->rows * r->rows;
+            t->bytes = t->bytes / run->v->rows * r->rows;
+        }
+        at[i] = bytes;
+        bytes += align_up(t->bytes, 64);
+    }
+    int rc = slab_new(g->e->pool, bytes, &r->out_slab);
+    for (uint32_t i = 0; rc == 0 && i < graph->n_out; i++)
+        r->out[i].data = (char *)r->out_slab->data + at[i];
+    return rc;
+}
+
+/* Row pointers of every request into run->part; -ENOMEM. */
+static int run_fill(struct gpulet *g, struct run *run)
+{
+    const struct graph *graph = run->v->bound->graph;
+    size_t each = (size_t)graph->n_in + graph->n_out, need = each * BATCH_VIEW_MAX;
+    uint32_t n = 0;
+
+    if (run->n_ptr < need) {
+        void **more = realloc(run->ptr, need * sizeof(*more));
+        if (!more)
+            return -ENOMEM;
+        run->ptr = more;
+        run->n_ptr = need;
+    }
+    for (struct request *r = run->first; r; r = r->next, n++) {
+        void **in = run->ptr + n * each, **out = in + graph->n_in;
+        int rc = outputs_new(g, run, r);
+        if (rc < 0)
+            return rc;
+        for (uint32_t i = 0; i < graph->n_in; i++)
+            in[i] = r->in[i].data;
+        for (uint32_t i = 0; i < graph->n_out; i++)
+            out[i] = r->out[i].data;
+        r->start_us = run->start_us;
+        r->batch = run->rows;
+        run->part[n] = (struct io_part){.rows = r->rows, .in = (const void *const *)in, .out = out};
+    }
+    run->io = (struct io){.n_parts = n, .part = run->part};
+    return 0;
+}
+
+/* The smallest compiled bucket with a free slot that holds rows; UINT32_MAX: none. */
+static uint32_t bucket_for(const struct keyq *q, uint32_t rows)
+{
+    for (uint32_t b = bucket_of(rows, q->seat->max_batch); b < q->seat->n_buckets; b++)
+        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+            return b;
+    return UINT32_MAX;
+}
+
+/* Pops requests for a run, at most `take`; false when meanwhile there are none or no exe. */
+static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t take, usec_t now_us)
+{
+    uint32_t n = 0, rows = 0, bucket = UINT32_MAX;
+
+    for (struct request *r = q->head; r && n < take; r = r->next, n++) {
+        if (n > 0 && rows + r->rows > q->seat->batch)
+            break;
+        uint32_t b = bucket_for(q, rows + r->rows);
+        if (b == UINT32_MAX)
+            break;
+        bucket = b;
+        rows += r->rows;
+    }
+    if (n == 0)
+        return false;
+    run->used = true;
+    run->q = q;
+    run->bucket = bucket;
+    run->v = &q->v[bucket];
+    run->v->busy = true;
+    run->n = n;
+    run->rows = rows;
+    run->start_us = now_us;
+    run->first = dequeue_first(q, n);
+    g->busy_until_us = MAX(g->busy_until_us, now_us) + q->bucket_us[bucket];
+    (void)atomic_fetch_add(&g->n_flying, 1);
+    return true;
+}
+
+static bool fault_check(struct gpulet *g, const char *model);
+
+static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t take)
+{
+    struct run *run = g->run;
+    struct err err;
+    unsigned lane = 0;
+
+    while (run->used)
+        run++, lane++;
+    (void)pthread_mutex_lock(&g->lock);
+    bool popped = g->gen == gen && run_pop(g, run, q, MIN(take, BATCH_VIEW_MAX), clock_now_us());
+    (void)pthread_mutex_unlock(&g->lock);
+    if (!popped)
+        return;
+    int rc = run_fill(g, run);
+    if (rc < 0) {
+        (void)err_set(&err, rc, "no memory for the outputs of %u requests", run->n);
+        run_finish(g, run, rc, 0, &err);
+        return;
+    }
+    watch_enter(&g->watch, "submit", clock_now_us() + g->e->cfg.step_bound_us);
+    rc = g->e->b->submit(run->v->slot, lane, 0, MAX(run->v->info.n_segments, 1), &run->io,
+                         &run->ticket);
+    watch_leave(&g->watch);
+    if (rc < 0) {
+        char model[MODEL_NAME_MAX + 1];
+        (void)snprintf(model, sizeof(model), "%s", q->seat->l->name);
+        (void)err_set(&err, -EIO, "model '%s': the run could not be started: %s", model,
+                      strerror(-rc));
+        event(g->e, 3, "run", model, g->id, "%s", err.msg);
+        run_finish(g, run, -EIO, 0, &err);
+        (void)fault_check(g, model);
+    }
+}
+
+static void runs_fail(struct gpulet *g)
+{
+    for (unsigned i = 0; i < MAX_LANES; i++)
+        if (g->run[i].used) {
+            struct err err;
+            (void)err_set(&err, -EIO, "gpu-let %u lost its partition during the run", g->id);
+            run_finish(g, &g->run[i], -EIO, 0, &err);
+        }
+}
+
+static void process_lost(struct gpulet *g, const char *model)
+{
+    (void)pthread_mutex_lock(&g->e->lock);
+    if (g->e->lost.code == 0)
+        (void)err_set(&g->e->lost, -ENODEV, "gpu-let %u lost its device while running model '%s'",
+                      g->id, model);
+    (void)pthread_mutex_unlock(&g->e->lock);
+}
+
+/* After a failed run: is it the partition, or worse?  True: the partition is gone, and g->part is
+ * the builder's until g->lost is false again. */
+static bool fault_check(struct gpulet *g, const char *model)
+{
+    enum part_fault f = g->e->b->fault(g->part);
+
+    if (f == FAULT_NONE)
+        return false;
+    event(g->e, 3, "fault", model, g->id, "%s",
+          f == FAULT_PROCESS ? "the device is lost; the process must leave"
+                             : "the partition is lost; it will be opened again");
+    if (f == FAULT_PROCESS)
+        process_lost(g, model);
+    runs_fail(g);
+    g->entered = false;
+    (void)pthread_mutex_lock(&g->lock);
+    g->lost = true;
+    (void)pthread_mutex_unlock(&g->lock);
+    if (f == FAULT_PART) {
+        atomic_store(&g->state, GPULET_LOST);
+        builder_wake(g->e);
+    }
+    return true;
+}
+
+/* True: the partition is gone. */
+static bool done_take(struct gpulet *g, const struct done *d)
+{
+    struct run *run = g->run;
+    char model[MODEL_NAME_MAX + 1];
+    struct err err;
+
+    while (run < g->run + MAX_LANES && !(run->used && run->ticket == d->ticket))
+        run++;
+    if (run == g->run + MAX_LANES)
+        return false; /* of a run that was given up */
+    if (d->rc == 0) {
+        run_finish(g, run, 0, d->run_ns, NULL);
+        return false;
+    }
+    (void)snprintf(model, sizeof(model), "%s", run->q->seat->l->name);
+    (void)err_set(&err, -EIO, "model '%s': the run failed on gpu-let %u: %s", model, g->id,
+                  strerror(-d->rc));
+    event(g->e, 3, "run", model, g->id, "%s", err.msg);
+    run_finish(g, run, -EIO, d->run_ns, &err);
+    return fault_check(g, model);
+}
+
+/* ---- what waits; under g->lock */
+/* Fills one view; asks for what should be compiled.  False: its requests must fail. */
+static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, usec_t *table)
+{
+    struct seat *s = q->seat;
+    uint32_t rows = 0, i = 0, most = 0;
+
+    for (struct request *r = q->head; r && i < BATCH_VIEW_MAX; r = r->next, i++) {
+        v->rows[i] = r->rows;
+        v->deadline_us[i] = r->deadline_us;
+        if (i == 0 || rows + r->rows <= s->batch)
+            rows += r->rows;
+    }
+    for (uint32_t b = 0; b < s->n_buckets; b++)
+        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+            most = q->v[b].rows;
+    bool fits = most >= q->head->rows, compiled = false;
+    for (uint32_t b = bucket_of(q->head->rows, s->max_batch); b < s->n_buckets; b++)
+        compiled |= q->v[b].state == EXE_READY;
+
+    /* What would suit what waits, and if nothing holds even the first, what it waits for. */
+    struct variant *want = &q->v[bucket_of(compiled ? rows : q->head->rows, s->max_batch)];
+    if (want->state == EXE_NONE || (want->state == EXE_LATER && !compiled)) {
+        want->state = compiled ? EXE_LATER : EXE_WANTED;
+        atomic_store(compiled ? &g->wants_later : &g->wants, true);
+    }
+    v->n = q->n;
+    v->max_batch = fits ? MAX(MIN(most, s->batch), q->head->rows) : MAX(s->batch, q->head->rows);
+    v->priority = q->head->priority ? q->head->priority : s->priority;
+    v->ready = fits && !g->lost;
+    v->run_us = table;
+    table[0] = 0;
+    for (uint32_t k = 1; k <= v->max_batch; k++)
+        table[k] = q->bucket_us[bucket_of(k, s->max_batch)];
+    return compiled || want->state != EXE_FAILED;
+}
+
+/* What failed to compile fails those that wait for it; another try only if it may help. */
+static struct request *queue_fail(struct keyq *q, struct err *err)
+{
+    struct seat *s = q->seat;
+    struct variant *v = &q->v[bucket_of(q->head->rows, s->max_batch)];
+    struct request *first = NULL, **at = &first;
+
+    for (struct request *r = q->head, *next; r; r = next) {
+        next = r->next;
+        if (&q->v[bucket_of(r->rows, s->max_batch)] != v)
+            continue;
+        dequeue(r);
+        *at = r;
+        at = &r->next;
+    }
+    *err = q->err;
+    if (rc_passes(err->code))
+        v->state = EXE_NONE;
+    return first;
+}
+
+/* Copies what waits.  Returns requests to fail with *err, if a compile failed. */
+static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uint64_t *ret_gen,
+                                   bool *ret_stop, struct err *err)
+{
+    struct request *failed = NULL;
+    uint32_t n = 0;
+
+    (void)pthread_mutex_lock(&g->lock);
+    for (struct seat *s = g->seats; s && !failed; s = s->next)
+        for (struct keyq *q = s->n_queued ? s->keys : NULL; q && !failed; q = q->next)
+            if (q->n > 0 && n < VIEW_QUEUES_MAX) {
+                g->view_q[n] = q;
+                if (queue_look(g, q, &g->view[n], g->view_us + n * (MAX_BATCH_LIMIT + 1)))
+                    n++;
+                else
+                    failed = queue_fail(q, err);
+            }
+    *ret_gen = g->gen;
+    *ret_stop = g->stopping;
+    *ret = (struct batch_view){.now_us = clock_now_us(),
+                               .n_flying = atomic_load(&g->n_flying),
+                               .max_flying = g->max_flying,
+                               .busy_until_us = g->busy_until_us,
+                               .n_queues = n,
+                               .queue = g->view};
+    (void)pthread_mutex_unlock(&g->lock);
+    return failed;
+}
+
+static void queue_drop(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t take)
+{
+    struct err err;
+
+    (void)pthread_mutex_lock(&g->lock);
+    struct request *late = g->gen == gen ? dequeue_first(q, take) : NULL;
+    (void)pthread_mutex_unlock(&g->lock);
+    (void)err_set(&err, -ETIMEDOUT, "the deadline could not be met");
+    if (late)
+        requests_finish(g->e, late, FATE_LATE, -ETIMEDOUT, &err);
+}
+
+/* ---- the thread */
+/* When the next wait() is a stall: a run may take step_bound_us, an idle wait any time. */
+static usec_t wait_due_us(const struct gpulet *g, usec_t until_us)
+{
+    usec_t from_us = MAX(until_us, clock_now_us());
+
+    for (unsigned i = 0; i < MAX_LANES; i++)
+        if (g->run[i].used)
+            from_us = MIN(from_us, g->run[i].start_us);
+    return from_us == USEC_NEVER ? USEC_NEVER : from_us + g->e->cfg.step_bound_us;
+}
+
+static void wait_backend(struct gpulet *g, usec_t until_us)
+{
+    struct done done[MAX_LANES];
+
+    if (!g->entered) {
+        watch_enter(&g->watch, "part_enter", clock_now_us() + g->e->cfg.step_bound_us);
+        g->e->b->part_enter(g->part);
+        g->entered = true;
+    }
+    watch_enter(&g->watch, "wait", wait_due_us(g, until_us));
+    size_t n = g->e->b->wait(g->part, until_us, done, MAX_LANES);
+    watch_leave(&g->watch);
+    for (size_t i = 0; i < n; i++)
+        if (done_take(g, &done[i]))
+            return;
+}
+
+/* Without a partition: until the builder has brought a new one, something comes, or time is up. */
+static void wait_lost(struct gpulet *g, usec_t until_us)
+{
+    usec_t soon_us = MIN(until_us, clock_now_us() + USEC_PER_SEC / 10);
+    struct timespec t = {.tv_sec = (time_t)(soon_us / USEC_PER_SEC),
+                         .tv_nsec = (long)(soon_us % USEC_PER_SEC) * 1000};
+
+    (void)pthread_mutex_lock(&g->lock);
+    if (g->lost && !g->stopping)
+        (void)pthread_cond_timedwait(&g->cond, &g->lock, &t);
+    (void)pthread_mutex_unlock(&g->lock);
+}
+
+/* Waits for news; g->lost is written by this thread and, while it is true, by the builder. */
+static void gpulet_wait(struct gpulet *g, usec_t until_us)
+{
+    (void)pthread_mutex_lock(&g->lock);
+    bool lost = g->lost;
+    (void)pthread_mutex_unlock(&g->lock);
+    if (lost)
+        wait_lost(g, until_us);
+    else
+        wait_backend(g, until_us);
+}
+
+void *gpulet_main(void *arg)
+{
+    struct gpulet *g = arg;
+    usec_t until_us = 0;
+    bool stop = false;
+    char name[16];
+
+    (void)snprintf(name, sizeof(name), "gpulet-%u", g->id % 100000);
+    (void)pthread_setname_np(pthread_self(), name);
+    while (!stop || atomic_load(&g->n_flying) > 0) {
+        struct batch_view view;
+        struct err err;
+        uint64_t gen;
+
+        gpulet_wait(g, until_us);
+        struct request *failed = gpulet_view(g, &view, &gen, &stop, &err);
+        until_us = 0; /* after a deed, look again */
+        if (failed) {
+            requests_finish(g->e, failed, FATE_FAILED, err.code, &err);
+            continue;
+        }
+        struct batch_choice c = g->e->cfg.policy->batch_next(&view);
+        if (c.what == BATCH_RUN)
+            run_start(g, gen, g->view_q[c.queue], c.take);
+        else if (c.what == BATCH_DROP)
+            queue_drop(g, gen, g->view_q[c.queue], c.take);
+        else
+            until_us = c.until_us;
+    }
+    return NULL;
+}
+
+/* ---- life; builder */
+static uint32_t lanes_of(enum part_mode mode)
+{
+    return mode == MODE_CORES ? 1 : 2; /* a device with its own queue: the next run waits there */
+}
+
+static void gpulet_free(struct gpulet *g)
+{
+    for (unsigned i = 0; i < MAX_LANES; i++)
+        free(g->run[i].ptr);
+    free(g->view_us);
+    (void)pthread_cond_destroy(&g->cond);
+    (void)pthread_mutex_destroy(&g->part_lock);
+    (void)pthread_mutex_destroy(&g->lock);
+    free(g);
+}
+
+static struct gpulet *gpulet_new(struct engine *e, uint32_t device, const struct granules *set)
+{
+    struct gpulet *g = calloc(1, sizeof(*g));
+    pthread_condattr_t attr;
+
+    if (!g)
+        return NULL;
+    g->e = e;
+    g->id = e->next_gpulet_id++;
+    g->device = device;
+    g->set = *set;
+    g->max_flying = lanes_of(e->device[device].info.mode);
+    (void)pthread_mutex_init(&g->lock, NULL);
+    (void)pthread_mutex_init(&g->part_lock, NULL);
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&g->cond, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    g->view_us = calloc(VIEW_QUEUES_MAX, (MAX_BATCH_LIMIT + 1) * sizeof(*g->view_us));
+    if (g->view_us)
+        return g;
+    gpulet_free(g);
+    return NULL;
+}
+
+static int part_open(struct gpulet *g, struct part **ret, struct err *err)
+{
+    struct engine *e = g->e;
+
+    watch_enter(&e->watch, "part_open", clock_now_us() + BUILDER_BOUND_US);
+    int r = e->b->part_open(e->device[g->device].dev, &g->set, ret, &g->units, err);
+    watch_leave(&e->watch);
+    return r;
+}
+
+static void part_close(struct gpulet *g)
+{
+    (void)pthread_mutex_lock(&g->part_lock);
+    struct part *p = TAKE(g->part);
+    (void)pthread_mutex_unlock(&g->part_lock);
+    if (!p)
+        return;
+    watch_enter(&g->e->watch, "part_close", clock_now_us() + BUILDER_BOUND_US);
+    g->e->b->part_close(p);
+    watch_leave(&g->e->watch);
+}
+
+int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, struct gpulet **ret,
+                struct err *err)
+{
+    struct gpulet *g = gpulet_new(e, device, set);
+
+    if (!g)
+        return err_set(err, -ENOMEM, "out of memory");
+    int r = part_open(g, &g->part, err);
+    if (r == 0 && (r = spawn_executor(e, g)) < 0)
+        (void)err_set(err, r, "no thread for gpu-let %u: %s", g->id, strerror(-r));
+    if (r < 0) {
+        part_close(g);
+        gpulet_free(g);
+        return r;
+    }
+    (void)pthread_mutex_lock(&e->lock);
+    g->next = e->gpulets;
+    e->gpulets = g;
+    (void)pthread_mutex_unlock(&e->lock);
+    *ret = g;
+    return 0;
+}
+
+void gpulet_close(struct gpulet *g)
+{
+    struct engine *e = g->e;
+
+    (void)pthread_mutex_lock(&g->lock);
+    g->stopping = true;
+    (void)pthread_mutex_unlock(&g->lock);
+    gpulet_kick(g);
+    (void)pthread_join(g->thread, NULL);
+    (void)pthread_mutex_lock(&e->lock);
+    struct gpulet **at = &e->gpulets;
+    while (*at != g)
+        at = &(*at)->next;
+    *at = g->next;
+    (void)pthread_mutex_unlock(&e->lock);
+    part_close(g);
+    event(e, 6, "retire", "", g->id, "closed");
+    gpulet_free(g);
+}
+
+int gpulet_reopen(struct gpulet *g, struct err *err)
+{
+    struct part *p = NULL;
+
+    gpulet_drop_exes(g);
+    part_close(g);
+    int r = part_open(g, &p, err);
+    if (r < 0)
+        return r;
+    (void)pthread_mutex_lock(&g->part_lock);
+    g->part = p;
+    (void)pthread_mutex_unlock(&g->part_lock);
+    (void)pthread_mutex_lock(&g->lock);
+    g->lost = false;
+    (void)pthread_cond_signal(&g->cond);
+    (void)pthread_mutex_unlock(&g->lock);
+    atomic_store(&g->state, GPULET_SERVING);
+    atomic_store(&g->wants, true);
+    return 0;
+}

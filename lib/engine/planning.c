@@ -1,0 +1,246 @@
+/* From routes to a plan: the problem as lib/plan wants it, a plan by the policy or by hand, and
+ * the running plan in the new problem's numbering.  Builder; everything lies in the epoch's arena,
+ * so a dry run may read it later from any thread. */
+#include "engine_priv.h"
+
+static_assert(PLAN_MAX_GRANULES == MAX_GRANULES, "plan and backend agree on granules");
+
+static int oom(struct err *err)
+{
+    return err_set(err, -ENOMEM, "out of memory");
+}
+
+/* The profile of the moment: the builder goes on measuring, the copy does not change. */
+static const struct profile *profile_copy(struct arena *a, const struct profile *p)
+{
+    struct profile *c = arena_memdup(a, p, sizeof(*p));
+
+    if (!c)
+        return NULL;
+    c->batch = arena_memdup(a, p->batch, p->n_batch * sizeof(*p->batch));
+    c->units = arena_memdup(a, p->units, p->n_units * sizeof(*p->units));
+    c->run_us = arena_memdup(a, p->run_us, (size_t)p->n_batch * p->n_units * sizeof(*p->run_us));
+    return c->batch && c->units && c->run_us ? c : NULL;
+}
+
+static const struct plan_device *devices_copy(struct engine *e, struct arena *a)
+{
+    struct plan_device *d = ARENA_ARRAY(a, struct plan_device, e->n_devices);
+
+    for (uint32_t i = 0; d && i < e->n_devices; i++) {
+        const struct device_info *info = &e->device[i].info;
+        d[i] = (struct plan_device){.name = arena_strdup(a, info->name),
+                                    .n_granules = info->n_granules,
+                                    .granule_units = info->granule_units,
+                                    .max_granules = info->max_granules,
+                                    .mem_bytes = info->mem_bytes};
+        if (!d[i].name)
+            return NULL;
+    }
+    return d;
+}
+
+int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
+{
+    struct plan_model *m = ARENA_ARRAY(&ep->arena, struct plan_model, ep->n_routes);
+    const struct plan_device *d = devices_copy(e, &ep->arena);
+
+    if (!m || !d)
+        return oom(err);
+    for (uint32_t i = 0; i < ep->n_routes; i++) {
+        const struct loaded *l = ep->route[i].l;
+        const struct served *s = ep->route[i].served;
+        m[i] = (struct plan_model){.name = arena_strdup(&ep->arena, s->spec.name),
+                                   .slo_us = s->spec.slo_us,
+                                   .rate_rps = s->spec.rate_rps,
+                                   .max_batch = s->max_batch,
+                                   .priority = s->spec.priority,
+                                   .weights_bytes = l->weights_bytes,
+                                   .slot_bytes = l->slot_bytes,
+                                   .profile = profile_copy(&ep->arena, &l->profile)};
+        if (!m[i].name || !m[i].profile)
+            return oom(err);
+    }
+    ep->problem = (struct problem){
+        .n_devices = e->n_devices, .n_models = ep->n_routes, .device = d, .model = m};
+    return 0;
+}
+
+static uint32_t model_index(const struct problem *p, const char *name)
+{
+    for (uint32_t i = 0; i < p->n_models; i++)
+        if (STREQ(p->model[i].name, name))
+            return i;
+    return PLAN_NONE;
+}
+
+/* The old plan with the new problem's model numbers; models that are gone are left out. */
+int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, struct err *err)
+{
+    struct plan was = {.n_gpulets = old->plan.n_gpulets};
+
+    was.gpulet = arena_memdup(&ep->arena, old->plan.gpulet, was.n_gpulets * sizeof(*was.gpulet));
+    if (!was.gpulet)
+        return oom(err);
+    for (uint32_t k = 0; k < was.n_gpulets; k++) {
+        struct plan_gpulet *g = &was.gpulet[k];
+        const struct plan_share *from = g->share;
+        uint32_t n = g->n_shares;
+        g->share = ARENA_ARRAY(&ep->arena, struct plan_share, n);
+        g->n_shares = 0;
+        if (!g->share)
+            return oom(err);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t m = model_index(&ep->problem, old->problem.model[from[i].model].name);
+            if (m == PLAN_NONE)
+                continue;
+            g->share[g->n_shares] = from[i];
+            g->share[g->n_shares++].model = m;
+        }
+    }
+    *ret = was;
+    return 0;
+}
+
+/* ---- plans by hand */
+static int pin_share_add(struct epoch *ep, struct plan_gpulet *g, const char *name, uint32_t batch,
+                         struct err *err)
+{
+    uint32_t m = model_index(&ep->problem, name);
+
+    if (m == PLAN_NONE)
+        return 0; /* not loaded now: its place stays empty */
+    const struct plan_model *model = &ep->problem.model[m];
+    struct plan_share *s = &g->share[g->n_shares++];
+    s->model = m;
+    s->batch = batch ? batch : model->max_batch;
+    if (s->batch > model->max_batch)
+        return err_set(err, -EINVAL, "model '%s': batch %u is above its max_batch %u", name,
+                       s->batch, model->max_batch);
+    s->run_us = predict_run_us(model->profile, s->batch, g->units);
+    return 0;
+}
+
+static bool plan_places(const struct plan *p, uint32_t model)
+{
+    for (uint32_t k = 0; k < p->n_gpulets; k++)
+        for (uint32_t i = 0; i < p->gpulet[k].n_shares; i++)
+            if (p->gpulet[k].share[i].model == model)
+                return true;
+    return false;
+}
+
+/* A model that was loaded after the pin goes where the fewest are. */
+static void pin_place(struct epoch *ep, struct plan *p, uint32_t model)
+{
+    struct plan_gpulet *best = &p->gpulet[0];
+
+    for (uint32_t k = 1; k < p->n_gpulets; k++)
+        if (p->gpulet[k].n_shares < best->n_shares)
+            best = &p->gpulet[k];
+    (void)pin_share_add(ep, best, ep->problem.model[model].name, 0, NULL);
+}
+
+/* The rule of plan_check(): one run of everything in the gpu-let, then one's own. */
+static void pin_judge(struct epoch *ep, struct plan *p)
+{
+    for (uint32_t k = 0; k < p->n_gpulets; k++) {
+        const struct plan_gpulet *g = &p->gpulet[k];
+        usec_t all_us = 0;
+        for (uint32_t i = 0; i < g->n_shares; i++)
+            all_us += g->share[i].run_us;
+        for (uint32_t i = 0; i < g->n_shares; i++) {
+            const struct plan_share *s = &g->share[i];
+            struct plan_verdict *v = &p->verdict[s->model];
+            usec_t slo_us = ep->problem.model[s->model].slo_us;
+            v->least_slo_us = MAX(v->least_slo_us, all_us + s->run_us);
+            v->most_rps += s->batch * 1e6 / (double)MAX(all_us, 1);
+            if (slo_us && v->least_slo_us > slo_us)
+                v->limit = LIMIT_SLO;
+        }
+    }
+    for (uint32_t m = 0; m < p->n_models; m++)
+        if (p->verdict[m].limit == LIMIT_NONE &&
+            ep->problem.model[m].rate_rps > p->verdict[m].most_rps)
+            p->verdict[m].limit = LIMIT_RATE;
+}
+
+static int plan_by_hand(struct epoch *ep, const struct pin *pin, struct plan *ret, struct err *err)
+{
+    struct arena *a = &ep->arena;
+    const struct problem *pr = &ep->problem;
+    struct plan p = {.n_gpulets = pin->n, .n_models = pr->n_models};
+
+    p.gpulet = ARENA_ARRAY(a, struct plan_gpulet, pin->n);
+    p.verdict = ARENA_ARRAY(a, struct plan_verdict, pr->n_models);
+    if (!p.gpulet || !p.verdict)
+        return oom(err);
+    for (uint32_t k = 0; k < pin->n; k++) {
+        const struct pin_gpulet *from = &pin->gpulet[k];
+        struct plan_gpulet *g = &p.gpulet[k];
+        if (from->device >= pr->n_devices)
+            return err_set(err, -EINVAL, "gpu-let %u: there is no device %u", k, from->device);
+        g->device = from->device;
+        memcpy(&g->set, &from->set, sizeof(g->set));
+        g->units = granules_count(&from->set) * pr->device[from->device].granule_units;
+        g->share = ARENA_ARRAY(a, struct plan_share, (size_t)from->n_shares + pr->n_models);
+        if (!g->share)
+            return oom(err);
+        for (uint32_t i = 0; i < from->n_shares; i++) {
+            int r = pin_share_add(ep, g, from->share[i].model, from->share[i].batch, err);
+            if (r < 0)
+                return r;
+        }
+    }
+    for (uint32_t m = 0; m < pr->n_models; m++)
+        if (!plan_places(&p, m))
+            pin_place(ep, &p, m);
+    pin_judge(ep, &p);
+    *ret = p;
+    return 0;
+}
+
+/* Nobody may lose its place: a model that has none refuses the change. */
+static int all_placed(const struct problem *pr, const struct plan *p, struct err *err)
+{
+    for (uint32_t m = 0; m < pr->n_models; m++)
+        if (!plan_places(p, m))
+            return err_set(err, -ENOMEM,
+                           "no gpu-let can hold model '%s': it needs %llu bytes and %llu for each "
+                           "run",
+                           pr->model[m].name, (unsigned long long)pr->model[m].weights_bytes,
+                           (unsigned long long)pr->model[m].slot_bytes);
+    return 0;
+}
+
+int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
+               struct plan *ret, struct err *err)
+{
+    struct plan p;
+    int r = pin ? plan_by_hand(ep, pin, &p, err)
+                : e->cfg.policy->plan_make(&ep->problem, was, &ep->arena, &p, err);
+
+    if (r == 0)
+        r = plan_check(&ep->problem, was, &p, err);
+    if (r == 0)
+        r = all_placed(&ep->problem, &p, err);
+    if (r == 0)
+        *ret = p;
+    return r;
+}
+
+bool plan_same_layout(const struct plan *a, const struct plan *b)
+{
+    if (a->n_gpulets != b->n_gpulets)
+        return false;
+    for (uint32_t k = 0; k < a->n_gpulets; k++) {
+        const struct plan_gpulet *x = &a->gpulet[k], *y = &b->gpulet[k];
+        if (x->device != y->device || memcmp(&x->set, &y->set, sizeof(x->set)) != 0 ||
+            x->n_shares != y->n_shares)
+            return false;
+        for (uint32_t i = 0; i < x->n_shares; i++)
+            if (x->share[i].model != y->share[i].model)
+                return false;
+    }
+    return true;
+}

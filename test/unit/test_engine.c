@@ -1,0 +1,617 @@
+/* The engine on a backend that does what a test says. */
+#include "test/unit/engine_rig.h"
+
+static char *dir_batch, *dir_fixed, *dir_two, *dir_free;
+
+static void a_loaded_model_answers_and_an_unloaded_one_is_gone(void)
+{
+    struct rig r = rig_new(2);
+    struct served *s;
+    struct err err;
+
+    CHECK_EQ(served_get(r.e, "m", 0, &s, &err), -ENOENT);
+    rig_load_ok(&r, "m", 1, dir_batch);
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
+    CHECK_EQ(rig_infer(&r, "m", 5, 4), 0);
+    CHECK_EQ(rig_infer(&r, "m", 8, 4), 0);
+    CHECK_EQ(rig_unload(&r, "m"), 0);
+    CHECK_EQ(served_get(r.e, "m", 0, &s, &err), -ENOENT);
+    CHECK_EQ(rig_unload(&r, "m"), -ENOENT);
+    CHECK_EQ(fake.exes, 0);
+    rig_free(&r);
+}
+
+static void every_request_gets_its_own_rows_when_they_are_joined(void)
+{
+    enum { N = 40 };
+    static struct request q[N];
+    struct rig r = rig_new(1);
+    unsigned right = 0;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.run_us = 5000;
+    uint64_t before = fake.runs;
+    for (unsigned i = 0; i < N; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "m", 1 + i % 3, 4, (float)i * 100), 0);
+        CHECK_EQ(engine_submit(r.e, &q[i]), 0);
+    }
+    CHECK(engine_pending(r.e) > 0);
+    for (unsigned i = 0; i < N; i++) {
+        struct request *done = (struct request *)rig_next(&r, WAIT_MS);
+        CHECK(done && done->batch <= 8);
+        right += done && rig_right(done);
+    }
+    CHECK_EQ(right, N);
+    uint64_t rows = N / 3 * 6 + 1; /* 1 + 2 + 3, and one left over */
+    CHECK_EQ(q[0].served->stats->rows, rows);
+    CHECK_EQ(q[0].served->stats->success, N);
+    CHECK(fake.runs - before < N / 2);
+    for (unsigned i = 0; i < N; i++)
+        rig_drop(&q[i]);
+    rig_free(&r);
+}
+
+static void a_full_queue_refuses_at_once_and_says_when_to_come_back(void)
+{
+    static struct request q[8];
+    struct rig r = rig_new(1);
+    struct model_spec s = rig_spec("m", 1, dir_batch);
+    struct job job;
+    int refused = 0;
+
+    s.queue_max = 2;
+    s.max_batch = 1;
+    CHECK_EQ(rig_load(&r, &s, &job), 0);
+    fake.run_us = 50000;
+    for (unsigned i = 0; i < 8; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "m", 1, 4, 1), 0);
+        int rc = engine_submit(r.e, &q[i]);
+        if (rc == -EAGAIN) {
+            CHECK(q[i].retry_us >= 1000);
+            CHECK_HAS(q[i].err.msg, "queue is full");
+            rig_drop(&q[i]);
+            refused++;
+        }
+    }
+    CHECK(refused >= 5); /* at most one runs and two wait */
+    for (int i = refused; i < 8; i++) {
+        struct request *done = (struct request *)rig_next(&r, WAIT_MS);
+        CHECK(done && rig_right(done));
+        rig_drop(done);
+    }
+    rig_free(&r);
+}
+
+static void a_request_that_gets_late_in_its_queue_is_dropped(void)
+{
+    struct request first, late;
+    struct rig r = rig_new(1);
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.run_us = 100000; /* the engine believes 200 us: admission lets it in */
+    CHECK_EQ(rig_fill(&r, &first, "m", 8, 4, 1), 0);
+    CHECK_EQ(engine_submit(r.e, &first), 0);
+    fake_sleep(10000);
+    CHECK_EQ(rig_fill(&r, &late, "m", 8, 4, 1), 0);
+    late.deadline_us = clock_now_us() + 20000;
+    CHECK_EQ(engine_submit(r.e, &late), 0);
+    CHECK(rig_next(&r, WAIT_MS) == &first.item);
+    CHECK(rig_next(&r, WAIT_MS) == &late.item);
+    CHECK_EQ(first.fate, FATE_DONE);
+    CHECK_EQ(late.fate, FATE_LATE);
+    CHECK_EQ(late.rc, -ETIMEDOUT);
+    CHECK_EQ(late.served->stats->late, 1);
+    rig_drop(&first);
+    rig_drop(&late);
+    rig_free(&r);
+}
+
+static void what_is_certainly_late_is_refused_before_it_waits(void)
+{
+    struct request q;
+    struct rig r = rig_new(1);
+
+    fake.run_us = 20000;
+    rig_load_ok(&r, "m", 1, dir_batch);
+    CHECK_EQ(rig_fill(&r, &q, "m", 1, 4, 1), 0);
+    q.deadline_us = clock_now_us() + 5000;
+    CHECK_EQ(engine_submit(r.e, &q), -EAGAIN);
+    CHECK(q.retry_us > 0);
+    usec_t retry_us;
+    CHECK_EQ(engine_admit(r.e, q.served, clock_now_us() + 5000, &retry_us, &q.err), -EAGAIN);
+    CHECK_EQ(engine_admit(r.e, q.served, clock_now_us() + USEC_PER_SEC, &retry_us, &q.err), 0);
+    rig_drop(&q);
+    rig_free(&r);
+}
+
+static void shapes_that_do_not_go_together_name_input_and_dimension(void)
+{
+    struct request q;
+    struct rig r = rig_new(1);
+    int64_t dims[2] = {3, 4};
+
+    rig_load_ok(&r, "two", 1, dir_two);
+    CHECK_EQ(rig_fill(&r, &q, "two", 2, 4, 1), 0);
+    (void)tensor_shape(&q.in[1], DT_FP32, 2, dims);
+    CHECK_EQ(engine_submit(r.e, &q), -EINVAL);
+    CHECK_HAS(q.err.msg, "input 'z': dimension 0 is 3");
+    rig_drop(&q);
+    CHECK_EQ(rig_infer(&r, "two", 2, 5), -EINVAL);
+    CHECK_EQ(rig_infer(&r, "two", 9, 4), -EINVAL);
+    CHECK_EQ(rig_infer(&r, "two", 0, 4), -EINVAL);
+    CHECK_EQ(rig_infer(&r, "two", 2, 4), 0);
+    rig_free(&r);
+}
+
+static void a_fixed_batch_is_served_as_it_is(void)
+{
+    struct rig r = rig_new(1);
+    struct served *s;
+    struct err err;
+
+    rig_load_ok(&r, "fixed", 1, dir_fixed);
+    CHECK_EQ(served_get(r.e, "fixed", 1, &s, &err), 0);
+    CHECK(!s->batches);
+    CHECK_EQ(s->max_batch, 1);
+    CHECK(s->why_single[0] != '\0');
+    served_put(s);
+    CHECK_EQ(rig_infer(&r, "fixed", 2, 4), 0);
+    CHECK_EQ(rig_infer(&r, "fixed", 1, 4), -EINVAL);
+    rig_free(&r);
+}
+
+static void a_new_shape_is_compiled_while_its_request_waits(void)
+{
+    struct rig r = rig_new(1);
+
+    rig_load_ok(&r, "free", 1, dir_free);
+    uint64_t before = fake.compiles;
+    CHECK_EQ(rig_infer(&r, "free", 1, 7), 0);
+    CHECK_EQ(fake.compiles, before + 1);
+    CHECK_EQ(rig_infer(&r, "free", 1, 7), 0);
+    CHECK_EQ(fake.compiles, before + 1); /* kept */
+    CHECK_EQ(rig_infer(&r, "free", 1, 9), 0);
+    CHECK_EQ(fake.compiles, before + 2);
+    rig_free(&r);
+}
+
+static void requests_of_different_shapes_never_share_a_run(void)
+{
+    static struct request q[12];
+    struct rig r = rig_new(1);
+    unsigned right = 0;
+
+    rig_load_ok(&r, "free", 1, dir_free);
+    fake.run_us = 3000;
+    for (unsigned i = 0; i < 12; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "free", 1, 5 + i % 2, (float)i), 0);
+        CHECK_EQ(engine_submit(r.e, &q[i]), 0);
+    }
+    for (unsigned i = 0; i < 12; i++) {
+        struct request *done = (struct request *)rig_next(&r, WAIT_MS);
+        right += done && rig_right(done) && done->batch <= 6;
+    }
+    CHECK_EQ(right, 12);
+    for (unsigned i = 0; i < 12; i++)
+        rig_drop(&q[i]);
+    rig_free(&r);
+}
+
+static void compiled_shapes_are_limited_and_the_oldest_goes(void)
+{
+    struct rig r = rig_new(1);
+
+    rig_load_ok(&r, "free", 1, dir_free);
+    for (int64_t cols = 1; cols <= KEYS_PER_MODEL_MAX + 10; cols++)
+        CHECK_EQ(rig_infer(&r, "free", 1, cols), 0);
+    CHECK(fake.exes <= KEYS_PER_MODEL_MAX);
+    uint64_t before = fake.compiles;
+    CHECK_EQ(rig_infer(&r, "free", 1, KEYS_PER_MODEL_MAX + 10), 0);
+    CHECK_EQ(fake.compiles, before);
+    CHECK_EQ(rig_infer(&r, "free", 1, 1), 0); /* evicted: compiled again */
+    CHECK_EQ(fake.compiles, before + 1);
+    rig_free(&r);
+}
+
+static void a_load_that_fails_leaves_what_was_there(void)
+{
+    struct rig r = rig_new(2);
+    struct model_spec bad = rig_spec("m", 2, "/nowhere"), odd = rig_spec("odd", 1, dir_batch);
+    struct engine_view *v;
+    struct served *s;
+    struct job job;
+    struct err err;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    CHECK(rig_load(&r, &bad, &job) < 0);
+    CHECK_HAS(job.err.msg, "model 'm'");
+    CHECK_EQ(rig_infer(&r, "m", 2, 4), 0);
+    fake.refuse_model = "odd";
+    CHECK_EQ(rig_load(&r, &odd, &job), -ENOTSUP);
+    CHECK_HAS(job.err.msg, "Tanh");
+    CHECK_EQ(served_get(r.e, "odd", 0, &s, &err), -EAGAIN);
+    CHECK_EQ(engine_view(r.e, &v, &err), 0);
+    CHECK_EQ(v->n_models, 2);
+    CHECK_EQ(v->model[0].state, SERVED_READY);
+    CHECK(v->model[0].reason[0] != '\0');
+    CHECK_EQ(v->model[1].state, SERVED_UNAVAILABLE);
+    CHECK_HAS(v->model[1].reason, "Tanh");
+    CHECK_HAS(v->plan_error, "Tanh");
+    CHECK_EQ(v->epoch, 1);
+    engine_view_free(v);
+    CHECK_EQ(rig_infer(&r, "m", 2, 4), 0);
+    fake.refuse_model = NULL;
+    rig_load_ok(&r, "odd", 1, dir_batch);
+    CHECK_EQ(rig_infer(&r, "odd", 2, 4), 0);
+    rig_free(&r);
+}
+
+static void a_new_version_takes_over_and_the_old_one_goes(void)
+{
+    struct rig r = rig_new(1);
+    struct request q;
+    struct err err;
+    struct served *s;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    int exes = fake.exes;
+    CHECK_EQ(rig_fill(&r, &q, "m", 1, 4, 1), 0); /* holds version 1 while it is replaced */
+    rig_load_ok(&r, "m", 2, dir_batch);
+    CHECK_EQ(engine_submit(r.e, &q), 0);
+    CHECK(rig_next(&r, WAIT_MS) == &q.item);
+    CHECK(rig_right(&q));
+    CHECK_EQ(q.served->spec.version, 2); /* and the reply says so */
+    rig_drop(&q);
+    CHECK_EQ(served_get(r.e, "m", 1, &s, &err), -ENOENT);
+    for (unsigned i = 0; i < 200 && fake.exes > exes; i++)
+        fake_sleep(5000);
+    CHECK_EQ(fake.exes, exes);
+    rig_free(&r);
+}
+
+static void other_numbers_change_without_compiling(void)
+{
+    struct rig r = rig_new(1);
+    struct model_spec s = rig_spec("m", 1, dir_batch);
+    struct engine_view *v;
+    struct job job;
+    struct err err;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
+    uint64_t compiles = fake.compiles, opens = fake.opens;
+    s.slo_us = 1; /* cannot hold */
+    CHECK_EQ(rig_load(&r, &s, &job), 0);
+    CHECK_EQ(fake.compiles, compiles);
+    CHECK_EQ(fake.opens, opens);
+    CHECK_EQ(engine_view(r.e, &v, &err), 0);
+    CHECK_EQ(v->model[0].unmet, LIMIT_SLO);
+    CHECK_EQ(v->model[0].least_slo_us, 400); /* two runs of 200 us */
+    CHECK_EQ(v->model[0].served->stats->success, 1);
+    engine_view_free(v);
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
+    rig_free(&r);
+}
+
+static void loading_one_model_does_not_delay_another(void)
+{
+    struct rig r = rig_new(1);
+    struct model_spec s = rig_spec("slow", 1, dir_batch);
+    struct job job = {0};
+    struct cq *jobs;
+    usec_t worst = 0;
+    unsigned n = 0;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    CHECK_EQ(cq_new(&jobs), 0);
+    fake.compile_us = 300000;
+    engine_load(r.e, &s, &job, jobs);
+    struct pollfd p = {.fd = cq_fd(jobs), .events = POLLIN};
+    while (poll(&p, 1, 0) == 0) {
+        usec_t from = clock_now_us();
+        CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
+        worst = MAX(worst, clock_now_us() - from);
+        n++;
+    }
+    CHECK(cq_take(jobs) == &job.item);
+    CHECK_EQ(job.rc, 0);
+    CHECK(n > 20);
+    CHECK(worst < 200000);
+    cq_free(jobs);
+    rig_free(&r);
+}
+
+static void unloading_waits_for_the_last_request_and_frees_all(void)
+{
+    struct rig r = rig_new(1);
+    struct request q;
+    struct job job = {0};
+    struct served *s;
+    struct err err;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.run_us = 100000;
+    CHECK_EQ(rig_fill(&r, &q, "m", 1, 4, 1), 0);
+    CHECK_EQ(engine_submit(r.e, &q), 0);
+    engine_unload(r.e, "m", &job, r.cq);
+    CHECK(served_get(r.e, "m", 0, &s, &err) < 0);
+    CHECK(rig_next(&r, WAIT_MS) == &q.item);
+    CHECK(rig_right(&q));
+    CHECK_EQ(rig_job(&r, &job), 0);
+    CHECK_EQ(fake.exes, 0);
+    rig_drop(&q);
+    rig_free(&r);
+}
+
+static void a_withdrawn_request_belongs_to_its_thread_again(void)
+{
+    struct request first, q;
+    struct rig r = rig_new(1);
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.run_us = 50000;
+    CHECK_EQ(rig_fill(&r, &first, "m", 8, 4, 1), 0);
+    CHECK_EQ(engine_submit(r.e, &first), 0);
+    fake_sleep(10000);
+    CHECK_EQ(rig_fill(&r, &q, "m", 8, 4, 1), 0);
+    CHECK_EQ(engine_submit(r.e, &q), 0);
+    CHECK_EQ(engine_pending(r.e), 2);
+    CHECK(engine_withdraw(r.e, &q));
+    CHECK_EQ(q.fate, FATE_WITHDRAWN);
+    CHECK(!engine_withdraw(r.e, &first)); /* it runs */
+    CHECK(rig_next(&r, WAIT_MS) == &first.item);
+    CHECK(!engine_withdraw(r.e, &first)); /* it has completed */
+    CHECK(!rig_next(&r, 50));
+    rig_drop(&first);
+    rig_drop(&q);
+    rig_free(&r);
+}
+
+static void a_failed_run_fails_its_requests_and_nothing_else(void)
+{
+    struct rig r = rig_new(1);
+    struct err err;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.fail_runs = 1;
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), -EIO);
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
+    CHECK_EQ(engine_health(r.e, &err), 0);
+    rig_free(&r);
+}
+
+static void a_lost_partition_is_opened_again_and_what_waited_is_served(void)
+{
+    struct request q[2];
+    struct rig r = rig_new(1);
+    struct err err;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.run_us = 30000;
+    fake.lose_runs = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "m", 8, 4, 1), 0);
+        CHECK_EQ(engine_submit(r.e, &q[i]), 0);
+    }
+    CHECK(rig_next(&r, WAIT_MS) == &q[0].item);
+    CHECK_EQ(q[0].rc, -EIO);
+    CHECK(rig_next(&r, WAIT_MS) == &q[1].item);
+    CHECK(rig_right(&q[1]));
+    CHECK_EQ(engine_health(r.e, &err), 0);
+    CHECK_EQ(fake.opens, 2);
+    CHECK_EQ(fake.enters, 2);
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
+    rig_drop(&q[0]);
+    rig_drop(&q[1]);
+    rig_free(&r);
+}
+
+static void a_lost_device_is_told_to_the_watchdog(void)
+{
+    struct rig r = rig_new(1);
+    struct err err = {0};
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.exit_runs = 1;
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), -EIO);
+    for (unsigned i = 0; i < 200 && engine_health(r.e, &err) == 0; i++)
+        fake_sleep(5000);
+    CHECK_EQ(engine_health(r.e, &err), -ENODEV);
+    CHECK_HAS(err.msg, "model 'm'");
+    rig_free(&r);
+}
+
+static void a_stalled_run_is_told_to_the_watchdog(void)
+{
+    struct request q;
+    struct engine *e;
+    struct rig r = rig_new(1);
+    struct err err = {0};
+    struct engine_config cfg = {.backend = &backend_fake,
+                                .policy = &policy_equal,
+                                .host_bytes = 1u << 20,
+                                .queue_max = 8,
+                                .max_batch = 1,
+                                .timeout_us = 10 * USEC_PER_SEC,
+                                .step_bound_us = 100000};
+
+    e = r.e;
+    CHECK_EQ(engine_new(&cfg, &r.e, &err), 0);
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake_sleep(200000);
+    CHECK_EQ(engine_health(r.e, &err), 0); /* idle for long is no stall */
+    fake.run_us = 400000;
+    CHECK_EQ(rig_fill(&r, &q, "m", 1, 4, 1), 0);
+    CHECK_EQ(engine_submit(r.e, &q), 0);
+    fake_sleep(250000);
+    CHECK_EQ(engine_health(r.e, &err), -ETIMEDOUT);
+    CHECK_HAS(err.msg, "submit");
+    CHECK(rig_next(&r, WAIT_MS) == &q.item);
+    fake_sleep(10000);
+    CHECK_EQ(engine_health(r.e, &err), 0);
+    rig_drop(&q);
+    engine_free(e);
+    rig_free(&r);
+}
+
+static void models_share_the_granules_and_the_plan_can_be_pinned(void)
+{
+    struct rig r = rig_new(2);
+    struct pin_share share[2] = {{.model = "a"}, {.model = "b", .batch = 2}};
+    struct pin_gpulet pin = {.n_shares = 2, .share = share};
+    struct engine_view *v;
+    struct job job = {0};
+    struct err err;
+
+    rig_load_ok(&r, "a", 1, dir_batch);
+    rig_load_ok(&r, "b", 1, dir_batch);
+    for (unsigned i = 0; i < 200 && fake.parts > 2; i++)
+        fake_sleep(5000); /* the one that held both granules retires */
+    CHECK_EQ(engine_view(r.e, &v, &err), 0);
+    CHECK_EQ(v->n_gpulets, 2);
+    CHECK_EQ(granules_count(&v->gpulet[0].set), 1);
+    CHECK_EQ(v->gpulet[0].n_shares, 1);
+    CHECK_STR(v->gpulet[0].state, "serving");
+    engine_view_free(v);
+
+    granules_add(&pin.set, 0);
+    granules_add(&pin.set, 1);
+    engine_plan_pin(r.e, 1, &pin, &job, r.cq);
+    CHECK_EQ(rig_job(&r, &job), 0);
+    CHECK_EQ(engine_view(r.e, &v, &err), 0);
+    CHECK(v->pinned);
+    engine_view_free(v);
+    CHECK_EQ(rig_infer(&r, "a", 8, 4), 0);
+    CHECK_EQ(rig_infer(&r, "b", 8, 4), 0);
+
+    granules_add(&pin.set, 2); /* there are two */
+    job = (struct job){0};
+    engine_plan_pin(r.e, 1, &pin, &job, r.cq);
+    CHECK_EQ(rig_job(&r, &job), -EINVAL);
+    CHECK_HAS(job.err.msg, "granule 2");
+    pin.n_shares = 1;
+    job = (struct job){0};
+    engine_plan_pin(r.e, 1, &pin, &job, r.cq);
+    CHECK_EQ(rig_job(&r, &job), -EINVAL);
+    CHECK_HAS(job.err.msg, "model 'b' would be in no gpu-let");
+    job = (struct job){0};
+    engine_plan_pin(r.e, 0, NULL, &job, r.cq);
+    CHECK_EQ(rig_job(&r, &job), 0);
+    CHECK_EQ(rig_infer(&r, "b", 8, 4), 0);
+    rig_free(&r);
+}
+
+static void a_dry_run_says_what_the_policy_would_do(void)
+{
+    struct rig r = rig_new(2);
+    struct problem p;
+    struct plan plan;
+    struct arena a;
+    struct err err;
+
+    rig_load_ok(&r, "a", 1, dir_batch);
+    arena_init(&a);
+    CHECK_EQ(engine_plan_dry(r.e, &a, &p, &plan, &err), 0);
+    rig_free(&r); /* the copy outlives the engine */
+    CHECK_EQ(p.n_models, 1);
+    CHECK_STR(p.model[0].name, "a");
+    CHECK(p.model[0].profile->measured);
+    CHECK_EQ(plan.n_gpulets, 1);
+    CHECK_EQ(plan.gpulet[0].units, 2);
+    arena_done(&a);
+}
+
+static void events_are_numbered_and_read_once(void)
+{
+    struct rig r = rig_new(1);
+    struct view_event *ev;
+    struct arena a;
+    uint32_t n = 0;
+    uint64_t last = 0, again = 0;
+    bool loaded = false;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    arena_init(&a);
+    CHECK_EQ(engine_events(r.e, 0, &a, &ev, &n, &last), 0);
+    for (uint32_t i = 0; i < n; i++)
+        loaded |= STREQ(ev[i].what, "load") && STREQ(ev[i].model, "m");
+    CHECK(loaded);
+    CHECK_EQ(engine_events(r.e, last, &a, &ev, &n, &again), 0);
+    CHECK_EQ(n, 0);
+    CHECK_EQ(again, last);
+    arena_done(&a);
+    rig_free(&r);
+}
+
+static void two_hundred_loads_and_unloads_leave_nothing(void)
+{
+    struct rig r = rig_new(2);
+
+    rig_load_ok(&r, "stays", 1, dir_batch);
+    for (unsigned i = 0; i < 200; i++) {
+        rig_load_ok(&r, "m", 1, dir_two);
+        CHECK_EQ(rig_infer(&r, i % 2 ? "m" : "stays", 2, 4), 0);
+        CHECK_EQ(rig_unload(&r, "m"), 0);
+        if (check_failures)
+            break;
+    }
+    rig_free(&r);
+}
+
+static void stopping_with_models_loaded_closes_everything(void)
+{
+    struct rig r = rig_new(4);
+    struct model_spec s = rig_spec("late", 1, dir_batch);
+    struct job job = {0};
+
+    rig_load_ok(&r, "a", 1, dir_batch);
+    rig_load_ok(&r, "b", 1, dir_two);
+    rig_load_ok(&r, "c", 1, dir_free);
+    fake.compile_us = 20000;
+    engine_load(r.e, &s, &job, r.cq); /* under way when the engine goes */
+    engine_free(r.e);
+    struct cq_item *it = rig_next(&r, 0);
+    CHECK(it == &job.item);
+    CHECK(job.rc == -ECANCELED || job.rc == 0);
+    cq_free(r.cq);
+    CHECK_EQ(fake.slots + fake.exes + fake.parts + fake.devices, 0);
+}
+
+int main(void)
+{
+    dir_batch = fake_model("batch", "Add", "x,x", "batch,4");
+    dir_fixed = fake_model("fixed", "Add", "x,x", "2,4");
+    dir_two = fake_model("two", "Add", "x,z", "batch,4");
+    dir_free = fake_model("free", "Add", "x,x", "batch,cols");
+    RUN(a_loaded_model_answers_and_an_unloaded_one_is_gone);
+    RUN(every_request_gets_its_own_rows_when_they_are_joined);
+    RUN(a_full_queue_refuses_at_once_and_says_when_to_come_back);
+    RUN(a_request_that_gets_late_in_its_queue_is_dropped);
+    RUN(what_is_certainly_late_is_refused_before_it_waits);
+    RUN(shapes_that_do_not_go_together_name_input_and_dimension);
+    RUN(a_fixed_batch_is_served_as_it_is);
+    RUN(a_new_shape_is_compiled_while_its_request_waits);
+    RUN(requests_of_different_shapes_never_share_a_run);
+    RUN(compiled_shapes_are_limited_and_the_oldest_goes);
+    RUN(a_load_that_fails_leaves_what_was_there);
+    RUN(a_new_version_takes_over_and_the_old_one_goes);
+    RUN(other_numbers_change_without_compiling);
+    RUN(loading_one_model_does_not_delay_another);
+    RUN(unloading_waits_for_the_last_request_and_frees_all);
+    RUN(a_withdrawn_request_belongs_to_its_thread_again);
+    RUN(a_failed_run_fails_its_requests_and_nothing_else);
+    RUN(a_lost_partition_is_opened_again_and_what_waited_is_served);
+    RUN(a_lost_device_is_told_to_the_watchdog);
+    RUN(a_stalled_run_is_told_to_the_watchdog);
+    RUN(models_share_the_granules_and_the_plan_can_be_pinned);
+    RUN(a_dry_run_says_what_the_policy_would_do);
+    RUN(events_are_numbered_and_read_once);
+    RUN(two_hundred_loads_and_unloads_leave_nothing);
+    RUN(stopping_with_models_loaded_closes_everything);
+    fake_cleanup();
+    free(dir_batch);
+    free(dir_fixed);
+    free(dir_two);
+    free(dir_free);
+    return check_end();
+}
