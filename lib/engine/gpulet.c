@@ -520,7 +520,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
     v->n = q->n;
     v->max_batch = fits ? MAX(MIN(most, s->batch), q->head->rows) : MAX(s->batch, q->head->rows);
     v->priority = q->head->priority ? q->head->priority : s->priority;
-    v->ready = fits && !g->lost;
+    v->ready = fits && !g->lost && g->entered; /* a new partition is entered first */
     v->run_us = table;
     table[0] = 0;
     for (uint32_t k = 1; k <= v->max_batch; k++)
@@ -610,6 +610,7 @@ static void wait_backend(struct gpulet *g, usec_t until_us)
         watch_enter(&g->watch, "part_enter", clock_now_us() + g->e->cfg.step_bound_us);
         g->e->b->part_enter(g->part);
         g->entered = true;
+        until_us = 0; /* nothing ran before this: look at what waits */
     }
     watch_enter(&g->watch, "wait", wait_due_us(g, until_us));
     size_t n = g->e->b->wait(g->part, until_us, done, MAX_LANES);
