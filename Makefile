@@ -27,7 +27,7 @@ ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(FLAGS_$(FLAVOUR))
 
 # Flags for parts of the tree.  The planner's arithmetic must not depend on the machine.
 part_flags = $(if $(filter lib/plan/%,$(1)),-ffp-contract=off) \
-             $(if $(filter kernels/cpu/%,$(1)),-O3 -fno-math-errno -fopenmp-simd)
+             $(if $(filter kernels/cpu/%,$(1)),-O3 -fno-math-errno -fno-trapping-math -fopenmp-simd)
 
 BASE_SRC := $(sort $(wildcard lib/base/*.c))
 MODEL_SRC := $(sort $(wildcard lib/model/*.c kernels/ref/*.c))

@@ -72,7 +72,7 @@ static int fuse_add(struct build *b, struct fused *f, uint32_t v, const struct l
 
     if (r < 0)
         return r;
-    if (build_dies(b, ref)) {
+    if (f->n == 0 && build_dies(b, ref)) { /* kernels read what they sum into at the start */
         f->dst = ref;
         f->post[f->n++] = (struct dn_post){.kind = DN_SUM};
     } else {
@@ -81,16 +81,17 @@ static int fuse_add(struct build *b, struct fused *f, uint32_t v, const struct l
     return 0;
 }
 
-/* Up to an addition behind something else: oneDNN 2.6 gets that wrong (jit:avx2, gemm:jit). */
+/* All of them; or, for products, up to an addition behind something else, which oneDNN 2.6
+ * (gemm:jit) gets wrong. */
 static int fuse_posts(struct build *b, struct fused *f, const struct node *n,
-                      const struct layout *dst)
+                      const struct layout *dst, bool add_anywhere)
 {
     for (uint32_t i = 0; i < n->n_post; i++) {
         const struct post *p = &n->post[i];
         int r = 0;
         if (post_fn[p->kind].eltwise)
             fuse_eltwise(f, post_fn[p->kind].fn, p->kind == POST_SILU ? 1 : p->alpha, p->beta);
-        else if (f->n == 0)
+        else if (f->n == 0 || add_anywhere)
             r = fuse_add(b, f, p->value, dst);
         else
             return 0;
@@ -289,7 +290,7 @@ static int conv_form(struct build *b, const struct node *n, const struct conv_sh
         prim_done(ret);
     }
     if (n->n_post > 0) {
-        int r = fuse_posts(b, f, n, &c->dst);
+        int r = fuse_posts(b, f, n, &c->dst, true);
         if (r < 0)
             return r;
         fused_point(f, c->post);
@@ -620,12 +621,55 @@ static int product_posts(struct build *b, const struct node *n, struct product *
         fuse_operand(f, p->addend_ref, &p->addend_layout);
     if (p->alpha != 1)
         fuse_eltwise(f, DN_LINEAR, p->alpha, 0);
-    return fuse_posts(b, f, n, &p->dst);
+    return fuse_posts(b, f, n, &p->dst, false);
 }
 
-/* Packed weights only where an implementation gains by them; else the model's own memory. */
-static int product_make(struct build *b, const struct node *n, const struct product *p,
-                        const struct fused *f, struct prim *ret)
+/* Rows of a matrix as pixels of an image, columns as channels that lie together. */
+static int as_pixels(const struct layout *m, struct layout *ret)
+{
+    int64_t rows = m->dims[0], cols = m->dims[1];
+    int64_t dims[] = {1, cols, 1, rows};
+    int64_t strides[] = {rows * m->strides[0], m->strides[1], rows * m->strides[0], m->strides[0]};
+
+    return layout_strided(ret, 4, dims, strides);
+}
+
+/* With constant weights a product is a 1x1 convolution.  With AVX2 that is the only form for
+ * which the library packs weights: against gemm:jit 1.1 times as fast at 128 rows, 3 at 8. */
+static int product_as_conv(struct build *b, struct product *p, struct fused *f, struct prim *ret)
+{
+    struct dn_conv c = {.spatial = 2,
+                        .stride = {1, 1},
+                        .dilate = {1, 1},
+                        .bias = p->bias,
+                        .bias_dim = p->dst.dims[1],
+                        .n_post = f->n};
+    int64_t dims[] = {p->weights.dims[1], p->weights.dims[0], 1, 1};
+    int64_t strides[] = {p->weights.strides[1], p->weights.strides[0], 1, 1};
+    struct fused g = *f;
+    struct layout from;
+
+    if (p->src.strides[1] != 1 || as_pixels(&p->src, &c.src) < 0 ||
+        as_pixels(&p->dst, &c.dst) < 0 || layout_any(&c.weights, 4, dims) < 0 ||
+        layout_strided(&from, 4, dims, strides) < 0)
+        return -ENOTSUP;
+    for (uint32_t i = 0; i < g.n; i++)
+        if (g.post[i].kind == DN_ADD && as_pixels(&f->operand[i], &g.operand[i]) < 0)
+            return -ENOTSUP;
+    fused_point(&g, c.post);
+    if (dn_conv(&b->part->dev->dn, &c, ret) < 0)
+        return -ENOTSUP;
+    if (strncmp(ret->impl, "jit", 3) != 0) {
+        prim_done(ret);
+        return -ENOTSUP;
+    }
+    p->weights = from;
+    *f = g;
+    return p->bias ? layout_rows(&p->addend_layout, 1, &c.bias_dim) : 0;
+}
+
+static int product_make(struct build *b, const struct node *n, struct product *p,
+                        struct fused *f, struct prim *ret)
 {
     struct dn *dn = &b->part->dev->dn;
     struct dn_matmul m = {.src = p->src, .weights = p->weights, .dst = p->dst, .n_post = f->n};
@@ -639,6 +683,8 @@ static int product_make(struct build *b, const struct node *n, const struct prod
                 return 0;
             prim_done(ret);
         }
+        if (product_as_conv(b, p, f, ret) == 0)
+            return 0;
         m.weights = p->weights;
     }
     return dn_matmul(dn, &m, ret);
