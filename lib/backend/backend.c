@@ -9,9 +9,6 @@
 #endif
 #define CUDA_PLUGIN "gpulet-cuda.so"
 
-/* Weak until the sim backend is part of every build. */
-extern const struct backend backend_sim __attribute__((weak));
-
 static const struct backend *const built_in[] = {&backend_cpu, &backend_sim};
 
 static int plugin_open(const char *path, const struct backend **ret, struct err *err)
@@ -40,7 +37,7 @@ int backend_find(const char *name, const struct backend **ret, struct err *err)
     char path[512];
 
     for (size_t i = 0; i < ARRAY_SIZE(built_in); i++)
-        if (built_in[i] && STREQ(built_in[i]->name, name)) {
+        if (STREQ(built_in[i]->name, name)) {
             *ret = built_in[i];
             return 0;
         }
