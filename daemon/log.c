@@ -55,9 +55,9 @@ void log_line(int level, const struct log_fields *f, const char *fmt, ...)
     if (getenv("JOURNAL_STREAM"))
         to_journal(level, f, msg);
     else
-        (void)fprintf(stderr, "gpuletd: %s%s\n",
+        (void)fprintf(stderr, "gpuletd: %s%s%s%s\n",
                       level <= LOG_ERR       ? "error: "
                       : level == LOG_WARNING ? "warning: "
                                              : "",
-                      msg);
+                      f->model ? f->model : "", f->model && *f->model ? ": " : "", msg);
 }

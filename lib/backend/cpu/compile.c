@@ -475,6 +475,15 @@ static int build_all(struct build *b)
     return r < 0 ? r : plan_arena(b);
 }
 
+/* Whatever was read while the model was opened comes back as it is needed: of an embedding, the
+ * rows that are asked for. */
+static void drop_constants(const struct graph *g)
+{
+    for (uint32_t v = 0; v < g->n_values; v++)
+        if (g->values[v].constant)
+            weights_drop(g->values[v].constant);
+}
+
 void cpu_release(struct exe *x)
 {
     if (!x)
@@ -514,6 +523,7 @@ int cpu_compile(struct part *p, const struct compile_args *args, struct exe **re
     arena_done(&b.scratch);
     if (r < 0)
         return r;
+    drop_constants(b.graph);
     *ret = TAKE(x);
     return 0;
 }

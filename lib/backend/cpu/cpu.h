@@ -36,7 +36,6 @@ struct device {
     struct dn dn;
     uint32_t n_cores;
     uint16_t core[MAX_GRANULES]; /* granule -> core */
-    struct granules taken;
     unsigned n_parts;
     size_t weights_bytes;
     struct weights *table[WEIGHT_BUCKETS]; /* builder thread only */
@@ -64,6 +63,8 @@ int weights_pack(struct device *dev, const struct constant *c, const struct layo
 void weights_put(struct device *dev, struct weights *w);
 int weights_get(struct device *dev, const struct constant *c, uint64_t layout,
                 struct weights **ret, struct err *err);
+/* Give back the mapped pages of a constant; whoever still reads it gets them again. */
+void weights_drop(const struct constant *c);
 
 /* Page-granular zeroed memory, given back to the system when freed. */
 void *pages_alloc(size_t bytes);

@@ -101,14 +101,13 @@ static int cpu_devices(const struct backend_config *cfg, struct device_info *ret
                                 .units = u.n,
                                 .granule_units = 1,
                                 .n_granules = u.n,
+                                .max_granules = 1, /* one thread each: adr/0006 */
                                 .mode = MODE_CORES,
                                 .weights_shared = true};
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     ret->mem_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     cpu_kind(ret->kind, sizeof(ret->kind));
-    (void)snprintf(ret->why, sizeof(ret->why),
-                   "a gpu-let is a pinned set of cores; %s; a gpu-let of n cores runs n OpenMP "
-                   "threads in oneDNN and one elsewhere",
+    (void)snprintf(ret->why, sizeof(ret->why), "a gpu-let is a pinned core with one thread; %s",
                    u.shared ? "service threads share a core with gpu-lets"
                             : "service threads keep to the cores that are not listed");
     *ret_n = 1;
@@ -129,8 +128,8 @@ static int cpu_dev_open(const struct backend_config *cfg, unsigned index, struct
                         struct err *err)
 {
     struct units u;
-    int r = index ? err_set(err, -ENODEV, "there is no device %u", index)
-                  : units_find(cfg, &u, err);
+    int r =
+        index ? err_set(err, -ENODEV, "there is no device %u", index) : units_find(cfg, &u, err);
 
     if (r < 0)
         return r;
@@ -166,10 +165,7 @@ static int set_check(const struct device *dev, const struct granules *set, struc
             return err_set(err, -EINVAL, "granule %u: the device has %u", i, dev->n_cores);
     if (granules_count(set) == 0)
         return err_set(err, -EINVAL, "a partition needs a granule");
-    for (unsigned i = 0; i < dev->n_cores; i++)
-        if (granules_has(set, i) && granules_has(&dev->taken, i))
-            return err_set(err, -EBUSY, "granule %u is in another partition", i);
-    return 0;
+    return 0; /* a core may be in two partitions for the moment of a change */
 }
 
 static int cpu_part_open(struct device *dev, const struct granules *set, struct part **ret,
@@ -181,17 +177,15 @@ static int cpu_part_open(struct device *dev, const struct granules *set, struct 
     if (r < 0)
         return r;
     AUTO(free) struct part *p = calloc(1, sizeof(*p));
-    if (!p || dnnl_stream_create(&p->stream, dev->dn.engine, dnnl_stream_default_flags) !=
-                  dnnl_success)
+    if (!p ||
+        dnnl_stream_create(&p->stream, dev->dn.engine, dnnl_stream_default_flags) != dnnl_success)
         return err_set(err, -ENOMEM, "out of memory");
     p->dev = dev;
     p->set = *set;
     CPU_ZERO(&p->cores);
     for (unsigned i = 0; i < dev->n_cores; i++)
-        if (granules_has(set, i)) {
+        if (granules_has(set, i))
             CPU_SET(dev->core[i], &p->cores);
-            granules_add(&dev->taken, i);
-        }
     p->n_threads = granules_count(set);
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_condattr_init(&attr);
@@ -208,8 +202,6 @@ static void cpu_part_close(struct part *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < ARRAY_SIZE(p->set.bits); i++)
-        p->dev->taken.bits[i] &= ~p->set.bits[i];
     p->dev->n_parts--;
     (void)dnnl_stream_destroy(p->stream);
     (void)pthread_cond_destroy(&p->wake);

@@ -26,7 +26,7 @@ void pages_free(void *p, size_t bytes)
 }
 
 /* Clean pages of a file: dropped now, read again should somebody ask. */
-static void pages_drop(const struct constant *c)
+void weights_drop(const struct constant *c)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uintptr_t from = align_up((uintptr_t)c->t.data, page);
@@ -96,7 +96,7 @@ int weights_pack(struct device *dev, const struct constant *c, const struct layo
         weights_put(dev, w);
         return r;
     }
-    pages_drop(c);
+    weights_drop(c);
     *ret = w;
     return 0;
 }

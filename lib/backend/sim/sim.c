@@ -53,7 +53,6 @@ struct device {
     uint32_t n_models, n_faults;
     struct sim_model *model;
     struct sim_fault *fault;
-    struct granules taken; /* builder only */
 };
 
 struct run {
@@ -309,9 +308,6 @@ static int sim_part_open(struct device *dev, const struct granules *set, struct 
 {
     pthread_condattr_t attr;
 
-    if (granules_overlap(&dev->taken, set))
-        return err_set(err, -EBUSY, "device '%s': a granule of the new partition is in use",
-                       dev->info.name);
     struct part *p = calloc(1, sizeof(*p));
     if (!p)
         return err_set(err, -ENOMEM, "out of memory");
@@ -323,8 +319,6 @@ static int sim_part_open(struct device *dev, const struct granules *set, struct 
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&p->cond, &attr);
     (void)pthread_condattr_destroy(&attr);
-    for (size_t i = 0; i < ARRAY_SIZE(set->bits); i++)
-        dev->taken.bits[i] |= set->bits[i];
     *ret = p;
     *ret_units = p->units;
     return 0;
@@ -332,8 +326,6 @@ static int sim_part_open(struct device *dev, const struct granules *set, struct 
 
 static void sim_part_close(struct part *p)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(p->set.bits); i++)
-        p->dev->taken.bits[i] &= ~p->set.bits[i];
     (void)pthread_cond_destroy(&p->cond);
     (void)pthread_mutex_destroy(&p->lock);
     free(p);

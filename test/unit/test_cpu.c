@@ -1,0 +1,387 @@
+/* The CPU backend: cores and partitions, waiting, rows of several requests, segments, weights.
+ * What each operator computes is test/ops' business. */
+#include "../graph_build.h"
+#include <gpulet/clock.h>
+#include <lib/backend/cpu/cpu.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#define CHANNELS 16
+#define SIDE 6
+#define IMAGE (CHANNELS * SIDE * SIDE)
+#define BATCH 4
+
+static const struct backend *be = &backend_cpu;
+static struct device *dev;
+static struct part *part;
+static struct err err;
+
+static void open_device(void)
+{
+    struct backend_config cfg = {0};
+    struct granules set = {{0}};
+    uint32_t units = 0;
+
+    CHECK_EQ(be->dev_open(&cfg, 0, &dev, &err), 0);
+    granules_add(&set, 0);
+    CHECK_EQ(be->part_open(dev, &set, &part, &units, &err), 0);
+    CHECK_EQ(units, 1);
+}
+
+static void close_device(void)
+{
+    be->part_close(part);
+    be->dev_close(dev);
+}
+
+static float made_up(uint32_t i)
+{
+    return (float)((i * 2654435761u) >> 16 & 255) / 128 - 1;
+}
+
+static uint32_t filter(int64_t out, int64_t in, int64_t side)
+{
+    int64_t dims[] = {out, in, side, side};
+    uint32_t n = (uint32_t)(out * in * side * side);
+    float *w = calloc(n, sizeof(*w));
+
+    for (uint32_t i = 0; w && i < n; i++)
+        w[i] = made_up(i) / 16;
+    uint32_t v = constant_of(DT_FP32, 4, dims, w);
+    free(w);
+    return v;
+}
+
+/* Two convolutions and a residual, in two segments: y = relu(conv(conv(x)) + conv(x)). */
+static struct bound *two_convolutions(int64_t batch, struct arena *arena)
+{
+    struct shape_key key = {.n = 1, .dim = {batch}};
+    struct bound *b = NULL;
+
+    start(17);
+    uint32_t x = input("x", "B 16 6 6");
+    uint32_t one = op(OP_Conv, "pads=1,1,1,1", 2, x, filter(CHANNELS, CHANNELS, 3));
+    uint32_t two = op(OP_Conv, "pads=1,1,1,1", 2, one, filter(CHANNELS, CHANNELS, 3));
+    output(two);
+    g->nodes[1].n_post = 2;
+    g->nodes[1].post[0] = (struct post){.kind = POST_ADD, .value = one};
+    g->nodes[1].post[1] = (struct post){.kind = POST_RELU};
+    g->batch_sym = 0;
+    g->n_segments = 2;
+    g->cut = ARENA_ARRAY(&g->arena, uint32_t, 3);
+    g->cut[1] = 1;
+    g->cut[2] = 2;
+    CHECK_EQ(graph_infer(g, &err), 0);
+    arena_init(arena);
+    CHECK_EQ(graph_bind(g, &key, arena, &b, &err), 0);
+    return b;
+}
+
+static struct exe *compiled(const struct bound *b)
+{
+    struct compile_args args = {.model = "test", .bound = b, .precision = "fp32"};
+    struct exe *x = NULL;
+
+    CHECK_EQ(be->compile(part, &args, &x, &err), 0);
+    if (!x)
+        printf("# %s\n", err.msg);
+    assert(x);
+    return x;
+}
+
+static int run_rows(struct slot *s, unsigned from, unsigned to, uint32_t n,
+                    const struct io_part *parts)
+{
+    struct io io = {.n_parts = n, .part = parts};
+    struct done done = {.rc = -1};
+    ticket t = 0;
+
+    CHECK_EQ(be->submit(s, 0, from, to, &io, &t), 0);
+    CHECK_EQ(be->wait(part, 0, &done, 1), 1);
+    CHECK_EQ(done.ticket, t);
+    return done.rc;
+}
+
+static int run_one(struct slot *s, unsigned from, unsigned to, uint32_t rows, const float *x,
+                   float *y)
+{
+    const void *in[] = {x};
+    void *out[] = {y};
+    struct io_part p = {.rows = rows, .in = in, .out = out};
+
+    return run_rows(s, from, to, 1, &p);
+}
+
+/* A model opened with its slot; x holds BATCH images. */
+struct opened {
+    struct arena arena;
+    struct exe *exe;
+    struct slot *slot;
+    float x[BATCH * IMAGE], y[BATCH * IMAGE], again[BATCH * IMAGE];
+};
+
+static struct opened *open_model(void)
+{
+    struct opened *o = calloc(1, sizeof(*o));
+
+    assert(o);
+    open_device();
+    o->exe = compiled(two_convolutions(BATCH, &o->arena));
+    CHECK_EQ(be->slot_open(o->exe, &o->slot, &err), 0);
+    for (uint32_t i = 0; i < BATCH * IMAGE; i++)
+        o->x[i] = made_up(i + 7);
+    CHECK_EQ(run_one(o->slot, 0, 2, BATCH, o->x, o->y), 0);
+    return o;
+}
+
+static void close_model(struct opened *o)
+{
+    be->slot_close(o->slot);
+    be->release(o->exe);
+    arena_done(&o->arena);
+    free(o);
+    close_device();
+}
+
+static void one_device_lists_its_cores(void)
+{
+    struct backend_config cfg = {.cpu_units = "auto"};
+    struct device_info info;
+    cpu_set_t may;
+    size_t n = 0;
+
+    CHECK_EQ(sched_getaffinity(0, sizeof(may), &may), 0);
+    CHECK_EQ(be->devices(&cfg, &info, 1, &n, &err), 0);
+    CHECK_EQ(n, 1);
+    CHECK_STR(info.name, "cpu0");
+    CHECK_EQ(info.n_granules, CPU_COUNT(&may) >= 3 ? CPU_COUNT(&may) - 1 : CPU_COUNT(&may));
+    CHECK_HAS(info.why, "service threads");
+    CHECK(info.weights_shared);
+}
+
+static void units_that_make_no_sense_are_refused_by_name(void)
+{
+    struct backend_config cfg = {.cpu_units = "1-"};
+    struct device_info info;
+    size_t n;
+
+    CHECK_EQ(be->devices(&cfg, &info, 1, &n, &err), -EINVAL);
+    CHECK_HAS(err.msg, "'1-'");
+    (void)strcpy(cfg.cpu_units, "1000");
+    CHECK_EQ(be->devices(&cfg, &info, 1, &n, &err), -EINVAL);
+    CHECK_HAS(err.msg, "core 1000");
+}
+
+static void a_granule_belongs_to_one_partition(void)
+{
+    struct granules same = {{1}}, beyond = {{0}};
+    struct part *other = NULL;
+    uint32_t units;
+
+    open_device();
+    CHECK_EQ(be->part_open(dev, &same, &other, &units, &err), -EBUSY);
+    granules_add(&beyond, MAX_GRANULES - 1);
+    CHECK_EQ(be->part_open(dev, &beyond, &other, &units, &err), -EINVAL);
+    be->part_close(part);
+    CHECK_EQ(be->part_open(dev, &same, &part, &units, &err), 0); /* free again */
+    close_device();
+}
+
+static void *kick_soon(void *p)
+{
+    (void)usleep(20000);
+    be->kick(p);
+    return NULL;
+}
+
+static void a_wait_ends_at_its_time_or_at_a_kick(void)
+{
+    struct done done;
+    pthread_t thread;
+
+    open_device();
+    usec_t start_us = clock_now_us();
+    CHECK_EQ(be->wait(part, start_us + 10000, &done, 1), 0);
+    CHECK(clock_now_us() >= start_us + 10000);
+
+    be->kick(part); /* before the wait: it is not lost */
+    CHECK_EQ(be->wait(part, USEC_NEVER, &done, 1), 0);
+
+    CHECK_EQ(pthread_create(&thread, NULL, kick_soon, part), 0);
+    CHECK_EQ(be->wait(part, USEC_NEVER, &done, 1), 0);
+    (void)pthread_join(thread, NULL);
+    close_device();
+}
+
+static void the_executor_is_pinned_when_it_enters(void)
+{
+    cpu_set_t before, after;
+
+    CHECK_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+    open_device();
+    be->part_enter(part);
+    CHECK_EQ(sched_getaffinity(0, sizeof(after), &after), 0);
+    CHECK_EQ(CPU_COUNT(&after), 1);
+    CHECK_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
+    close_device();
+}
+
+static void rows_of_several_requests_come_back_to_each(void)
+{
+    struct opened *o = open_model();
+    const void *in[3][1] = {{o->x}, {o->x + IMAGE}, {o->x + 2 * IMAGE}};
+    void *out[3][1] = {{o->again}, {o->again + IMAGE}, {o->again + 2 * IMAGE}};
+    struct io_part p[3] = {{1, in[0], out[0]}, {1, in[1], out[1]}, {2, in[2], out[2]}};
+
+    CHECK_EQ(run_rows(o->slot, 0, 2, 3, p), 0);
+    CHECK(memcmp(o->y, o->again, sizeof(o->y)) == 0);
+    close_model(o);
+}
+
+static void fewer_rows_than_the_batch_write_no_more_than_their_own(void)
+{
+    struct opened *o = open_model();
+
+    memset(o->again, 0x55, sizeof(o->again));
+    CHECK_EQ(run_one(o->slot, 0, 2, 3, o->x, o->again), 0);
+    CHECK(memcmp(o->y, o->again, 3 * IMAGE * sizeof(float)) == 0);
+    for (uint32_t i = 3 * IMAGE; i < BATCH * IMAGE; i++)
+        CHECK(memcmp(&o->again[i], "\x55\x55\x55\x55", 4) == 0);
+    close_model(o);
+}
+
+static void a_paused_run_resumes_bit_equal(void)
+{
+    struct opened *o = open_model();
+    struct slot *other = NULL;
+    float zero[BATCH * IMAGE] = {0};
+
+    CHECK_EQ(be->slot_open(o->exe, &other, &err), 0);
+    CHECK_EQ(run_one(o->slot, 0, 1, BATCH, o->x, o->again), 0);
+    float *ignored = calloc(BATCH * IMAGE, sizeof(float));
+    CHECK_EQ(run_one(other, 0, 2, BATCH, zero, ignored), 0); /* another query in between */
+    CHECK_EQ(run_one(o->slot, 1, 2, BATCH, o->x, o->again), 0);
+    CHECK(memcmp(o->y, o->again, sizeof(o->y)) == 0);
+    free(ignored);
+    be->slot_close(other);
+    close_model(o);
+}
+
+static void weights_are_packed_once_for_all(void)
+{
+    struct opened *o = open_model();
+    struct arena arena;
+    size_t bytes = dev->weights_bytes;
+    const struct graph *first = TAKE(g); /* of the model that is open */
+
+    CHECK_EQ(bytes, CHANNELS * CHANNELS * 9 * 4); /* equal content: both convolutions share it */
+    struct exe *second = compiled(two_convolutions(1, &arena));
+    CHECK_EQ(dev->weights_bytes, bytes);
+    be->release(second);
+    arena_done(&arena);
+    CHECK_EQ(dev->weights_bytes, bytes);
+    struct device *d = dev;
+    be->slot_close(TAKE(o->slot));
+    be->release(TAKE(o->exe));
+    CHECK_EQ(d->weights_bytes, 0);
+    arena_done(&o->arena);
+    free(o);
+    graph_free((struct graph *)first);
+    close_device();
+}
+
+static void blocked_layout_lasts_from_convolution_to_convolution(void)
+{
+    struct opened *o = open_model();
+    struct exe_info info;
+
+    be->exe_info(o->exe, &info);
+    CHECK_EQ(info.n_segments, 2);
+    CHECK_EQ(info.n_reorders, 2); /* in and out, none between */
+    CHECK_EQ(info.n_steps, 4);    /* the residual and Relu are inside the second convolution */
+    close_model(o);
+}
+
+static void running_keeps_no_memory(void)
+{
+    struct opened *o = open_model();
+    size_t before = mallinfo2().uordblks;
+
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(run_one(o->slot, 0, 2, BATCH, o->x, o->again), 0);
+    CHECK_EQ(mallinfo2().uordblks, before);
+    close_model(o);
+}
+
+static void a_probe_times_the_segments_asked_for(void)
+{
+    struct opened *o = open_model();
+    uint64_t ns[3] = {0};
+
+    CHECK_EQ(be->probe(o->slot, 1, 2, 3, ns, &err), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(ns[i] > 0);
+    CHECK_EQ(be->probe(o->slot, 1, 3, 3, ns, &err), -EINVAL);
+    CHECK_EQ(run_one(o->slot, 0, 2, BATCH, o->x, o->again), 0);
+    CHECK(memcmp(o->y, o->again, sizeof(o->y)) == 0); /* and leaves nothing behind */
+    close_model(o);
+}
+
+static void a_type_that_it_lacks_is_refused_with_the_node(void)
+{
+    struct arena arena;
+    struct shape_key key = {.n = 0};
+    struct bound *b = NULL;
+    struct exe *x = NULL;
+
+    open_device();
+    start(17);
+    output(op(OP_Softmax, "axis=1", 1, input_of("x", DT_FP64, "2 3")));
+    CHECK_EQ(graph_infer(g, &err), 0);
+    arena_init(&arena);
+    CHECK_EQ(graph_bind(g, &key, &arena, &b, &err), 0);
+    struct compile_args args = {.model = "test", .bound = b, .precision = ""};
+    CHECK_EQ(be->compile(part, &args, &x, &err), -ENOTSUP);
+    CHECK_HAS(err.msg, "(Softmax): type FP64 is not supported by the cpu backend");
+    (void)strcpy(args.precision, "int8");
+    CHECK_EQ(be->compile(part, &args, &x, &err), -ENOTSUP);
+    CHECK_HAS(err.msg, "'int8'");
+    arena_done(&arena);
+    close_device();
+}
+
+static void backends_are_found_by_name_or_refused_by_it(void)
+{
+    const struct backend *found = NULL;
+
+    CHECK_EQ(backend_find("cpu", &found, &err), 0);
+    CHECK(found == &backend_cpu);
+    CHECK_EQ(backend_find("tpu", &found, &err), -ENOENT);
+    CHECK_HAS(err.msg, "'tpu'");
+    CHECK_EQ(setenv("GPULET_PLUGIN_DIR", "/nonexistent", 1), 0);
+    CHECK_EQ(backend_find("cuda", &found, &err), -ENOENT);
+    CHECK_HAS(err.msg, "'cuda'");
+    CHECK_HAS(err.msg, "/nonexistent/gpulet-cuda.so");
+}
+
+int main(void)
+{
+    RUN(one_device_lists_its_cores);
+    RUN(units_that_make_no_sense_are_refused_by_name);
+    RUN(a_granule_belongs_to_one_partition);
+    RUN(a_wait_ends_at_its_time_or_at_a_kick);
+    RUN(the_executor_is_pinned_when_it_enters);
+    RUN(rows_of_several_requests_come_back_to_each);
+    RUN(fewer_rows_than_the_batch_write_no_more_than_their_own);
+    RUN(a_paused_run_resumes_bit_equal);
+    RUN(weights_are_packed_once_for_all);
+    RUN(blocked_layout_lasts_from_convolution_to_convolution);
+    RUN(running_keeps_no_memory);
+    RUN(a_probe_times_the_segments_asked_for);
+    RUN(a_type_that_it_lacks_is_refused_with_the_node);
+    RUN(backends_are_found_by_name_or_refused_by_it);
+    graph_free(g);
+    return check_end();
+}
