@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import models
-from daemon import error_of, sim_file
+from daemon import error_of, sim_file, until
 
 X = np.array([[1, 2, 3, 4]], dtype=np.float32)
 
@@ -117,7 +117,7 @@ def test_a_full_disk_is_507_and_harms_nothing(make, small_disk):
         r = w.read()
         assert r.status == 507, r.body
         error_of(r)
-    assert d.files() == before
+    until(lambda: d.files() == before, 10, "what was there of it to be removed")
     np.testing.assert_array_equal(d.infer("served", {"x": X})["y"], X)
     # Not even a new version of what is there.
     with open(f"{small_disk}/filler", "wb") as f:
