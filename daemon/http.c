@@ -244,11 +244,11 @@ static int fd_append(int fd, const char *data, size_t n, struct err *err)
 
 static int sink_append(struct live *l, const char *data, size_t n, struct err *err)
 {
-    if (l->sink == SINK_NONE)
-        return 0;
     if (n > l->sink_max - l->x.body_bytes)
         return err_set(err, -EFBIG, "the body has more than %llu bytes, the limit",
                        (unsigned long long)l->sink_max);
+    if (l->sink == SINK_NONE)
+        return 0;
     return l->sink == SINK_FD ? fd_append(l->sink_fd, data, n, err) : slab_append(l, data, n, err);
 }
 
@@ -438,16 +438,23 @@ static void live_route(struct live *l)
     }
 }
 
-/* A body that nobody chose a sink for goes into memory, if its route wants it. */
+/* A body that nobody chose a sink for goes into memory, if its route wants it; else it is read
+ * and thrown away, up to what we drain of any body. */
 static void sink_default(struct live *l)
 {
     struct exchange *x = &l->x;
     struct err err = {0};
 
-    if (x->declared_bytes == 0 || l->sink != SINK_NONE || !x->route->body_max)
+    if (x->declared_bytes == 0 || l->sink != SINK_NONE)
         return;
-    if (exchange_sink_slab(x, x->route->body_max, 0, &err) < 0)
-        exchange_reply_err(x, &err, 0);
+    l->sink_max = x->http->cfg.drain_bytes;
+    if (x->route->body_max) {
+        if (exchange_sink_slab(x, x->route->body_max, 0, &err) < 0)
+            exchange_reply_err(x, &err, 0);
+    } else if (x->declared_bytes != UINT64_MAX && x->declared_bytes > l->sink_max) {
+        exchange_reply_error(x, 413, "the body has %llu bytes, but none is wanted",
+                             (unsigned long long)x->declared_bytes);
+    }
 }
 
 /* Refused already: is the body short enough to read it and keep the connection?  A client that
@@ -636,7 +643,8 @@ static void on_connection(void *cls, struct MHD_Connection *con, void **context,
     }
 }
 
-/* The client has closed its side. */
+/* The client has closed its side.  One that does so while its request waits for an item is taken
+ * as gone; one that did so before (it may still read) gets its answer. */
 static void peer_hung_up(struct peer *p)
 {
     struct live *l = p->live;

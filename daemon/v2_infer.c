@@ -135,6 +135,7 @@ void v2_infer_body(struct exchange *x)
     r->cq = exchange_cq(x);
     r->arrival_us = x->arrival_us;
     r->deadline_us = x->arrival_us + timeout_of(f);
+    r->priority = r->priority ? r->priority : r->served->spec.priority;
     exchange_suspend(x, infer_gone);
     rc = engine_submit(f->v2->engine, r);
     if (rc < 0) {
