@@ -102,7 +102,8 @@ def test_a_small_model_answers_as_onnx_runtime_does(daemon, name, opset, tmp_pat
         assert daemon.admin("PUT", f"/v1/models/{name}/files/{name}.weights", weights).status == 200
     daemon.put(name, path.read_bytes())
     session = check(daemon, name, path)
-    check_rows_at_once(daemon, name, session)
+    if name != "reduce0":  # its rows have no answer of their own
+        check_rows_at_once(daemon, name, session)
 
 
 def test_free_dimensions_of_many_lengths_at_once_do_not_mix(daemon, tmp_path):
