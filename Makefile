@@ -99,6 +99,9 @@ check-unit: tests
 check-ops: tests
 	test/run.sh $(OPS)
 
+check-http: $(PROGRAMS) ## the daemon from outside: clients, state, bad input
+	BUILD=$(B) test/run.sh test/http/run.sh
+
 check-layers: ## who includes whom, and what the planner may call
 	test/layers.sh $(B) "$(CC)"
 

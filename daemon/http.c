@@ -470,9 +470,13 @@ static bool refuse_at_once(struct live *l)
     return exchange_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
 }
 
-static enum MHD_Result on_head(struct live *l)
+static enum MHD_Result on_head(struct live *l, const char *version)
 {
-    live_route(l);
+    if (STREQ(version, MHD_HTTP_VERSION_1_1) && !exchange_header(&l->x, MHD_HTTP_HEADER_HOST))
+        exchange_reply_error(&l->x, 400,
+                             "an HTTP/1.1 request has a Host header, this one has none");
+    else
+        live_route(l);
     if (!l->status)
         sink_default(l);
     return l->status && refuse_at_once(l) ? reply_queue(l) : MHD_YES;
@@ -517,10 +521,9 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *con, const ch
     struct listener *listener = cls;
     struct live *l = *con_cls;
 
-    (void)version;
     if (!l) {
         l = *con_cls = live_new(listener->server, con, url, method);
-        return l ? on_head(l) : MHD_NO;
+        return l ? on_head(l, version) : MHD_NO;
     }
     if (*n) {
         size_t taken = *n;

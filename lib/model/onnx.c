@@ -395,7 +395,8 @@ static int read_opset(struct reading *s, struct pb msg)
     return 0;
 }
 
-/* Where the file's outermost message stops making sense: most often an upload that was cut short. */
+/* Where the file's outermost message stops making sense: most often an upload that was cut short.
+ */
 static int broken_head(struct reading *s, const uint8_t *at, const struct pb *left,
                        const struct pb_field *f)
 {
