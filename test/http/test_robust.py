@@ -191,7 +191,7 @@ def send_malformed(daemon, wire, message, broken):
     try:
         wire.send(message)
         if broken:
-            return read_all(wire), None
+            return read_all(wire, method), None
         r = wire.read("HEAD" if method == b"HEAD " else "GET")
     except (ConnectionResetError, BrokenPipeError):
         wire.socket.close()
@@ -202,11 +202,11 @@ def send_malformed(daemon, wire, message, broken):
     return [r], wire
 
 
-def read_all(wire):
+def read_all(wire, method):
     """What comes for a message whose end is not known: wait until it is quiet, then hang up."""
     replies = []
     if select.select([wire.socket], [], [], 0.05)[0]:
-        r = wire.read()
+        r = wire.read("HEAD" if method == b"HEAD " else "GET")
         if r is not None:
             replies.append(r)
     wire.socket.close()

@@ -269,7 +269,6 @@ def test_the_configuration_can_be_checked_and_printed_without_serving(make):
     ("[plan]\npolicy = luck\n", ["luck"]),
     ("[device]\nbackend = sim\nsim-file = /nowhere/sim.json\n", ["/nowhere/sim.json"]),
     ("[admin]\ntoken-file = /nowhere/token\n", ["/nowhere/token"]),
-    ("[state]\ndirectory = " + "x" * 100 + " " * 120 + "\n", ["line 2", "199"]),
     ("words without meaning\n", ["line 1"]),
 ])  # fmt: skip
 def test_a_bad_configuration_is_named_and_exits_78(tmp_path, text, mention):
