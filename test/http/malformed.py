@@ -1,4 +1,5 @@
 """Requests that were valid once: mutations of JSON, headers, binary parts and bytes, by a seed."""
+import copy
 import gzip
 import json
 import zlib
@@ -24,6 +25,9 @@ class Malformed:
 
     def pick(self, list_):
         return list_[self.rng.integers(len(list_))]
+
+    def odd(self):
+        return copy.deepcopy(self.pick(ODD))
 
     def request(self):
         """(what was done, bytes to send, whether the framing may be broken)"""
@@ -58,9 +62,9 @@ class Malformed:
             if what == 0:
                 del o[key]
             elif what == 1:
-                o[key] = self.pick(ODD)
+                o[key] = self.odd()
             elif what == 2:
-                o[self.pick(["data", "name", "shape", "datatype", "parameters", "extra", ""])] = self.pick(ODD)
+                o[self.pick(["data", "name", "shape", "datatype", "parameters", "extra", ""])] = self.odd()
             else:
                 o[key] = self.mutate(o[key])
             return o
@@ -72,11 +76,11 @@ class Malformed:
             elif what == 1:
                 o.insert(at, o[at])
             elif what == 2:
-                o[at] = self.pick(ODD)
+                o[at] = self.odd()
             else:
                 o[at] = self.mutate(o[at])
             return o
-        return self.pick(ODD)
+        return self.odd()
 
     def json(self):
         o = self.valid()
