@@ -11,8 +11,7 @@ struct binary {
 };
 
 #define PAIR(name, T, R, expr)                                                                     \
-    VECTOR(name,                                                                                   \
-           (int64_t n, const void *a_, int64_t sa, const void *b_, int64_t sb, void *y_),          \
+    VECTOR(name, (int64_t n, const void *a_, int64_t sa, const void *b_, int64_t sb, void *y_),    \
            (n, a_, sa, b_, sb, y_))                                                                \
     {                                                                                              \
         const T *as = a_, *bs = b_;                                                                \
@@ -61,10 +60,9 @@ static inline double floor_mod(double a, double b)
 #define INT_LOOPS(D, T, U)                                                                         \
     PAIR(div_##D, T, T, b == 0 ? 0 : b == (T)-1 && (T)-1 < 1 ? (T)((U)0 - (U)a) : a / b)           \
     PAIR(mod_##D, T, T,                                                                            \
-         b == 0 || (b == (T)-1 && (T)-1 < 1) ? 0                                                   \
-                                             : (a % b != 0 && ((a % b) < (T)1) != (b < (T)1)       \
-                                                    ? a % b + b                                    \
-                                                    : a % b))                                      \
+         b == 0 || (b == (T)-1 && (T)-1 < 1)                                                       \
+             ? 0                                                                                   \
+             : (a % b != 0 && ((a % b) < (T)1) != (b < (T)1) ? a % b + b : a % b))                 \
     PAIR(fmod_##D, T, T, b == 0 || (b == (T)-1 && (T)-1 < 1) ? 0 : a % b)                          \
     PAIR(pow_##D, T, T, pow((double)a, (double)b))
 CPU_NUMBERS(NUMBER_LOOPS)
@@ -77,27 +75,29 @@ PAIR(mod_DT_FP32, float, float, floor_mod((double)a, (double)b))
 PAIR(mod_DT_FP64, double, double, floor_mod(a, b))
 PAIR(fmod_DT_FP32, float, float, fmodf(a, b))
 PAIR(fmod_DT_FP64, double, double, fmod(a, b))
-PAIR(and8, uint8_t, uint8_t, a && b)
+PAIR(and8, uint8_t, uint8_t, a &&b)
 PAIR(or8, uint8_t, uint8_t, a || b)
 PAIR(xor8, uint8_t, uint8_t, !a != !b)
 PAIR(equal8, uint8_t, uint8_t, !a == !b)
 PAIR(square, float, float, b == 2 ? a * a : powf(a, b))
 
-#define FN(f, D) {f##_##D##_base, f##_##D##_wide}
+#define FN(f, D)                                                                                   \
+    {                                                                                              \
+        f##_##D##_base, f##_##D##_wide                                                             \
+    }
 #define NUMBER_ROWS(D, T, U)                                                                       \
     {OP_Add, D, FN(add, D)}, {OP_Sum, D, FN(add, D)}, {OP_Sub, D, FN(sub, D)},                     \
         {OP_Mul, D, FN(mul, D)}, {OP_Max, D, FN(max, D)}, {OP_Min, D, FN(min, D)},                 \
-        {OP_PRelu, D, FN(prelu, D)}, {OP_Equal, D, FN(equal, D)},                                  \
-        {OP_Greater, D, FN(greater, D)}, {OP_Less, D, FN(less, D)},                                \
-        {OP_GreaterOrEqual, D, FN(ge, D)}, {OP_LessOrEqual, D, FN(le, D)},                         \
-        {OP_Div, D, FN(div, D)}, {OP_Mod, D, FN(mod, D)}, {OP_Pow, D, FN(pow, D)},
+        {OP_PRelu, D, FN(prelu, D)}, {OP_Equal, D, FN(equal, D)}, {OP_Greater, D, FN(greater, D)}, \
+        {OP_Less, D, FN(less, D)}, {OP_GreaterOrEqual, D, FN(ge, D)},                              \
+        {OP_LessOrEqual, D, FN(le, D)}, {OP_Div, D, FN(div, D)}, {OP_Mod, D, FN(mod, D)},          \
+        {OP_Pow, D, FN(pow, D)},
 static const struct {
     enum op_id op;
     enum dtype type;
     binary_fn f[2];
 } rows[] = {
-    CPU_NUMBERS(NUMBER_ROWS)
-    {OP_And, DT_BOOL, {and8_base, and8_wide}},
+    CPU_NUMBERS(NUMBER_ROWS){OP_And, DT_BOOL, {and8_base, and8_wide}},
     {OP_Or, DT_BOOL, {or8_base, or8_wide}},
     {OP_Xor, DT_BOOL, {xor8_base, xor8_wide}},
     {OP_Equal, DT_BOOL, {equal8_base, equal8_wide}},

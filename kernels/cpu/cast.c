@@ -133,8 +133,7 @@ static int run_cast(const void *params, void *const *ptr)
 
 int plan_cast(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 {
-    struct cast p = {
-        .n = count_of(a->in[0]), .from = a->in[0]->dtype, .to = a->out[0]->dtype};
+    struct cast p = {.n = count_of(a->in[0]), .from = a->in[0]->dtype, .to = a->out[0]->dtype};
 
     if (!casts[p.from])
         return plan_type(a, p.from, err);

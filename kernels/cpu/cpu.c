@@ -112,8 +112,8 @@ int plan_type(const struct cpu_args *a, enum dtype t, struct err *err)
                    a->node->name, op_name(a->node->op), dtype_name(t));
 }
 
-int plan_done(const struct cpu_args *a, int (*run)(const void *, void *const *),
-              const void *params, size_t bytes, struct cpu_call *ret, struct err *err)
+int plan_done(const struct cpu_args *a, int (*run)(const void *, void *const *), const void *params,
+              size_t bytes, struct cpu_call *ret, struct err *err)
 {
     ret->run = run;
     ret->params = arena_memdup(a->arena, params, bytes);
@@ -137,9 +137,9 @@ int arg_ints(const struct cpu_args *a, uint32_t i, const char *attr, int64_t *re
     if (n > max)
         return plan_fail(a, -EINVAL, "more numbers than dimensions", err);
     for (uint32_t k = 0; k < n; k++)
-        ret[k] = !t ? ints[k]
-                    : t->dtype == DT_INT32 ? ((const int32_t *)t->data)[k]
-                                           : ((const int64_t *)t->data)[k];
+        ret[k] = !t                     ? ints[k]
+                 : t->dtype == DT_INT32 ? ((const int32_t *)t->data)[k]
+                                        : ((const int64_t *)t->data)[k];
     *ret_n = n;
     return 0;
 }

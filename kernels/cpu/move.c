@@ -28,8 +28,8 @@ static void copy_row(const struct copy *c, const int64_t *off, const void *from,
     int64_t n = c->walk.dims[in], sy = c->walk.stride[0][in], sx = c->walk.stride[1][in];
 
     if (sx == 1 && sy == 1) {
-        memcpy((char *)to + off[0] * (int64_t)c->size, (const char *)from + off[1] * (int64_t)c->size,
-               (size_t)n * c->size);
+        memcpy((char *)to + off[0] * (int64_t)c->size,
+               (const char *)from + off[1] * (int64_t)c->size, (size_t)n * c->size);
         return;
     }
     switch (c->size) {
@@ -222,8 +222,8 @@ struct mapped {
 #define MAPPED_CASE(size_, T)                                                                      \
     case size_:                                                                                    \
         for (int64_t i = 0; i < n; i++)                                                            \
-            ((T *)y)[i] = base < 0 || map[i] < 0 ? *(const T *)fill                                \
-                                                 : ((const T *)x)[base + map[i]];                  \
+            ((T *)y)[i] =                                                                          \
+                base < 0 || map[i] < 0 ? *(const T *)fill : ((const T *)x)[base + map[i]];         \
         break;
 
 static void mapped_row(const struct mapped *p, int64_t base, const void *x, const void *fill,

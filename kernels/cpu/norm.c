@@ -38,11 +38,9 @@ VECTOR(norm_row,
         squares += (x[i] - mean) * (x[i] - mean);
     float inv = 1 / sqrtf(squares / (float)n + epsilon);
     if (bias) {
-        SIMD for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] - mean) * inv * scale[i] + bias[i];
+        SIMD for (int64_t i = 0; i < n; i++) y[i] = (x[i] - mean) * inv * scale[i] + bias[i];
     } else {
-        SIMD for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] - mean) * inv * scale[i];
+        SIMD for (int64_t i = 0; i < n; i++) y[i] = (x[i] - mean) * inv * scale[i];
     }
     moments[0] = mean;
     moments[1] = inv;
@@ -240,8 +238,7 @@ VECTOR(softmax_row, (int64_t n, const float *x, float *y, bool log), (n, x, y, l
         for (int64_t i = 0; i < n; i++)
             sum += fast_exp(x[i] - top);
         float less = top + logf(sum);
-        SIMD for (int64_t i = 0; i < n; i++)
-            y[i] = x[i] - less;
+        SIMD for (int64_t i = 0; i < n; i++) y[i] = x[i] - less;
         return;
     }
     SIMD_SUM(sum)
@@ -251,8 +248,7 @@ VECTOR(softmax_row, (int64_t n, const float *x, float *y, bool log), (n, x, y, l
         sum += e;
     }
     float k = 1 / sum;
-    SIMD for (int64_t i = 0; i < n; i++)
-        y[i] *= k;
+    SIMD for (int64_t i = 0; i < n; i++) y[i] *= k;
 }
 
 static void softmax_column(const struct softmax *p, const float *x, float *y)
@@ -297,7 +293,9 @@ int plan_softmax(const struct cpu_args *a, struct cpu_call *ret, struct err *err
     if (r < 0)
         return r;
     struct softmax p = {.outer = span(x, 0, axis),
-                        .n = old ? span(x, axis, x->rank) : x->rank ? x->dims[axis] : 1,
+                        .n = old       ? span(x, axis, x->rank)
+                             : x->rank ? x->dims[axis]
+                                       : 1,
                         .inner = old || !x->rank ? 1 : span(x, axis + 1, x->rank),
                         .log = a->node->op == OP_LogSoftmax,
                         .row = PICK(softmax_row)};

@@ -44,10 +44,10 @@ static int64_t counted(const struct pool *p, uint32_t d, const struct reach *r)
     for (int64_t i = r[0].from; i <= r[0].to; i++)                                                 \
         for (int64_t j = r[1].from; j <= r[1].to; j++)                                             \
             for (int64_t k = r[2].from; k <= r[2].to; k++) {                                       \
-                int64_t at = ((r[0].at + i * p->dilate[0]) * p->in[1] + r[1].at +                  \
-                              j * p->dilate[1]) *                                                  \
-                                 p->in[2] +                                                        \
-                             r[2].at + k * p->dilate[2];                                           \
+                int64_t at =                                                                       \
+                    ((r[0].at + i * p->dilate[0]) * p->in[1] + r[1].at + j * p->dilate[1]) *       \
+                        p->in[2] +                                                                 \
+                    r[2].at + k * p->dilate[2];                                                    \
                 body                                                                               \
             }
 

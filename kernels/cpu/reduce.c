@@ -88,11 +88,9 @@ VECTOR(sum_rows, (int64_t n, int64_t gone, const float *x, float scale, float *y
 {
     memset(y, 0, (size_t)n * sizeof(*y));
     for (int64_t g = 0; g < gone; g++) {
-        SIMD for (int64_t i = 0; i < n; i++)
-            y[i] += x[g * n + i];
+        SIMD for (int64_t i = 0; i < n; i++) y[i] += x[g * n + i];
     }
-    SIMD for (int64_t i = 0; i < n; i++)
-        y[i] *= scale;
+    SIMD for (int64_t i = 0; i < n; i++) y[i] *= scale;
 }
 
 VECTOR(sum_row, (int64_t n, const float *x, float scale, float *y), (n, x, scale, y))
@@ -156,8 +154,8 @@ static const struct {
     enum fold fold;
     bool mean, root;
 } folds[] = {
-    {OP_ReduceSum, FOLD_SUM, false, false},  {OP_ReduceMean, FOLD_SUM, true, false},
-    {OP_ReduceMax, FOLD_MAX, false, false},  {OP_ReduceMin, FOLD_MIN, false, false},
+    {OP_ReduceSum, FOLD_SUM, false, false},   {OP_ReduceMean, FOLD_SUM, true, false},
+    {OP_ReduceMax, FOLD_MAX, false, false},   {OP_ReduceMin, FOLD_MIN, false, false},
     {OP_ReduceProd, FOLD_PROD, false, false}, {OP_ReduceSumSquare, FOLD_SQUARE, false, false},
     {OP_ReduceL2, FOLD_SQUARE, false, true},
 };

@@ -31,7 +31,7 @@ LOOP(recip32, float, float, 1 / x)
 LOOP(sqrt32, float, float, sqrtf(x))
 LOOP(relu32, float, float, x < 0 ? 0 : x)
 LOOP(leaky32, float, float, x < 0 ? x * p->alpha : x)
-LOOP(clip32, float, float, x < p->alpha ? p->alpha : x > p->beta ? p->beta : x)
+LOOP(clip32, float, float, x<p->alpha ? p->alpha : x> p->beta ? p->beta : x)
 LOOP(exp32, float, float, fast_exp(x))
 LOOP(sigmoid32, float, float, fast_sigmoid(x))
 LOOP(tanh32, float, float, fast_tanh(x))
@@ -40,8 +40,8 @@ LOOP(gelu32, float, float, fast_gelu(x))
 LOOP(gelu_tanh32, float, float,
      0.5f * x * (1 + fast_tanh(0.7978845608028654f * (x + 0.044715f * x * x * x))))
 LOOP(silu32, float, float, x *fast_sigmoid(x))
-LOOP(hard_sigmoid32, float, float, fminf(1, fmaxf(0, x *p->alpha + p->beta)))
-LOOP(hard_swish32, float, float, x *fminf(1, fmaxf(0, x * (1.0f / 6) + 0.5f)))
+LOOP(hard_sigmoid32, float, float, fminf(1, fmaxf(0, x * p->alpha + p->beta)))
+LOOP(hard_swish32, float, float, x *fminf(1, fmaxf(0, x *(1.0f / 6) + 0.5f)))
 LOOP(elu32, float, float, x < 0 ? p->alpha * expm1f(x) : x)
 LOOP(softplus32, float, float, x > 0 ? x + log1pf(expf(-x)) : log1pf(expf(x)))
 LOOP(log32, float, float, logf(x))
@@ -59,7 +59,7 @@ LOOP(recip64, double, double, 1 / x)
 LOOP(sqrt64, double, double, sqrt(x))
 LOOP(relu64, double, double, x < 0 ? 0 : x)
 LOOP(leaky64, double, double, x < 0 ? x * (double)p->alpha : x)
-LOOP(clip64, double, double, x < p->alpha64 ? p->alpha64 : x > p->beta64 ? p->beta64 : x)
+LOOP(clip64, double, double, x<p->alpha64 ? p->alpha64 : x> p->beta64 ? p->beta64 : x)
 LOOP(exp64, double, double, exp(x))
 LOOP(sigmoid64, double, double, 1 / (1 + exp(-x)))
 LOOP(tanh64, double, double, tanh(x))
@@ -68,7 +68,7 @@ LOOP(gelu64, double, double, 0.5 * x * (1 + erf(x * 0.70710678118654752)))
 LOOP(gelu_tanh64, double, double,
      0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))))
 LOOP(hard_sigmoid64, double, double, fmin(1, fmax(0, x *(double)p->alpha + (double)p->beta)))
-LOOP(hard_swish64, double, double, x *fmin(1, fmax(0, x * (1.0 / 6) + 0.5)))
+LOOP(hard_swish64, double, double, x *fmin(1, fmax(0, x *(1.0 / 6) + 0.5)))
 LOOP(elu64, double, double, x < 0 ? (double)p->alpha * expm1(x) : x)
 LOOP(softplus64, double, double, x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)))
 LOOP(log64, double, double, log(x))
@@ -88,7 +88,13 @@ CPU_INTS(INT_LOOPS)
 typedef void (*unary_fn)(int64_t, const void *, void *, const struct unary *);
 
 #define BOTH(op, f)                                                                                \
-    {OP_##op, DT_FP32, {f##32_base, f##32_wide}}, {OP_##op, DT_FP64, {f##64_base, f##64_wide}}
+    {OP_##op, DT_FP32, {f##32_base, f##32_wide}},                                                  \
+    {                                                                                              \
+        OP_##op, DT_FP64,                                                                          \
+        {                                                                                          \
+            f##64_base, f##64_wide                                                                 \
+        }                                                                                          \
+    }
 #define INT_ROWS(D, T, U)                                                                          \
     {OP_Abs, D, {abs_##D##_base, abs_##D##_wide}}, {OP_Neg, D, {neg_##D##_base, neg_##D##_wide}},  \
         {OP_Sign, D, {sign_##D##_base, sign_##D##_wide}},                                          \
@@ -97,16 +103,32 @@ static const struct {
     enum op_id op;
     enum dtype type;
     unary_fn f[2]; /* base, wide */
-} rows[] = {
-    BOTH(Abs, abs), BOTH(Ceil, ceil), BOTH(Floor, floor), BOTH(Round, round), BOTH(Neg, neg),
-    BOTH(Sign, sign), BOTH(Reciprocal, recip), BOTH(Sqrt, sqrt), BOTH(Relu, relu),
-    BOTH(LeakyRelu, leaky), BOTH(Clip, clip), BOTH(Exp, exp), BOTH(Sigmoid, sigmoid),
-    BOTH(Tanh, tanh), BOTH(Erf, erf), BOTH(Gelu, gelu), BOTH(HardSigmoid, hard_sigmoid),
-    BOTH(HardSwish, hard_swish), BOTH(Elu, elu), BOTH(Softplus, softplus), BOTH(Log, log),
-    BOTH(Sin, sin), BOTH(Cos, cos), BOTH(IsNaN, isnan),
-    {OP_Not, DT_BOOL, {not8_base, not8_wide}},
-    CPU_INTS(INT_ROWS)
-};
+} rows[] = {BOTH(Abs, abs),
+            BOTH(Ceil, ceil),
+            BOTH(Floor, floor),
+            BOTH(Round, round),
+            BOTH(Neg, neg),
+            BOTH(Sign, sign),
+            BOTH(Reciprocal, recip),
+            BOTH(Sqrt, sqrt),
+            BOTH(Relu, relu),
+            BOTH(LeakyRelu, leaky),
+            BOTH(Clip, clip),
+            BOTH(Exp, exp),
+            BOTH(Sigmoid, sigmoid),
+            BOTH(Tanh, tanh),
+            BOTH(Erf, erf),
+            BOTH(Gelu, gelu),
+            BOTH(HardSigmoid, hard_sigmoid),
+            BOTH(HardSwish, hard_swish),
+            BOTH(Elu, elu),
+            BOTH(Softplus, softplus),
+            BOTH(Log, log),
+            BOTH(Sin, sin),
+            BOTH(Cos, cos),
+            BOTH(IsNaN, isnan),
+            {OP_Not, DT_BOOL, {not8_base, not8_wide}},
+            CPU_INTS(INT_ROWS)};
 
 static int run_unary(const void *params, void *const *ptr)
 {
@@ -225,8 +247,7 @@ int plan_unary(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 
 VECTOR(add_to, (int64_t n, float *y, const float *x), (n, y, x))
 {
-    SIMD for (int64_t i = 0; i < n; i++)
-        y[i] += x[i];
+    SIMD for (int64_t i = 0; i < n; i++) y[i] += x[i];
 }
 
 static int run_post(const void *params, void *const *ptr)

@@ -23,8 +23,8 @@ static int plugin_open(const char *path, const struct backend **ret, struct err 
         r = err_set(err, -EINVAL, "backend 'cuda': %s has no symbol '%s'", path,
                     GPULET_BACKEND_SYMBOL);
     else if (b->abi != BACKEND_ABI)
-        r = err_set(err, -EINVAL, "backend 'cuda': %s speaks ABI %u, this program %u", path,
-                    b->abi, BACKEND_ABI);
+        r = err_set(err, -EINVAL, "backend 'cuda': %s speaks ABI %u, this program %u", path, b->abi,
+                    BACKEND_ABI);
     if (r < 0)
         (void)dlclose(so);
     else

@@ -549,6 +549,20 @@ static struct request *queue_fail(struct keyq *q, struct err *err)
     return first;
 }
 
+/* More queues than a view holds: the first seat goes to the end, so that all get their turn. */
+static void seats_rotate(struct gpulet *g)
+{
+    struct seat *first = g->seats, **at = &g->seats;
+
+    if (!first->next)
+        return;
+    g->seats = first->next;
+    while (*at)
+        at = &(*at)->next;
+    first->next = NULL;
+    *at = first;
+}
+
 /* Copies what waits.  Returns requests to fail with *err, if a compile failed. */
 static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uint64_t *ret_gen,
                                    bool *ret_stop, struct err *err)
@@ -566,6 +580,8 @@ static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uin
                 else
                     failed = queue_fail(q, err);
             }
+    if (n == VIEW_QUEUES_MAX)
+        seats_rotate(g);
     *ret_gen = g->gen;
     *ret_stop = g->stopping;
     *ret = (struct batch_view){.now_us = clock_now_us(),

@@ -92,6 +92,20 @@ static int refine(struct model *m, const char *dir, struct err *err)
     return graph_cut(g, err);
 }
 
+/* Hashing touched every page; from now on only those that a device reads should be resident.
+ * They are clean pages of files: what is read again comes from the page cache. */
+static void drop_all(const struct model *m)
+{
+    const struct mapping *all[] = {&m->file, &m->prepared.file};
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        if (all[i]->base)
+            (void)madvise((void *)(uintptr_t)all[i]->base, all[i]->bytes, MADV_DONTNEED);
+    for (uint32_t i = 0; i < m->n_ext; i++)
+        if (m->ext[i].base)
+            (void)madvise((void *)(uintptr_t)m->ext[i].base, m->ext[i].bytes, MADV_DONTNEED);
+}
+
 int model_open(const char *dir, struct model **ret, struct err *err)
 {
     AUTO(model_free) struct model *m = calloc(1, sizeof(*m));
@@ -105,9 +119,11 @@ int model_open(const char *dir, struct model **ret, struct err *err)
         return r;
     m->hash = hash_of(m);
     r = refine(m, dir, err);
-    if (r == 0)
-        *ret = TAKE(m);
-    return r;
+    if (r < 0)
+        return r;
+    drop_all(m);
+    *ret = TAKE(m);
+    return 0;
 }
 
 const struct graph *model_graph(const struct model *m)

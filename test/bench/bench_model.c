@@ -222,9 +222,10 @@ int main(int argc, char **argv)
         ns[i] = one_run(&r);
     core = (core_ns() - core) / (uint64_t)r.runs;
     qsort(ns, (size_t)r.runs, sizeof(*ns), by_value);
-    printf("median %.3f ms, least %.3f ms, core %.3f ms; RSS %zu KiB more than at start, peak %zu\n",
-           (double)ns[r.runs / 2] / 1e6, (double)ns[0] / 1e6, (double)core / 1e6, rss_kib("VmRSS:") - idle,
-           rss_kib("VmHWM:") - idle);
+    printf(
+        "median %.3f ms, least %.3f ms, core %.3f ms; RSS %zu KiB more than at start, peak %zu\n",
+        (double)ns[r.runs / 2] / 1e6, (double)ns[0] / 1e6, (double)core / 1e6,
+        rss_kib("VmRSS:") - idle, rss_kib("VmHWM:") - idle);
     save(&r, argv[optind]);
     free(ns);
     return 0;

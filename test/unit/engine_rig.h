@@ -15,11 +15,11 @@ struct rig {
     struct cq_item *left; /* taken and not given out yet */
 };
 
-static inline struct rig rig_new(unsigned granules)
+static inline struct rig rig_on(const struct backend *backend)
 {
     struct rig r = {0};
     struct err err = {0};
-    struct engine_config cfg = {.backend = &backend_fake,
+    struct engine_config cfg = {.backend = backend,
                                 .policy = &policy_equal,
                                 .host_bytes = 64u << 20,
                                 .queue_max = 64,
@@ -27,14 +27,19 @@ static inline struct rig rig_new(unsigned granules)
                                 .timeout_us = 10 * USEC_PER_SEC,
                                 .step_bound_us = 10 * USEC_PER_SEC};
 
-    memset(&fake, 0, sizeof(fake));
-    fake.granules = granules;
-    fake.run_us = 200;
     CHECK_EQ(engine_new(&cfg, &r.e, &err), 0);
     if (err.code)
         printf("# %s\n", err.msg);
     CHECK_EQ(cq_new(&r.cq), 0);
     return r;
+}
+
+static inline struct rig rig_new(unsigned granules)
+{
+    memset(&fake, 0, sizeof(fake));
+    fake.granules = granules;
+    fake.run_us = 200;
+    return rig_on(&backend_fake);
 }
 
 /* Everything that was opened is closed again. */

@@ -577,6 +577,37 @@ static void stopping_with_models_loaded_closes_everything(void)
     CHECK_EQ(fake.slots + fake.exes + fake.parts + fake.devices, 0);
 }
 
+static void models_come_and_go_on_real_cores(void)
+{
+    enum { N = 20 };
+    static struct request q[N];
+    struct rig r = rig_on(&backend_cpu);
+    unsigned right = 0;
+
+    memset(&fake, 0, sizeof(fake));
+    rig_load_ok(&r, "a", 1, dir_batch);
+    rig_load_ok(&r, "b", 1, dir_two);
+    rig_load_ok(&r, "c", 1, dir_free);
+    rig_load_ok(&r, "fixed", 1, dir_fixed);
+    for (unsigned i = 0; i < N; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], i % 2 ? "a" : "b", 1 + i % 4, 4, (float)i * 10), 0);
+        CHECK_EQ(engine_submit(r.e, &q[i]), 0);
+    }
+    for (unsigned i = 0; i < N; i++) {
+        struct request *done = (struct request *)rig_next(&r, WAIT_MS);
+        right += done && rig_right(done);
+    }
+    CHECK_EQ(right, N);
+    for (unsigned i = 0; i < N; i++)
+        rig_drop(&q[i]);
+    CHECK_EQ(rig_infer(&r, "fixed", 2, 4), 0);
+    for (int64_t cols = 1; cols < 10; cols++)
+        CHECK_EQ(rig_infer(&r, "c", 3, cols), 0);
+    CHECK_EQ(rig_unload(&r, "b"), 0);
+    CHECK_EQ(rig_infer(&r, "a", 8, 4), 0);
+    rig_free(&r);
+}
+
 int main(void)
 {
     dir_batch = fake_model("batch", "Add", "x,x", "batch,4");
@@ -608,6 +639,7 @@ int main(void)
     RUN(events_are_numbered_and_read_once);
     RUN(two_hundred_loads_and_unloads_leave_nothing);
     RUN(stopping_with_models_loaded_closes_everything);
+    RUN(models_come_and_go_on_real_cores);
     fake_cleanup();
     free(dir_batch);
     free(dir_fixed);

@@ -229,9 +229,8 @@ int build_const(struct build *b, uint32_t v, const struct layout *from, const st
     if (!grown)
         return no_memory(b);
     x->weights = grown;
-    int r = layout_same(from, to)
-                ? weights_plain(b->part->dev, c, &grown[x->n_weights])
-                : weights_pack(b->part->dev, c, from, to, &grown[x->n_weights]);
+    int r = layout_same(from, to) ? weights_plain(b->part->dev, c, &grown[x->n_weights])
+                                  : weights_pack(b->part->dev, c, from, to, &grown[x->n_weights]);
     if (r < 0)
         return build_fail(b, r, "cannot pack its constant");
     x->weights_bytes += grown[x->n_weights]->bytes ? grown[x->n_weights]->bytes : c->t.bytes;

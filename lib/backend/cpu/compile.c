@@ -109,11 +109,38 @@ static bool is_alias(const struct build *b, const struct node *n)
 static bool by_element(enum op_id op)
 {
     switch (op) {
-    case OP_Abs: case OP_Add: case OP_Ceil: case OP_Clip: case OP_Cos: case OP_Div: case OP_Elu:
-    case OP_Erf: case OP_Exp: case OP_Floor: case OP_Gelu: case OP_HardSigmoid: case OP_HardSwish:
-    case OP_LeakyRelu: case OP_Log: case OP_Max: case OP_Min: case OP_Mul: case OP_Neg: case OP_Pow:
-    case OP_PRelu: case OP_Reciprocal: case OP_Relu: case OP_Round: case OP_Sigmoid: case OP_Sign:
-    case OP_Sin: case OP_Softplus: case OP_Sqrt: case OP_Sub: case OP_Sum: case OP_Tanh:
+    case OP_Abs:
+    case OP_Add:
+    case OP_Ceil:
+    case OP_Clip:
+    case OP_Cos:
+    case OP_Div:
+    case OP_Elu:
+    case OP_Erf:
+    case OP_Exp:
+    case OP_Floor:
+    case OP_Gelu:
+    case OP_HardSigmoid:
+    case OP_HardSwish:
+    case OP_LeakyRelu:
+    case OP_Log:
+    case OP_Max:
+    case OP_Min:
+    case OP_Mul:
+    case OP_Neg:
+    case OP_Pow:
+    case OP_PRelu:
+    case OP_Reciprocal:
+    case OP_Relu:
+    case OP_Round:
+    case OP_Sigmoid:
+    case OP_Sign:
+    case OP_Sin:
+    case OP_Softplus:
+    case OP_Sqrt:
+    case OP_Sub:
+    case OP_Sum:
+    case OP_Tanh:
         return true;
     default:
         return false;
@@ -149,8 +176,7 @@ static int run_blocked(struct build *b, const struct node *n, const struct tenso
                        const struct tensor *out, struct ref *refs, const struct layout *layout)
 {
     struct cpu_call call;
-    const struct cpu_args args = {
-        .node = n, .in = in, .out = &out, .arena = &b->exe->arena};
+    const struct cpu_args args = {.node = n, .in = in, .out = &out, .arena = &b->exe->arena};
     uint32_t buf;
     int r = cpu_plan(&args, &call, b->err);
 
@@ -267,8 +293,7 @@ static int lower_rows(struct build *b, const struct node *n)
         if (r < 0)
             return r;
     }
-    const struct cpu_args args = {
-        .node = n, .in = t, .out = t + n->n_in, .arena = &b->exe->arena};
+    const struct cpu_args args = {.node = n, .in = t, .out = t + n->n_in, .arena = &b->exe->arena};
     r = cpu_plan(&args, &call, b->err);
     for (uint32_t i = n->n_in; i < all && r == 0; i++)
         if (t[i])
@@ -349,8 +374,8 @@ static void place_known(struct build *b)
 static void port_init(const struct build *b, uint32_t v, struct port *p)
 {
     const struct value *value = &b->graph->values[v];
-    bool rows = value->rank > 0 && b->graph->batch_sym >= 0 &&
-                value->dims[0].sym == b->graph->batch_sym;
+    bool rows =
+        value->rank > 0 && b->graph->batch_sym >= 0 && value->dims[0].sym == b->graph->batch_sym;
 
     *p = (struct port){.buf = BUF_NONE, .bytes = b->bound->value[v].bytes};
     p->row_bytes = rows && b->exe->batch ? p->bytes / b->exe->batch : 0;
@@ -498,8 +523,7 @@ void cpu_release(struct exe *x)
 }
 DEFINE_AUTO(struct exe, cpu_release)
 
-int cpu_compile(struct part *p, const struct compile_args *args, struct exe **ret,
-                struct err *err)
+int cpu_compile(struct part *p, const struct compile_args *args, struct exe **ret, struct err *err)
 {
     struct err none;
     AUTO(cpu_release) struct exe *x = calloc(1, sizeof(*x));
@@ -513,8 +537,7 @@ int cpu_compile(struct part *p, const struct compile_args *args, struct exe **re
     if (!x)
         return err_set(err, -ENOMEM, "out of memory");
     if (args->precision[0] && !STREQ(args->precision, "fp32"))
-        return err_set(err, -ENOTSUP, "precision '%s': the cpu backend has fp32",
-                       args->precision);
+        return err_set(err, -ENOTSUP, "precision '%s': the cpu backend has fp32", args->precision);
     x->part = p;
     arena_init(&x->arena);
     arena_init(&b.scratch);

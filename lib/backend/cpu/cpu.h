@@ -50,8 +50,8 @@ struct part {
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool kicked;                /* under lock */
-    unsigned n_done;            /* executor thread only, as the rest */
+    bool kicked;     /* under lock */
+    unsigned n_done; /* executor thread only, as the rest */
     struct done done[MAX_DONE];
     ticket last;
 };
@@ -61,8 +61,8 @@ int weights_plain(struct device *dev, const struct constant *c, struct weights *
 int weights_pack(struct device *dev, const struct constant *c, const struct layout *from,
                  const struct layout *to, struct weights **ret);
 void weights_put(struct device *dev, struct weights *w);
-int weights_get(struct device *dev, const struct constant *c, uint64_t layout,
-                struct weights **ret, struct err *err);
+int weights_get(struct device *dev, const struct constant *c, uint64_t layout, struct weights **ret,
+                struct err *err);
 /* Give back the mapped pages of a constant; whoever still reads it gets them again. */
 void weights_drop(const struct constant *c);
 
@@ -121,8 +121,7 @@ struct exe {
 };
 
 /* ---- compile.c */
-int cpu_compile(struct part *p, const struct compile_args *args, struct exe **ret,
-                struct err *err);
+int cpu_compile(struct part *p, const struct compile_args *args, struct exe **ret, struct err *err);
 void cpu_release(struct exe *x);
 void cpu_exe_info(const struct exe *x, struct exe_info *ret);
 

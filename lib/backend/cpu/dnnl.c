@@ -194,10 +194,10 @@ void prim_done(struct prim *p)
 int dn_eltwise(enum dn_fn fn)
 {
     static const dnnl_alg_kind_t alg[] = {
-        [DN_RELU] = dnnl_eltwise_relu,          [DN_CLIP] = dnnl_eltwise_clip,
-        [DN_GELU] = dnnl_eltwise_gelu_erf,      [DN_TANH] = dnnl_eltwise_tanh,
-        [DN_SIGMOID] = dnnl_eltwise_logistic,   [DN_HARDSWISH] = dnnl_eltwise_hardswish,
-        [DN_SILU] = dnnl_eltwise_swish,         [DN_LINEAR] = dnnl_eltwise_linear,
+        [DN_RELU] = dnnl_eltwise_relu,        [DN_CLIP] = dnnl_eltwise_clip,
+        [DN_GELU] = dnnl_eltwise_gelu_erf,    [DN_TANH] = dnnl_eltwise_tanh,
+        [DN_SIGMOID] = dnnl_eltwise_logistic, [DN_HARDSWISH] = dnnl_eltwise_hardswish,
+        [DN_SILU] = dnnl_eltwise_swish,       [DN_LINEAR] = dnnl_eltwise_linear,
     };
     return (int)alg[fn];
 }
@@ -380,8 +380,7 @@ int dn_pack(struct dn *d, const struct layout *from, const void *src, const stru
     if (r < 0)
         return r;
     AUTO(free) void *scratch = malloc(p.scratch_bytes ? p.scratch_bytes : 1);
-    r = scratch &&
-                dnnl_memory_create(&m[0], &from->md, d->engine, (void *)src) == dnnl_success &&
+    r = scratch && dnnl_memory_create(&m[0], &from->md, d->engine, (void *)src) == dnnl_success &&
                 dnnl_memory_create(&m[1], &to->md, d->engine, dst) == dnnl_success &&
                 dnnl_memory_create(&m[2], &p.scratch, d->engine, scratch) == dnnl_success
             ? 0

@@ -68,7 +68,7 @@ struct prim {
 void prim_done(struct prim *p);
 
 struct dn_conv {
-    uint32_t spatial; /* 1, 2 or 3 */
+    uint32_t spatial;                /* 1, 2 or 3 */
     struct layout src, dst, weights; /* may be layout_any() */
     int64_t stride[3], dilate[3], pad_lo[3], pad_hi[3];
     bool bias, winograd;
@@ -96,8 +96,7 @@ struct dn_matmul {
 };
 int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret);
 
-int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to,
-               struct prim *ret);
+int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to, struct prim *ret);
 /* Reorder once, on the builder. */
 int dn_pack(struct dn *d, const struct layout *from, const void *src, const struct layout *to,
             void *dst);

@@ -212,10 +212,9 @@ static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t s
     for (uint32_t i = x->first_step[from]; i < x->first_step[to]; i++) {
         const struct step *step = &x->step[i];
         uint32_t at = s->first[i];
-        bool ok = step->is_prim
-                      ? dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg,
-                                               s->arg + at) == dnnl_success
-                      : step->call.run(step->call.params, s->ptr + at) == 0;
+        bool ok = step->is_prim ? dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg,
+                                                         s->arg + at) == dnnl_success
+                                : step->call.run(step->call.params, s->ptr + at) == 0;
         if (!ok)
             return -EIO;
     }

@@ -253,15 +253,14 @@ static int form_layout(enum form f, const struct tensor *t, struct layout *ret)
 
 /* Winograd pays for 3x3 at stride 1 while the result is large (docs: where the error is small
  * beside the tolerance).  Only AVX-512 has it; elsewhere asking for it fails and costs nothing. */
-static bool winograd_pays(const struct build *b, const struct conv_shape *s,
-                          const struct window *w)
+static bool winograd_pays(const struct build *b, const struct conv_shape *s, const struct window *w)
 {
     int64_t side = s->y->dims[0] >= 8 ? 14 : 28;
 
     return b->part->dev->dn.winograd && s->groups == 1 && w->spatial == 2 && s->in_per >= 64 &&
            s->out_per >= 64 && w->kernel[0] == 3 && w->kernel[1] == 3 && w->stride[0] == 1 &&
-           w->stride[1] == 1 && w->dilate[0] == 1 && w->dilate[1] == 1 &&
-           s->y->dims[2] >= side && s->y->dims[3] >= side;
+           w->stride[1] == 1 && w->dilate[0] == 1 && w->dilate[1] == 1 && s->y->dims[2] >= side &&
+           s->y->dims[3] >= side;
 }
 
 static int conv_try(struct build *b, struct dn_conv *c, bool winograd, struct prim *ret)
@@ -275,8 +274,8 @@ static int conv_try(struct build *b, struct dn_conv *c, bool winograd, struct pr
 
 /* One pair of layouts; first with the post steps inside, then with them behind. */
 static int conv_form(struct build *b, const struct node *n, const struct conv_shape *s,
-                     struct dn_conv *c, const struct forms *form, bool winograd,
-                     struct fused *f, struct prim *ret)
+                     struct dn_conv *c, const struct forms *form, bool winograd, struct fused *f,
+                     struct prim *ret)
 {
     *f = (struct fused){0};
     if (form_layout(form->src, s->x, &c->src) < 0 || form_layout(form->dst, s->y, &c->dst) < 0)
@@ -423,8 +422,7 @@ int lower_pool(struct build *b, const struct node *n)
         !in->layout->channel_block || (n->n_out > 1 && n->out[1] != VALUE_NONE) || !kernel ||
         window_read(n, x, y, kernel, &w) < 0 || !pool_fits(n, &w, max, count))
         return -ENOTSUP;
-    struct dn_pool d = {
-        .max = max, .count_pads = count, .spatial = w.spatial, .src = *in->layout};
+    struct dn_pool d = {.max = max, .count_pads = count, .spatial = w.spatial, .src = *in->layout};
     memcpy(d.dst_dims, y->dims, sizeof(d.dst_dims));
     memcpy(d.kernel, w.kernel, sizeof(d.kernel));
     memcpy(d.stride, w.stride, sizeof(d.stride));
@@ -610,8 +608,7 @@ static int addend_scaled(struct build *b, const struct product *p, struct ref *r
     return 0;
 }
 
-static int product_posts(struct build *b, const struct node *n, struct product *p,
-                         struct fused *f)
+static int product_posts(struct build *b, const struct node *n, struct product *p, struct fused *f)
 {
     int r = p->addend == VALUE_NONE ? 0 : addend_scaled(b, p, &p->addend_ref);
 
@@ -668,8 +665,8 @@ static int product_as_conv(struct build *b, struct product *p, struct fused *f, 
     return p->bias ? layout_rows(&p->addend_layout, 1, &c.bias_dim) : 0;
 }
 
-static int product_make(struct build *b, const struct node *n, struct product *p,
-                        struct fused *f, struct prim *ret)
+static int product_make(struct build *b, const struct node *n, struct product *p, struct fused *f,
+                        struct prim *ret)
 {
     struct dn *dn = &b->part->dev->dn;
     struct dn_matmul m = {.src = p->src, .weights = p->weights, .dst = p->dst, .n_post = f->n};

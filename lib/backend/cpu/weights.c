@@ -116,8 +116,8 @@ void weights_put(struct device *dev, struct weights *w)
 }
 
 /* Packing needs to know both layouts, so the table's entry finds what is packed already. */
-int weights_get(struct device *dev, const struct constant *c, uint64_t layout,
-                struct weights **ret, struct err *err)
+int weights_get(struct device *dev, const struct constant *c, uint64_t layout, struct weights **ret,
+                struct err *err)
 {
     struct weights *w = layout ? find(dev, c->hash, layout) : NULL;
 
