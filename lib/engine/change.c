@@ -398,6 +398,16 @@ static void seats_adopt(struct epoch *ep)
     }
 }
 
+/* A model whose SLO cannot be held is served all the same, with the deadline of one without. */
+static void verdicts_adopt(struct epoch *ep)
+{
+    for (uint32_t i = 0; i < ep->n_routes; i++) {
+        struct route *rt = &ep->route[i];
+        usec_t slo_us = rt->served->spec.slo_us;
+        rt->served->slo_unmet = slo_us && rt->verdict.least_slo_us > slo_us;
+    }
+}
+
 static int change_swap(struct engine *e, struct change *c, struct err *err)
 {
     struct epoch *ep = c->epoch;
@@ -405,6 +415,7 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
 
     (void)err;
     seats_adopt(ep);
+    verdicts_adopt(ep);
     if (c->kind == CHANGE_PIN) {
         pin_free(e->pin);
         e->pin = TAKE(c->pin);
