@@ -454,7 +454,8 @@ static void change_end(struct engine *e, struct change *c)
           (unsigned long long)e->epoch->number, e->epoch->n_routes, e->epoch->n_gpulets);
     if (c->kind == CHANGE_LOAD) {
         loaded_drop_pages(c->l);
-        event(e, 6, "load", c->spec.name, PLAN_NONE, "version %u serves", c->spec.version);
+        event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
+                  c->spec.version);
     }
     if (c->replan)
         replan_push(e);
