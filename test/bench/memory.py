@@ -15,27 +15,12 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "test/http"))
+sys.path[0] = str(ROOT / "test/http")  # not this folder: it has a file named http.py
 import models  # noqa: E402
 from daemon import Daemon  # noqa: E402
 
 REPEATS = 3
 REQUESTS = 5
-THEIRS = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
-import numpy, onnxruntime, reference
-from memory import resident
-before = resident(os.getpid())
-session = reference.open_session(sys.argv[2])
-inputs = reference.make_inputs(session, 1)
-for _ in range(int(sys.argv[3])):
-    reference.run(session, inputs)
-after = resident(os.getpid())
-print(after[0] - before[0], after[1] - before[1])
-"""
-
-
 def resident(pid):
     """(Rss, anonymous) in KiB"""
     text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -56,12 +41,25 @@ def ours(path):
 
 
 def theirs(path):
-    env = dict(os.environ, PYTHONPATH=str(ROOT / "test/bench"))
-    args = [sys.executable, "-c", THEIRS, str(ROOT / "test/models"), str(path), str(REQUESTS)]
-    return [int(n) for n in subprocess.run(args, check=True, capture_output=True, text=True, env=env).stdout.split()]
+    run = subprocess.run([sys.executable, __file__, "--theirs", path], check=True, capture_output=True, text=True)
+    return [int(n) for n in run.stdout.split()]
+
+
+def serve_theirs(path):
+    """In a process of its own."""
+    import onnxruntime  # noqa: F401
+
+    before = resident(os.getpid())
+    session = models.reference.open_session(path)
+    inputs = models.reference.make_inputs(session, 1)
+    for _ in range(REQUESTS):
+        models.reference.run(session, inputs)
+    print(*(a - b for a, b in zip(resident(os.getpid()), before)))
 
 
 def main():
+    if sys.argv[1:2] == ["--theirs"]:
+        return serve_theirs(sys.argv[2])
     name = sys.argv[1] if len(sys.argv) > 1 else "resnet50"
     path = models.exported(name)
     rows = [(ours(path), theirs(path)) for _ in range(REPEATS)]

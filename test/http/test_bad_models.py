@@ -120,11 +120,10 @@ def test_a_full_disk_is_507_and_harms_nothing(make, small_disk):
     until(lambda: d.files() == before, 10, "what was there of it to be removed")
     np.testing.assert_array_equal(d.infer("served", {"x": X})["y"], X)
     # Not even a new version of what is there.
-    with open(f"{small_disk}/filler", "wb") as f:
+    with open(f"{small_disk}/filler", "wb", buffering=0) as f:
         try:
             while True:
                 f.write(bytes(4096))
-                f.flush()
         except OSError:
             pass
     r = d.admin("PUT", "/v1/models/served", models.identity(seed=2))

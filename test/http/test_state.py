@@ -194,7 +194,7 @@ def test_sigterm_under_load_answers_everything_accepted_and_exits_0(make):
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(24)]
     for t in threads:
         t.start()
-    until(lambda: metric_pending(d) >= 16, 20, "requests to queue", d)
+    until(lambda: len(answers) + metric_pending(d) >= 24, 20, "all requests to be accepted", d)
     d.signal(signal.SIGTERM)
     until(lambda: readiness(d) == 503, 5, "readiness to be 503", d)
     d.infer("a", {"x": X}, status=503)
