@@ -25,6 +25,7 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -32,8 +33,10 @@
 #define CONNECTION_BYTES 65536
 #define DRAIN_BYTES (UINT64_C(8) << 20)
 #define IDLE_S 75
-#define TURN_MS 1000        /* the loop comes round at least that often */
-#define CHUNKED_FIRST 65536 /* bytes of the first slab of a body of unknown length */
+#define TURN_MS 1000                /* the loop comes round at least that often */
+#define CHUNKED_FIRST 65536         /* bytes of the first slab of a body of unknown length */
+#define STOP_TURN_MS 20             /* while stopping */
+#define FIRST_GRACE_US USEC_PER_SEC /* an accepted connection's first request comes so soon */
 #define BODY_GRACE_US (30 * USEC_PER_SEC)
 #define BODY_MIN_BYTES_PER_S 1024 /* after the grace: slower senders are cut off */
 #define QUERY_VALUES_MAX 16       /* decoded ones */
@@ -62,7 +65,9 @@ struct peer {
     int fd;
     enum peer_kind kind;
     uid_t uid;
-    bool cut; /* we shut it down */
+    bool used;    /* a request came on it */
+    bool cut;     /* we shut it down */
+    bool hung_up; /* the client has closed its side */
 };
 
 struct http_server {
@@ -244,11 +249,11 @@ static int fd_append(int fd, const char *data, size_t n, struct err *err)
 
 static int sink_append(struct live *l, const char *data, size_t n, struct err *err)
 {
-    if (l->sink == SINK_NONE)
-        return 0;
     if (n > l->sink_max - l->x.body_bytes)
         return err_set(err, -EFBIG, "the body has more than %llu bytes, the limit",
                        (unsigned long long)l->sink_max);
+    if (l->sink == SINK_NONE)
+        return 0;
     return l->sink == SINK_FD ? fd_append(l->sink_fd, data, n, err) : slab_append(l, data, n, err);
 }
 
@@ -379,6 +384,7 @@ static struct live *live_new(struct http_server *s, struct MHD_Connection *con, 
     l->con = con;
     l->peer = p;
     p->live = l;
+    p->used = true;
     l->x = (struct exchange){.method = method,
                              .url = url,
                              .peer = p->kind,
@@ -438,16 +444,23 @@ static void live_route(struct live *l)
     }
 }
 
-/* A body that nobody chose a sink for goes into memory, if its route wants it. */
+/* A body that nobody chose a sink for goes into memory, if its route wants it; else it is read
+ * and thrown away, up to what we drain of any body. */
 static void sink_default(struct live *l)
 {
     struct exchange *x = &l->x;
     struct err err = {0};
 
-    if (x->declared_bytes == 0 || l->sink != SINK_NONE || !x->route->body_max)
+    if (x->declared_bytes == 0 || l->sink != SINK_NONE)
         return;
-    if (exchange_sink_slab(x, x->route->body_max, 0, &err) < 0)
-        exchange_reply_err(x, &err, 0);
+    l->sink_max = x->http->cfg.drain_bytes;
+    if (x->route->body_max) {
+        if (exchange_sink_slab(x, x->route->body_max, 0, &err) < 0)
+            exchange_reply_err(x, &err, 0);
+    } else if (x->declared_bytes != UINT64_MAX && x->declared_bytes > l->sink_max) {
+        exchange_reply_error(x, 413, "the body has %llu bytes, but none is wanted",
+                             (unsigned long long)x->declared_bytes);
+    }
 }
 
 /* Refused already: is the body short enough to read it and keep the connection?  A client that
@@ -463,9 +476,13 @@ static bool refuse_at_once(struct live *l)
     return exchange_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
 }
 
-static enum MHD_Result on_head(struct live *l)
+static enum MHD_Result on_head(struct live *l, const char *version)
 {
-    live_route(l);
+    if (STREQ(version, MHD_HTTP_VERSION_1_1) && !exchange_header(&l->x, MHD_HTTP_HEADER_HOST))
+        exchange_reply_error(&l->x, 400,
+                             "an HTTP/1.1 request has a Host header, this one has none");
+    else
+        live_route(l);
     if (!l->status)
         sink_default(l);
     return l->status && refuse_at_once(l) ? reply_queue(l) : MHD_YES;
@@ -510,10 +527,9 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *con, const ch
     struct listener *listener = cls;
     struct live *l = *con_cls;
 
-    (void)version;
     if (!l) {
         l = *con_cls = live_new(listener->server, con, url, method);
-        return l ? on_head(l) : MHD_NO;
+        return l ? on_head(l, version) : MHD_NO;
     }
     if (*n) {
         size_t taken = *n;
@@ -636,11 +652,23 @@ static void on_connection(void *cls, struct MHD_Connection *con, void **context,
     }
 }
 
-/* The client has closed its side. */
+/* MHD 0.9.75 takes a short read for "no more now".  If the end of file came in the same event as
+ * the last bytes, it never looks again, and the connection stays until it is idle for too long.
+ * This has no effect on the wire but makes another event. */
+static void peer_nudge(struct peer *p)
+{
+    (void)shutdown(p->fd, SHUT_RD);
+}
+
+/* The client has closed its side.  One that does so while its request waits for an item is taken
+ * as gone; one that did so before (it may still read) gets its answer. */
 static void peer_hung_up(struct peer *p)
 {
     struct live *l = p->live;
 
+    if (!p->hung_up)
+        peer_nudge(p);
+    p->hung_up = true;
     if (!l || !l->suspended || l->gone_called)
         return;
     l->gone_called = true;
@@ -672,6 +700,9 @@ static void peers_sweep(struct http_server *s, usec_t now_us)
         return;
     s->swept_us = now_us;
     for (struct peer *p = s->peers; p; p = p->next) {
+        if (p->hung_up && !(p->live && p->live->suspended))
+            peer_nudge(
+                p); /* again: the event may have come before the last of the bytes was read */
         if (p->cut || !peer_too_slow(p, now_us))
             continue;
         p->cut = true;
@@ -683,7 +714,7 @@ static void peers_sweep(struct http_server *s, usec_t now_us)
 /* ---- the loop */
 static int wait_ms(const struct http_server *s)
 {
-    MHD_UNSIGNED_LONG_LONG ms, least = TURN_MS;
+    MHD_UNSIGNED_LONG_LONG ms, least = s->stopping ? STOP_TURN_MS : TURN_MS;
 
     for (uint32_t i = 0; i < s->n_listeners; i++)
         if (MHD_get_timeout(s->listener[i].mhd, &ms) == MHD_YES)
@@ -719,11 +750,31 @@ static void turn(struct http_server *s)
         (void)MHD_run(s->listener[i].mhd);
 }
 
+/* A request that is on its way or lies unread: closing the connection now would reset it, though
+ * its client did nothing wrong. */
+static bool peer_awaited(const struct peer *p, usec_t now_us)
+{
+    int unread = 0;
+
+    if (p->live || p->cut)
+        return p->live != NULL;
+    if (!p->used && now_us < p->since_us + FIRST_GRACE_US)
+        return true;
+    return ioctl(p->fd, FIONREAD, &unread) == 0 && unread > 0;
+}
+
 static bool may_end(struct http_server *s)
 {
+    usec_t now_us = clock_now_us();
+
     if (!s->stopping || atomic_load(&s->stats.suspended_now))
         return false;
-    return s->n_live == 0 || clock_now_us() >= s->stop_by_us;
+    if (now_us >= s->stop_by_us)
+        return true;
+    for (struct peer *p = s->peers; p; p = p->next)
+        if (peer_awaited(p, now_us))
+            return false;
+    return s->n_live == 0;
 }
 
 static void listeners_quiesce(struct http_server *s)

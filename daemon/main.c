@@ -211,6 +211,7 @@ static void log_events(struct loop *l)
                      &(struct log_fields){
                          .event = ev[i].what,
                          .model = ev[i].model,
+                         .version = ev[i].version,
                          .gpulet = ev[i].gpulet == PLAN_NONE ? -1 : (int32_t)ev[i].gpulet},
                      "%s", ev[i].msg);
     arena_done(&a);

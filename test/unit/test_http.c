@@ -384,6 +384,18 @@ static void a_client_that_asks_first_is_refused_before_it_sends(void)
     close(fd);
 }
 
+static void a_body_that_nobody_wants_is_read_up_to_a_limit(void)
+{
+    int fd = dial();
+
+    CHECK_HAS(ask(fd, "GET /hello HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", "hello"),
+              "200 OK");
+    CHECK_HAS(ask(fd, "GET /hello HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000\r\n\r\nabc", "}"),
+              "the body has 9000000 bytes, but none is wanted");
+    CHECK(closed(fd));
+    close(fd);
+}
+
 static void an_upload_goes_to_its_file(void)
 {
     char path[] = "/tmp/test_http_XXXXXX", back[6] = {0};
@@ -467,6 +479,41 @@ static void a_thousand_connections_are_served(void)
         close(fd[i]);
 }
 
+/* A server of its own, with one second for a head and room for two connections. */
+static void endless_heads_are_cut_off_and_connections_limited(void)
+{
+    uint16_t main_port = port;
+    struct err err = {0};
+    struct http_server *small;
+    int listen_fd = listen_tcp(), fd[3];
+    struct http_config cfg = {.name = "http-small",
+                              .listen_fd = &listen_fd,
+                              .n_listen = 1,
+                              .route = routes,
+                              .n_routes = ARRAY_SIZE(routes),
+                              .item = items,
+                              .connections_max = 2,
+                              .idle_s = 1,
+                              .pool = pool};
+
+    CHECK_EQ(http_server_start(&cfg, &small, &err), 0);
+    for (int i = 0; i < 3; i++)
+        fd[i] = dial();
+    say(fd[2], "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n"); /* waits in the listen queue */
+    for (int i = 0; i < 6; i++) { /* a byte every 300 ms would keep an idle timer from firing */
+        (void)!send(fd[0], "G", 1, MSG_NOSIGNAL);
+        (void)!send(fd[1], "G", 1, MSG_NOSIGNAL);
+        usleep(300000);
+    }
+    CHECK_HAS(hear(fd[2], "hello", 1), "200 OK");
+    CHECK(http_server_stats(small)->too_slow >= 1);
+    for (int i = 0; i < 3; i++)
+        close(fd[i]);
+    http_server_stop(small, USEC_PER_SEC);
+    close(listen_fd);
+    port = main_port;
+}
+
 static void the_loop_comes_round_once_a_second(void)
 {
     usleep(1500000);
@@ -483,16 +530,28 @@ static void draining_closes_connections_after_their_reply(void)
     close(fd);
 }
 
-static void stopping_answers_what_waits_first(void)
+static void *speak_late(void *fd)
 {
-    int fd = dial();
+    usleep(300000);
+    say(*(int *)fd, "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n");
+    return NULL;
+}
 
-    say(fd, "GET /wait/300 HTTP/1.1\r\nHost: h\r\n\r\n");
+static void stopping_answers_what_waits_and_what_was_just_accepted(void)
+{
+    int fd = dial(), late = dial();
+    pthread_t t;
+
+    say(fd, "GET /wait/100 HTTP/1.1\r\nHost: h\r\n\r\n");
     usleep(50000);
+    CHECK_EQ(pthread_create(&t, NULL, speak_late, &late), 0);
     http_server_stop(server, 2 * USEC_PER_SEC);
+    (void)pthread_join(t, NULL);
     CHECK_HAS(hear(fd, "done", 1), "200 OK");
+    CHECK_HAS(hear(late, "hello", 1), "200 OK");
     CHECK_EQ(pool_used_bytes(pool), 0);
     close(fd);
+    close(late);
 }
 
 int main(void)
@@ -527,14 +586,16 @@ int main(void)
     RUN(a_refusal_says_when_to_come_back_and_keeps_the_connection);
     RUN(a_refused_body_too_long_to_drain_is_answered_at_once);
     RUN(a_client_that_asks_first_is_refused_before_it_sends);
+    RUN(a_body_that_nobody_wants_is_read_up_to_a_limit);
     RUN(an_upload_goes_to_its_file);
     RUN(a_client_that_vanishes_is_noticed_while_it_waits);
     RUN(a_reply_to_a_client_that_left_is_dropped);
     RUN(a_client_that_sends_byte_by_byte_is_served_beside_others);
     RUN(a_thousand_connections_are_served);
+    RUN(endless_heads_are_cut_off_and_connections_limited);
     RUN(the_loop_comes_round_once_a_second);
     RUN(draining_closes_connections_after_their_reply);
-    RUN(stopping_answers_what_waits_first);
+    RUN(stopping_answers_what_waits_and_what_was_just_accepted);
     pool_free(pool);
     return check_end();
 }
