@@ -125,7 +125,9 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
         return r->err.code;
     }
     look_locked(s, q, r->rows, now_us, &let);
-    if (let.free_us + let.run_us > r->deadline_us)
+    /* An idle gpu-let takes it all the same: only a run can put the prediction right. */
+    bool idle = let.free_us <= now_us && s->g->work_us == 0;
+    if (let.free_us + let.run_us > r->deadline_us && !idle)
         return refuse(r, let.free_us + let.run_us - r->deadline_us,
                       "the deadline cannot be met: too much work waits");
     if (atomic_fetch_add(&s->l->n_queued, 1) >= queue_max) {
