@@ -8,6 +8,7 @@ FLAVOUR ?= release
 PREFIX ?= /usr
 DESTDIR ?=
 VERSION := 0.1.0
+MAN_DATE := November 21, 2026
 
 B := build$(if $(filter-out release,$(FLAVOUR)),-$(FLAVOUR))
 LIBS_PC := libmicrohttpd jansson libsystemd inih zlib libcurl
@@ -51,8 +52,11 @@ PC_LIBS := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null)
 LIB_LIBS := -ldnnl -lgomp -ljansson -linih -lm -ldl
 DAEMON_LIBS := $(PC_LIBS)
 
-.PHONY: all help check check-fast check-asan check-tsan check-unit check-ops check-http \
-        check-layers check-docs check-fresh check-systemd demo bench-http install clean tests format
+MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
+
+.PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
+        check-ops check-http check-docs check-units check-clang check-asan check-tsan check-race \
+        check-fresh check-systemd bench-http
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -91,22 +95,84 @@ $(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
 # The operator cases are shared by the programs there.
 $(OPS): $(call obj,test/ops/cases.c test/ops/describe.c)
 
+# The lists in the man pages are the programs' own tables.
+$(B)/man/%: docs/man/%.in $(PROGRAMS)
+	@mkdir -p $(@D)
+	@awk -v program=$(B)/$(firstword $(subst ., ,$*)) -v date='$(MAN_DATE)' \
+	    '/^@[A-Z]+@$$/ { gsub("@", ""); fflush(); \
+	                     system(program " --document " tolower($$0)); next } \
+	     { sub("@DATE@", date); print }' $< >$@
+
+man: $(MAN) ## the man pages, in build/man
+
+demo: all ## real models answer real images from gpu-lets of this machine's cores
+	@test/demo.sh
+
+install: all man ## into DESTDIR, PREFIX=/usr
+	install -Dm755 $(B)/gpuletd $(DESTDIR)$(PREFIX)/sbin/gpuletd
+	install -Dm755 $(B)/gpuletctl $(DESTDIR)$(PREFIX)/bin/gpuletctl
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in systemd/*.service systemd/*.socket; do \
+	    sed 's|/usr/sbin/|$(PREFIX)/sbin/|' $$unit \
+	        >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit 1; done
+	install -Dm644 systemd/gpuletd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/gpuletd.conf
+	install -Dm644 systemd/gpuletd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/gpuletd.conf
+	for page in $(MAN); do \
+	    install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit 1; done
+	[ -e $(DESTDIR)/etc/gpuletd/gpuletd.conf ] || \
+	    install -Dm644 etc/gpuletd.conf $(DESTDIR)/etc/gpuletd/gpuletd.conf
+
+# ---- tests: each part ends with a line "N passed, N failed"
+
 tests: $(UNIT) $(OPS) $(PROGRAMS) ## build the test programs
 
-check-unit: tests
-	test/run.sh $(UNIT)
-
-check-ops: tests
-	test/run.sh $(OPS)
-
-check-http: $(PROGRAMS) ## the daemon from outside: clients, state, bad input
-	BUILD=$(B) test/run.sh test/http/run.sh
-
-check-layers: ## who includes whom, and what the planner may call
-	test/layers.sh $(B) "$(CC)"
+check: all tests man ## everything but check-fresh and check-systemd
+	@test/check.sh layers unit ops http docs units clang asan tsan
 
 check-fast: tests check-layers ## layers, unit, ops: a minute
-	test/run.sh $(UNIT) $(OPS)
+	@test/run.sh $(UNIT) $(OPS)
+
+check-layers: tests ## who includes whom, and what the planner may call
+	@test/layers.sh $(B) "$(CC)"
+
+check-unit: tests ## modules, races, parsers of foreign bytes
+	@test/run.sh $(UNIT)
+
+check-ops: tests ## operators against the plain-C reference
+	@test/run.sh $(OPS)
+
+check-http: all ## the daemon from outside: clients, state, bad input
+	@BUILD=$(B) TEST_TIMEOUT=1800 test/run.sh test/http/run.sh
+
+check-docs: all man ## what the documents say is so
+	@test/docs.py $(B)
+
+check-units: all ## systemd's opinion of the unit files
+	@test/systemd/units.sh
+
+check-clang: ## everything builds with clang, without a warning
+	@$(MAKE) CC=clang-14 B=build-clang all tests
+
+check-asan: ## unit, ops and hostile HTTP clients under ASan and UBSan
+	@$(MAKE) FLAVOUR=asan check-unit
+	@$(MAKE) FLAVOUR=asan check-ops
+	@BUILD=build-asan test/http/run.sh test/http/test_robust.py
+
+check-race: tests
+	@test/run.sh $(filter $(B)/test/race/% $(B)/test/unit/test_engine%,$(UNIT))
+
+check-tsan: ## engine and races under TSan
+	@$(MAKE) FLAVOUR=tsan check-race
+
+check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)
+	@test/fresh.sh
+
+check-systemd: all man ## the installed daemon under a real systemd (root)
+	@test/systemd/run.sh
+
+bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
+	@test/bench/http.py $(B)
+	@$(B)/test/bench/bench_json
 
 clean: ## remove what was built
 	rm -rf build build-*

@@ -1,5 +1,6 @@
 /* gpuletctl: options, then a verb. */
 #include "cli.h"
+#include <ctype.h>
 #include <curl/curl.h>
 #include <getopt.h>
 #include <unistd.h>
@@ -27,8 +28,8 @@ static const struct {
     const char *help;
 } flags[] = {
     {"server", 's', "URL",
-     "http://HOST:PORT or unix:PATH; default: $GPULETCTL_SERVER, else " DEFAULT_SOCKET
-     " if it is there, else " DEFAULT_SERVER},
+     "where the daemon listens: http://HOST:PORT or unix:PATH; default: $GPULETCTL_SERVER, "
+     "else " DEFAULT_SOCKET " if it is there, else " DEFAULT_SERVER},
     {"token", 't', "TOKEN",
      "the admin token, for a daemon on another machine; default: $GPULETCTL_TOKEN"},
     {"json", 'j', NULL, "print the daemon's answer as it is"},
@@ -60,20 +61,52 @@ static void print_help(FILE *to)
     }
 }
 
+/* "[--slo-ms MS]" as mdoc: " Oo Fl Fl slo-ms Ar MS Oc". */
+static void print_args(const char *args)
+{
+    while (*args) {
+        size_t n = strcspn(args, " ");
+        bool opens = args[0] == '[', closes = n > 0 && args[n - 1] == ']';
+        const char *word = args + opens;
+        int len = (int)(n - opens - closes);
+        if (opens)
+            printf(" Oo");
+        if (len > 2 && strncmp(word, "--", 2) == 0)
+            printf(" Fl Fl %.*s", len - 2, word + 2);
+        else if (word[0] == '-')
+            printf(" Fl");
+        else
+            printf(word[0] == '|' ? " %.*s" : " Ar %.*s", len, word);
+        if (closes)
+            printf(" Oc");
+        args += n;
+        args += strspn(args, " ");
+    }
+}
+
+static void print_sentence(const char *help)
+{
+    printf("\n%c%s.\n", toupper((unsigned char)help[0]), help + 1);
+}
+
 /* For gpuletctl(1). */
 static void print_document(const char *what)
 {
     if (STREQ(what, "verbs")) {
-        for (size_t i = 0; i < n_verbs; i++)
-            printf(".It Cm %s %s\n%s.\n", verbs[i].name, verbs[i].args, verbs[i].help);
+        for (size_t i = 0; i < n_verbs; i++) {
+            printf(".It Cm %s", verbs[i].name);
+            print_args(verbs[i].args);
+            print_sentence(verbs[i].help);
+        }
         return;
     }
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
         printf(".It ");
         if (flags[i].letter < 256)
             printf("Fl %c , ", flags[i].letter);
-        printf("Fl Fl %s%s%s\n%s.\n", flags[i].name, flags[i].arg ? " Ar " : "",
-               flags[i].arg ? flags[i].arg : "", flags[i].help);
+        printf("Fl Fl %s%s%s", flags[i].name, flags[i].arg ? " Ar " : "",
+               flags[i].arg ? flags[i].arg : "");
+        print_sentence(flags[i].help);
     }
 }
 

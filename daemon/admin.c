@@ -679,6 +679,8 @@ static void events_get(struct exchange *x)
                                   "level", ev[i].level, "event", ev[i].what, "message", ev[i].msg);
             if (ev[i].model[0])
                 (void)json_object_set_new(o, "model", json_string(ev[i].model));
+            if (ev[i].version)
+                (void)json_object_set_new(o, "version", json_integer(ev[i].version));
             if (ev[i].gpulet != PLAN_NONE)
                 (void)json_object_set_new(o, "gpulet", json_integer(ev[i].gpulet));
             (void)json_array_append_new(list, o);

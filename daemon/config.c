@@ -305,32 +305,66 @@ static void print_wrapped(const char *prefix, const char *text, FILE *to)
         if (n > room)
             for (n = room; n > 0 && text[n] != ' '; n--)
                 ;
-        (void)fprintf(to, "%s%.*s\n", prefix, (int)n, text);
+        size_t shown = n;
+        while (shown > 0 && text[shown - 1] == ' ')
+            shown--;
+        (void)fprintf(to, "%s%.*s\n", prefix, (int)shown, text);
         text += n;
         text += strspn(text, " ");
     }
 }
 
-static void print_mdoc(const struct option *o, FILE *to)
+/* The help, the values that are allowed, and when a change takes effect; malloc'ed. */
+static char *option_text(const struct option *o)
 {
-    (void)fprintf(to, ".It Cm %s Ns Li \" = \" Ns %s\n", o->name, o->value[0] ? o->value : "");
-    print_wrapped("", o->help, to);
-    (void)fprintf(to, "%s\n", o->live ? "Can be reloaded." : "Needs a restart.");
+    char *text = NULL;
+    size_t bytes;
+    FILE *to = open_memstream(&text, &bytes);
+
+    if (!to)
+        return NULL;
+    (void)fputs(o->help, to);
+    if (o->kind == KIND_CHOICE)
+        (void)fprintf(to, "  One of %s.", o->choices);
+    if (o->kind == KIND_COUNT)
+        (void)fprintf(to, "  From %" PRIu64 " to %" PRIu64 ".", o->least, o->most);
+    if (o->kind == KIND_BYTES) {
+        (void)fputs("  From ", to);
+        print_bytes(o->least, to);
+        (void)fputs(" to ", to);
+        print_bytes(o->most, to);
+        (void)fputs(" bytes.", to);
+    }
+    (void)fputs(o->live ? "  A reload is enough." : "  Needs a restart.", to);
+    (void)fclose(to);
+    return text;
+}
+
+/* mdoc wants every sentence on a line of its own. */
+static void print_sentences(const char *text, FILE *to)
+{
+    for (const char *end; (end = strstr(text, ".  ")); text = end + 3)
+        (void)fprintf(to, "%.*s.\n", (int)(end - text), text);
+    (void)fprintf(to, "%s\n", text);
 }
 
 void config_document(FILE *to, bool comments)
 {
+    if (comments)
+        (void)fputs("# Every option of gpuletd at its default; see gpuletd.conf(5).\n", to);
     for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
         const struct option *o = &options[i];
+        AUTO(free) char *text = option_text(o);
         if (begins_section(i) && comments)
-            (void)fprintf(to, "%s[%s]\n", i ? "\n" : "", o->section);
+            (void)fprintf(to, "\n[%s]\n", o->section);
         else if (begins_section(i))
             (void)fprintf(to, "%s.Ss [%s]\n.Bl -tag -width Ds\n", i ? ".El\n" : "", o->section);
         if (comments) {
-            print_wrapped("# ", o->help, to);
-            (void)fprintf(to, "%s = %s\n", o->name, o->value);
+            print_wrapped("# ", text ? text : o->help, to);
+            (void)fprintf(to, "%s =%s%s\n", o->name, o->value[0] ? " " : "", o->value);
         } else {
-            print_mdoc(o, to);
+            (void)fprintf(to, ".It Cm %s No =%s%s\n", o->name, o->value[0] ? " Ar " : "", o->value);
+            print_sentences(text ? text : o->help, to);
         }
     }
     if (!comments)

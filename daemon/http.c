@@ -25,6 +25,7 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -32,8 +33,10 @@
 #define CONNECTION_BYTES 65536
 #define DRAIN_BYTES (UINT64_C(8) << 20)
 #define IDLE_S 75
-#define TURN_MS 1000        /* the loop comes round at least that often */
-#define CHUNKED_FIRST 65536 /* bytes of the first slab of a body of unknown length */
+#define TURN_MS 1000                /* the loop comes round at least that often */
+#define CHUNKED_FIRST 65536         /* bytes of the first slab of a body of unknown length */
+#define STOP_TURN_MS 20             /* while stopping */
+#define FIRST_GRACE_US USEC_PER_SEC /* an accepted connection's first request comes so soon */
 #define BODY_GRACE_US (30 * USEC_PER_SEC)
 #define BODY_MIN_BYTES_PER_S 1024 /* after the grace: slower senders are cut off */
 #define QUERY_VALUES_MAX 16       /* decoded ones */
@@ -62,6 +65,7 @@ struct peer {
     int fd;
     enum peer_kind kind;
     uid_t uid;
+    bool used;    /* a request came on it */
     bool cut;     /* we shut it down */
     bool hung_up; /* the client has closed its side */
 };
@@ -380,6 +384,7 @@ static struct live *live_new(struct http_server *s, struct MHD_Connection *con, 
     l->con = con;
     l->peer = p;
     p->live = l;
+    p->used = true;
     l->x = (struct exchange){.method = method,
                              .url = url,
                              .peer = p->kind,
@@ -709,7 +714,7 @@ static void peers_sweep(struct http_server *s, usec_t now_us)
 /* ---- the loop */
 static int wait_ms(const struct http_server *s)
 {
-    MHD_UNSIGNED_LONG_LONG ms, least = TURN_MS;
+    MHD_UNSIGNED_LONG_LONG ms, least = s->stopping ? STOP_TURN_MS : TURN_MS;
 
     for (uint32_t i = 0; i < s->n_listeners; i++)
         if (MHD_get_timeout(s->listener[i].mhd, &ms) == MHD_YES)
@@ -745,11 +750,31 @@ static void turn(struct http_server *s)
         (void)MHD_run(s->listener[i].mhd);
 }
 
+/* A request that is on its way or lies unread: closing the connection now would reset it, though
+ * its client did nothing wrong. */
+static bool peer_awaited(const struct peer *p, usec_t now_us)
+{
+    int unread = 0;
+
+    if (p->live || p->cut)
+        return p->live != NULL;
+    if (!p->used && now_us < p->since_us + FIRST_GRACE_US)
+        return true;
+    return ioctl(p->fd, FIONREAD, &unread) == 0 && unread > 0;
+}
+
 static bool may_end(struct http_server *s)
 {
+    usec_t now_us = clock_now_us();
+
     if (!s->stopping || atomic_load(&s->stats.suspended_now))
         return false;
-    return s->n_live == 0 || clock_now_us() >= s->stop_by_us;
+    if (now_us >= s->stop_by_us)
+        return true;
+    for (struct peer *p = s->peers; p; p = p->next)
+        if (peer_awaited(p, now_us))
+            return false;
+    return s->n_live == 0;
 }
 
 static void listeners_quiesce(struct http_server *s)

@@ -6,9 +6,11 @@
 #include <systemd/sd-journal.h>
 
 #define FIELDS_MAX 6
+#define FIELD_MAX 400
+#define MESSAGE_MAX (FIELD_MAX - sizeof("MESSAGE="))
 
 struct fields {
-    char text[FIELDS_MAX][320];
+    char text[FIELDS_MAX][FIELD_MAX];
     struct iovec iov[FIELDS_MAX];
     int n;
 };
@@ -44,20 +46,30 @@ static void to_journal(int level, const struct log_fields *f, const char *msg)
     (void)sd_journal_sendv(out.iov, out.n);
 }
 
+/* What the line is about, for a person; the event says the rest. */
+static int subject(const struct log_fields *f, char *ret, size_t max)
+{
+    if (f->model && *f->model)
+        return snprintf(ret, max, "%s: ", f->model);
+    return f->gpulet >= 0 ? snprintf(ret, max, "gpu-let %d: ", f->gpulet) : 0;
+}
+
 void log_line(int level, const struct log_fields *f, const char *fmt, ...)
 {
-    char msg[300];
+    char msg[MESSAGE_MAX];
+    int n = subject(f, msg, sizeof(msg) / 2);
     va_list ap;
 
+    n = MIN(n, (int)sizeof(msg) / 2 - 1);
     va_start(ap, fmt);
-    (void)vsnprintf(msg, sizeof(msg), fmt, ap);
+    (void)vsnprintf(msg + n, sizeof(msg) - (size_t)n, fmt, ap);
     va_end(ap);
     if (getenv("JOURNAL_STREAM"))
         to_journal(level, f, msg);
     else
-        (void)fprintf(stderr, "gpuletd: %s%s%s%s\n",
+        (void)fprintf(stderr, "gpuletd: %s%s\n",
                       level <= LOG_ERR       ? "error: "
                       : level == LOG_WARNING ? "warning: "
                                              : "",
-                      f->model ? f->model : "", f->model && *f->model ? ": " : "", msg);
+                      msg);
 }

@@ -10,6 +10,7 @@
 #include "listen.h"
 #include "log.h"
 #include "store.h"
+#include <ctype.h>
 #include <getopt.h>
 #include <gpulet/clock.h>
 #include <inttypes.h>
@@ -73,8 +74,9 @@ static void print_document(const char *what)
 {
     if (STREQ(what, "flags"))
         for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
-            printf(".It Fl %c , Fl Fl %s%s%s\n%s.\n", flags[i].letter, flags[i].name,
-                   flags[i].arg ? " Ar " : "", flags[i].arg ? flags[i].arg : "", flags[i].help);
+            printf(".It Fl %c , Fl Fl %s%s%s\n%c%s.\n", flags[i].letter, flags[i].name,
+                   flags[i].arg ? " Ar " : "", flags[i].arg ? flags[i].arg : "",
+                   toupper((unsigned char)flags[i].help[0]), flags[i].help + 1);
     else
         config_document(stdout, STREQ(what, "conf"));
 }
@@ -209,6 +211,7 @@ static void log_events(struct loop *l)
                      &(struct log_fields){
                          .event = ev[i].what,
                          .model = ev[i].model,
+                         .version = ev[i].version,
                          .gpulet = ev[i].gpulet == PLAN_NONE ? -1 : (int32_t)ev[i].gpulet},
                      "%s", ev[i].msg);
     arena_done(&a);

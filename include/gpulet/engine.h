@@ -158,6 +158,7 @@ struct view_event {
     int level;         /* syslog: 3 error, 4 warning, 6 info */
     const char *what;  /* "load", "plan", "swap", "retire", "fault", … */
     const char *model; /* "" when none */
+    uint32_t version;  /* of the model; 0 when none */
     uint32_t gpulet;   /* PLAN_NONE when none */
     const char *msg;
 };

@@ -340,7 +340,7 @@ struct event {
     int level;
     const char *what;
     char model[MODEL_NAME_MAX + 1];
-    uint32_t gpulet;
+    uint32_t version, gpulet;
     char msg[240];
 };
 struct events {
@@ -351,8 +351,11 @@ struct events {
 };
 int events_init(struct events *ev);
 void events_done(struct events *ev);
-void event(struct engine *e, int level, const char *what, const char *model, uint32_t gpulet,
-           const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+/* model "", version 0, gpulet PLAN_NONE: it is about none. */
+void event_put(struct engine *e, int level, const char *what, const char *model, uint32_t version,
+               uint32_t gpulet, const char *fmt, ...) __attribute__((format(printf, 7, 8)));
+#define event(e, level, what, model, gpulet, ...)                                                  \
+    event_put((e), (level), (what), (model), 0, (gpulet), __VA_ARGS__)
 
 /* ---- the engine */
 struct engine_device {

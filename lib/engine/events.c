@@ -36,13 +36,14 @@ static uint64_t wall_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-void event(struct engine *e, int level, const char *what, const char *model, uint32_t gpulet,
-           const char *fmt, ...)
+void event_put(struct engine *e, int level, const char *what, const char *model, uint32_t version,
+               uint32_t gpulet, const char *fmt, ...)
 {
     struct event v = {.at_us = clock_now_us(),
                       .wall_ms = wall_ms(),
                       .level = level,
                       .what = what,
+                      .version = version,
                       .gpulet = gpulet};
     va_list ap;
 
@@ -89,6 +90,7 @@ int engine_events(struct engine *e, uint64_t since, struct arena *a, struct view
                                          .level = v->level,
                                          .what = v->what,
                                          .model = arena_strdup(a, v->model),
+                                         .version = v->version,
                                          .gpulet = v->gpulet,
                                          .msg = arena_strdup(a, v->msg)};
             if (!out[n].model || !out[n].msg)

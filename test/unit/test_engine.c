@@ -558,7 +558,7 @@ static void events_are_numbered_and_read_once(void)
     arena_init(&a);
     CHECK_EQ(engine_events(r.e, 0, &a, &ev, &n, &last), 0);
     for (uint32_t i = 0; i < n; i++)
-        loaded |= STREQ(ev[i].what, "load") && STREQ(ev[i].model, "m");
+        loaded |= STREQ(ev[i].what, "load") && STREQ(ev[i].model, "m") && ev[i].version == 1;
     CHECK(loaded);
     CHECK_EQ(engine_events(r.e, last, &a, &ev, &n, &again), 0);
     CHECK_EQ(n, 0);

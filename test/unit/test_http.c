@@ -530,16 +530,28 @@ static void draining_closes_connections_after_their_reply(void)
     close(fd);
 }
 
-static void stopping_answers_what_waits_first(void)
+static void *speak_late(void *fd)
 {
-    int fd = dial();
+    usleep(300000);
+    say(*(int *)fd, "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n");
+    return NULL;
+}
 
-    say(fd, "GET /wait/300 HTTP/1.1\r\nHost: h\r\n\r\n");
+static void stopping_answers_what_waits_and_what_was_just_accepted(void)
+{
+    int fd = dial(), late = dial();
+    pthread_t t;
+
+    say(fd, "GET /wait/100 HTTP/1.1\r\nHost: h\r\n\r\n");
     usleep(50000);
+    CHECK_EQ(pthread_create(&t, NULL, speak_late, &late), 0);
     http_server_stop(server, 2 * USEC_PER_SEC);
+    (void)pthread_join(t, NULL);
     CHECK_HAS(hear(fd, "done", 1), "200 OK");
+    CHECK_HAS(hear(late, "hello", 1), "200 OK");
     CHECK_EQ(pool_used_bytes(pool), 0);
     close(fd);
+    close(late);
 }
 
 int main(void)
@@ -583,7 +595,7 @@ int main(void)
     RUN(endless_heads_are_cut_off_and_connections_limited);
     RUN(the_loop_comes_round_once_a_second);
     RUN(draining_closes_connections_after_their_reply);
-    RUN(stopping_answers_what_waits_first);
+    RUN(stopping_answers_what_waits_and_what_was_just_accepted);
     pool_free(pool);
     return check_end();
 }
