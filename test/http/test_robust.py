@@ -39,13 +39,14 @@ class Probe:
 
     def check(self):
         """A probe waits no longer than it does at a daemon that has nothing else to do; a factor of
-        20 in the 99th percentile is for a machine that has."""
+        20 in the 99th percentile is for what else the machine does, and for sanitized code."""
         out, _ = self.process.communicate("stop", timeout=120)
         busy, idle = json.loads(out)
         assert len(busy) >= 20
         a, b = np.percentile(busy, 99), np.percentile(idle, 99)
-        assert a <= 20 * b, f"99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)"
-        assert np.median(busy) <= 10 * np.median(idle), (np.median(busy), np.median(idle))
+        print(f"# 99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)")
+        assert a <= (200 if SANITIZED else 20) * b, f"99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)"
+        assert np.median(busy) <= (100 if SANITIZED else 10) * np.median(idle), (np.median(busy), np.median(idle))
 
 
 @pytest.fixture(scope="module")
