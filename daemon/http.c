@@ -174,16 +174,11 @@ struct cq *exchange_cq(struct exchange *x)
 }
 
 /* ---- sinks */
-/* Bodies take at most three quarters of the pool: the rest is for results, else a burst of large
- * requests fills it, none of them can be answered, and all were read for nothing. */
+/* Bodies take at most half of the pool: the rest is for results, else a burst of large requests
+ * fills it, none of them can be answered, and all were read for nothing. */
 static int body_slab(struct pool *pool, size_t bytes, struct slab **ret, struct err *err)
 {
-    void *base;
-    size_t all;
-    int memfd;
-
-    (void)pool_region(pool, &memfd, &base, &all);
-    if ((bytes >= BODY_LARGE && pool_used_bytes(pool) + bytes > all - all / 4) ||
+    if ((bytes >= BODY_LARGE && pool_used_bytes(pool) + bytes > pool_max_bytes(pool) / 2) ||
         slab_new(pool, bytes, ret) < 0)
         return err_set(err, -ENOMEM, "no memory for a body of %zu bytes now", bytes);
     return 0;
