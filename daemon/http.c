@@ -39,6 +39,7 @@
 #define FIRST_GRACE_US USEC_PER_SEC /* an accepted connection's first request comes so soon */
 #define BODY_GRACE_US (30 * USEC_PER_SEC)
 #define BODY_MIN_BYTES_PER_S 1024 /* after the grace: slower senders are cut off */
+#define BODY_LARGE 65536          /* bytes from which on a body counts for the pool */
 #define QUERY_VALUES_MAX 16       /* decoded ones */
 #define EVENTS_MAX 64
 
@@ -173,6 +174,16 @@ struct cq *exchange_cq(struct exchange *x)
 }
 
 /* ---- sinks */
+/* Bodies take at most half of the pool: the rest is for results, else a burst of large requests
+ * fills it, none of them can be answered, and all were read for nothing. */
+static int body_slab(struct pool *pool, size_t bytes, struct slab **ret, struct err *err)
+{
+    if ((bytes >= BODY_LARGE && pool_used_bytes(pool) + bytes > pool_max_bytes(pool) / 2) ||
+        slab_new(pool, bytes, ret) < 0)
+        return err_set(err, -ENOMEM, "no memory for a body of %zu bytes now", bytes);
+    return 0;
+}
+
 int exchange_sink_slab(struct exchange *x, size_t max, size_t align_at, struct err *err)
 {
     struct live *l = live_of(x);
@@ -184,8 +195,8 @@ int exchange_sink_slab(struct exchange *x, size_t max, size_t align_at, struct e
         return err_set(err, -EFBIG, "the body has %llu bytes, the limit is %zu",
                        (unsigned long long)x->declared_bytes, max);
     l->slab_pad = (64 - align_at % 64) % 64;
-    if (slab_new(x->http->cfg.pool, l->slab_pad + MAX(first, 1), &x->slab) < 0)
-        return err_set(err, -ENOMEM, "no memory for a body of %zu bytes now", first);
+    if (body_slab(x->http->cfg.pool, l->slab_pad + MAX(first, 1), &x->slab, err) < 0)
+        return err->code;
     l->sink = SINK_SLAB;
     l->sink_max = max;
     x->body = (char *)x->slab->data + l->slab_pad;
@@ -212,8 +223,8 @@ static int slab_grow(struct live *l, size_t need, struct err *err)
     size_t room = MIN(MAX(need, 2 * x->slab->bytes), (size_t)l->sink_max);
     struct slab *bigger;
 
-    if (slab_new(x->http->cfg.pool, l->slab_pad + room, &bigger) < 0)
-        return err_set(err, -ENOMEM, "no memory for a body of %zu bytes now", room);
+    if (body_slab(x->http->cfg.pool, l->slab_pad + room, &bigger, err) < 0)
+        return err->code;
     memcpy((char *)bigger->data + l->slab_pad, x->body, x->body_bytes);
     slab_put(x->slab);
     x->slab = bigger;

@@ -374,12 +374,17 @@ static int run_loop(struct loop *l)
 
 /* ---- start and stop */
 
-/* A port's own rows and the protocol's; lives as long as the program. */
+static struct route *tables[2]; /* one a port; freed when the servers have stopped */
+static size_t n_tables;
+
+/* A port's own rows and the protocol's. */
 static struct route *with_v2(const struct route *own, size_t n_own)
 {
     struct route *all = calloc(n_own + n_v2_routes, sizeof(*all));
 
+    assert(n_tables < ARRAY_SIZE(tables));
     if (all) {
+        tables[n_tables++] = all;
         memcpy(all, own, n_own * sizeof(*all));
         memcpy(all + n_own, v2_routes, n_v2_routes * sizeof(*all));
     }
@@ -458,6 +463,8 @@ static void stop(struct loop *l)
         store_close(d->store);
     if (d->admin)
         http_server_stop(d->admin, DRAIN_LINGER_US);
+    while (n_tables > 0)
+        free(tables[--n_tables]);
     if (d->store)
         store_free(d->store);
     if (d->engine)

@@ -22,6 +22,7 @@ int pool_new(size_t max_bytes, struct pool **ret, struct err *err);
 void pool_free(struct pool *p); /* no slab is out */
 int pool_region(const struct pool *p, int *ret_memfd, void **ret_base, size_t *ret_bytes);
 size_t pool_used_bytes(struct pool *p);
+size_t pool_max_bytes(const struct pool *p); /* as given to pool_new() */
 
 /* With one reference.  -ENOMEM when the pool is full: the caller answers 503. */
 int slab_new(struct pool *p, size_t bytes, struct slab **ret);

@@ -206,6 +206,11 @@ size_t pool_used_bytes(struct pool *p)
     return used;
 }
 
+size_t pool_max_bytes(const struct pool *p)
+{
+    return p->max_bytes;
+}
+
 /* ---- slabs */
 int slab_new(struct pool *p, size_t bytes, struct slab **ret)
 {

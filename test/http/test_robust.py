@@ -39,13 +39,14 @@ class Probe:
 
     def check(self):
         """A probe waits no longer than it does at a daemon that has nothing else to do; a factor of
-        20 in the 99th percentile is for a machine that has."""
+        20 in the 99th percentile is for what else the machine does, and for sanitized code."""
         out, _ = self.process.communicate("stop", timeout=120)
         busy, idle = json.loads(out)
         assert len(busy) >= 20
         a, b = np.percentile(busy, 99), np.percentile(idle, 99)
-        assert a <= 20 * b, f"99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)"
-        assert np.median(busy) <= 10 * np.median(idle), (np.median(busy), np.median(idle))
+        print(f"# 99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)")
+        assert a <= (200 if SANITIZED else 20) * b, f"99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)"
+        assert np.median(busy) <= (100 if SANITIZED else 10) * np.median(idle), (np.median(busy), np.median(idle))
 
 
 @pytest.fixture(scope="module")
@@ -281,22 +282,21 @@ def test_requests_beyond_the_host_memory_are_503_and_the_rest_is_served(make):
     wide = 1 << 20
     d.put("wide", models.identity(dims=("batch", wide)))
     x = np.ones((1, wide), np.float32)
-    statuses, lock = [], threading.Lock()
+    statuses, said, lock = [], [], threading.Lock()
 
     def ask():
         head, data = binary_body({"x": x})
         r = d.post("/v2/models/wide/infer", head + data, headers={"Inference-Header-Content-Length": str(len(head))})
-        if r.status != 200:
-            error_of(r)
         with lock:
             statuses.append(r.status)
+            said.append(error_of(r) if r.status != 200 else "")
 
     threads = [threading.Thread(target=ask) for _ in range(12)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert set(statuses) <= {200, 503} and statuses.count(503) and statuses.count(200), statuses
+    assert set(statuses) <= {200, 503} and statuses.count(503) and statuses.count(200), said
     until(lambda: metric(d.metrics(), "gpuletd_host_memory_used_bytes") == 0, 10, "the memory to be free", d)
     np.testing.assert_array_equal(d.infer_binary("wide", {"x": x})["y"], x)
 
