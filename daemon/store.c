@@ -507,6 +507,8 @@ static int put_new(struct store *s, struct task *t, const struct entry *was, boo
         r = load_wait(s, e, e->pending, err);
     if (r < 0) {
         put_undo(s, was, known, e->pending);
+        if (!known) /* the engine remembers a name that failed; nobody has it now */
+            (void)unload_wait(s, e->name, &(struct err){0});
         return r;
     }
     uint32_t older = was->version;

@@ -61,6 +61,7 @@ struct request {
     void *queue;
     struct shape_key key;
     usec_t work_us; /* reserved in the gpu-let */
+    bool alone;     /* joined with others it, or one of them, could not be run */
 };
 
 /* Puts both slabs and zeroes the request. */

@@ -452,11 +452,9 @@ static void change_end(struct engine *e, struct change *c)
     event(e, 6, "swap", c->kind <= CHANGE_UNLOAD ? c->spec.name : "", PLAN_NONE,
           "routing table %llu is in force: %u models, %u gpu-lets",
           (unsigned long long)e->epoch->number, e->epoch->n_routes, e->epoch->n_gpulets);
-    if (c->kind == CHANGE_LOAD) {
-        loaded_drop_pages(c->l);
+    if (c->kind == CHANGE_LOAD)
         event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
                   c->spec.version);
-    }
     if (c->replan)
         replan_push(e);
     struct job *job = c->job;

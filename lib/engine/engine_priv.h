@@ -104,8 +104,6 @@ void loaded_put(struct engine *e, struct loaded *l);
 /* A run of `batch` rows at the warm key took us: the profile follows. */
 void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us);
 bool loaded_batches(const struct loaded *l);
-/* Compiled: what was packed is not read again, what is read in place comes back page by page. */
-void loaded_drop_pages(const struct loaded *l);
 /* The table again, for another largest batch. */
 int loaded_resize(struct engine *e, struct loaded *l, uint32_t max_batch, struct err *err);
 

@@ -64,6 +64,21 @@ static void enqueue(struct keyq *q, struct request *r)
     (void)atomic_fetch_add(&s->g->n_queued, 1);
 }
 
+/* Back to where it was: counts as before. */
+static void enqueue_first(struct keyq *q, struct request *r)
+{
+    struct request *second = q->head, *tail = q->tail;
+
+    q->head = q->tail = NULL;
+    enqueue(q, r);
+    if (second) {
+        r->next = second;
+        second->prev = r;
+        q->tail = tail;
+    }
+    (void)atomic_fetch_add(&q->seat->l->n_queued, 1);
+}
+
 static void dequeue(struct request *r)
 {
     struct keyq *q = r->queue;
@@ -264,9 +279,8 @@ static void run_count(struct run *run, uint64_t ns)
     atomic_fetch_add_explicit(&st->batch_ns[rows], ns, memory_order_relaxed);
 }
 
-/* The run has left the partition: its slot is free, the prediction learns, requests complete. */
-static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
-                       const struct err *err)
+/* The run has left the partition: its slot is free, the prediction learns.  Its requests. */
+static struct request *run_release(struct gpulet *g, struct run *run, int rc, uint64_t ns)
 {
     struct request *first = run->first;
     usec_t now_us = clock_now_us();
@@ -291,7 +305,36 @@ static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
     if (flying == 0)
         g->busy_until_us = now_us;
     (void)pthread_mutex_unlock(&g->lock);
+    return first;
+}
+
+static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
+                       const struct err *err)
+{
+    struct request *first = run_release(g, run, rc, ns);
+
     requests_finish(g->e, first, rc == 0 ? FATE_DONE : FATE_FAILED, rc, err);
+}
+
+/* The input of one of these requests cannot be run.  Which one's, only a run of each alone can
+ * tell: they go back to the head of their queue, never to be joined again. */
+static void run_alone(struct gpulet *g, struct run *run, uint64_t ns)
+{
+    struct request *first = TAKE(run->first);
+
+    for (struct request *r = first; r; r = r->next) {
+        slab_put(TAKE(r->out_slab));
+        r->alone = true;
+    }
+    (void)pthread_mutex_lock(&g->lock);
+    while (first) { /* the last one first, each before those that are there */
+        struct request **at = &first;
+        while ((*at)->next)
+            at = &(*at)->next;
+        enqueue_first(run->q, TAKE(*at));
+    }
+    (void)pthread_mutex_unlock(&g->lock);
+    (void)run_release(g, run, -EINVAL, ns); /* only now: until here the key cannot be evicted */
 }
 
 /* Output places of one request: one slab, each output aligned to 64 bytes. */
@@ -364,7 +407,7 @@ static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t 
     uint32_t n = 0, rows = 0, bucket = UINT32_MAX;
 
     for (struct request *r = q->head; r && n < take; r = r->next, n++) {
-        if (n > 0 && rows + r->rows > q->seat->batch)
+        if (n > 0 && (r->alone || q->head->alone || rows + r->rows > q->seat->batch))
             break;
         uint32_t b = bucket_for(q, rows + r->rows);
         if (b == UINT32_MAX)
@@ -484,6 +527,16 @@ static bool done_take(struct gpulet *g, const struct done *d)
         return false;
     }
     (void)snprintf(model, sizeof(model), "%s", run->q->seat->l->name);
+    if (d->rc == -EINVAL && run->n > 1) {
+        run_alone(g, run, d->run_ns);
+        return false;
+    }
+    if (d->rc == -EINVAL) {
+        (void)err_set(&err, -EINVAL,
+                      "model '%s' cannot run this input: an index in it is out of range", model);
+        run_finish(g, run, -EINVAL, d->run_ns, &err);
+        return false;
+    }
     (void)err_set(&err, -EIO, "model '%s': the run failed on gpu-let %u: %s", model, g->id,
                   strerror(-d->rc));
     event(g->e, 3, "run", model, g->id, "%s", err.msg);

@@ -184,13 +184,6 @@ void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us
     p->measured = true;
 }
 
-void loaded_drop_pages(const struct loaded *l)
-{
-    for (uint32_t i = 0; i < l->graph->n_values; i++)
-        if (l->graph->values[i].constant)
-            model_drop_pages(l->model, l->graph->values[i].constant);
-}
-
 /* Bytes of all constants, and a first guess at a slot: twice the largest value. */
 static void count_bytes(struct loaded *l, uint32_t max_batch)
 {

@@ -18,6 +18,7 @@ static struct {
     /* knobs */
     _Atomic usec_t run_us, compile_us;
     _Atomic int fail_runs, lose_runs, exit_runs; /* so many of the next runs */
+    _Atomic int bad_value; /* an input that begins with it cannot be run; 0: none */
     _Atomic int fail_compiles;
     _Atomic(const char *) refuse_model; /* compile() refuses it */
     /* what is open now, and what was done */
@@ -217,6 +218,15 @@ static void fake_answer(const struct exe *x, const struct io *io)
         fake.bad_gather++;
 }
 
+/* Does a request begin with the value that cannot be run? */
+static bool fake_bad_input(const struct io *io)
+{
+    for (uint32_t i = 0; fake.bad_value && i < io->n_parts; i++)
+        if (*(const float *)io->part[i].in[0] == (float)fake.bad_value)
+            return true;
+    return false;
+}
+
 static bool fake_count_down(_Atomic int *n)
 {
     return *n > 0 && (*n)-- > 0;
@@ -233,7 +243,9 @@ static int fake_submit(struct slot *s, unsigned lane, unsigned from, unsigned to
     assert(s->busy++ == 0);
     fake_sleep(fake.run_us);
     fake.runs++;
-    if (fake_count_down(&fake.fail_runs)) {
+    if (fake_bad_input(io)) {
+        d.rc = -EINVAL;
+    } else if (fake_count_down(&fake.fail_runs)) {
         d.rc = -EIO;
     } else if (fake_count_down(&fake.lose_runs)) {
         d.rc = -ENODEV;

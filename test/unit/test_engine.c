@@ -380,6 +380,30 @@ static void a_failed_run_fails_its_requests_and_nothing_else(void)
     rig_free(&r);
 }
 
+static void a_bad_input_fails_alone_and_not_those_it_was_joined_with(void)
+{
+    struct request q[5];
+    struct rig r = rig_new(1);
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.run_us = 30000; /* the first runs, the other four wait and are joined */
+    fake.bad_value = 700;
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "m", 1, 4, i == 2 ? 700 : 10 * i), 0);
+        CHECK_EQ(engine_submit(r.e, &q[i]), 0);
+        fake_sleep(i == 0 ? 10000 : 0);
+    }
+    for (unsigned i = 0; i < 5; i++)
+        CHECK(rig_next(&r, WAIT_MS) == &q[i].item); /* and in their order */
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK_EQ(q[i].rc, i == 2 ? -EINVAL : 0);
+        CHECK(i == 2 || rig_right(&q[i]));
+        rig_drop(&q[i]);
+    }
+    CHECK_EQ(fake.runs, 6); /* one, four together, each of the four */
+    rig_free(&r);
+}
+
 static void a_lost_partition_is_opened_again_and_what_waited_is_served(void)
 {
     struct request q[2];
@@ -631,6 +655,7 @@ int main(void)
     RUN(unloading_waits_for_the_last_request_and_frees_all);
     RUN(a_withdrawn_request_belongs_to_its_thread_again);
     RUN(a_failed_run_fails_its_requests_and_nothing_else);
+    RUN(a_bad_input_fails_alone_and_not_those_it_was_joined_with);
     RUN(a_lost_partition_is_opened_again_and_what_waited_is_served);
     RUN(a_lost_device_is_told_to_the_watchdog);
     RUN(a_stalled_run_is_told_to_the_watchdog);
