@@ -160,7 +160,7 @@ gives_up() {
     ! systemctl start gpuletd.service && [ "$(property ExecMainStatus)" = 78 ] &&
         [ "$(property NRestarts)" = 0 ] && since_mark -o cat | grep banana
 }
-systemctl stop gpuletd.service
+systemctl stop gpuletd.service 2>/dev/null
 configure "$SIM_FILE" "$RELOAD_BAD"
 check "with a bad file it does not start, says why, and is not tried again" gives_up
 configure "$SIM_FILE"
