@@ -163,8 +163,15 @@ gives_up() {
 systemctl stop gpuletd.service 2>/dev/null
 configure "$SIM_FILE" "$RELOAD_BAD"
 check "with a bad file it does not start, says why, and is not tried again" gives_up
+# Every knock on a socket is a start: soon systemd gives up and closes the sockets too.
+gives_up_the_sockets() {
+    infer >/dev/null
+    within 10 eval '[ "$(systemctl show -P Result gpuletd-http.socket)" = service-start-limit-hit ]'
+}
+is_back() { systemctl reset-failed 'gpuletd*' && is_ready_when_start_returns && [ "$(infer)" = 200 ]; }
+check "clients that knock meanwhile do not start it for ever" gives_up_the_sockets
 configure "$SIM_FILE"
-check "mended, it starts" is_ready_when_start_returns
+check "mended, and told so with reset-failed, it serves again" is_back
 
 # -- watchdog
 
