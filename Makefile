@@ -141,8 +141,8 @@ check-unit: tests ## modules, races, parsers of foreign bytes
 check-ops: tests ## operators against the plain-C reference
 	@test/run.sh $(OPS)
 
-check-http: all ## the daemon as a black box
-	@BUILD=$(B) test/http/run.sh
+check-http: all ## the daemon from outside: clients, state, bad input
+	@BUILD=$(B) TEST_TIMEOUT=1800 test/run.sh test/http/run.sh
 
 check-docs: all man ## what the documents say is so
 	@test/docs.py $(B)

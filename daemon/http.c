@@ -65,8 +65,9 @@ struct peer {
     int fd;
     enum peer_kind kind;
     uid_t uid;
-    bool used; /* a request came on it */
-    bool cut;  /* we shut it down */
+    bool used;    /* a request came on it */
+    bool cut;     /* we shut it down */
+    bool hung_up; /* the client has closed its side */
 };
 
 struct http_server {
@@ -475,9 +476,13 @@ static bool refuse_at_once(struct live *l)
     return exchange_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
 }
 
-static enum MHD_Result on_head(struct live *l)
+static enum MHD_Result on_head(struct live *l, const char *version)
 {
-    live_route(l);
+    if (STREQ(version, MHD_HTTP_VERSION_1_1) && !exchange_header(&l->x, MHD_HTTP_HEADER_HOST))
+        exchange_reply_error(&l->x, 400,
+                             "an HTTP/1.1 request has a Host header, this one has none");
+    else
+        live_route(l);
     if (!l->status)
         sink_default(l);
     return l->status && refuse_at_once(l) ? reply_queue(l) : MHD_YES;
@@ -522,10 +527,9 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *con, const ch
     struct listener *listener = cls;
     struct live *l = *con_cls;
 
-    (void)version;
     if (!l) {
         l = *con_cls = live_new(listener->server, con, url, method);
-        return l ? on_head(l) : MHD_NO;
+        return l ? on_head(l, version) : MHD_NO;
     }
     if (*n) {
         size_t taken = *n;
@@ -648,12 +652,23 @@ static void on_connection(void *cls, struct MHD_Connection *con, void **context,
     }
 }
 
+/* MHD 0.9.75 takes a short read for "no more now".  If the end of file came in the same event as
+ * the last bytes, it never looks again, and the connection stays until it is idle for too long.
+ * This has no effect on the wire but makes another event. */
+static void peer_nudge(struct peer *p)
+{
+    (void)shutdown(p->fd, SHUT_RD);
+}
+
 /* The client has closed its side.  One that does so while its request waits for an item is taken
  * as gone; one that did so before (it may still read) gets its answer. */
 static void peer_hung_up(struct peer *p)
 {
     struct live *l = p->live;
 
+    if (!p->hung_up)
+        peer_nudge(p);
+    p->hung_up = true;
     if (!l || !l->suspended || l->gone_called)
         return;
     l->gone_called = true;
@@ -685,6 +700,9 @@ static void peers_sweep(struct http_server *s, usec_t now_us)
         return;
     s->swept_us = now_us;
     for (struct peer *p = s->peers; p; p = p->next) {
+        if (p->hung_up && !(p->live && p->live->suspended))
+            peer_nudge(
+                p); /* again: the event may have come before the last of the bytes was read */
         if (p->cut || !peer_too_slow(p, now_us))
             continue;
         p->cut = true;

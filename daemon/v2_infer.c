@@ -25,9 +25,11 @@ static void infer_cleanup(void *user)
 
 static usec_t timeout_of(const struct infer *f)
 {
+    const struct served *m = f->r.served;
+
     if (f->timeout_us)
         return f->timeout_us;
-    return f->r.served->spec.slo_us ? f->r.served->spec.slo_us : f->v2->timeout_us;
+    return m->spec.slo_us && !m->slo_unmet ? m->spec.slo_us : f->v2->timeout_us;
 }
 
 /* Inference-Header-Content-Length: a plain decimal. */

@@ -37,7 +37,7 @@ int backend_find(const char *name, const struct backend **ret, struct err *err)
     char path[512];
 
     for (size_t i = 0; i < ARRAY_SIZE(built_in); i++)
-        if (built_in[i] && STREQ(built_in[i]->name, name)) {
+        if (STREQ(built_in[i]->name, name)) {
             *ret = built_in[i];
             return 0;
         }

@@ -398,6 +398,16 @@ static void seats_adopt(struct epoch *ep)
     }
 }
 
+/* A model whose SLO cannot be held is served all the same, with the deadline of one without. */
+static void verdicts_adopt(struct epoch *ep)
+{
+    for (uint32_t i = 0; i < ep->n_routes; i++) {
+        struct route *rt = &ep->route[i];
+        usec_t slo_us = rt->served->spec.slo_us;
+        rt->served->slo_unmet = slo_us && rt->verdict.least_slo_us > slo_us;
+    }
+}
+
 static int change_swap(struct engine *e, struct change *c, struct err *err)
 {
     struct epoch *ep = c->epoch;
@@ -405,6 +415,7 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
 
     (void)err;
     seats_adopt(ep);
+    verdicts_adopt(ep);
     if (c->kind == CHANGE_PIN) {
         pin_free(e->pin);
         e->pin = TAKE(c->pin);
@@ -452,9 +463,10 @@ static void change_end(struct engine *e, struct change *c)
     event(e, 6, "swap", c->kind <= CHANGE_UNLOAD ? c->spec.name : "", PLAN_NONE,
           "routing table %llu is in force: %u models, %u gpu-lets",
           (unsigned long long)e->epoch->number, e->epoch->n_routes, e->epoch->n_gpulets);
-    if (c->kind == CHANGE_LOAD)
+    if (c->kind == CHANGE_LOAD) {
         event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
                   c->spec.version);
+    }
     if (c->replan)
         replan_push(e);
     struct job *job = c->job;

@@ -72,6 +72,14 @@ static int shares_view(struct engine_view *v, const struct epoch *ep, const stru
     return 0;
 }
 
+static bool in_epoch(const struct epoch *ep, const struct gpulet *g)
+{
+    for (uint32_t k = 0; k < ep->n_gpulets; k++)
+        if (ep->gpulet[k] == g)
+            return true;
+    return false;
+}
+
 /* The part of each model's rate that the plan sends here. */
 static void rates_view(const struct epoch *ep, const struct gpulet *g, struct view_gpulet *ret)
 {
@@ -101,6 +109,8 @@ static int gpulets_view(struct engine *e, struct engine_view *v, const struct ep
     for (uint32_t i = 0; i < n; i++) { /* the list has the newest first */
         struct let_copy *c = &copy[n - 1 - i];
         v->gpulet[i] = c->v;
+        if (!in_epoch(ep, c->g) && STREQ(c->v.state, "serving"))
+            v->gpulet[i].state = "retiring"; /* an older epoch, about to be freed, still names it */
         int r = shares_view(v, ep, c->g, &v->gpulet[i]);
         if (r < 0)
             return r;

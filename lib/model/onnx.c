@@ -395,15 +395,33 @@ static int read_opset(struct reading *s, struct pb msg)
     return 0;
 }
 
+/* Where the file's outermost message stops making sense: most often an upload that was cut short.
+ */
+static int broken_head(struct reading *s, const uint8_t *at, const struct pb *left,
+                       const struct pb_field *f)
+{
+    size_t byte = (size_t)(at - (const uint8_t *)s->r.file.base);
+
+    if (f->wire == PB_BYTES && f->u > pb_size(*left))
+        return err_set(s->r.err, -EINVAL,
+                       "not an ONNX model, or cut short: field %u at byte %zu has %llu bytes, but "
+                       "the file ends after %zu",
+                       f->num, byte, (unsigned long long)f->u, pb_size(*left));
+    return err_set(s->r.err, -EINVAL, "not an ONNX model, or cut short: broken bytes at byte %zu",
+                   byte);
+}
+
 static int read_head(struct reading *s)
 {
+    const uint8_t *at = s->r.file.base;
     struct pb walk = pb_of(s->r.file.base, s->r.file.bytes);
-    struct pb_field f;
+    struct pb_field f = {0};
     uint32_t n_graphs = 0;
     int more, rc;
 
     s->opset = -1;
     while ((more = pb_next(&walk, &f)) > 0) {
+        at = walk.p;
         if (f.num == 1 && f.wire == PB_VARINT) {
             s->ir = f.u;
         } else if (f.num == 7 && f.wire == PB_BYTES) {
@@ -413,9 +431,10 @@ static int read_head(struct reading *s)
             return rc;
         }
     }
-    if (more < 0 || n_graphs != 1)
-        return err_set(s->r.err, -EINVAL, "not an ONNX model: %s",
-                       more < 0 ? "broken bytes" : "it needs exactly one graph");
+    if (more < 0)
+        return broken_head(s, at, &walk, &f);
+    if (n_graphs != 1)
+        return err_set(s->r.err, -EINVAL, "not an ONNX model: it needs exactly one graph");
     if (s->ir < IR_MIN || s->ir > IR_MAX)
         return err_set(s->r.err, s->ir ? -ENOTSUP : -EINVAL,
                        "IR version %llu is not supported (%d to %d)", (unsigned long long)s->ir,

@@ -51,9 +51,10 @@ static int map_file(struct reader *r, const char *what, const char *name, struct
     AUTO(close_fd) int fd = open_below(r->dir, path);
     if (fd == -EXDEV || fd == -ELOOP || fd == -ENOTDIR)
         return bad(r, what, name, "must lie inside the model's folder, behind no link");
+    if (fd == -ENOENT) /* the model is what is wrong: not "no such model" */
+        return bad(r, what, name, "is not there");
     if (fd < 0)
-        return err_set(r->err, fd == -ENOENT ? -ENOENT : -EIO, "%s: external data '%.80s': %s",
-                       what, name, strerror(-fd));
+        return err_set(r->err, -EIO, "%s: external data '%.80s': %s", what, name, strerror(-fd));
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return bad(r, what, name, "is not a regular file");
     *ret = (struct mapping){.base = "", .bytes = (size_t)st.st_size};

@@ -112,7 +112,7 @@ def cases():
     relu = ("relu", "Relu")
     small = {"w.bin": FOUR}
     secret = {"../secret": FOUR}
-    many = [["weight"], ["large", "overflow", "bytes"]]
+    many = [["weight"], ["large", "overflow", "bytes", "4611686018427387904"]]
     return [
         ("not-onnx", {}, b"\x89PNG\r\n\x1a\n" + bytes(64), FOREIGN),
         ("html", {}, b"<!DOCTYPE html><html><body>404</body></html>\n", FOREIGN),
@@ -141,7 +141,7 @@ def cases():
         ("double-output", {}, model([(*relu, ["x"], ["y"]), ("again", "Neg", ["x"], ["y"])]), [["'y'", "again"]]),
         ("missing-output", {}, model([(*relu, ["x"], ["y"])], outputs=("y", "absent")), [["absent"]]),
         ("missing-input", {}, model([("add", "Add", ["x", "nowhere"], ["y"])]), [["nowhere"]]),
-        ("deep", {}, deep(), [["deep", "nest", "level", "subgraph"]]),
+        ("deep", {}, deep(), [["deep", "nest", "level", "subgraph", "(If)"]]),
     ]
 
 

@@ -256,13 +256,13 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
     bool moved = sched_getaffinity(0, sizeof(before), &before) == 0 &&
                  sched_setaffinity(0, sizeof(x->part->cores), &x->part->cores) == 0;
     dn_threads(x->part->n_threads);
-    for (uint32_t i = 0; i < x->n_in; i++) {
+    for (uint32_t i = 0; i < x->n_in; i++)
         patch_to(s, &s->in[i], own_place(s, &x->in[i]));
-        memset(own_place(s, &x->in[i]), 0, x->in[i].bytes);
-    }
     for (uint32_t i = 0; i < x->n_out; i++)
         patch_to(s, &s->out[i], own_place(s, &x->out[i]));
     for (unsigned i = 0; i <= n && r == 0; i++) { /* once more than asked: the first is warming */
+        for (uint32_t k = 0; k < x->n_in; k++) /* a run may use their place for something else */
+            memset(own_place(s, &x->in[k]), 0, x->in[k].bytes);
         r = run_steps(s, 0, from, x->part->dev->dn.stream);
         uint64_t start = clock_now_ns();
         if (r == 0)
