@@ -1,9 +1,11 @@
-/* One line, two ways out.  JOURNAL_STREAM says that stderr is the journal's: then the journal is
- * spoken to directly, with fields; otherwise a person or a test reads stderr. */
+/* One line, two ways out.  Where stderr is the journal's, the journal is spoken to directly, with
+ * fields; otherwise a person or a test reads stderr. */
 #include "log.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <systemd/sd-journal.h>
+#include <unistd.h>
 
 #define FIELDS_MAX 6
 #define FIELD_MAX 400
@@ -46,6 +48,18 @@ static void to_journal(int level, const struct log_fields *f, const char *msg)
     (void)sd_journal_sendv(out.iov, out.n);
 }
 
+/* JOURNAL_STREAM is inherited by whatever a service starts, so that the variable alone says
+ * nothing: it names the device and inode that stderr must be. */
+static bool stderr_is_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long dev, ino;
+    struct stat st;
+
+    return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+           fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
 /* What the line is about, for a person; the event says the rest. */
 static int subject(const struct log_fields *f, char *ret, size_t max)
 {
@@ -64,7 +78,7 @@ void log_line(int level, const struct log_fields *f, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(msg + n, sizeof(msg) - (size_t)n, fmt, ap);
     va_end(ap);
-    if (getenv("JOURNAL_STREAM"))
+    if (stderr_is_journal())
         to_journal(level, f, msg);
     else
         (void)fprintf(stderr, "gpuletd: %s%s\n",

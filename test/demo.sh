@@ -105,7 +105,7 @@ while read -r image && [ $n -lt $N_IMAGES ]; do
     : >"$tmp/said"
     for model in $MODELS; do
         # --retry: 503 with Retry-After is an honest "not in time", and a busy machine may hear it.
-        said=$(curl -sS --fail-with-body --retry 3 -d "@$tmp/request" -w '\n%{time_total}' \
+        said=$(curl -s --fail --retry 3 -d "@$tmp/request" -w '\n%{time_total}' \
             "http://127.0.0.1:$http/v2/models/$model/infer" | answer) ||
             { echo "model $model gave no answer to image $n" >&2; cat "$tmp/log"; exit 1; }
         echo "$model $said" >>"$tmp/said"

@@ -6,13 +6,14 @@ set -u
 MODEL=digits
 STALLING=digits-tiny
 
-# A simulated device where a run takes 20 ms, and the same with an executor that does not come
-# back for a minute.
+# A simulated device where a run takes 20 ms; the same with an executor that does not come back
+# for a minute; the same that loses the device, so that the process must leave.
 LATENCY='"latency_us": [{"batch": 1, "units": 1, "us": 20000}]'
 MODELS="\"models\": {\"$MODEL\": {$LATENCY}, \"$STALLING\": {$LATENCY}}"
-STALL="{\"model\": \"$STALLING\", \"run\": 1, \"kind\": \"stall\", \"us\": 60000000}"
+FAULT="\"model\": \"$STALLING\", \"run\": 1, \"us\": 60000000"
 SIM_FILE="{\"units\": 4, $MODELS}"
-SIM_FILE_STALLED="{\"units\": 4, $MODELS, \"faults\": [$STALL]}"
+SIM_FILE_STALLED="{\"units\": 4, $MODELS, \"faults\": [{$FAULT, \"kind\": \"stall\"}]}"
+SIM_FILE_LOST="{\"units\": 4, $MODELS, \"faults\": [{$FAULT, \"kind\": \"exit\"}]}"
 
 # An option that reload changes, and how it is seen: a body of this size is refused with 413.
 RELOAD_GOOD='[http]
@@ -27,7 +28,7 @@ stall-ms = 1000'
 
 # Journal fields that some entry of the daemon must have, and its kinds of events.
 FIELDS='GPULETD_EVENT GPULETD_MODEL GPULETD_VERSION GPULETD_GPULET'
-EVENTS='start load reload stall stop'
+EVENTS='start load reload stall fault stop'
 
 SOCKETS='gpuletd-http.socket gpuletd-admin.socket gpuletd-unix.socket'
 DATA=http://127.0.0.1:8000
@@ -96,7 +97,7 @@ configure "$SIM_FILE"
 
 is_ready_when_start_returns() { systemctl start gpuletd.service && ready; }
 runs_as_gpuletd() { [ "$(stat -c %U:%G "/proc/$(property MainPID)")" = gpuletd:gpuletd ]; }
-says_status() { [ -n "$(property StatusText)" ]; }
+says_status() { [ "$(property StatusText)" = Serving ]; }
 
 mark
 check "systemctl start returns when the daemon is ready" is_ready_when_start_returns
@@ -152,7 +153,34 @@ check "so does a bare SIGHUP, and the journal says why" hangup_refuses
 configure "$SIM_FILE"
 check "reload goes back" eval 'systemctl reload gpuletd.service && within 5 takes_big_body'
 
+# -- a bad file at the start
+
+gives_up() {
+    mark
+    ! systemctl start gpuletd.service && [ "$(property ExecMainStatus)" = 78 ] &&
+        [ "$(property NRestarts)" = 0 ] && since_mark -o cat | grep banana
+}
+systemctl stop gpuletd.service 2>/dev/null
+configure "$SIM_FILE" "$RELOAD_BAD"
+check "with a bad file it does not start, says why, and is not tried again" gives_up
+# Every knock on a socket is a start: soon systemd gives up and closes the sockets too.
+gives_up_the_sockets() {
+    infer >/dev/null
+    within 10 eval '[ "$(systemctl show -P Result gpuletd-http.socket)" = service-start-limit-hit ]'
+}
+is_back() { systemctl reset-failed 'gpuletd*' && is_ready_when_start_returns && [ "$(infer)" = 200 ]; }
+check "clients that knock meanwhile do not start it for ever" gives_up_the_sockets
+configure "$SIM_FILE"
+check "mended, and told so with reset-failed, it serves again" is_back
+
 # -- watchdog
+
+load() { # 16 clients for $1 seconds, a status a line into `all`
+    : >all
+    for _ in $(seq 16); do
+        (end=$((SECONDS + $1)); while [ $SECONDS -lt $end ]; do infer; done) >>all &
+    done
+}
 
 restarted_by_watchdog() {
     mark
@@ -162,8 +190,10 @@ restarted_by_watchdog() {
 }
 is_fed_under_load() {
     mark
-    timeout 6 bash -c "while :; do $(declare -f status_of infer); DATA=$DATA MODEL=$MODEL; infer; done" >/dev/null
-    ! since_mark | grep -q 'Failed with result'
+    load 6
+    # shellcheck disable=SC2046
+    wait $(jobs -p)
+    only 50 200 && ! since_mark | grep -q 'Failed with result'
 }
 
 mkdir -p /run/systemd/system/gpuletd.service.d
@@ -174,6 +204,20 @@ check "six seconds of load do not trip a watchdog of two" is_fed_under_load
 configure "$SIM_FILE_STALLED" "$STALL_LIMIT"
 systemctl restart gpuletd.service
 check "a stalled executor is killed by the watchdog, and the next process answers" restarted_by_watchdog
+
+# -- a device that is lost
+
+leaves_and_returns() {
+    local old
+    old=$(property MainPID)
+    mark
+    infer $STALLING >/dev/null
+    within 10 eval 'since_mark | grep -q "leaving to be restarted"' || { since_mark; return 1; }
+    within 30 ready && [ "$(infer)" = 200 ] && [ "$(property MainPID)" != "$old" ]
+}
+configure "$SIM_FILE_LOST"
+systemctl restart gpuletd.service
+check "a lost device: the process leaves, and the next one answers" leaves_and_returns
 configure "$SIM_FILE"
 rm -r /run/systemd/system/gpuletd.service.d
 systemctl daemon-reload
@@ -199,12 +243,6 @@ check "the model that was registered is served again" eval '[ "$(infer)" = 200 ]
 
 # -- stop under load
 
-load() { # 16 clients for $1 seconds, a status a line into `all`
-    : >all
-    for _ in $(seq 16); do
-        (end=$((SECONDS + $1)); while [ $SECONDS -lt $end ]; do infer; done) >>all &
-    done
-}
 stop_under_load() {
     mark
     load 4
@@ -232,6 +270,21 @@ stops_for_good() {
 }
 check "stop under load: everything accepted is answered, exit status 0" stop_under_load
 check "restart under load: no connection fails" restart_under_load
+
+# -- the CPU inside the sandbox, and gpuletctl
+
+# The request is an image of ones: which digit that is does not matter, ten finite scores do.
+scores() { infer_says "$1" | grep -qE '"data": ?\[-?[0-9.e-]+(, ?-?[0-9.e-]+){9}\]'; }
+infer_says() { curl -s -m 60 -d @request "$DATA/v2/models/$1/infer" | tee /dev/stderr; }
+status_by_socket() {
+    gpuletctl --server unix:/run/gpuletd/admin.sock status | tee /dev/stderr | grep -q "^$MODEL .*READY"
+}
+printf '[device]\nbackend = cpu\n' >/etc/gpuletd/gpuletd.conf
+systemctl restart gpuletd.service
+check "the CPU's gpu-lets answer from within the sandbox" scores $MODEL
+check "so does the other model" scores $STALLING
+check "gpuletctl status works by the Unix socket" status_by_socket
+
 check "with its sockets stopped too, it stays down and leaves no process" stops_for_good
 
 # -- journal and unit files
