@@ -37,15 +37,16 @@ class Probe:
         )  # fmt: skip
         assert self.process.stdout.readline() == "ready\n"
 
-    def check(self):
+    def check(self, fair_us=0):
         """A probe waits no longer than it does at a daemon that has nothing else to do; a factor of
-        20 in the 99th percentile is for what else the machine does, and for sanitized code."""
+        20 in the 99th percentile is for what else the machine does, and for sanitized code.
+        It may wait as long as fair_us, in which everybody else was answered once."""
         out, _ = self.process.communicate("stop", timeout=120)
         busy, idle = json.loads(out)
         assert len(busy) >= 20
         a, b = np.percentile(busy, 99), np.percentile(idle, 99)
         print(f"# 99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)")
-        assert a <= (200 if SANITIZED else 20) * b, f"99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)"
+        assert a <= max(fair_us, (200 if SANITIZED else 20) * b), f"99 of 100 probes within {a:.0f} us, {b:.0f} us when idle ({len(busy)} probes)"
         assert np.median(busy) <= (100 if SANITIZED else 10) * np.median(idle), (np.median(busy), np.median(idle))
 
 
@@ -75,7 +76,9 @@ def test_a_thousand_connections_each_get_their_own_answers(daemon, idle):
     probe = Probe(daemon, idle)
     wires = [daemon.wire() for _ in range(1000)]
     try:
+        fair_us = 0
         for round_ in range(3):
+            start = time.monotonic()
             xs = [np.full((1, 4), i + round_ * 10_000, np.float32) for i in range(len(wires))]
             for w, x in zip(wires, xs):
                 w.send(infer_bytes(x))
@@ -83,11 +86,12 @@ def test_a_thousand_connections_each_get_their_own_answers(daemon, idle):
                 r = w.read()
                 assert r.status == 200, r.body
                 np.testing.assert_array_equal(read_outputs(r)["y"], x)
+            fair_us = max(fair_us, (time.monotonic() - start) * 1e6)
         assert metric(daemon.metrics(), "gpuletd_http_connections", port="data") >= 1000
     finally:
         for w in wires:
             w.socket.close()
-    probe.check()
+    probe.check(fair_us)
     until(lambda: metric(daemon.metrics(), "gpuletd_http_connections", port="data") < 10, 10, "the connections to go", daemon)
 
 
