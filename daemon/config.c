@@ -198,6 +198,22 @@ static int on_option(void *arg, const char *section, const char *name, const cha
     return 0;
 }
 
+#define LINE_MAX_BYTES 198 /* inih's buffer: it would cut a longer line in two */
+
+static int lines_check(FILE *f, const char *file, struct err *err)
+{
+    AUTO(free) char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+
+    for (int at = 1; (n = getline(&line, &cap, f)) >= 0; at++)
+        if (n > LINE_MAX_BYTES)
+            return err_set(err, -EINVAL, "%s: line %d has %zd bytes, the limit is %d", file, at, n,
+                           LINE_MAX_BYTES);
+    rewind(f);
+    return 0;
+}
+
 static int load_file(const char *file, struct config *c, struct err *err)
 {
     struct err own = {0};
@@ -206,6 +222,11 @@ static int load_file(const char *file, struct config *c, struct err *err)
 
     if (!f)
         return err_set(err, -errno, "%s: %s", file, strerror(errno));
+    int r = lines_check(f, file, err);
+    if (r < 0) {
+        (void)fclose(f);
+        return r;
+    }
     int line = ini_parse_file(f, on_option, &p);
     (void)fclose(f);
     if (line > 0)

@@ -76,6 +76,9 @@ static void a_bad_line_is_named_with_its_file_option_and_limit(void)
     refused("[http]\nrepository-api = maybe\n", "not one of local|token|off");
     refused("[http]\nlisten\n", "line 2");
     refused("[http]\n\nport = 1\n", "line 3: there is no option 'port' in section [http]");
+    char text[300] = "[http]\nlisten = ";
+    memset(text + strlen(text), '1', 250);
+    refused(text, "line 2 has 259 bytes, the limit is 198");
     refused("[web]\na = 1\n", "there is no section [web]");
 }
 
