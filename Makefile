@@ -171,7 +171,7 @@ check-systemd: all man ## the installed daemon under a real systemd (root)
 	@test/systemd/run.sh
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
-	@test/bench/http.py $(B)
+	@test/bench/pairs.py $(B)
 	@$(B)/test/bench/bench_json
 
 clean: ## remove what was built

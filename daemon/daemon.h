@@ -19,6 +19,7 @@ struct gpuletd {
     struct v2 v2; /* first: both servers' ctx is a struct v2 for v2_routes */
     struct engine *engine;
     struct store *store;
+    struct v2_turn data_turn, admin_turn;
     struct http_server *data, *admin; /* data: NULL until the models of the state are loaded */
 
     /* Options that a reload changes: relaxed atomics, written by the main thread. */

@@ -30,7 +30,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CONNECTION_BYTES 65536
+#define CONNECTION_BYTES 32768
 #define DRAIN_BYTES (UINT64_C(8) << 20)
 #define IDLE_S 75
 #define TURN_MS 1000                /* the loop comes round at least that often */
@@ -171,6 +171,11 @@ void exchange_query_each(struct exchange *x, void (*fn)(void *arg, const char *n
 struct cq *exchange_cq(struct exchange *x)
 {
     return x->http->cq;
+}
+
+void *exchange_turn(struct exchange *x)
+{
+    return x->http->cfg.turn;
 }
 
 /* ---- sinks */
@@ -759,6 +764,8 @@ static void turn(struct http_server *s)
     peers_sweep(s, now_us);
     for (uint32_t i = 0; i < s->n_listeners; i++)
         (void)MHD_run(s->listener[i].mhd);
+    if (s->cfg.turned)
+        s->cfg.turned(s->cfg.turn);
 }
 
 /* A request that is on its way or lies unread: closing the connection now would reset it, though

@@ -57,6 +57,7 @@ int exchange_query(struct exchange *x, const char *name, const char **ret, struc
 /* Call fn for every query parameter; values are as sent, not decoded. */
 void exchange_query_each(struct exchange *x, void (*fn)(void *arg, const char *name), void *arg);
 struct cq *exchange_cq(struct exchange *x);
+void *exchange_turn(struct exchange *x); /* http_config.turn */
 
 /* ---- sinks: in head(x) only */
 /* Into one slab of the server's pool, at most max bytes, placed so that byte align_at of the body
@@ -113,8 +114,11 @@ struct http_config {
     http_item_fn *const *item; /* ITEM_KINDS of them */
     struct pool *pool;         /* bodies */
     void *ctx;
+    /* Called with `turn` before the thread sleeps: what its handlers have put off until then. */
+    void (*turned)(void *turn);
+    void *turn;
     uint32_t connections_max;  /* per listener; more wait in the listen queue */
-    uint32_t connection_bytes; /* memory of one: bounds the head (431); 0: 64 KiB */
+    uint32_t connection_bytes; /* memory of one: bounds the head (431); 0: 32 KiB */
     uint64_t drain_bytes;      /* of a refused body; 0: 8 MiB */
     uint32_t idle_s;           /* between requests, and for a head to arrive; 0: 75 */
     /* Called after each reply was sent or broke, for access logs and metrics; may be NULL. */

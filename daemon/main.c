@@ -256,14 +256,14 @@ static bool drained(struct loop *l)
 
 static int start_server(struct gpuletd *d, const struct config *c, const char *name,
                         const struct listeners *l, const struct route *own, size_t n_own,
-                        struct http_server **ret, struct err *err);
+                        struct v2_turn *turn, struct http_server **ret, struct err *err);
 
 /* Begin to read the inference port. */
 static int open_data(struct loop *l)
 {
     struct err err = {0};
     int r = start_server(l->d, &l->config, "http-data", &l->data_listen, data_routes, n_data_routes,
-                         &l->d->data, &err);
+                         &l->d->data_turn, &l->d->data, &err);
 
     if (r < 0) {
         LOG(LOG_ERR, "start", "%s", err.msg);
@@ -393,7 +393,7 @@ static struct route *with_v2(const struct route *own, size_t n_own)
 
 static int start_server(struct gpuletd *d, const struct config *c, const char *name,
                         const struct listeners *l, const struct route *own, size_t n_own,
-                        struct http_server **ret, struct err *err)
+                        struct v2_turn *turn, struct http_server **ret, struct err *err)
 {
     const struct route *routes = with_v2(own, n_own);
     struct http_config h = {.name = name,
@@ -404,10 +404,13 @@ static int start_server(struct gpuletd *d, const struct config *c, const char *n
                             .item = api_items,
                             .pool = engine_pool(d->engine),
                             .ctx = d,
+                            .turned = v2_turned,
+                            .turn = turn,
                             .connections_max = (uint32_t)c->http.connections,
                             .drain_bytes = c->limits.drain_bytes,
                             .idle_s = (uint32_t)c->http.idle_s};
 
+    turn->engine = d->engine;
     if (!l->n)
         return err_set(err, -EINVAL, "%s: there is no address to listen on", name);
     return routes ? http_server_start(&h, ret, err) : err_set(err, -ENOMEM, "out of memory");
@@ -447,7 +450,7 @@ static int start(struct loop *l, struct err *err)
     d->v2.store = d->store;
     d->v2.draining = &d->draining;
     r = start_server(d, &l->config, "http-admin", &l->admin_listen, admin_routes, n_admin_routes,
-                     &d->admin, err);
+                     &d->admin_turn, &d->admin, err);
     if (r == 0)
         store_restore(d->store);
     return r;
@@ -465,6 +468,8 @@ static void stop(struct loop *l)
         http_server_stop(d->admin, DRAIN_LINGER_US);
     while (n_tables > 0)
         free(tables[--n_tables]);
+    v2_turn_done(&d->data_turn);
+    v2_turn_done(&d->admin_turn);
     if (d->store)
         store_free(d->store);
     if (d->engine)

@@ -22,9 +22,30 @@ struct v2 {
     const struct repository_ops *repository; /* NULL: control answers 503, index what is loaded */
     void *store;
     _Atomic usec_t timeout_us; /* deadline of a request whose model has no SLO */
-    _Atomic size_t body_max; /* bytes of an infer body, as sent and inflated; 0: 64 MiB */
-    _Atomic bool *draining; /* readiness and inference answer 503 */
+    _Atomic size_t body_max;   /* bytes of an infer body, as sent and inflated; 0: 64 MiB */
+    _Atomic bool *draining;    /* readiness and inference answer 503 */
 };
+
+/* Heads parsed before, by their bytes: a client repeats all but its data. */
+#define HEADS_MAX 64
+#define HEAD_CACHED_MAX 512 /* bytes: at most some 200 KB a cache */
+struct head_cache {
+    struct cached_head {
+        json_t *head; /* NULL: none */
+        size_t bytes;
+        char text[HEAD_CACHED_MAX];
+    } slot[HEADS_MAX];
+};
+
+/* http_config.turn of such a server, and its turned(): requests that were parsed in one turn of the
+ * loop wake their executors together. */
+struct v2_turn {
+    struct engine *engine;
+    struct wakes wakes;
+    struct head_cache heads;
+};
+void v2_turned(void *turn);
+void v2_turn_done(struct v2_turn *t);
 
 extern const struct route v2_routes[];
 extern const size_t n_v2_routes; /* rows */

@@ -4,6 +4,18 @@
 #include <inttypes.h>
 
 #define BODY_MAX (UINT64_C(64) << 20)
+#define LONG_BODY (16u << 10) /* bytes that take longer to parse than an executor to wake */
+
+struct infer *infer_new(void)
+{
+    struct infer *f = malloc(sizeof(*f));
+
+    if (!f)
+        return NULL;
+    request_init(&f->r);
+    memset((char *)f + sizeof(f->r), 0, offsetof(struct infer, wanted) - sizeof(f->r));
+    return f;
+}
 
 void infer_free(struct infer *f)
 {
@@ -69,7 +81,7 @@ static int infer_head(struct exchange *x, struct infer *f, usec_t *retry_us, str
 void v2_infer_head(struct exchange *x)
 {
     struct v2 *v2 = x->ctx;
-    struct infer *f = calloc(1, sizeof(*f));
+    struct infer *f = infer_new();
     struct err err = {0};
     usec_t retry_us = 0;
 
@@ -117,15 +129,32 @@ static bool infer_gone(struct exchange *x)
     return engine_withdraw(f->v2->engine, &f->r);
 }
 
+void v2_turned(void *turn)
+{
+    struct v2_turn *t = turn;
+
+    engine_wake(t->engine, &t->wakes);
+}
+
+void v2_turn_done(struct v2_turn *t)
+{
+    for (size_t i = 0; i < HEADS_MAX; i++)
+        json_decref(t->heads.slot[i].head);
+}
+
 void v2_infer_body(struct exchange *x)
 {
     struct infer *f = x->user;
+    struct v2_turn *turn = exchange_turn(x);
     struct request *r = &f->r;
     struct err err = {0};
     const char *body;
     size_t bytes;
     int rc;
 
+    f->heads = &turn->heads;
+    if (x->body_bytes > LONG_BODY) /* nobody waits for it to be parsed */
+        v2_turned(turn);
     if (infer_inflate(x, f, &body, &bytes, &err) < 0 ||
         v2_infer_parse(f, engine_pool(f->v2->engine), body, bytes, &err) < 0) {
         exchange_reply_err(x, &err, 0);
@@ -137,7 +166,7 @@ void v2_infer_body(struct exchange *x)
     r->deadline_us = x->arrival_us + timeout_of(f);
     r->priority = r->priority ? r->priority : r->served->spec.priority;
     exchange_suspend(x, infer_gone);
-    rc = engine_submit(f->v2->engine, r);
+    rc = engine_submit_later(f->v2->engine, r, &turn->wakes);
     if (rc < 0) {
         if (!r->err.code)
             (void)err_set(&r->err, rc, "model '%s': the request was refused", r->served->spec.name);

@@ -21,8 +21,10 @@ struct json_cut {
     struct json_range data[MAX_IO];
 };
 /* -EINVAL says where (in bytes of the text) it is not JSON.  Member names that occur twice are
- * refused, as is a "data" whose name is written with escapes. */
-int json_cut(const char *json, size_t n, struct json_cut *ret, struct err *err);
+ * refused, as is a "data" whose name is written with escapes.  heads may be NULL; ret->head may be
+ * shared with other requests of the thread: it is only read. */
+int json_cut(const char *json, size_t n, struct head_cache *heads, struct json_cut *ret,
+             struct err *err);
 
 /* ---- v2_parse.c */
 struct wanted {
@@ -33,13 +35,14 @@ struct infer {
     struct request r; /* first: its item is what comes back */
     struct exchange *x;
     struct v2 *v2;
-    json_t *head;      /* of the request; NULL when raw */
-    struct slab *body; /* where the binary inputs lie, if in_slab is another one */
+    struct head_cache *heads; /* NULL: none */
+    json_t *head;             /* of the request; NULL when raw */
+    struct slab *body;        /* where the binary inputs lie, if in_slab is another one */
     int64_t header_bytes;
     enum encoding encoding; /* of the body */
+    usec_t timeout_us;      /* asked for by the client; 0: not */
     uint32_t n_wanted;
-    struct wanted wanted[MAX_IO];
-    usec_t timeout_us; /* asked for by the client; 0: not */
+    struct wanted wanted[MAX_IO]; /* n_wanted are set */
 };
 /* Fill f->r (rows, in, in_slab, priority) and what is wanted from a body that lies in f->body (or,
  * in tests, anywhere).  Uses f->r.served and f->header_bytes; new memory comes from pool. */
@@ -47,6 +50,8 @@ int v2_infer_parse(struct infer *f, struct pool *pool, const char *body, size_t 
                    struct err *err);
 
 /* ---- v2_infer.c */
+/* NULL: no memory.  Not calloc: of its 12 KB, nearly all tensors, a request uses little. */
+struct infer *infer_new(void);
 void infer_free(struct infer *f); /* NULL is fine */
 DEFINE_AUTO(struct infer, infer_free)
 

@@ -174,7 +174,29 @@ static size_t original(const struct json_cut *cut, const char *json, size_t at)
     return at;
 }
 
-int json_cut(const char *json, size_t n, struct json_cut *ret, struct err *err)
+/* A head, from the cache or read and put there; NULL and *at when it is not JSON. */
+static json_t *head_read(struct head_cache *c, const struct text *t, json_error_t *at)
+{
+    const char *text = t->p ? t->p : "";
+
+    if (!c || t->n > HEAD_CACHED_MAX)
+        return json_loadb(text, t->n, JSON_REJECT_DUPLICATES, at);
+    struct hash128 h = hash_bytes(text, t->n);
+    struct cached_head *slot = &c->slot[h.lo % HEADS_MAX];
+    if (slot->head && slot->bytes == t->n && memcmp(slot->text, text, t->n) == 0)
+        return json_incref(slot->head);
+    json_t *head = json_loadb(text, t->n, JSON_REJECT_DUPLICATES, at);
+    if (head) {
+        json_decref(slot->head);
+        slot->head = json_incref(head);
+        slot->bytes = t->n;
+        memcpy(slot->text, text, t->n);
+    }
+    return head;
+}
+
+int json_cut(const char *json, size_t n, struct head_cache *heads, struct json_cut *ret,
+             struct err *err)
 {
     struct walk w = {.p = json, .end = json + n, .copied = json, .cut = ret};
     json_error_t at;
@@ -194,7 +216,7 @@ int json_cut(const char *json, size_t n, struct json_cut *ret, struct err *err)
     }
     text_add(&w.head, w.copied, rest);
     if (!w.head.failed)
-        ret->head = json_loadb(w.head.p ? w.head.p : "", w.head.n, JSON_REJECT_DUPLICATES, &at);
+        ret->head = head_read(heads, &w.head, &at);
     free(w.head.p);
     if (w.head.failed)
         return err_set(err, -ENOMEM, "out of memory");

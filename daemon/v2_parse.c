@@ -344,25 +344,39 @@ static int read_outputs(struct parse *p, bool binary)
 }
 
 /* ---- memory */
-/* Give the tensors that need it their memory, in one slab; the others lie in the body. */
+/* Where n bytes fit into slab s behind the body that ends there; NULL when they do not. */
+static char *room_behind(const struct slab *s, const char *body_end, size_t n)
+{
+    size_t used = s ? align_up((size_t)(body_end - (char *)s->data), 64) : 0;
+
+    return s && used <= s->bytes && n <= s->bytes - used ? (char *)s->data + used : NULL;
+}
+
+/* Give the tensors that need it their memory, in one slab: the body's if they are small; the
+ * others lie in the body. */
 static int place(struct parse *p, struct pool *pool)
 {
     struct request *r = &p->f->r;
-    size_t total = 0, at = 0;
+    size_t total = 0;
+    char *at;
 
     for (uint32_t i = 0; i < p->m->n_in; i++)
         if (p->src[i].copied && __builtin_add_overflow(total, align_up(p->src[i].need, 64), &total))
             return FAIL(p, -EINVAL, "the inputs are too large");
-    if (total == 0) /* nothing is copied: the body is the request's memory */
+    at = room_behind(p->f->body, p->binary + p->binary_left, total);
+    if (at || total == 0) { /* total 0: nothing is copied */
         r->in_slab = TAKE(p->f->body);
-    else if (slab_new(pool, total, &r->in_slab) < 0)
-        return FAIL(p, -ENOMEM, "no memory for inputs of %zu bytes now", total);
+    } else {
+        if (slab_new(pool, total, &r->in_slab) < 0)
+            return FAIL(p, -ENOMEM, "no memory for inputs of %zu bytes now", total);
+        at = r->in_slab->data;
+    }
     for (uint32_t i = 0; i < p->m->n_in; i++) {
         if (!p->src[i].copied) {
             r->in[i].data = (void *)(uintptr_t)p->src[i].p; /* only read from here on */
             continue;
         }
-        r->in[i].data = (char *)r->in_slab->data + at;
+        r->in[i].data = at;
         at += align_up(p->src[i].need, 64);
     }
     return 0;
@@ -434,7 +448,7 @@ static int read_json(struct parse *p, const char *json, size_t n)
     bool binary = false;
     struct json_cut cut;
 
-    if (json_cut(json, n, &cut, p->err) < 0)
+    if (json_cut(json, n, p->f->heads, &cut, p->err) < 0)
         return p->err->code;
     p->f->head = cut.head;
     if (read_inputs(p, &cut) < 0 || read_parameters(p, &binary) < 0 || read_outputs(p, binary) < 0)

@@ -114,6 +114,17 @@ int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t 
  * caller's: -EAGAIN (full or certainly late; r->retry_us), -EINVAL (shapes do not go together,
  * r->err names the node or input), -ENOENT (the model is gone), -ENOMEM. */
 int engine_submit(struct engine *e, struct request *r);
+/* The same, but the gpu-let's executor is woken later: by engine_wake(), which the thread calls
+ * before it sleeps or does anything long, or by the call that makes it WAKE_REQUESTS_MAX requests.
+ * A server that finds many connections ready so wakes an executor once, for all of them. */
+#define WAKE_REQUESTS_MAX 8
+struct wakes {           /* of one thread; zeroed at first */
+    struct epoch *epoch; /* pinned: keeps the gpu-lets there */
+    uint32_t n_requests, n;
+    struct gpulet *gpulet[WAKE_REQUESTS_MAX];
+};
+int engine_submit_later(struct engine *e, struct request *r, struct wakes *w);
+void engine_wake(struct engine *e, struct wakes *w);
 /* The client is gone.  True: r left its queue and is the caller's again; false: it runs or has
  * completed and will come through the queue as always. */
 bool engine_withdraw(struct engine *e, struct request *r);

@@ -36,10 +36,9 @@ struct request {
     struct cq *cq;       /* where it completes; borrowed */
 
     /* set by the http thread before engine_submit() */
-    struct served *served;    /* reference held by the http thread until the reply is sent */
-    uint32_t rows;            /* of the batch; 1 when the model does not batch */
-    struct tensor in[MAX_IO]; /* by graph input; data inside in_slab */
-    struct slab *in_slab;     /* owned by the request */
+    struct served *served; /* reference held by the http thread until the reply is sent */
+    uint32_t rows;         /* of the batch; 1 when the model does not batch */
+    struct slab *in_slab;  /* owned by the request */
     usec_t arrival_us, deadline_us;
     int32_t priority;
 
@@ -47,10 +46,9 @@ struct request {
     enum request_fate fate;
     int rc; /* 0 or negative errno, and err */
     struct err err;
-    usec_t retry_us;           /* of a refusal that will pass: when to come back; 0: none */
-    struct tensor out[MAX_IO]; /* by graph output; data inside out_slab */
-    struct slab *out_slab;     /* owned by the request */
-    usec_t start_us, done_us;  /* of its run */
+    usec_t retry_us;          /* of a refusal that will pass: when to come back; 0: none */
+    struct slab *out_slab;    /* owned by the request */
+    usec_t start_us, done_us; /* of its run */
     uint64_t run_ns;
     uint32_t batch; /* rows in that run */
 
@@ -62,7 +60,13 @@ struct request {
     struct shape_key key;
     usec_t work_us; /* reserved in the gpu-let */
     bool alone;     /* joined with others it, or one of them, could not be run */
+
+    /* Last, because request_init() leaves them alone: 11 KB of which a request uses little. */
+    struct tensor in[MAX_IO];  /* by graph input; data inside in_slab */
+    struct tensor out[MAX_IO]; /* by graph output, set by the engine; data inside out_slab */
 };
 
-/* Puts both slabs and zeroes the request. */
+/* Zeroes all but the tensors: whoever fills a request sets those of its model's inputs. */
+void request_init(struct request *r);
+/* Puts both slabs; the request may then be filled again. */
 void request_done(struct request *r);

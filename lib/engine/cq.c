@@ -77,9 +77,14 @@ struct cq_item *cq_take(struct cq *q)
     return first;
 }
 
+void request_init(struct request *r)
+{
+    memset(r, 0, offsetof(struct request, in));
+}
+
 void request_done(struct request *r)
 {
     slab_put(r->in_slab);
     slab_put(r->out_slab);
-    memset(r, 0, sizeof(*r));
+    request_init(r);
 }

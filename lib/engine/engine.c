@@ -290,7 +290,7 @@ static int admit(struct engine *e, const struct admit_view *v, usec_t *retry_us,
 }
 
 static int route_push(struct engine *e, const struct route *rt, struct request *r,
-                      const struct shape_key *key)
+                      const struct shape_key *key, struct gpulet **ret_kick)
 {
     struct let_view let[ROUTE_LETS_MAX];
     struct admit_view v;
@@ -302,7 +302,7 @@ static int route_push(struct engine *e, const struct route *rt, struct request *
         if (rc < 0)
             return rc;
         struct seat *s = rt->seat[e->cfg.policy->route(&v)];
-        rc = gpulet_push(s, r, key, v.queue_max, v.now_us);
+        rc = gpulet_push(s, r, key, v.queue_max, v.now_us, ret_kick);
     }
     return rc;
 }
@@ -353,7 +353,8 @@ static int served_adopt(const struct route *rt, struct request *r)
     return 0;
 }
 
-static int submit_pinned(struct engine *e, struct epoch *ep, struct request *r)
+static int submit_pinned(struct engine *e, struct epoch *ep, struct request *r,
+                         struct gpulet **ret_kick)
 {
     const struct route *rt = epoch_find(ep, r->served->spec.name);
     struct shape_key key;
@@ -363,13 +364,27 @@ static int submit_pinned(struct engine *e, struct epoch *ep, struct request *r)
     int rc = served_adopt(rt, r);
     if (rc == 0)
         rc = request_key(rt, r, &key);
-    return rc < 0 ? rc : route_push(e, rt, r, &key);
+    return rc < 0 ? rc : route_push(e, rt, r, &key, ret_kick);
 }
 
-int engine_submit(struct engine *e, struct request *r)
+void engine_wake(struct engine *e, struct wakes *w)
+{
+    for (uint32_t i = 0; i < w->n; i++)
+        gpulet_kick(w->gpulet[i]);
+    if (w->epoch)
+        epoch_put(e, w->epoch);
+    *w = (struct wakes){0};
+}
+
+int engine_submit_later(struct engine *e, struct request *r, struct wakes *w)
 {
     struct epoch *ep = epoch_pin(e);
+    struct gpulet *kick = NULL;
 
+    if (w->epoch != ep) { /* what is woken later must still be there */
+        engine_wake(e, w);
+        w->epoch = epoch_ref(e, ep);
+    }
     if (r->arrival_us == 0)
         r->arrival_us = clock_now_us();
     if (r->deadline_us == 0)
@@ -377,14 +392,28 @@ int engine_submit(struct engine *e, struct request *r)
     r->fate = FATE_NONE;
     r->epoch = ep; /* the pin goes with the request */
     (void)atomic_fetch_add(&e->pending, 1);
-    int rc = submit_pinned(e, ep, r);
-    if (rc == 0)
-        return 0; /* r may be gone */
-    (void)atomic_fetch_sub(&e->pending, 1);
-    r->epoch = NULL;
-    r->rc = rc;
-    epoch_put(e, ep);
-    atomic_fetch_add_explicit(&r->served->stats->rejected, 1, memory_order_relaxed);
+    int rc = submit_pinned(e, ep, r, &kick);
+    if (rc < 0) {
+        (void)atomic_fetch_sub(&e->pending, 1);
+        r->epoch = NULL;
+        r->rc = rc;
+        epoch_put(e, ep);
+        atomic_fetch_add_explicit(&r->served->stats->rejected, 1, memory_order_relaxed);
+        return rc;
+    }
+    if (kick) /* r may be gone */
+        w->gpulet[w->n++] = kick;
+    if (++w->n_requests == WAKE_REQUESTS_MAX)
+        engine_wake(e, w);
+    return 0;
+}
+
+int engine_submit(struct engine *e, struct request *r)
+{
+    struct wakes w = {0};
+    int rc = engine_submit_later(e, r, &w);
+
+    engine_wake(e, &w);
     return rc;
 }
 

@@ -223,6 +223,7 @@ struct gpulet {
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */
     usec_t work_us, busy_until_us;
+    bool kicked; /* for a request that the executor has not looked at yet */
     bool stopping;
     bool lost; /* the executor sets it, the builder takes it back */
 
@@ -241,10 +242,11 @@ void *gpulet_main(void *g);          /* the executor thread */
 void gpulet_kick(struct gpulet *g);
 void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
                  struct let_view *ret);
-/* The decisive check and hand-over 1.  0, -EAGAIN with r->retry_us, -ENOMEM, or why the shape
- * cannot be compiled. */
+/* The decisive check and hand-over 1.  *ret_kick is the gpu-let if its executor must be kicked for
+ * this request; one that has not looked since its last kick need not.  0, -EAGAIN with r->retry_us,
+ * -ENOMEM, or why the shape cannot be compiled. */
 int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, uint32_t queue_max,
-                usec_t now_us);
+                usec_t now_us, struct gpulet **ret_kick);
 bool gpulet_withdraw(struct gpulet *g, struct request *r);
 /* Builder: after a fault, executor parked: new partition, then everything is compiled again. */
 int gpulet_reopen(struct gpulet *g, struct err *err);
@@ -273,6 +275,7 @@ struct epoch {
     struct gpulet **gpulet;
 };
 struct epoch *epoch_pin(struct engine *e);
+struct epoch *epoch_ref(struct engine *e, struct epoch *ep);
 void epoch_put(struct engine *e, struct epoch *ep);
 void epoch_put_locked(struct engine *e, struct epoch *ep, uint32_t n); /* n references */
 void epoch_put_many(struct engine *e, struct epoch *ep, uint32_t n);

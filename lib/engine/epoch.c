@@ -15,6 +15,14 @@ struct epoch *epoch_pin(struct engine *e)
     return ep;
 }
 
+struct epoch *epoch_ref(struct engine *e, struct epoch *ep)
+{
+    (void)pthread_mutex_lock(&e->lock);
+    ep->refs++;
+    (void)pthread_mutex_unlock(&e->lock);
+    return ep;
+}
+
 void epoch_put_locked(struct engine *e, struct epoch *ep, uint32_t n)
 {
     ep->refs -= n;

@@ -116,7 +116,7 @@ static int refuse(struct request *r, usec_t retry_us, const char *why)
 }
 
 static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32_t queue_max,
-                       usec_t now_us)
+                       usec_t now_us, struct gpulet **ret_kick)
 {
     struct let_view let;
 
@@ -135,11 +135,14 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
         return refuse(r, let.full_us, "the model's queue is full");
     }
     enqueue(q, r);
+    if (!s->g->kicked)
+        *ret_kick = s->g;
+    s->g->kicked = true;
     return 0;
 }
 
 int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, uint32_t queue_max,
-                usec_t now_us)
+                usec_t now_us, struct gpulet **ret_kick)
 {
     struct gpulet *g = s->g;
     struct keyq *fresh = NULL, *q;
@@ -148,7 +151,7 @@ int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, 
     (void)pthread_mutex_lock(&g->lock);
     q = keyq_find(s, key);
     if (q)
-        rc = push_locked(s, q, r, queue_max, now_us);
+        rc = push_locked(s, q, r, queue_max, now_us, ret_kick);
     (void)pthread_mutex_unlock(&g->lock);
 
     if (!q) { /* a new shape: its queue is made without the lock */
@@ -159,13 +162,11 @@ int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, 
         q = keyq_find(s, key);
         if (!q && keyq_link(fresh))
             q = TAKE(fresh);
-        rc = q ? push_locked(s, q, r, queue_max, now_us)
+        rc = q ? push_locked(s, q, r, queue_max, now_us, ret_kick)
                : refuse(r, s->bucket_us[0], "too many different shapes are under way");
         (void)pthread_mutex_unlock(&g->lock);
         free(fresh);
     }
-    if (rc == 0)
-        gpulet_kick(g); /* r may be gone already */
     return rc;
 }
 
@@ -628,6 +629,7 @@ static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uin
     uint32_t n = 0;
 
     (void)pthread_mutex_lock(&g->lock);
+    g->kicked = false;
     for (struct seat *s = g->seats; s && !failed; s = s->next)
         for (struct keyq *q = s->n_queued ? s->keys : NULL; q && !failed; q = q->next)
             if (q->n > 0 && n < VIEW_QUEUES_MAX) {

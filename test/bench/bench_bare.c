@@ -7,6 +7,7 @@
  * bytes of REPLY_FILE and the header lines that gpuletd sends. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <microhttpd.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -73,8 +74,8 @@ static void hand_over(struct job *j)
     pthread_mutex_lock(&work.lock);
     *work.last = j;
     work.last = &j->next;
-    pthread_cond_signal(&work.cond);
     pthread_mutex_unlock(&work.lock);
+    pthread_cond_signal(&work.cond);
 }
 
 static enum MHD_Result answer(struct MHD_Connection *con)
@@ -184,6 +185,9 @@ int main(int argc, char **argv)
     read_reply(argv[2]);
     reply_type = argv[3];
     reply_header_length = argv[4];
+    /* As gpuletd's slabs: a large body's memory is not given back to the kernel in between. */
+    mallopt(M_MMAP_THRESHOLD, 16 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
     done.last = &done.first;
     done.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
@@ -191,7 +195,7 @@ int main(int argc, char **argv)
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, NULL,
         MHD_OPTION_LISTEN_SOCKET, listen_on(atoi(argv[1])), MHD_OPTION_NOTIFY_COMPLETED,
         on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT, 4096u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)65536, MHD_OPTION_CONNECTION_TIMEOUT, 75u, MHD_OPTION_END);
+        (size_t)32768, MHD_OPTION_CONNECTION_TIMEOUT, 75u, MHD_OPTION_END);
     pthread_t t;
     if (!d || pthread_create(&t, NULL, worker, NULL) != 0)
         return 1;

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path[0] = str(ROOT / "test/http")  # not this folder: it has a file named http.py
+sys.path[0] = str(ROOT / "test/http")
 import models  # noqa: E402
 from daemon import Daemon  # noqa: E402
 

@@ -44,6 +44,7 @@ static void *submitter(void *arg)
     uint32_t seed = (uint32_t)(uintptr_t)arg * 2654435761u + 1;
     struct rig mine = {.e = rig.e};
     struct request *flying[IN_FLIGHT] = {0};
+    struct wakes wakes = {0};
     unsigned n = 0;
 
     CHECK_EQ(cq_new(&mine.cq), 0);
@@ -58,7 +59,7 @@ static void *submitter(void *arg)
             if (rc == 0 && x % 5 == 0)
                 q->deadline_us = clock_now_us() + 2000;
             if (rc == 0)
-                rc = engine_submit(mine.e, q);
+                rc = x % 2 ? engine_submit(mine.e, q) : engine_submit_later(mine.e, q, &wakes);
             if (rc == 0) {
                 for (unsigned i = 0; i < IN_FLIGHT; i++)
                     if (!flying[i]) {
@@ -81,6 +82,7 @@ static void *submitter(void *arg)
                 q = NULL;
             }
         } else {
+            engine_wake(mine.e, &wakes);
             q = take(&mine, WAIT_MS);
             if (!q) {
                 n_lost += n;
@@ -96,6 +98,7 @@ static void *submitter(void *arg)
                 break;
             }
     }
+    engine_wake(mine.e, &wakes);
     cq_free(mine.cq);
     return NULL;
 }

@@ -23,7 +23,7 @@ static struct {
     _Atomic(const char *) refuse_model; /* compile() refuses it */
     /* what is open now, and what was done */
     _Atomic int devices, parts, exes, slots, hosts;
-    _Atomic uint64_t compiles, runs, opens, enters;
+    _Atomic uint64_t compiles, runs, opens, enters, kicks;
     _Atomic uint64_t bad_gather; /* runs with more rows than the exe has */
 } fake;
 
@@ -290,6 +290,7 @@ static enum part_fault fake_fault(struct part *p)
 }
 static void fake_kick(struct part *p)
 {
+    fake.kicks++;
     (void)pthread_mutex_lock(&p->lock);
     p->kicked = true;
     (void)pthread_cond_signal(&p->cond);

@@ -51,6 +51,64 @@ static void every_request_gets_its_own_rows_when_they_are_joined(void)
     rig_free(&r);
 }
 
+static void requests_submitted_for_later_wake_their_executor_once(void)
+{
+    enum { N = 11 };
+    static struct request q[N];
+    struct rig r = rig_new(1);
+    struct wakes w = {0};
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), 0); /* warm, and asleep again soon */
+    fake_sleep(20000);
+    uint64_t kicks = fake.kicks, runs = fake.runs;
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "m", 1, 4, (float)i), 0);
+        CHECK_EQ(engine_submit_later(r.e, &q[i], &w), 0);
+    }
+    CHECK_EQ(fake.kicks - kicks, 0);
+    engine_wake(r.e, &w);
+    CHECK_EQ(fake.kicks - kicks, 1);
+    for (unsigned i = 0; i < 5; i++)
+        CHECK(rig_next(&r, WAIT_MS) != NULL);
+    CHECK_EQ(fake.runs - runs, 1); /* all five together */
+    fake_sleep(20000);
+    kicks = fake.kicks;
+    for (unsigned i = 5; i < N; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "m", 1, 4, (float)i), 0);
+        CHECK_EQ(engine_submit_later(r.e, &q[i], &w), 0);
+    }
+    engine_wake(r.e, &w);
+    CHECK_EQ(fake.kicks - kicks, 1);
+    for (unsigned i = 5; i < N; i++)
+        CHECK(rig_next(&r, WAIT_MS) != NULL);
+    for (unsigned i = 0; i < N; i++) {
+        CHECK(rig_right(&q[i]));
+        rig_drop(&q[i]);
+    }
+    rig_free(&r);
+}
+
+static void nobody_waits_for_more_than_a_few_requests_to_be_woken(void)
+{
+    static struct request q[WAKE_REQUESTS_MAX];
+    struct rig r = rig_new(1);
+    struct wakes w = {0};
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    for (unsigned i = 0; i < WAKE_REQUESTS_MAX; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "m", 1, 4, (float)i), 0);
+        CHECK_EQ(engine_submit_later(r.e, &q[i], &w), 0);
+    }
+    CHECK_EQ(w.n_requests, 0); /* the last one woke them */
+    CHECK(w.epoch == NULL);
+    for (unsigned i = 0; i < WAKE_REQUESTS_MAX; i++)
+        CHECK(rig_next(&r, WAIT_MS) != NULL);
+    for (unsigned i = 0; i < WAKE_REQUESTS_MAX; i++)
+        rig_drop(&q[i]);
+    rig_free(&r);
+}
+
 static void a_full_queue_refuses_at_once_and_says_when_to_come_back(void)
 {
     static struct request q[8];
@@ -644,6 +702,8 @@ int main(void)
     dir_free = fake_model("free", "Add", "x,x", "batch,cols");
     RUN(a_loaded_model_answers_and_an_unloaded_one_is_gone);
     RUN(every_request_gets_its_own_rows_when_they_are_joined);
+    RUN(requests_submitted_for_later_wake_their_executor_once);
+    RUN(nobody_waits_for_more_than_a_few_requests_to_be_woken);
     RUN(a_full_queue_refuses_at_once_and_says_when_to_come_back);
     RUN(a_request_that_gets_late_in_its_queue_is_dropped);
     RUN(what_is_certainly_late_is_refused_before_it_waits);

@@ -93,6 +93,63 @@ static void a_json_request_fills_the_tensors(void)
     drop(f);
 }
 
+static void small_json_inputs_lie_behind_the_body_in_its_slab(void)
+{
+    static const char json[] = WITH_X(X_INPUT("\"shape\":[1,3],\"data\":[1,2,3]"));
+    int rc;
+    struct infer *f = parse(&two, json, sizeof(json) - 1, HEADER_NONE, &rc);
+    const char *end = (char *)f->r.in_slab->data + sizeof(json) - 1;
+
+    CHECK_EQ(rc, 0);
+    CHECK(!f->body); /* one slab, not two */
+    CHECK_EQ(pool_used_bytes(pool), f->r.in_slab->bytes);
+    CHECK((char *)f->r.in[0].data >= end && (uintptr_t)f->r.in[0].data % 64 == 0);
+    CHECK(memcmp(f->r.in_slab->data, json, sizeof(json) - 1) == 0); /* untouched */
+    drop(f);
+}
+
+static void inputs_that_do_not_fit_behind_the_body_get_a_slab(void)
+{
+    char json[2048];
+    int at = snprintf(json, sizeof(json),
+                      "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"INT32\","
+                      "\"shape\":[1,400],\"data\":[1");
+    int rc;
+
+    for (int i = 1; i < 400; i++)
+        at += snprintf(json + at, sizeof(json) - (size_t)at, ",%d", i % 10);
+    at += snprintf(json + at, sizeof(json) - (size_t)at, "]}]" OUT_Y "}");
+    struct infer *f = parse(&one, json, (size_t)at, HEADER_NONE, &rc);
+
+    CHECK_EQ(rc, 0);
+    CHECK(f->body && f->r.in_slab && f->body != f->r.in_slab);
+    CHECK(f->r.in[0].data == f->r.in_slab->data && ((int32_t *)f->r.in[0].data)[399] == 9);
+    drop(f);
+}
+
+static void a_head_that_comes_again_is_not_parsed_again(void)
+{
+    static const char *const json[] = {
+        "{\"id\":\"a\",\"inputs\":[{\"name\":\"x\",\"data\":[1]}]}",
+        "{\"id\":\"a\",\"inputs\":[{\"name\":\"x\",\"data\":[2,3]}]}",
+        "{\"id\":\"b\",\"inputs\":[{\"name\":\"x\",\"data\":[1]}]}"};
+    static struct v2_turn turn;
+    struct json_cut cut[3];
+
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(json_cut(json[i], strlen(json[i]), &turn.heads, &cut[i], &err), 0);
+        CHECK_EQ(cut[i].data[0].n, i == 1 ? 5 : 3); /* its own data */
+    }
+    CHECK(cut[0].head == cut[1].head);
+    CHECK(cut[0].head != cut[2].head);
+    CHECK_STR(json_string_value(json_object_get(cut[2].head, "id")), "b");
+    CHECK(json_cut("{\"id\":}", 7, &turn.heads, &cut[0], &err) < 0);
+    json_decref(cut[1].head);
+    json_decref(cut[1].head); /* cut[0]'s */
+    json_decref(cut[2].head);
+    v2_turn_done(&turn);
+}
+
 /* A binary request: s first (5 bytes), so that x behind it is unaligned. */
 static struct infer *parse_binary(const char *extra, int *rc)
 {
@@ -117,9 +174,9 @@ static void binary_tensors_stay_in_the_body_unless_unaligned(void)
 
     CHECK_EQ(rc, 0);
     CHECK_STR(err.msg, "");
-    CHECK(f->body && f->r.in_slab && f->body != f->r.in_slab);
-    CHECK((char *)f->r.in[1].data > (char *)f->body->data &&
-          (char *)f->r.in[1].data < (char *)f->body->data + f->body->bytes);
+    CHECK(!f->body && f->r.in_slab); /* there is room for the copy behind the body */
+    CHECK((char *)f->r.in[1].data > (char *)f->r.in_slab->data);
+    CHECK((char *)f->r.in[0].data > (char *)f->r.in[1].data + 5 + 12);
     CHECK_EQ((uintptr_t)f->r.in[0].data % 64, 0);
     CHECK(((float *)f->r.in[0].data)[2] == 3);
     CHECK_EQ(f->n_wanted, 2);
@@ -351,6 +408,9 @@ int main(void)
     if (pool_new((size_t)64 << 20, &pool, &err) < 0)
         return 1;
     RUN(a_json_request_fills_the_tensors);
+    RUN(small_json_inputs_lie_behind_the_body_in_its_slab);
+    RUN(inputs_that_do_not_fit_behind_the_body_get_a_slab);
+    RUN(a_head_that_comes_again_is_not_parsed_again);
     RUN(binary_tensors_stay_in_the_body_unless_unaligned);
     RUN(an_aligned_binary_request_is_not_copied);
     RUN(a_raw_body_gets_its_free_dimension_from_its_length);

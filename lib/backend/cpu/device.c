@@ -236,7 +236,7 @@ static size_t cpu_wait(struct part *p, usec_t until_us, struct done *done, size_
     if (p->n_done)
         return take_done(p, done, max);
     (void)pthread_mutex_lock(&p->lock);
-    while (!p->kicked && r != ETIMEDOUT)
+    while (!p->kicked && r != ETIMEDOUT && until_us > 0) /* 0: no system call to find it is over */
         r = until_us == USEC_NEVER ? pthread_cond_wait(&p->wake, &p->lock)
                                    : pthread_cond_timedwait(&p->wake, &p->lock, &until);
     p->kicked = false;
@@ -248,8 +248,9 @@ static void cpu_kick(struct part *p)
 {
     (void)pthread_mutex_lock(&p->lock);
     p->kicked = true;
-    (void)pthread_cond_signal(&p->wake);
     (void)pthread_mutex_unlock(&p->lock);
+    (void)pthread_cond_signal(
+        &p->wake); /* after the lock: the executor runs at once and takes it */
 }
 
 static enum part_fault cpu_fault(struct part *p)

@@ -5,7 +5,9 @@ Interleaved pairs (A-B-B-A...), the same request and reply bytes, closed loop on
 a table: the ratio of requests/s (median and quartiles of the pairs), CPU microseconds per request
 of the server, latency p50 and p99 and what gpuletd adds.  Never fails for a figure.
 
-    test/bench/http.py BUILD_FOLDER [--pairs 7] [--seconds 3]
+    test/bench/pairs.py BUILD_FOLDER [--pairs 7] [--seconds 3] [--backend sim|cpu]
+
+With sim (the default) no gpu-let is pinned to a core: the figure is the path's own.
 """
 import argparse, json, os, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 import urllib.request
@@ -14,6 +16,7 @@ ap = argparse.ArgumentParser()
 ap.add_argument("build")
 ap.add_argument("--pairs", type=int, default=7)
 ap.add_argument("--seconds", type=float, default=3)
+ap.add_argument("--backend", choices=("sim", "cpu"), default="sim")
 args = ap.parse_args()
 
 
@@ -77,12 +80,13 @@ class Gpuletd:
         self.port, self.admin = free_port(), free_port()
         sim = {"units": 1, "launch_us": 0, "models": {
             m: {"answer": "echo", "latency_us": [{"batch": 1, "units": 1, "us": 1}]}
-            for m in ("one", "large", "image")}}
+            for m in ("one", "large")}}
         open(f"{folder}/sim.json", "w").write(json.dumps(sim))
         open(f"{folder}/g.conf", "w").write(
             f"[http]\nlisten = 127.0.0.1:{self.port}\n[admin]\nlisten = 127.0.0.1:{self.admin}\n"
             f"socket =\n[state]\ndirectory = {folder}/state\n[limits]\nqueue = 4096\n"
-            f"[device]\nbackend = sim\nsim-file = {folder}/sim.json\n")
+            f"[device]\nbackend = {args.backend}\n" +
+            (f"sim-file = {folder}/sim.json\n" if args.backend == "sim" else ""))
         self.p = subprocess.Popen([f"{args.build}/gpuletd", "--config", f"{folder}/g.conf"],
                                   stderr=open(f"{folder}/log", "w"))
         for _ in range(200):
