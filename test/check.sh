@@ -29,7 +29,7 @@ for part; do
     [ $((p + f)) != 0 ] || p=1
     passed=$((passed + p)) failed=$((failed + f))
     echo "$p passed, $f failed in $((SECONDS - start)) s"
-    [ "$f" = 0 ] || grep -v '^ok - ' "$log" | tail -n "${CHECK_LINES:-200}"
+    [ "$f" = 0 ] || grep -vE '^(ok - |  (CC|LD) )' "$log" | tail -n "${CHECK_LINES:-200}"
 done
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

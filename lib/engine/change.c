@@ -429,7 +429,7 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     struct served *gone = registry_swapped(e, c);
     ep->refs = 1;
     ep->number = e->epoch->number + 1;
-    epoch_put_locked(e, e->epoch);
+    epoch_put_locked(e, e->epoch, 1);
     e->epoch = ep;
     e->plan_error[0] = '\0';
     e->pinned = e->pin != NULL;

@@ -402,10 +402,10 @@ bool engine_withdraw(struct engine *e, struct request *r)
     bool mine = gpulet_withdraw(r->gpulet, r);
     (void)pthread_mutex_lock(&e->lock);
     if (mine) {
-        epoch_put_locked(e, r->epoch);
+        epoch_put_locked(e, r->epoch, 1);
         r->epoch = NULL;
     }
-    epoch_put_locked(e, ep);
+    epoch_put_locked(e, ep, 1);
     (void)pthread_mutex_unlock(&e->lock);
     if (mine) {
         r->fate = FATE_WITHDRAWN;

@@ -274,7 +274,8 @@ struct epoch {
 };
 struct epoch *epoch_pin(struct engine *e);
 void epoch_put(struct engine *e, struct epoch *ep);
-void epoch_put_locked(struct engine *e, struct epoch *ep);
+void epoch_put_locked(struct engine *e, struct epoch *ep, uint32_t n); /* n references */
+void epoch_put_many(struct engine *e, struct epoch *ep, uint32_t n);
 const struct route *epoch_find(const struct epoch *ep, const char *name);
 void epoch_free(struct engine *e, struct epoch *ep); /* builder */
 void seat_put(struct engine *e, struct seat *s);     /* builder */

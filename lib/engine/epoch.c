@@ -15,9 +15,10 @@ struct epoch *epoch_pin(struct engine *e)
     return ep;
 }
 
-void epoch_put_locked(struct engine *e, struct epoch *ep)
+void epoch_put_locked(struct engine *e, struct epoch *ep, uint32_t n)
 {
-    if (--ep->refs > 0)
+    ep->refs -= n;
+    if (ep->refs > 0)
         return;
     ep->next_dead = e->dead;
     e->dead = ep;
@@ -25,11 +26,16 @@ void epoch_put_locked(struct engine *e, struct epoch *ep)
     (void)pthread_cond_signal(&e->cond);
 }
 
-void epoch_put(struct engine *e, struct epoch *ep)
+void epoch_put_many(struct engine *e, struct epoch *ep, uint32_t n)
 {
     (void)pthread_mutex_lock(&e->lock);
-    epoch_put_locked(e, ep);
+    epoch_put_locked(e, ep, n);
     (void)pthread_mutex_unlock(&e->lock);
+}
+
+void epoch_put(struct engine *e, struct epoch *ep)
+{
+    epoch_put_many(e, ep, 1);
 }
 
 const struct route *epoch_find(const struct epoch *ep, const char *name)

@@ -15,6 +15,8 @@ int events_init(struct events *ev)
     if (ev->fd < 0)
         return -errno;
     ev->ring = calloc(EVENTS_MAX, sizeof(*ev->ring));
+    for (size_t i = 0; ev->ring && i < EVENTS_MAX; i++)
+        ev->ring[i].gpulet = PLAN_NONE; /* takes its pages now: memory does not grow with events */
     (void)pthread_mutex_init(&ev->lock, NULL);
     return ev->ring ? 0 : -ENOMEM;
 }

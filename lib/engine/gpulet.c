@@ -125,7 +125,9 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
         return r->err.code;
     }
     look_locked(s, q, r->rows, now_us, &let);
-    if (let.free_us + let.run_us > r->deadline_us)
+    /* An idle gpu-let takes it all the same: only a run can put the prediction right. */
+    bool idle = let.free_us <= now_us && s->g->work_us == 0;
+    if (let.free_us + let.run_us > r->deadline_us && !idle)
         return refuse(r, let.free_us + let.run_us - r->deadline_us,
                       "the deadline cannot be met: too much work waits");
     if (atomic_fetch_add(&s->l->n_queued, 1) >= queue_max) {
@@ -225,17 +227,19 @@ void requests_finish(struct engine *e, struct request *first, enum request_fate 
         r->done_us = now_us;
         count(r, fate);
     }
-    (void)pthread_mutex_lock(&e->lock);
-    for (struct request *r = first; r; r = r->next) {
-        epoch_put_locked(e, r->epoch);
-        r->epoch = NULL;
-    }
-    (void)pthread_mutex_unlock(&e->lock);
+    /* A request comes back before the epoch that it pins may go: an unload that waits for it is
+     * done after it. */
     while (first) {
-        struct request *r = first;
-        first = r->next;
-        r->next = NULL;
-        cq_push(r->cq, &r->item); /* r belongs to its http thread from here on */
+        struct epoch *ep = first->epoch;
+        uint32_t same = 0;
+        for (; first && first->epoch == ep; same++) {
+            struct request *r = first;
+            first = r->next;
+            r->next = NULL;
+            r->epoch = NULL;
+            cq_push(r->cq, &r->item); /* r belongs to its http thread from here on */
+        }
+        epoch_put_many(e, ep, same);
     }
     (void)atomic_fetch_sub(&e->pending, n);
 }

@@ -2,7 +2,11 @@
  * the earliest finish, never let a gpu-let idle while something waits.
  *
  * Work-conserving: a batch holds what waits at the moment the gpu-let comes free; it is never
- * delayed to grow. */
+ * delayed to grow.
+ *
+ * Predictions follow what runs take, so a prediction that refuses everything would never be put
+ * right.  Therefore an idle gpu-let takes a request that is predicted to be late, and runs it
+ * unless something else waits or its deadline has passed. */
 #include "plan_priv.h"
 
 static usec_t finish_us(const struct admit_view *v, uint32_t i)
@@ -29,9 +33,10 @@ struct admit_choice greedy_admit(const struct admit_view *v)
 
     uint32_t i = greedy_route(v);
     usec_t done_us = finish_us(v, i);
+    bool idle = v->let[i].free_us <= v->now_us && v->let[i].n_queued == 0;
     if (v->n_queued >= v->queue_max) /* a batch's worth of room is free after its next run */
         return (struct admit_choice){.what = ADMIT_FULL, .retry_us = v->let[i].full_us};
-    if (done_us > v->deadline_us)
+    if (done_us > v->deadline_us && !idle)
         return (struct admit_choice){.what = ADMIT_LATE, .retry_us = done_us - v->deadline_us};
     return (struct admit_choice){.what = ADMIT_YES};
 }
@@ -72,6 +77,15 @@ static bool goes_before(const struct queue_view *a, const struct queue_view *b)
     return level_a != level_b ? level_a < level_b : a->deadline_us[0] < b->deadline_us[0];
 }
 
+/* Only this queue waits, nothing runs, and its first deadline has not passed. */
+static bool may_try(const struct batch_view *v, uint32_t i)
+{
+    for (uint32_t j = 0; j < v->n_queues; j++)
+        if (j != i && v->queue[j].n)
+            return false;
+    return v->n_flying == 0 && v->now_us < v->queue[i].deadline_us[0];
+}
+
 struct batch_choice greedy_batch_next(const struct batch_view *v)
 {
     uint32_t best = UINT32_MAX;
@@ -79,6 +93,8 @@ struct batch_choice greedy_batch_next(const struct batch_view *v)
     for (uint32_t i = 0; i < v->n_queues; i++) {
         const struct queue_view *q = &v->queue[i];
         uint32_t late = q->n ? hopeless(q, v->now_us) : 0;
+        if (late == 1 && q->n == 1 && q->ready && may_try(v, i))
+            late = 0;
         if (late)
             return (struct batch_choice){.what = BATCH_DROP, .queue = i, .take = late};
         if (q->n && q->ready && (best == UINT32_MAX || goes_before(q, &v->queue[best])))

@@ -108,11 +108,13 @@ static void a_request_that_gets_late_in_its_queue_is_dropped(void)
 
 static void what_is_certainly_late_is_refused_before_it_waits(void)
 {
-    struct request q;
+    struct request first, q;
     struct rig r = rig_new(1);
 
-    fake.run_us = 20000;
+    fake.run_us = 50000;
     rig_load_ok(&r, "m", 1, dir_batch);
+    CHECK_EQ(rig_fill(&r, &first, "m", 1, 4, 1), 0);
+    CHECK_EQ(engine_submit(r.e, &first), 0); /* an idle gpu-let would take the next one too */
     CHECK_EQ(rig_fill(&r, &q, "m", 1, 4, 1), 0);
     q.deadline_us = clock_now_us() + 5000;
     CHECK_EQ(engine_submit(r.e, &q), -EAGAIN);
@@ -120,6 +122,8 @@ static void what_is_certainly_late_is_refused_before_it_waits(void)
     usec_t retry_us;
     CHECK_EQ(engine_admit(r.e, q.served, clock_now_us() + 5000, &retry_us, &q.err), -EAGAIN);
     CHECK_EQ(engine_admit(r.e, q.served, clock_now_us() + USEC_PER_SEC, &retry_us, &q.err), 0);
+    CHECK(rig_next(&r, WAIT_MS) == &first.item);
+    rig_drop(&first);
     rig_drop(&q);
     rig_free(&r);
 }

@@ -283,6 +283,17 @@ static void the_hopeless_are_dropped(void)
     CHECK_EQ(c.take, 3);
 }
 
+static void an_idle_gpulet_tries_what_is_predicted_to_be_late(void)
+{
+    struct let_view idle = {.free_us = 0, .run_us = 9000, .full_us = 9000};
+    struct admit_view v = {
+        .now_us = 100, .deadline_us = 5000, .queue_max = 3, .n_lets = 1, .let = &idle};
+
+    CHECK_EQ(policy_equal.admit(&v).what, ADMIT_YES); /* or the prediction would never change */
+    CHECK_EQ(next(18000, 1, 20000, true).what, BATCH_RUN);
+    CHECK_EQ(next(20000, 1, 20000, true).what, BATCH_DROP); /* its deadline has passed */
+}
+
 static void a_queue_without_an_exe_waits_for_its_deadline(void)
 {
     struct batch_choice c = next(0, 1, 20000, false);
@@ -375,6 +386,7 @@ int main(void)
     RUN(what_waits_runs_at_once_up_to_the_batch);
     RUN(a_late_batch_shrinks_to_save_the_oldest);
     RUN(the_hopeless_are_dropped);
+    RUN(an_idle_gpulet_tries_what_is_predicted_to_be_late);
     RUN(a_queue_without_an_exe_waits_for_its_deadline);
     RUN(admission_refuses_full_and_late);
     RUN(routing_takes_the_earliest_finish);
