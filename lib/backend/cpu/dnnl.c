@@ -4,7 +4,6 @@
  * when it runs, and implementations named "ref" are passed over: the library offers them
  * silently and they are a thousand times slower. */
 #include "dnnl.h"
-#include <omp.h>
 #include <stdio.h>
 
 #if DNNL_VERSION_MAJOR != 2
@@ -12,6 +11,10 @@
 #endif
 
 #define PRIMITIVE_CACHE 4096
+
+/* From libgomp, which oneDNN uses whatever compiles us.  <omp.h> is the compiler's own, and
+ * Debian's clang comes without one. */
+void omp_set_num_threads(int n);
 
 static void dims_copy(dnnl_dims_t to, uint32_t rank, const int64_t *dims)
 {
