@@ -112,7 +112,9 @@ int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t 
                  struct err *err);
 /* 0: the engine owns r and will push &r->item to r->cq exactly once.  Else r is still the
  * caller's: -EAGAIN (full or certainly late; r->retry_us), -EINVAL (shapes do not go together,
- * r->err names the node or input), -ENOENT (the model is gone), -ENOMEM. */
+ * r->err names the node or input), -ENOTSUP (a shape that cannot be compiled), -ENOENT (the model
+ * is gone), -ENOMEM.  r->served may be replaced by a newer version with the same inputs and
+ * outputs: whatever is in it afterwards is the caller's to put. */
 int engine_submit(struct engine *e, struct request *r);
 /* The same, but the gpu-let's executor is woken later: by engine_wake(), which the thread calls
  * before it sleeps or does anything long, or by the call that makes it WAKE_REQUESTS_MAX requests.
