@@ -11,6 +11,7 @@
 struct let_view {
     usec_t free_us;    /* when the work it has accepted will be done, predicted */
     usec_t run_us;     /* of a run of this request alone */
+    usec_t least_us;   /* the fastest that such a run was */
     usec_t full_us;    /* of a run of a full batch */
     uint32_t n_queued; /* requests of this model waiting there */
 };
@@ -36,6 +37,7 @@ struct queue_view {
     usec_t deadline_us[BATCH_VIEW_MAX];
     uint32_t max_batch;   /* rows in one run */
     const usec_t *run_us; /* [rows], 0..max_batch: predicted */
+    usec_t least_us;      /* of a run of the first request alone: the fastest that it was */
     int32_t priority;
     bool ready; /* an exe and a free slot are there */
 };

@@ -136,6 +136,7 @@ struct keyq { /* under g->lock */
     uint32_t n;
     uint64_t used;
     usec_t bucket_us[BUCKETS_MAX]; /* predicted, follows what runs take */
+    usec_t least_us[BUCKETS_MAX];  /* the fastest run seen, or the estimate if that is less */
     struct variant v[BUCKETS_MAX];
     struct err err;
 };
@@ -153,6 +154,7 @@ struct seat {
     uint32_t n_queued, n_keys;
     struct keyq *keys;
     usec_t bucket_us[BUCKETS_MAX]; /* what a new key starts with */
+    usec_t least_us[BUCKETS_MAX];
     _Atomic uint64_t runs, rows;
 };
 

@@ -75,6 +75,7 @@ bool keyq_link(struct keyq *q)
     s->keys = q;
     s->n_keys++;
     memcpy(q->bucket_us, s->bucket_us, sizeof(q->bucket_us));
+    memcpy(q->least_us, s->least_us, sizeof(q->least_us));
     return true;
 }
 
@@ -246,9 +247,9 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     (void)pthread_mutex_lock(&g->lock);
     v->busy = false;
     if (r == 0)
-        q->bucket_us[bucket] = us;
+        q->bucket_us[bucket] = q->least_us[bucket] = us;
     if (r == 0 && shape_key_eq(&q->key, &s->l->warm))
-        s->bucket_us[bucket] = us;
+        s->bucket_us[bucket] = s->least_us[bucket] = us;
     (void)pthread_mutex_unlock(&g->lock);
     gpulet_kick(g);
     return r;
@@ -267,7 +268,8 @@ int seat_new(struct gpulet *g, struct loaded *l, uint32_t max_batch, struct seat
     s->max_batch = s->batch = max_batch;
     s->n_buckets = bucket_of(max_batch, max_batch) + 1;
     for (uint32_t b = 0; b < s->n_buckets; b++)
-        s->bucket_us[b] = predict_run_us(&l->profile, bucket_rows(b, max_batch), g->units);
+        s->bucket_us[b] = s->least_us[b] =
+            predict_run_us(&l->profile, bucket_rows(b, max_batch), g->units);
     l->refs++;
     g->refs++;
     (void)pthread_mutex_lock(&g->lock);

@@ -18,6 +18,11 @@ static usec_t run_us(const struct seat *s, const struct keyq *q, uint32_t rows)
     return (q ? q->bucket_us : s->bucket_us)[bucket_of(rows, s->max_batch)];
 }
 
+static usec_t least_us(const struct seat *s, const struct keyq *q, uint32_t rows)
+{
+    return (q ? q->least_us : s->least_us)[bucket_of(rows, s->max_batch)];
+}
+
 /* What a request adds to the work that waits: its part of a full batch, as it will be joined. */
 static usec_t work_us(const struct seat *s, const struct keyq *q, uint32_t rows)
 {
@@ -33,6 +38,7 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
 
     *ret = (struct let_view){.free_us = MAX(now_us, g->busy_until_us) + g->work_us,
                              .run_us = run_us(s, q, rows),
+                             .least_us = least_us(s, q, rows),
                              .full_us = run_us(s, q, s->batch),
                              .n_queued = s->n_queued};
 }
@@ -125,9 +131,10 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
         return r->err.code;
     }
     look_locked(s, q, r->rows, now_us, &let);
-    /* An idle gpu-let takes it all the same: only a run can put the prediction right. */
-    bool idle = let.free_us <= now_us && s->g->work_us == 0;
-    if (let.free_us + let.run_us > r->deadline_us && !idle)
+    /* An idle gpu-let takes what its fastest run would make: only a run can put right a prediction
+     * that is wrong. */
+    bool may_try = let.free_us <= now_us && now_us + let.least_us <= r->deadline_us;
+    if (let.free_us + let.run_us > r->deadline_us && !may_try)
         return refuse(r, let.free_us + let.run_us - r->deadline_us,
                       "the deadline cannot be met: too much work waits");
     if (atomic_fetch_add(&s->l->n_queued, 1) >= queue_max) {
@@ -303,6 +310,8 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
     usec_t *us = &run->q->bucket_us[run->bucket];
     if (rc == 0) /* seven parts of what was believed, one of what was seen */
         *us = MAX((7 * *us + ns / 1000 + 4) / 8, 1);
+    if (rc == 0)
+        run->q->least_us[run->bucket] = MIN(run->q->least_us[run->bucket], MAX(ns / 1000, 1));
     if (rc == 0 && shape_key_eq(&run->q->key, &run->q->seat->l->warm))
         run->q->seat->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
     run->v->busy = false;
@@ -580,6 +589,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
     v->priority = q->head->priority ? q->head->priority : s->priority;
     v->ready = fits && !g->lost && g->entered; /* a new partition is entered first */
     v->run_us = table;
+    v->least_us = least_us(s, q, q->head->rows);
     table[0] = 0;
     for (uint32_t k = 1; k <= v->max_batch; k++)
         table[k] = q->bucket_us[bucket_of(k, s->max_batch)];

@@ -5,8 +5,8 @@
  * delayed to grow.
  *
  * Predictions follow what runs take, so a prediction that refuses everything would never be put
- * right.  Therefore an idle gpu-let takes a request that is predicted to be late, and runs it
- * unless something else waits or its deadline has passed. */
+ * right.  Therefore an idle gpu-let takes a request that is predicted to be late if the fastest run
+ * so far would make it, and runs it unless something else waits. */
 #include "plan_priv.h"
 
 static usec_t finish_us(const struct admit_view *v, uint32_t i)
@@ -33,10 +33,11 @@ struct admit_choice greedy_admit(const struct admit_view *v)
 
     uint32_t i = greedy_route(v);
     usec_t done_us = finish_us(v, i);
-    bool idle = v->let[i].free_us <= v->now_us && v->let[i].n_queued == 0;
+    bool may_hold = v->let[i].free_us <= v->now_us && v->let[i].n_queued == 0 &&
+                    v->now_us + v->let[i].least_us <= v->deadline_us;
     if (v->n_queued >= v->queue_max) /* a batch's worth of room is free after its next run */
         return (struct admit_choice){.what = ADMIT_FULL, .retry_us = v->let[i].full_us};
-    if (done_us > v->deadline_us && !idle)
+    if (done_us > v->deadline_us && !may_hold)
         return (struct admit_choice){.what = ADMIT_LATE, .retry_us = done_us - v->deadline_us};
     return (struct admit_choice){.what = ADMIT_YES};
 }
@@ -77,13 +78,13 @@ static bool goes_before(const struct queue_view *a, const struct queue_view *b)
     return level_a != level_b ? level_a < level_b : a->deadline_us[0] < b->deadline_us[0];
 }
 
-/* Only this queue waits, nothing runs, and its first deadline has not passed. */
+/* Only this queue waits, nothing runs, and the fastest run so far would make its deadline. */
 static bool may_try(const struct batch_view *v, uint32_t i)
 {
     for (uint32_t j = 0; j < v->n_queues; j++)
         if (j != i && v->queue[j].n)
             return false;
-    return v->n_flying == 0 && v->now_us < v->queue[i].deadline_us[0];
+    return v->n_flying == 0 && v->now_us + v->queue[i].least_us <= v->queue[i].deadline_us[0];
 }
 
 struct batch_choice greedy_batch_next(const struct batch_view *v)

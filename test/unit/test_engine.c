@@ -186,6 +186,25 @@ static void what_is_certainly_late_is_refused_before_it_waits(void)
     rig_free(&r);
 }
 
+static void a_prediction_that_rose_is_put_right_by_a_run(void)
+{
+    struct request q;
+    struct rig r = rig_new(1);
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.run_us = 60000; /* something disturbs a few runs */
+    for (unsigned i = 0; i < 5; i++)
+        CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
+    fake.run_us = 200;
+    CHECK_EQ(rig_fill(&r, &q, "m", 1, 4, 1), 0);
+    q.deadline_us = clock_now_us() + 15000; /* below what is now predicted */
+    CHECK_EQ(engine_submit(r.e, &q), 0);
+    CHECK(rig_next(&r, WAIT_MS) == &q.item);
+    CHECK(rig_right(&q));
+    rig_drop(&q);
+    rig_free(&r);
+}
+
 static void shapes_that_do_not_go_together_name_input_and_dimension(void)
 {
     struct request q;
@@ -707,6 +726,7 @@ int main(void)
     RUN(a_full_queue_refuses_at_once_and_says_when_to_come_back);
     RUN(a_request_that_gets_late_in_its_queue_is_dropped);
     RUN(what_is_certainly_late_is_refused_before_it_waits);
+    RUN(a_prediction_that_rose_is_put_right_by_a_run);
     RUN(shapes_that_do_not_go_together_name_input_and_dimension);
     RUN(a_fixed_batch_is_served_as_it_is);
     RUN(a_new_shape_is_compiled_while_its_request_waits);

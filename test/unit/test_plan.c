@@ -251,7 +251,8 @@ static struct batch_choice next(usec_t now_us, uint32_t n, usec_t deadline_us, b
     static struct queue_view q;
     struct batch_view v = {.now_us = now_us, .max_flying = 1, .n_queues = 1, .queue = &q};
 
-    q = (struct queue_view){.n = n, .max_batch = 4, .run_us = run_us, .ready = ready};
+    q = (struct queue_view){
+        .n = n, .max_batch = 4, .run_us = run_us, .least_us = 1000, .ready = ready};
     for (uint32_t i = 0; i < n; i++) {
         q.rows[i] = 1;
         q.deadline_us[i] = deadline_us;
@@ -285,13 +286,15 @@ static void the_hopeless_are_dropped(void)
 
 static void an_idle_gpulet_tries_what_is_predicted_to_be_late(void)
 {
-    struct let_view idle = {.free_us = 0, .run_us = 9000, .full_us = 9000};
+    struct let_view idle = {.run_us = 9000, .least_us = 2000, .full_us = 9000};
     struct admit_view v = {
         .now_us = 100, .deadline_us = 5000, .queue_max = 3, .n_lets = 1, .let = &idle};
 
     CHECK_EQ(policy_equal.admit(&v).what, ADMIT_YES); /* or the prediction would never change */
+    v.deadline_us = 2000;
+    CHECK_EQ(policy_equal.admit(&v).what, ADMIT_LATE); /* the fastest run would not make it */
     CHECK_EQ(next(18000, 1, 20000, true).what, BATCH_RUN);
-    CHECK_EQ(next(20000, 1, 20000, true).what, BATCH_DROP); /* its deadline has passed */
+    CHECK_EQ(next(19500, 1, 20000, true).what, BATCH_DROP);
 }
 
 static void a_queue_without_an_exe_waits_for_its_deadline(void)
