@@ -11,30 +11,9 @@
 #pragma once
 
 #include "daemon.h"
+#include "numbers.h"
 
 #define STORE_FILES_MAX 1024 /* external data files of one model */
-
-/* What a person may set of a model; `set` says which. */
-struct numbers {
-    enum {
-        SET_SLO = 1,
-        SET_RATE = 2,
-        SET_BATCH = 4,
-        SET_QUEUE = 8,
-        SET_PRIORITY = 16,
-        SET_PRECISION = 32
-    } set;
-    usec_t slo_us;
-    double rate_rps;
-    uint32_t max_batch, queue_max;
-    int32_t priority;
-    char precision[8];
-};
-/* One "slo_ms" = "20": -EINVAL names parameter, value and limit; -ENOENT: no such parameter. */
-int numbers_set(struct numbers *n, const char *name, const char *value, struct err *err);
-
-/* 1 to MODEL_NAME_MAX bytes of A-Z a-z 0-9 . _ -, not beginning with a dot, not "stats". */
-int store_name_check(const char *name, struct err *err);
 
 /* Opens DIR and starts the worker.  -EACCES, -ENOSPC, … */
 int store_open(struct gpuletd *d, const char *dir, struct store **ret, struct err *err);
