@@ -804,12 +804,12 @@ static struct gpulet *gpulet_new(struct engine *e, uint32_t device, const struct
     return NULL;
 }
 
-static int part_open(struct gpulet *g, struct part **ret, struct err *err)
+static int part_open(struct gpulet *g, struct part **ret, uint32_t *ret_units, struct err *err)
 {
     struct engine *e = g->e;
 
     watch_enter(&e->watch, "part_open", clock_now_us() + BUILDER_BOUND_US);
-    int r = e->b->part_open(e->device[g->device].dev, &g->set, ret, &g->units, err);
+    int r = e->b->part_open(e->device[g->device].dev, &g->set, ret, ret_units, err);
     watch_leave(&e->watch);
     return r;
 }
@@ -833,7 +833,7 @@ int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, s
 
     if (!g)
         return err_set(err, -ENOMEM, "out of memory");
-    int r = part_open(g, &g->part, err);
+    int r = part_open(g, &g->part, &g->units, err);
     if (r == 0 && (r = spawn_executor(e, g)) < 0)
         (void)err_set(err, r, "no thread for gpu-let %u: %s", g->id, strerror(-r));
     if (r < 0) {
@@ -872,12 +872,16 @@ void gpulet_close(struct gpulet *g)
 int gpulet_reopen(struct gpulet *g, struct err *err)
 {
     struct part *p = NULL;
+    uint32_t units;
 
     gpulet_drop_exes(g);
     part_close(g);
-    int r = part_open(g, &p, err);
+    int r = part_open(g, &p, &units, err);
     if (r < 0)
         return r;
+    (void)pthread_mutex_lock(&g->e->lock);
+    g->units = units; /* views read it under this lock */
+    (void)pthread_mutex_unlock(&g->e->lock);
     (void)pthread_mutex_lock(&g->part_lock);
     g->part = p;
     (void)pthread_mutex_unlock(&g->part_lock);
