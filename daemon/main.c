@@ -14,6 +14,7 @@
 #include <getopt.h>
 #include <gpulet/clock.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -521,6 +522,9 @@ int main(int argc, char **argv)
             (void)fprintf(stderr, "gpuletd: %s\n", err.msg);
         return r < 0 ? EXIT_CONFIG : 0;
     }
+    /* Few heaps: with one for each thread that ever met another in malloc(), memory would grow by
+     * chance as models come and go. */
+    (void)mallopt(M_ARENA_MAX, 2);
     block_signals();
     raise_file_limit();
     r = start(&l, &err);
