@@ -132,7 +132,7 @@ check: all tests man ## everything but check-fresh and check-systemd
 check-fast: tests check-layers ## layers, unit, ops: a minute
 	@test/run.sh $(UNIT) $(OPS)
 
-check-layers: tests ## who includes whom, and what the planner may call
+check-layers: $(call obj,$(PLAN_SRC)) ## who includes whom, and what the planner may call
 	@test/layers.sh $(B) "$(CC)"
 
 check-unit: tests ## modules, races, parsers of foreign bytes
