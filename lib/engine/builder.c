@@ -9,6 +9,7 @@
  * started by another small thread, the spawner, which does nothing else. */
 #include "engine_priv.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -128,6 +129,9 @@ static bool builder_wait(struct engine *e)
 {
     struct timespec t;
 
+    if (e->trim) /* what a model leaves behind lies between what stays: malloc would keep it */
+        (void)malloc_trim(0);
+    e->trim = false;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
     t.tv_sec++; /* a partition that could not be opened is tried again */
     (void)pthread_mutex_lock(&e->lock);

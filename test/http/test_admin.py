@@ -371,7 +371,8 @@ def test_events_tell_of_a_load_and_continue_where_one_stopped(daemon, name):
     o = daemon.admin_get(f"/v1/events?since={last}")
     assert any(e.get("model") == name for e in o["events"]) and o["last"] > last
     assert all(e["message"] and e["level"] in range(8) and e["at_ms"] > 1_600_000_000_000 for e in o["events"])
-    assert daemon.admin_get(f"/v1/events?since={o['last']}")["events"] == []
+    later = daemon.admin_get(f"/v1/events?since={o['last']}")["events"]  # what was replaced closes about now
+    assert not [e for e in later if e in o["events"] or e.get("model") == name]
 
 
 def test_a_drained_daemon_refuses_inference_and_readiness_until_it_is_undrained(daemon):

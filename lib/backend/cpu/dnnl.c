@@ -182,6 +182,12 @@ void dn_close(struct dn *d)
     *d = (struct dn){0};
 }
 
+void dn_forget(void)
+{
+    (void)dnnl_set_primitive_cache_capacity(0);
+    (void)dnnl_set_primitive_cache_capacity(PRIMITIVE_CACHE);
+}
+
 void dn_threads(unsigned n)
 {
     omp_set_num_threads((int)n);

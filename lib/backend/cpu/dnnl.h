@@ -46,6 +46,9 @@ struct dn { /* the library for one device */
 };
 int dn_open(struct dn *ret, struct err *err);
 void dn_close(struct dn *d);
+/* The library keeps every primitive that was made, with its code, for whoever asks for the same
+ * again; this lets go of those that nobody uses. */
+void dn_forget(void);
 /* Threads that primitives made and run by the calling thread use from now on. */
 void dn_threads(unsigned n);
 

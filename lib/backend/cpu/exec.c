@@ -261,7 +261,7 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
     for (uint32_t i = 0; i < x->n_out; i++)
         patch_to(s, &s->out[i], own_place(s, &x->out[i]));
     for (unsigned i = 0; i <= n && r == 0; i++) { /* once more than asked: the first is warming */
-        for (uint32_t k = 0; k < x->n_in; k++) /* a run may use their place for something else */
+        for (uint32_t k = 0; k < x->n_in; k++)    /* a run may use their place for something else */
             memset(own_place(s, &x->in[k]), 0, x->in[k].bytes);
         r = run_steps(s, 0, from, x->part->dev->dn.stream);
         uint64_t start = clock_now_ns();

@@ -113,6 +113,7 @@ void weights_put(struct device *dev, struct weights *w)
     pages_free(w->packed, w->bytes);
     dev->weights_bytes -= w->bytes;
     free(w);
+    dn_forget(); /* a model leaves */
 }
 
 /* Packing needs to know both layouts, so the table's entry finds what is packed already. */
