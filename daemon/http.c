@@ -1,4 +1,4 @@
-/* The only file that knows libmicrohttpd (MHD).
+/* The only file that knows libmicrohttpd (MHD), but for http_refusal.c.
  *
  * One thread a server.  Each listening descriptor has an MHD daemon in external epoll mode; the
  * thread waits on its own epoll set, which holds the daemons' epoll descriptors, the completion
@@ -14,9 +14,10 @@
  *
  * Closing a connection from outside MHD is done with shutdown(): MHD then reads an end of file. */
 #include "http.h"
+#include "http_raw.h"
+#include "http_refusal.h"
 #include <arpa/inet.h>
 #include <gpulet/clock.h>
-#include <microhttpd.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -42,6 +43,7 @@
 #define BODY_LARGE 65536          /* bytes from which on a body counts for the pool */
 #define QUERY_VALUES_MAX 16       /* decoded ones */
 #define EVENTS_MAX 64
+#define REFUSAL_MAX 300 /* bytes */
 
 #define container_of(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 #define COUNT(field, n) atomic_fetch_add_explicit(&(field), (n), memory_order_relaxed)
@@ -106,6 +108,7 @@ struct live {
     bool (*gone)(struct exchange *x);
     unsigned status;
     struct MHD_Response *reply;
+    const char *said; /* the text of the reply, while it is there; NULL: something else */
     uint64_t reply_bytes;
     uint32_t n_headers, n_query;
     char *header[REPLY_HEADERS_MAX][2];
@@ -321,6 +324,7 @@ void exchange_reply_text(struct exchange *x, unsigned status, const char *type, 
         bytes, text, text ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
     if (!r)
         free(text);
+    live_of(x)->said = r ? text : NULL;
     reply_set(live_of(x), status, type, r, bytes);
 }
 
@@ -329,6 +333,7 @@ void exchange_reply_static(struct exchange *x, unsigned status, const char *type
 {
     void *data = (void *)(uintptr_t)text; /* MHD only reads it */
 
+    live_of(x)->said = text;
     reply_set(live_of(x), status, type,
               MHD_create_response_from_buffer(bytes, data, MHD_RESPMEM_PERSISTENT), bytes);
 }
@@ -369,26 +374,94 @@ static enum MHD_Result reply_queue(struct live *l)
         return MHD_NO;
     if (atomic_load_explicit(&l->x.http->draining, memory_order_relaxed))
         (void)MHD_add_response_header(l->reply, MHD_HTTP_HEADER_CONNECTION, "close");
-    rc = MHD_queue_response(l->con, l->status, l->reply);
+    rc = http_reply_queue(l->con, l->status, l->reply);
     MHD_destroy_response(l->reply); /* MHD holds its own reference until it is sent */
     l->reply = NULL;
     l->queued = rc == MHD_YES;
     return rc;
 }
 
-/* ---- a request's way */
-static uint64_t declared_bytes(struct MHD_Connection *con)
+/* Say it past MHD: in the middle of a body it would not, and its own refusals are no JSON, or come
+ * twice (0.9.75, of a bad Content-Length).  Nothing of a reply to this request was sent yet.
+ * Whatever MHD still sends fails, and makes it close the connection. */
+static void refuse_raw(struct peer *p, unsigned status, const char *json)
 {
-    const char *length =
-        MHD_lookup_connection_value(con, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    const struct raw_reply r = {.status = status, .json = json, .close = true};
 
-    if (MHD_lookup_connection_value(con, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+    if (p->cut)
+        return;
+    p->cut = true;
+    if (http_raw_send(p->fd, &r))
+        COUNT(p->server->stats.status[MIN(status, 599u)], 1);
+    (void)shutdown(p->fd, SHUT_WR);
+}
+
+/* MHD refuses by itself. */
+static void on_refused(struct MHD_Connection *con, unsigned status)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(con, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct peer *p = info ? info->socket_context : NULL;
+    char text[REFUSAL_MAX];
+
+    if (!p)
+        return;
+    http_refusal_text(status, p->server->cfg.connection_bytes, text, sizeof(text));
+    refuse_raw(p, status, text);
+}
+
+/* ---- a request's way */
+/* What the headers say of the message; MHD takes the first of each. */
+struct framing {
+    const char *length, *coding, *other_length;
+    uint32_t n_hosts;
+};
+
+static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const char *key,
+                                   const char *value)
+{
+    struct framing *f = cls;
+
+    (void)kind;
+    value = value ? value : "";
+    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
+        if (f->length && !STREQ(f->length, value))
+            f->other_length = value;
+        f->length = f->length ? f->length : value;
+    } else if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+        if (!f->coding || strcasecmp(value, "chunked") != 0)
+            f->coding = value;
+    } else if (strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0) {
+        f->n_hosts++;
+    }
+    return MHD_YES;
+}
+
+static uint64_t declared_bytes(const struct framing *f)
+{
+    if (f->coding)
         return UINT64_MAX;
-    return length ? strtoull(length, NULL, 10) : 0; /* MHD has checked that it is a number */
+    return f->length ? strtoull(f->length, NULL, 10) : 0; /* MHD has checked that it is a number */
+}
+
+/* Where the message ends must not be a matter of opinion.  True: it is, and x is answered. */
+static bool framing_refused(struct exchange *x, const struct framing *f)
+{
+    if (f->coding && strcasecmp(f->coding, "chunked") != 0)
+        exchange_reply_error(x, 501, "Transfer-Encoding '%.60s' is not known here, only chunked",
+                             f->coding);
+    else if (f->coding && f->length)
+        exchange_reply_error(x, 400, "the request has both Content-Length and Transfer-Encoding");
+    else if (f->other_length)
+        exchange_reply_error(x, 400, "Content-Length is given twice, as %.24s and %.24s", f->length,
+                             f->other_length);
+    else if (!f->coding && x->declared_bytes == UINT64_MAX)
+        exchange_reply_error(x, 413, "Content-Length %.24s is beyond all limits", f->length);
+    return exchange_replied(x);
 }
 
 static struct live *live_new(struct http_server *s, struct MHD_Connection *con, const char *url,
-                             const char *method)
+                             const char *method, const struct framing *f)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(con, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -406,7 +479,7 @@ static struct live *live_new(struct http_server *s, struct MHD_Connection *con, 
                              .peer = p->kind,
                              .peer_uid = p->uid,
                              .arrival_us = clock_now_us(),
-                             .declared_bytes = declared_bytes(con),
+                             .declared_bytes = declared_bytes(f),
                              .http = s,
                              .ctx = s->cfg.ctx};
     s->n_live++;
@@ -492,11 +565,21 @@ static bool refuse_at_once(struct live *l)
     return exchange_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
 }
 
-static enum MHD_Result on_head(struct live *l, const char *version)
+/* The reply goes out at once and the connection ends, in the middle of a request. */
+static enum MHD_Result give_up(struct live *l)
 {
-    if (STREQ(version, MHD_HTTP_VERSION_1_1) && !exchange_header(&l->x, MHD_HTTP_HEADER_HOST))
-        exchange_reply_error(&l->x, 400,
-                             "an HTTP/1.1 request has a Host header, this one has none");
+    if (l->said)
+        refuse_raw(l->peer, l->status, l->said);
+    return MHD_NO;
+}
+
+static enum MHD_Result on_head(struct live *l, const char *version, const struct framing *f)
+{
+    if (framing_refused(&l->x, f))
+        return give_up(l);
+    if (f->n_hosts > 1 || (f->n_hosts == 0 && STREQ(version, MHD_HTTP_VERSION_1_1)))
+        exchange_reply_error(&l->x, 400, "an HTTP/1.1 request has one Host header, this one has %s",
+                             f->n_hosts ? "more" : "none");
     else
         live_route(l);
     if (!l->status)
@@ -513,9 +596,7 @@ static enum MHD_Result on_data(struct live *l, const char *data, size_t n)
         exchange_reply_err(&l->x, &err, 0);
     l->x.body_bytes += n;
     /* Refused: what comes is thrown away, up to a limit, and the reply waits for its end. */
-    if (l->status && l->x.body_bytes > l->x.http->cfg.drain_bytes)
-        return MHD_NO;
-    return MHD_YES;
+    return l->status && l->x.body_bytes > l->x.http->cfg.drain_bytes ? give_up(l) : MHD_YES;
 }
 
 static enum MHD_Result on_whole(struct live *l)
@@ -544,8 +625,10 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *con, const ch
     struct live *l = *con_cls;
 
     if (!l) {
-        l = *con_cls = live_new(listener->server, con, url, method);
-        return l ? on_head(l, version) : MHD_NO;
+        struct framing f = {0};
+        (void)MHD_get_connection_values(con, MHD_HEADER_KIND, each_header, &f);
+        l = *con_cls = live_new(listener->server, con, url, method, &f);
+        return l ? on_head(l, version, &f) : MHD_NO;
     }
     if (*n) {
         size_t taken = *n;
@@ -721,8 +804,10 @@ static void peers_sweep(struct http_server *s, usec_t now_us)
                 p); /* again: the event may have come before the last of the bytes was read */
         if (p->cut || !peer_too_slow(p, now_us))
             continue;
-        p->cut = true;
         COUNT(s->stats.too_slow, 1);
+        if (p->live)
+            refuse_raw(p, 408, "{\"error\":\"the body comes too slowly\"}");
+        p->cut = true;
         (void)shutdown(p->fd, SHUT_RDWR);
     }
 }
@@ -921,7 +1006,7 @@ int http_server_start(const struct http_config *cfg, struct http_server **ret, s
     s->cfg.drain_bytes = cfg->drain_bytes ? cfg->drain_bytes : DRAIN_BYTES;
     s->cfg.idle_s = cfg->idle_s ? cfg->idle_s : IDLE_S;
     s->epoll_fd = s->stop_fd = -1;
-    if (server_open(s, err) < 0)
+    if (http_refusals_take(on_refused, err) < 0 || server_open(s, err) < 0)
         return err->code;
     s->cfg.listen_fd = NULL; /* borrowed for the call only */
     s->stats.turn_us = clock_now_us();

@@ -142,5 +142,6 @@ struct cq *http_server_cq(struct http_server *s);
  * stays open: handlers answer 503.  Any thread. */
 void http_server_drain(struct http_server *s);
 /* Stop listening, answer what is suspended (its items must come), give replies up to linger_us
- * to be sent and requests of connections just accepted up to a second to arrive, end the thread.  Not from the server's own thread. */
+ * to be sent and requests of connections just accepted up to a second to arrive, end the thread.
+ * Not from the server's own thread. */
 void http_server_stop(struct http_server *s, usec_t linger_us);
