@@ -220,7 +220,8 @@ static void log_events(struct loop *l)
 
 static int loop_stuck(const struct http_server *s, const char *name, struct err *err)
 {
-    usec_t turn_us = s ? http_server_stats(s)->turn_us : 0, now_us = clock_now_us();
+    const struct http_stats *t = s ? http_server_stats(s) : NULL;
+    usec_t turn_us = t ? MIN(t->turn_us, t->door_us) : 0, now_us = clock_now_us();
 
     if (!s || turn_us + LOOP_BOUND_US > now_us)
         return 0;
@@ -402,6 +403,8 @@ static int start_server(struct gpuletd *d, const struct config *c, const char *n
                             .n_listen = l->n,
                             .route = routes,
                             .n_routes = n_own + n_v2_routes,
+                            .probe = v2_probes,
+                            .n_probes = n_v2_probes,
                             .item = api_items,
                             .pool = engine_pool(d->engine),
                             .ctx = d,

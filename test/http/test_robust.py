@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import models
-from daemon import (ROOT, SANITIZED, SLOW, Wire, binary_body, error_of, json_input, metric, read_outputs, refusal_of, request_bytes,
+from daemon import (ROOT, SANITIZED, SLOW, Wire, binary_body, error_of, json_input, metric, read_outputs, request_bytes,
                     sim_file, until)  # fmt: skip
 from malformed import Malformed
 
@@ -177,10 +177,10 @@ def test_bodies_over_the_limit_are_refused_without_being_kept(daemon, idle):
             try:
                 for _ in range(80):
                     w.send(part)
-                r = w.read()
-                assert r is None or (r.status == 413 and error_of(r))
             except (ConnectionResetError, BrokenPipeError):
-                pass
+                pass  # it sends on, long after the refusal
+            r = w.read()
+            assert r.status == 413 and error_of(r)
     probe.check()
     if not SANITIZED:
         assert daemon.rss_kb() < rss + (200 << 10)
@@ -234,9 +234,9 @@ def test_ten_thousand_malformed_requests_are_each_answered_as_they_should(daemon
         for r in replies:
             where = f"request {i} ({kind}): {message[:300]!r}"
             assert r.status in ANSWERS, (where, r)
-            if r.status != 200 and r.body:
+            if r.status != 200 and message[:5] != b"HEAD ":
                 try:
-                    refusal_of(r) if broken else error_of(r)
+                    error_of(r)
                 except (AssertionError, ValueError) as e:
                     raise AssertionError(f"{where}: {e}") from None
             seen[kind, r.status] = seen.get((kind, r.status), 0) + 1
