@@ -41,8 +41,12 @@ static enum probe_found headers_find(const char *text, const char *at, size_t by
     const char *end = memmem(at - 2, bytes - (size_t)(at - 2 - text), "\r\n\r\n", 4), *eol;
     uint32_t n_hosts = 0;
 
-    if (!end)
+    if (!end) {
+        for (const char *c = at; c < text + bytes; c++)
+            if (*c == '\n' && c[-1] != '\r') /* some end their lines so */
+                return PROBE_NO;
         return bytes < PROBE_BYTES_MAX ? PROBE_MORE : PROBE_NO;
+    }
     for (; at < end; at = eol + 2) {
         eol = memmem(at, (size_t)(end + 2 - at), "\r\n", 2);
         if (!header_plain(at, eol, &n_hosts, &ret->close))

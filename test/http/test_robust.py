@@ -37,20 +37,17 @@ class Probe:
         )  # fmt: skip
         assert self.process.stdout.readline() == "ready\n"
 
-    def check(self, fair_us=0):
-        """A probe waits about as long as it does at a daemon that has nothing else to do: nine of ten
-        within 20 times the idle one's 99th percentile, half within 10 times its median.  The factors
-        are for what else the machine does, and for sanitized code; a percentile above is one probe
-        of a hundred, and says more of the machine.  It may wait as long as fair_us, in which
-        everybody else was answered once."""
+    def check(self):
+        """A probe waits as long as it does at a daemon that has nothing else to do: 99 of 100 within 20
+        times the idle one's 99th percentile, half within 3 times its median.  The factors are for what
+        else the machine does, and for sanitized code."""
         out, _ = self.process.communicate("stop", timeout=120)
         busy, idle = json.loads(out)
         assert len(busy) >= 20
-        a, b = np.percentile(busy, 90), np.percentile(idle, 99)
-        told = f"nine of ten probes within {a:.0f} us, 99 of 100 at an idle daemon within {b:.0f} us ({len(busy)} probes)"
+        (a, b), (c, d) = np.percentile(busy, [50, 99]), np.percentile(idle, [50, 99])
+        told = f"of {len(busy)} probes half within {a:.0f} us, 99 of 100 within {b:.0f} us; at an idle daemon {c:.0f} and {d:.0f} us"
         print("#", told)
-        assert a <= max(fair_us, (200 if SANITIZED else 20) * b), told
-        assert np.median(busy) <= (100 if SANITIZED else 10) * np.median(idle), (np.median(busy), np.median(idle))
+        assert b <= (60 if SANITIZED else 20) * d and a <= (30 if SANITIZED else 3) * c, told
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +76,7 @@ def test_a_thousand_connections_each_get_their_own_answers(daemon, idle):
     probe = Probe(daemon, idle)
     wires = [daemon.wire() for _ in range(1000)]
     try:
-        fair_us = 0
-        for round_ in range(3):
-            start = time.monotonic()
+        for round_ in range(20):
             xs = [np.full((1, 4), i + round_ * 10_000, np.float32) for i in range(len(wires))]
             for w, x in zip(wires, xs):
                 w.send(infer_bytes(x))
@@ -89,12 +84,11 @@ def test_a_thousand_connections_each_get_their_own_answers(daemon, idle):
                 r = w.read()
                 assert r.status == 200, r.body
                 np.testing.assert_array_equal(read_outputs(r)["y"], x)
-            fair_us = max(fair_us, (time.monotonic() - start) * 1e6)
         assert metric(daemon.metrics(), "gpuletd_http_connections", port="data") >= 1000
     finally:
         for w in wires:
             w.socket.close()
-    probe.check(fair_us)
+    probe.check()
     until(lambda: metric(daemon.metrics(), "gpuletd_http_connections", port="data") < 10, 10, "the connections to go", daemon)
 
 
@@ -165,13 +159,13 @@ def test_requests_of_clients_that_vanish_are_withdrawn(daemon):
 def test_bodies_over_the_limit_are_refused_without_being_kept(daemon, idle):
     probe = Probe(daemon, idle)
     rss = daemon.rss_kb()
-    for i in range(60):
+    for i in range(600):
         with daemon.wire() as w:
             size = [65 << 20, 1 << 33, (1 << 63) - 1][i % 3]
             r = w.ask(f"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n")
             assert r.status == 413 and str(size) in error_of(r)
     part = b"%x\r\n%s\r\n" % (1 << 20, bytes(1 << 20))
-    for _ in range(2):  # of unknown length: the limit is met on the way
+    for _ in range(10):  # of unknown length: the limit is met on the way
         with daemon.wire() as w:
             w.send("POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             try:
