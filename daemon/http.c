@@ -942,10 +942,9 @@ static int mhd_open(struct http_server *s, struct err *err)
     return 0;
 }
 
-static void server_free(struct http_server *s)
+/* Its threads have ended, or never began. */
+static void server_close(struct http_server *s)
 {
-    if (!s)
-        return;
     door_stop(s->door, 1);
     door_wait(s->door);
     if (s->mhd)
@@ -953,8 +952,10 @@ static void server_free(struct http_server *s)
     for (struct cq_item *i = s->cq ? cq_take(s->cq) : NULL, *next; i; i = next) {
         next = i->next; /* came too late */
         assert(i->kind == ITEM_CALLER);
-        (void)close(((struct caller *)(void *)i)->fd);
-        free(i);
+        struct caller *c = (struct caller *)(void *)i;
+        door_left(&s->stats, c->held);
+        (void)close(c->fd);
+        free(c);
     }
     door_free(s->door);
     cq_free(s->cq);
@@ -962,6 +963,12 @@ static void server_free(struct http_server *s)
         (void)close(s->epoll_fd);
     if (s->stop_fd >= 0)
         (void)close(s->stop_fd);
+}
+
+static void server_free(struct http_server *s)
+{
+    if (s)
+        server_close(s);
     free(s);
 }
 DEFINE_AUTO(struct http_server, server_free)
@@ -1047,5 +1054,10 @@ void http_server_stop(struct http_server *s, usec_t linger_us)
     door_stop(s->door, s->stop_by_us);
     (void)!write(s->stop_fd, &one, sizeof(one));
     (void)pthread_join(s->thread, NULL);
-    server_free(s);
+    server_close(s);
+}
+
+void http_server_free(struct http_server *s)
+{
+    free(s);
 }

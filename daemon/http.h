@@ -150,3 +150,5 @@ void http_server_drain(struct http_server *s);
  * to be sent and requests of connections just accepted up to a second to arrive, end the thread.
  * Not from the server's own thread. */
 void http_server_stop(struct http_server *s, usec_t linger_us);
+/* After http_server_stop(), when nobody asks for its stats any more. */
+void http_server_free(struct http_server *s);

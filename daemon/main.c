@@ -263,14 +263,16 @@ static int start_server(struct gpuletd *d, const struct config *c, const char *n
 /* Begin to read the inference port. */
 static int open_data(struct loop *l)
 {
+    struct http_server *data;
     struct err err = {0};
     int r = start_server(l->d, &l->config, "http-data", &l->data_listen, data_routes, n_data_routes,
-                         &l->d->data_turn, &l->d->data, &err);
+                         &l->d->data_turn, &data, &err);
 
     if (r < 0) {
         LOG(LOG_ERR, "start", "%s", err.msg);
         return sd_event_exit(l->event, r);
     }
+    l->d->data = data;
     LOG(LOG_INFO, "start", "gpuletd " GPULETD_VERSION " is serving");
     return sd_notify(0, "READY=1\nSTATUS=Serving");
 }
@@ -435,6 +437,7 @@ static int open_sockets(struct loop *l, struct err *err)
 static int start(struct loop *l, struct err *err)
 {
     struct gpuletd *d = l->d;
+    struct http_server *admin = NULL;
     struct engine_config e = {0};
     int r = backend_of(&l->config, &e, err);
 
@@ -454,7 +457,8 @@ static int start(struct loop *l, struct err *err)
     d->v2.store = d->store;
     d->v2.draining = &d->draining;
     r = start_server(d, &l->config, "http-admin", &l->admin_listen, admin_routes, n_admin_routes,
-                     &d->admin_turn, &d->admin, err);
+                     &d->admin_turn, &admin, err);
+    d->admin = admin;
     if (r == 0)
         store_restore(d->store);
     return r;
@@ -470,6 +474,8 @@ static void stop(struct loop *l)
         store_close(d->store);
     if (d->admin)
         http_server_stop(d->admin, DRAIN_LINGER_US);
+    http_server_free(d->data); /* not before: the admin port reads its stats */
+    http_server_free(d->admin);
     while (n_tables > 0)
         free(tables[--n_tables]);
     v2_turn_done(&d->data_turn);

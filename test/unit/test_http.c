@@ -626,6 +626,7 @@ static void endless_heads_are_cut_off_and_connections_limited(void)
     for (int i = 0; i < 3; i++)
         close(fd[i]);
     http_server_stop(small, USEC_PER_SEC);
+    http_server_free(small);
     close(listen_fd);
     port = main_port;
 }
@@ -666,6 +667,8 @@ static void stopping_answers_what_waits_and_what_was_just_accepted(void)
     usleep(50000);
     CHECK_EQ(pthread_create(&t, NULL, speak_late, &late), 0);
     http_server_stop(server, 2 * USEC_PER_SEC);
+    CHECK_EQ(http_server_stats(server)->connections_now, 0);
+    http_server_free(server);
     (void)pthread_join(t, NULL);
     CHECK_HAS(hear(fd, "done", 1), "200 OK");
     CHECK_HAS(hear(late, "hello", 1), "200 OK");
