@@ -38,16 +38,17 @@ class Probe:
         assert self.process.stdout.readline() == "ready\n"
 
     def check(self):
-        """A probe waits as long as it does at a daemon that has nothing else to do: 99 of 100 within 20
-        times the idle one's 99th percentile, half within 3 times its median.  The factors are for what
-        else the machine does, and for sanitized code."""
+        """A probe waits as long as it does at a daemon that has nothing else to do: 99 of 100 within 5
+        times what 199 of 200 wait there (the machine delays one of a hundred by milliseconds, more or
+        less), half within 3 times its median."""
         out, _ = self.process.communicate("stop", timeout=120)
         busy, idle = json.loads(out)
         assert len(busy) >= 20
-        (a, b), (c, d) = np.percentile(busy, [50, 99]), np.percentile(idle, [50, 99])
-        told = f"of {len(busy)} probes half within {a:.0f} us, 99 of 100 within {b:.0f} us; at an idle daemon {c:.0f} and {d:.0f} us"
+        (a, b), (c, d, e) = np.percentile(busy, [50, 99]), np.percentile(idle, [50, 99, 99.5])
+        told = (f"of {len(busy)} probes half within {a:.0f} us, 99 of 100 within {b:.0f} us; "
+                f"at an idle daemon {c:.0f} and {d:.0f}, 199 of 200 within {e:.0f} us")  # fmt: skip
         print("#", told)
-        assert b <= (60 if SANITIZED else 20) * d and a <= (30 if SANITIZED else 3) * c, told
+        assert b <= (30 if SANITIZED else 5) * e and a <= (30 if SANITIZED else 3) * c, told
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_clients_that_read_slowly_hold_only_their_own_reply(daemon, idle):
         s.settimeout(60 * SLOW)
         w.send(infer_bytes(x, "wide"))
         slow.append(w)
-    for _ in range(100):
+    for _ in range(600):
         np.testing.assert_array_equal(daemon.infer_binary("echo", {"x": X})["y"], X)
     probe.check()
     for w in slow[:4]:  # read to the end, late
