@@ -2,48 +2,96 @@
  *
  * Everything here is pure: numbers in, decision out, the same bytes for the same input.  No clock,
  * lock, file, thread or global; memory comes from the arena in the arguments.  The planner knows
- * a model as a name, an SLO, a rate, bytes and a profile; it never sees a graph. */
+ * a model as a name, an SLO, a rate, bytes and a profile; it never sees a graph.
+ * Zero in a field of the problem is always the plain default. */
 #pragma once
 
-#include <gpulet/arena.h>
+#include <gpulet/predict.h>
 
 #define PLAN_MAX_GRANULES 256 /* = MAX_GRANULES of backend.h; the engine asserts it */
 #define PLAN_NONE UINT32_MAX
 
 /* ---- the problem */
 
-/* What a run costs: a table over batch and units, both ascending.  run_us[u * n_batch + b]. */
-struct profile {
-    uint32_t n_batch, n_units;
-    const uint32_t *batch;
-    const uint32_t *units;
-    const usec_t *run_us; /* median of a run, alone on the device */
-    bool measured;        /* false: estimated from FLOPs and bytes */
+/* Where a gpu-let may lie, on devices that cannot be cut freely (MIG). */
+struct plan_place {
+    uint32_t first, n; /* granules */
+};
+
+struct plan_type { /* of device */
+    const char *name;
+    uint32_t n_granules, granule_units;
+    uint32_t max_granules; /* of one gpu-let; 0: any number */
+    uint32_t n_sizes;      /* granules that a gpu-let may have, ascending; 0: any */
+    const uint32_t *size;
+    uint32_t n_places; /* catalogue; 0: any free granules will do */
+    const struct plan_place *place;
+    uint64_t mem_bytes;  /* 0: not limited */
+    uint64_t let_bytes;  /* each open gpu-let costs that (its context, its libraries) */
+    uint64_t pool_bytes; /* of mem_bytes, kept for requests in flight */
+    double price;        /* of a device for an hour; 0: all types cost the same */
+    struct predict_device predict;
 };
 
 struct plan_device {
     const char *name;
-    uint32_t n_granules, granule_units;
-    uint32_t max_granules; /* of one gpu-let; 0: any number */
-    uint64_t mem_bytes;    /* 0: not limited */
+    uint32_t type; /* index into problem.type */
 };
+
+/* How requests arrive.  Burstiness is the coefficient of variation of the gaps. */
+enum arrivals { ARRIVALS_UNKNOWN, ARRIVALS_PACED, ARRIVALS_POISSON, ARRIVALS_CV, ARRIVALS_TRACE };
 
 struct plan_model {
     const char *name;
-    usec_t slo_us;          /* arrival to reply; 0: none, best effort */
-    double rate_rps;        /* > 0 asked for; 0: not known */
-    uint32_t max_batch;     /* >= 1 */
-    int32_t priority;       /* 1 is served first; 0: the default, after all others */
-    uint64_t weights_bytes; /* once per device */
-    uint64_t slot_bytes;    /* once per gpu-let that holds it */
-    const struct profile *profile;
+    usec_t slo_us;   /* arrival to reply; 0: none, best effort */
+    double rate_rps; /* > 0 asked for; 0: not known */
+    enum arrivals arrivals;
+    double cv;                     /* ARRIVALS_CV, and of ARRIVALS_TRACE what was measured */
+    uint32_t max_batch;            /* >= 1 */
+    int32_t priority;              /* 1 is served first; 0: the default, after all others */
+    uint64_t weights_bytes;        /* once per device; or once per gpu-let with weights_per_let */
+    uint64_t slot_bytes;           /* once per gpu-let (and stream) that holds it */
+    uint64_t row_bytes;            /* besides, for each row of the share's batch */
+    bool weights_per_let;          /* a copy for each gpu-let (processes that share nothing) */
+    const struct profile *profile; /* [problem.n_types] */
+};
+
+/* When is an SLO held? */
+enum plan_rule {
+    /* A request that just missed a batch waits for one run of everything in its gpu-let, then for
+     * its own run.  Needs no rate. */
+    RULE_CYCLE,
+    /* A run takes at most slo_part of the SLO, and with several models in a gpu-let one cycle of
+     * all of them and then the run fit in the SLO (iGniter: 0.5, ParvaGPU: 0.45). */
+    RULE_PART,
+    /* At most `violations` of the requests are late, by the queueing model (queue.h) under the
+     * model's arrivals. */
+    RULE_QUEUE,
+};
+
+struct plan_rules {
+    enum plan_rule rule;
+    double slo_part;      /* RULE_PART; 0: 0.5 */
+    double violations;    /* RULE_QUEUE; 0: 0.01 */
+    uint32_t max_lets;    /* on one device; 0: no limit */
+    uint32_t max_shares;  /* models in one gpu-let; 0: no limit; 1: no sharing in time */
+    uint32_t max_streams; /* of one share; 0: 1 */
+    bool as_few;          /* use as few devices (or as little money) as will do; else all are free
+                             to use and the SLOs and rates are what counts */
+    uint64_t steps;       /* of improvement; 0: the planner's own budget */
 };
 
 struct problem {
-    uint32_t n_devices, n_models;
+    uint32_t n_types, n_devices, n_models;
+    const struct plan_type *type;
     const struct plan_device *device;
     const struct plan_model *model;
+    struct plan_rules rules;
 };
+
+/* Deep copies into the arena; -ENOMEM when it is full. */
+int profile_copy(struct arena *a, const struct profile *from, struct profile *ret);
+int problem_copy(struct arena *a, const struct problem *from, struct problem *ret);
 
 /* ---- the plan */
 
@@ -52,10 +100,14 @@ struct plan_granules {
 };
 
 struct plan_share {
-    uint32_t model;  /* index into problem.model */
-    uint32_t batch;  /* requests' rows joined at most */
-    double rate_rps; /* part of the model's rate that goes here */
-    usec_t run_us;   /* predicted, of a full batch on this gpu-let */
+    uint32_t model;    /* index into problem.model */
+    uint32_t batch;    /* rows joined at most (the cap that drains bursts) */
+    uint32_t usual;    /* rows that a run has at the planned rate; 0: as batch */
+    uint32_t streams;  /* runs of it at once; 0: 1 */
+    double rate_rps;   /* part of the model's rate that goes here */
+    usec_t run_us;     /* predicted, of a full batch on this gpu-let, beside its neighbours */
+    usec_t latency_us; /* predicted, arrival to reply, worst or 99th percentile by the rule; 0:
+                          not predicted */
 };
 
 struct plan_gpulet {
@@ -74,18 +126,19 @@ struct plan_verdict {
     enum plan_limit limit; /* LIMIT_NONE: SLO and rate hold */
     usec_t least_slo_us;   /* the smallest SLO that would hold on this plan; 0: none would */
     double most_rps;       /* what the plan can serve of it */
+    double need;           /* LIMIT_RATE, LIMIT_UNITS: devices more that would do, a fraction */
 };
 
 struct plan {
     uint32_t n_gpulets, n_models;
     struct plan_gpulet *gpulet;
     struct plan_verdict *verdict; /* n_models of them */
+    double bound;   /* no plan uses fewer devices (dearest first: less money); 0: not computed */
+    uint64_t steps; /* elementary operations that planning took */
 };
 
-/* Interpolated between the table's points, monotone in batch; clamped at its ends for units. */
-usec_t predict_run_us(const struct profile *p, uint32_t batch, uint32_t units);
-
-/* Bytes of arena that plan_make() needs at most for this problem. */
+/* Bytes of a fixed arena that any policy's plan_make() needs at most for this problem (growing
+ * arenas do as well). */
 size_t plan_need(const struct problem *p);
 
 /* Divide the devices among the models.  Every model of the problem is in the plan's verdicts; a
@@ -96,12 +149,36 @@ typedef int plan_make_fn(const struct problem *p, const struct plan *was, struct
                          struct plan *ret, struct err *err);
 
 /* Independent verification, used on EVERY plan before it runs: granules exist, are disjoint and
- * within max_granules; shares name models, batches are within max_batch; memory of each device
- * holds, counting `was` (the running plan, or NULL) beside the new one while they overlap; no
- * verdict claims an SLO that the predicted run times break (2 runs of a full batch: one in
- * flight, one of its own).  -EINVAL and the first thing that is wrong. */
+ * within max_granules, sizes, catalogue and max_lets; shares name models, batches are within
+ * max_batch; memory of each device holds, counting `was` (the running plan, or NULL) beside the
+ * new one while they overlap; no verdict claims an SLO or a rate that the rule breaks, with
+ * interference.  -EINVAL and the first thing that is wrong. */
 int plan_check(const struct problem *p, const struct plan *was, const struct plan *plan,
                struct err *err);
+
+/* The fluid bound: every model at its cheapest granule-time per request that its latency rule and
+ * a realisable size allow, no geometry, no neighbours.  In devices of the first type (as_few: of
+ * the cheapest mix).  Models that cannot be served at all are left out. */
+double plan_bound(const struct problem *p, struct arena *a);
+
+/* ---- what both planners and people ask of a plan */
+
+/* The devices that have a gpu-let. */
+uint32_t plan_devices_used(const struct problem *p, const struct plan *plan, struct arena *a);
+
+/* Share i of gpu-let k in its place: with its neighbours on the device and its companions in the
+ * gpu-let.  Everything is recomputed from the problem; nothing is read from the plan's
+ * predictions. */
+struct share_truth {
+    struct estimate full, usual; /* of a run of `batch` and of `usual` rows */
+    double duty;                 /* part of the time that it holds the gpu-let at its rate */
+    double latency_us;           /* by the rule */
+    double late;                 /* RULE_QUEUE: part of its requests beyond the SLO */
+    double most_rps;             /* by itself, beside what the others use at their rates */
+    bool holds;                  /* SLO and rate */
+};
+int plan_truth(const struct problem *p, const struct plan *plan, uint32_t k, uint32_t i,
+               struct share_truth *ret);
 
 /* ---- changing from one plan to another */
 enum plan_step_kind { STEP_KEEP, STEP_OPEN, STEP_SWAP, STEP_CLOSE };

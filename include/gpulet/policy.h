@@ -65,6 +65,9 @@ struct policy {
     struct batch_choice (*batch_next)(const struct batch_view *v);
 };
 
-extern const struct policy policy_equal;
-/* -ENOENT lists the names there are. */
+/* By the name that gpuletd.conf uses; -ENOENT lists the names there are. */
 int policy_find(const char *name, const struct policy **ret, struct err *err);
+/* The i-th policy, NULL at the end: for those that compare them all. */
+const struct policy *policy_at(uint32_t i);
+
+extern const struct policy policy_equal;

@@ -10,42 +10,53 @@ static int oom(struct err *err)
     return err_set(err, -ENOMEM, "out of memory");
 }
 
-/* The profile of the moment: the builder goes on measuring, the copy does not change. */
-static const struct profile *profile_copy(struct arena *a, const struct profile *p)
+/* The profile of the moment, for each type of device: the builder goes on measuring, the copy does
+ * not change. */
+static const struct profile *profiles_copy(struct arena *a, const struct profile *p,
+                                           uint32_t n_types)
 {
-    struct profile *c = arena_memdup(a, p, sizeof(*p));
+    struct profile *c = ARENA_ARRAY(a, struct profile, n_types);
 
-    if (!c)
+    if (!c || profile_copy(a, p, c) < 0)
         return NULL;
-    c->batch = arena_memdup(a, p->batch, p->n_batch * sizeof(*p->batch));
-    c->units = arena_memdup(a, p->units, p->n_units * sizeof(*p->units));
-    c->run_us = arena_memdup(a, p->run_us, (size_t)p->n_batch * p->n_units * sizeof(*p->run_us));
-    return c->batch && c->units && c->run_us ? c : NULL;
+    for (uint32_t t = 1; t < n_types; t++)
+        c[t] = *c;
+    return c;
 }
 
-static const struct plan_device *devices_copy(struct engine *e, struct arena *a)
+/* Each device is a type of its own: what the backend says of one need not hold for the next. */
+static int devices_copy(struct engine *e, struct arena *a, struct problem *ret)
 {
     struct plan_device *d = ARENA_ARRAY(a, struct plan_device, e->n_devices);
+    struct plan_type *t = ARENA_ARRAY(a, struct plan_type, e->n_devices);
 
-    for (uint32_t i = 0; d && i < e->n_devices; i++) {
+    if (!d || !t)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < e->n_devices; i++) {
         const struct device_info *info = &e->device[i].info;
-        d[i] = (struct plan_device){.name = arena_strdup(a, info->name),
-                                    .n_granules = info->n_granules,
-                                    .granule_units = info->granule_units,
-                                    .max_granules = info->max_granules,
-                                    .mem_bytes = info->mem_bytes};
-        if (!d[i].name)
-            return NULL;
+        uint32_t units = info->n_granules * info->granule_units;
+        t[i] = (struct plan_type){.name = arena_strdup(a, info->name),
+                                  .n_granules = info->n_granules,
+                                  .granule_units = info->granule_units,
+                                  .max_granules = info->max_granules,
+                                  .mem_bytes = info->mem_bytes,
+                                  .predict = {.units = units}};
+        d[i] = (struct plan_device){.name = t[i].name, .type = i};
+        if (!t[i].name)
+            return -ENOMEM;
     }
-    return d;
+    ret->n_types = ret->n_devices = e->n_devices;
+    ret->type = t;
+    ret->device = d;
+    return 0;
 }
 
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
 {
     struct plan_model *m = ARENA_ARRAY(&ep->arena, struct plan_model, ep->n_routes);
-    const struct plan_device *d = devices_copy(e, &ep->arena);
+    struct problem p = {.n_models = ep->n_routes, .model = m};
 
-    if (!m || !d)
+    if (!m || devices_copy(e, &ep->arena, &p) < 0)
         return oom(err);
     for (uint32_t i = 0; i < ep->n_routes; i++) {
         const struct loaded *l = ep->route[i].l;
@@ -57,12 +68,11 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
                                    .priority = s->spec.priority,
                                    .weights_bytes = l->weights_bytes,
                                    .slot_bytes = l->slot_bytes,
-                                   .profile = profile_copy(&ep->arena, &l->profile)};
+                                   .profile = profiles_copy(&ep->arena, &l->profile, p.n_types)};
         if (!m[i].name || !m[i].profile)
             return oom(err);
     }
-    ep->problem = (struct problem){
-        .n_devices = e->n_devices, .n_models = ep->n_routes, .device = d, .model = m};
+    ep->problem = p;
     return 0;
 }
 
@@ -117,7 +127,8 @@ static int pin_share_add(struct epoch *ep, struct plan_gpulet *g, const char *na
     if (s->batch > model->max_batch)
         return err_set(err, -EINVAL, "model '%s': batch %u is above its max_batch %u", name,
                        s->batch, model->max_batch);
-    s->run_us = predict_run_us(model->profile, s->batch, g->units);
+    s->run_us =
+        predict_run_us(&model->profile[ep->problem.device[g->device].type], s->batch, g->units);
     return 0;
 }
 
@@ -182,7 +193,8 @@ static int plan_by_hand(struct epoch *ep, const struct pin *pin, struct plan *re
             return err_set(err, -EINVAL, "gpu-let %u: there is no device %u", k, from->device);
         g->device = from->device;
         memcpy(&g->set, &from->set, sizeof(g->set));
-        g->units = granules_count(&from->set) * pr->device[from->device].granule_units;
+        g->units =
+            granules_count(&from->set) * pr->type[pr->device[from->device].type].granule_units;
         g->share = ARENA_ARRAY(a, struct plan_share, (size_t)from->n_shares + pr->n_models);
         if (!g->share)
             return oom(err);

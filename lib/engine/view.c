@@ -227,31 +227,6 @@ void engine_view_free(struct engine_view *v)
 }
 
 /* ---- plans by hand, and what a plan would be */
-static int problem_copy(struct arena *a, const struct problem *p, struct problem *ret)
-{
-    struct plan_device *d = arena_memdup(a, p->device, p->n_devices * sizeof(*d));
-    struct plan_model *m = arena_memdup(a, p->model, p->n_models * sizeof(*m));
-
-    for (uint32_t i = 0; d && i < p->n_devices; i++)
-        if (!(d[i].name = arena_strdup(a, d[i].name)))
-            return -ENOMEM;
-    for (uint32_t i = 0; m && i < p->n_models; i++) {
-        struct profile *f = arena_memdup(a, m[i].profile, sizeof(*f));
-        if (!f || !(m[i].name = arena_strdup(a, m[i].name)))
-            return -ENOMEM;
-        f->batch = arena_memdup(a, f->batch, f->n_batch * sizeof(*f->batch));
-        f->units = arena_memdup(a, f->units, f->n_units * sizeof(*f->units));
-        f->run_us =
-            arena_memdup(a, f->run_us, (size_t)f->n_batch * f->n_units * sizeof(*f->run_us));
-        if (!f->batch || !f->units || !f->run_us)
-            return -ENOMEM;
-        m[i].profile = f;
-    }
-    *ret = (struct problem){
-        .n_devices = p->n_devices, .n_models = p->n_models, .device = d, .model = m};
-    return d && m ? 0 : -ENOMEM;
-}
-
 int engine_plan_dry(struct engine *e, struct arena *a, struct problem *ret_problem,
                     struct plan *ret, struct err *err)
 {

@@ -6,9 +6,9 @@
 #define MAX_RATE_RPS 1e9
 #define MAX_PLAN_BATCH 1024
 
-static int profile_check(const struct plan_model *m, struct err *err)
+static int profile_check(const struct plan_model *m, uint32_t type, struct err *err)
 {
-    const struct profile *p = m->profile;
+    const struct profile *p = m->profile ? &m->profile[type] : NULL;
 
     if (!p || p->n_batch == 0 || p->n_units == 0)
         return err_set(err, -EINVAL, "model '%s': it has no profile", m->name);
@@ -23,7 +23,7 @@ static int profile_check(const struct plan_model *m, struct err *err)
     return 0;
 }
 
-static int model_check(const struct plan_model *m, struct err *err)
+static int model_check(const struct problem *p, const struct plan_model *m, struct err *err)
 {
     if (m->slo_us > MAX_SLO_US)
         return err_set(err, -EINVAL, "model '%s': slo_ms is above the limit of 3600000", m->name);
@@ -32,22 +32,29 @@ static int model_check(const struct plan_model *m, struct err *err)
     if (m->max_batch == 0 || m->max_batch > MAX_PLAN_BATCH)
         return err_set(err, -EINVAL, "model '%s': max_batch %u must be from 1 to %d", m->name,
                        m->max_batch, MAX_PLAN_BATCH);
-    return profile_check(m, err);
+    for (uint32_t t = 0; t < p->n_types; t++)
+        if (profile_check(m, t, err) < 0)
+            return -EINVAL;
+    return 0;
 }
 
 int problem_check(const struct problem *p, struct err *err)
 {
-    for (uint32_t d = 0; d < p->n_devices; d++)
-        if (p->device[d].n_granules == 0 || p->device[d].n_granules > PLAN_MAX_GRANULES ||
-            p->device[d].granule_units == 0)
+    for (uint32_t t = 0; t < p->n_types; t++)
+        if (p->type[t].n_granules == 0 || p->type[t].n_granules > PLAN_MAX_GRANULES ||
+            p->type[t].granule_units == 0)
             return err_set(err, -EINVAL,
                            "device '%s': %u granules of %u units; the limits are 1..%d and 1",
-                           p->device[d].name, p->device[d].n_granules, p->device[d].granule_units,
+                           p->type[t].name, p->type[t].n_granules, p->type[t].granule_units,
                            PLAN_MAX_GRANULES);
+    for (uint32_t d = 0; d < p->n_devices; d++)
+        if (p->device[d].type >= p->n_types)
+            return err_set(err, -EINVAL, "device '%s': there is no type %u", p->device[d].name,
+                           p->device[d].type);
     if (p->n_devices == 0)
         return err_set(err, -EINVAL, "there is no device");
     for (uint32_t m = 0; m < p->n_models; m++) {
-        int r = model_check(&p->model[m], err);
+        int r = model_check(p, &p->model[m], err);
         if (r < 0)
             return r;
     }
@@ -62,20 +69,21 @@ static int gpulet_check(const struct problem *p, const struct plan *plan, uint32
 
     if (g->device >= p->n_devices)
         return err_set(err, -EINVAL, "gpu-let %u: there is no device %u", k, g->device);
-    const struct plan_device *d = &p->device[g->device];
+    const char *name = p->device[g->device].name;
+    const struct plan_type *d = type_of(p, g->device);
     for (uint32_t i = 0; i < PLAN_MAX_GRANULES; i++) {
         if (!set_has(&g->set, i))
             continue;
         count++;
         if (i >= d->n_granules)
             return err_set(err, -EINVAL, "gpu-let %u: device '%s' has no granule %u, it has %u", k,
-                           d->name, i, d->n_granules);
+                           name, i, d->n_granules);
     }
     if (count == 0)
         return err_set(err, -EINVAL, "gpu-let %u has no granule", k);
     if (d->max_granules && count > d->max_granules)
         return err_set(err, -EINVAL, "gpu-let %u: %u granules, device '%s' allows %u in one", k,
-                       count, d->name, d->max_granules);
+                       count, name, d->max_granules);
     if (g->units != count * d->granule_units)
         return err_set(err, -EINVAL, "gpu-let %u says %u units, its granules have %u", k, g->units,
                        count * d->granule_units);
@@ -141,10 +149,10 @@ static int memory_check(const struct problem *p, const struct plan *was, const s
             }
         bytes += resident ? p->model[m].weights_bytes : 0;
     }
-    if (p->device[d].mem_bytes && bytes > p->device[d].mem_bytes)
+    if (type_of(p, d)->mem_bytes && bytes > type_of(p, d)->mem_bytes)
         return err_set(err, -EINVAL, "device '%s': the plan needs %llu bytes, it has %llu",
                        p->device[d].name, (unsigned long long)bytes,
-                       (unsigned long long)p->device[d].mem_bytes);
+                       (unsigned long long)type_of(p, d)->mem_bytes);
     return 0;
 }
 
@@ -163,7 +171,7 @@ static int verdict_check(const struct problem *p, const struct plan *plan, uint3
         placed = true;
         for (uint32_t i = 0; i < g->n_shares; i++) {
             const struct plan_share *s = &g->share[i];
-            usec_t us = predict_run_us(p->model[s->model].profile, s->batch, g->units);
+            usec_t us = predict_run_us(profile_of(p, s->model, g->device), s->batch, g->units);
             bound_us += s->model == m ? 2 * us : us;
         }
         if (plan->verdict[m].limit == LIMIT_NONE && model->slo_us && bound_us > model->slo_us)

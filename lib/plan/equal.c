@@ -22,7 +22,7 @@ struct job {
 static usec_t run_us(const struct problem *p, const struct plan_gpulet *g, uint32_t model,
                      uint32_t batch)
 {
-    return predict_run_us(p->model[model].profile, batch, g->units);
+    return predict_run_us(profile_of(p, model, g->device), batch, g->units);
 }
 
 /* bound(i) for share i of g. */
@@ -111,7 +111,7 @@ static bool has_model(const struct plan_gpulet *g, uint32_t model)
 /* SLOs broken in g with the model added, or PLAN_NONE when it cannot be there at all. */
 static uint32_t harm(const struct job *w, struct plan_gpulet *g, uint32_t model)
 {
-    uint64_t mem = w->p->device[g->device].mem_bytes;
+    uint64_t mem = type_of(w->p, g->device)->mem_bytes;
 
     if (has_model(g, model) || (mem && w->used[g->device] + extra_bytes(w, g->device, model) > mem))
         return PLAN_NONE;
@@ -189,11 +189,11 @@ static void sort_models(struct job *w)
 
 static uint32_t device_lets(const struct problem *p, uint32_t device)
 {
-    const struct plan_device *d = &p->device[device];
+    const struct plan_type *d = type_of(p, device);
     uint64_t all = 0;
 
     for (uint32_t i = 0; i < p->n_devices; i++)
-        all += p->device[i].n_granules;
+        all += type_of(p, i)->n_granules;
     uint64_t models = ((uint64_t)p->n_models * d->n_granules + all - 1) / MAX(all, 1);
     uint64_t lets = MAX(MIN(models, d->n_granules), 1);
     if (d->max_granules)
@@ -207,7 +207,7 @@ static int cut(struct job *w, struct arena *a)
     uint32_t at = 0;
 
     for (uint32_t d = 0; d < w->p->n_devices; d++) {
-        const struct plan_device *dev = &w->p->device[d];
+        const struct plan_type *dev = type_of(w->p, d);
         uint32_t lets = device_lets(w->p, d), from = 0;
         for (uint32_t k = 0; k < lets; k++) {
             struct plan_gpulet *g = &w->plan->gpulet[at++];

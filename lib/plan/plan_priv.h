@@ -26,6 +26,17 @@ static inline bool set_overlaps(const struct plan_granules *a, const struct plan
     return false;
 }
 
+static inline const struct plan_type *type_of(const struct problem *p, uint32_t device)
+{
+    return &p->type[p->device[device].type];
+}
+
+static inline const struct profile *profile_of(const struct problem *p, uint32_t model,
+                                               uint32_t device)
+{
+    return &p->model[model].profile[p->device[device].type];
+}
+
 /* The first thing in a problem that is out of range. */
 int problem_check(const struct problem *p, struct err *err);
 

@@ -3,6 +3,11 @@
 
 static const struct policy *const policies[] = {&policy_equal};
 
+const struct policy *policy_at(uint32_t i)
+{
+    return i < ARRAY_SIZE(policies) ? policies[i] : NULL;
+}
+
 int policy_find(const char *name, const struct policy **ret, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(policies); i++)

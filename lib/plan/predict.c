@@ -40,3 +40,14 @@ usec_t predict_run_us(const struct profile *p, uint32_t batch, uint32_t units)
         us = on_line(units, p->units[u], us, p->units[u + 1], at_batch(p, u + 1, batch));
     return us < 1.0 ? 1 : (usec_t)(us + 0.5);
 }
+
+/* The table without neighbours; interference is added in its own file. */
+bool predict(const struct predict_device *d, const struct load *me, const struct load *other,
+             uint32_t n_other, struct estimate *ret)
+{
+    (void)d, (void)other, (void)n_other;
+    double us = (double)predict_run_us(me->profile, me->batch, me->units);
+
+    *ret = (struct estimate){.run_us = us, .hold_us = us, .upper_us = us, .slowdown = 1.0};
+    return true;
+}

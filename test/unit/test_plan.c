@@ -8,7 +8,8 @@ static usec_t table[16];
 static const struct profile profile = {
     .n_batch = 4, .n_units = 4, .batch = batches, .units = units, .run_us = table};
 
-static struct plan_device device = {.name = "d", .n_granules = 8, .granule_units = 1};
+static struct plan_type type = {.name = "d", .n_granules = 8, .granule_units = 1};
+static const struct plan_device device = {.name = "d"};
 static struct plan_model model[16];
 static char memory[1 << 20];
 static struct arena arena;
@@ -22,13 +23,23 @@ static void set_up(uint32_t n_models)
                                         "i", "j", "k", "l", "m", "n", "o", "p"};
     for (uint32_t i = 0; i < n_models; i++)
         model[i] = (struct plan_model){.name = names[i], .max_batch = 8, .profile = &profile};
-    device = (struct plan_device){.name = "d", .n_granules = 8, .granule_units = 1};
+    type = (struct plan_type){.name = "d", .n_granules = 8, .granule_units = 1};
     arena_init_fixed(&arena, memory, sizeof(memory));
+}
+
+static struct problem problem_of(uint32_t n_models)
+{
+    return (struct problem){.n_types = 1,
+                            .n_devices = 1,
+                            .n_models = n_models,
+                            .type = &type,
+                            .device = &device,
+                            .model = model};
 }
 
 static struct plan make(uint32_t n_models)
 {
-    struct problem p = {.n_devices = 1, .n_models = n_models, .device = &device, .model = model};
+    struct problem p = problem_of(n_models);
     struct plan plan = {0};
     struct err err = {0};
 
@@ -80,8 +91,8 @@ static void more_models_than_granules_share_in_time(void)
 static void a_device_of_single_cores_gives_one_model_all_of_them(void)
 {
     set_up(1);
-    device.n_granules = 4;
-    device.max_granules = 1;
+    type.n_granules = 4;
+    type.max_granules = 1;
     struct plan plan = make(1);
 
     CHECK_EQ(plan.n_gpulets, 4);
@@ -92,7 +103,7 @@ static void a_device_of_single_cores_gives_one_model_all_of_them(void)
 static void the_batch_shrinks_until_the_slo_holds(void)
 {
     set_up(1);
-    device.n_granules = 1;
+    type.n_granules = 1;
     model[0].slo_us = 10000;
     struct plan plan = make(1);
 
@@ -104,7 +115,7 @@ static void the_batch_shrinks_until_the_slo_holds(void)
 static void an_impossible_slo_is_unmet_with_the_least_that_would_hold(void)
 {
     set_up(1);
-    device.n_granules = 1;
+    type.n_granules = 1;
     model[0].slo_us = 3000;
     struct plan plan = make(1);
 
@@ -115,7 +126,7 @@ static void an_impossible_slo_is_unmet_with_the_least_that_would_hold(void)
 static void a_model_without_slo_gives_way_to_one_that_has_one(void)
 {
     set_up(2);
-    device.n_granules = 1;
+    type.n_granules = 1;
     model[1].slo_us = 7000;
     struct plan plan = make(2);
 
@@ -127,8 +138,8 @@ static void a_model_without_slo_gives_way_to_one_that_has_one(void)
 static void a_model_that_cannot_hold_does_not_join_one_that_does(void)
 {
     set_up(3);
-    device.n_granules = 2;
-    device.max_granules = 1;
+    type.n_granules = 2;
+    type.max_granules = 1;
     model[0].slo_us = 5000; /* alone 4 ms */
     model[1].slo_us = 1000; /* hopeless */
     model[2].slo_us = 1000; /* hopeless */
@@ -142,7 +153,7 @@ static void a_model_that_cannot_hold_does_not_join_one_that_does(void)
 static void a_model_larger_than_the_device_is_named_and_the_others_are_served(void)
 {
     set_up(2);
-    device.mem_bytes = 1000;
+    type.mem_bytes = 1000;
     model[0].weights_bytes = 2000;
     model[1].weights_bytes = 900;
     struct plan plan = make(2);
@@ -154,7 +165,7 @@ static void a_model_larger_than_the_device_is_named_and_the_others_are_served(vo
 static void a_rate_above_what_fits_is_unmet_by_rate(void)
 {
     set_up(1);
-    device.n_granules = 1;
+    type.n_granules = 1;
     model[0].rate_rps = 1e6;
     struct plan plan = make(1);
 
@@ -173,7 +184,7 @@ static void no_models_still_cut_the_device(void)
 
 static void the_checker_refuses(struct plan *plan, uint32_t n_models, const char *why)
 {
-    struct problem p = {.n_devices = 1, .n_models = n_models, .device = &device, .model = model};
+    struct problem p = problem_of(n_models);
     struct err err = {0};
 
     CHECK_EQ(plan_check(&p, NULL, plan, &err), -EINVAL);
@@ -205,18 +216,18 @@ static void the_checker_finds_each_kind_of_wrong_plan(void)
 static void a_change_counts_old_and_new_memory_together(void)
 {
     set_up(1);
-    device.n_granules = 2;
-    device.max_granules = 1;
+    type.n_granules = 2;
+    type.max_granules = 1;
     model[0].slot_bytes = 400;
-    device.mem_bytes = 1000;
+    type.mem_bytes = 1000;
     struct plan was = make(1); /* two gpu-lets of one granule */
-    struct problem p = {.n_devices = 1, .n_models = 1, .device = &device, .model = model};
+    struct problem p = problem_of(1);
     struct plan_gpulet one = was.gpulet[0];
     struct plan now = {.n_gpulets = 1, .n_models = 1, .gpulet = &one, .verdict = was.verdict};
     struct err err = {0};
 
     CHECK_EQ(plan_check(&p, &was, &now, &err), 0);
-    device.max_granules = 2;
+    type.max_granules = 2;
     one.set.bits[0] = 3; /* another gpu-let: all three exist for a moment */
     one.units = 2;
     CHECK_EQ(plan_check(&p, &was, &now, &err), -EINVAL);
@@ -341,9 +352,9 @@ static void random_problems_give_checked_and_equal_plans(void)
     set_up(16);
     for (int round = 0; round < 2000; round++) {
         uint32_t n = (uint32_t)rand_r(&seed) % 17;
-        device.n_granules = 1 + (uint32_t)rand_r(&seed) % 8;
-        device.max_granules = (uint32_t)rand_r(&seed) % 3;
-        device.mem_bytes = (uint64_t)(rand_r(&seed) % 3000);
+        type.n_granules = 1 + (uint32_t)rand_r(&seed) % 8;
+        type.max_granules = (uint32_t)rand_r(&seed) % 3;
+        type.mem_bytes = (uint64_t)(rand_r(&seed) % 3000);
         for (uint32_t i = 0; i < n; i++) {
             model[i].slo_us = (usec_t)(rand_r(&seed) % 4) * 3000;
             model[i].rate_rps = rand_r(&seed) % 1000 / 10.0;
@@ -353,7 +364,7 @@ static void random_problems_give_checked_and_equal_plans(void)
             model[i].slot_bytes = (uint64_t)(rand_r(&seed) % 100);
         }
         struct plan a = make(n), b = {0};
-        struct problem p = {.n_devices = 1, .n_models = n, .device = &device, .model = model};
+        struct problem p = problem_of(n);
         struct arena again;
         arena_init_fixed(&again, again_memory, sizeof(again_memory));
         CHECK_EQ(policy_equal.plan_make(&p, NULL, &again, &b, NULL), 0);

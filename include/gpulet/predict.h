@@ -1,0 +1,108 @@
+/* What a run costs: solo profiles, and what neighbours on the same device do to it.
+ *
+ * Pure (see plan.h).  Times are microseconds, utilisations fractions of the device's peak.
+ * Sources: gpu-lets (ATC'22) section 4.2 for `INTERFERE_GPULET`; iGniter (TPDS'22) section 3 for
+ * `INTERFERE_IGNITER` and the curve; ParvaGPU (SC'24) for several streams of one model. */
+#pragma once
+
+#include <gpulet/arena.h>
+
+#define PREDICT_NEIGHBOURS_MAX 64 /* on one device, besides oneself */
+#define PRESSURE_TERMS 16
+
+/* iGniter's solo model of one model on one type of device, section 3: active time in ms
+ * (k1 b^2 + k2 b + k3) / (r + k4) + k5 with r the share in per cent. */
+struct igniter_curve {
+    double k[5];
+    double kernels;                   /* of a run */
+    double sched_ms;                  /* gaps between them, alone */
+    double in_bytes, out_bytes;       /* of a request */
+    double watts_per_rps, watts_base; /* power above idle against requests/s of the busy model */
+    double l2_per_rps, l2_base;       /* per cent */
+    double cache_per_pct;             /* slowdown for each per cent of L2 that others use */
+};
+
+/* A table over streams, units and batch, all ascending.  Index of a cell:
+ * (stream * n_units + unit) * n_batch + batch. */
+struct profile {
+    uint32_t n_batch, n_units, n_streams; /* n_streams 0: one stream, and no such dimension */
+    const uint32_t *batch, *units, *streams;
+    const usec_t *run_us;   /* median of a run, alone on the device; 0: does not fit or run there */
+    const usec_t *upper_us; /* its 99th percentile; NULL: not known, taken as the median */
+    const double *host_us;  /* [n_batch]: assembling a batch, not slowed by neighbours; or NULL */
+    const double *l2, *dram, *watts; /* by cell, of a solo run: fractions, fractions, W above idle;
+                                        negative: not measured; NULL: none is */
+    double kernels;                  /* launched by a run; 0: not known */
+    double in_bytes, out_bytes; /* copied over the link for each request; 0: none or included */
+    const struct igniter_curve *curve; /* not NULL: in place of run_us, which may be NULL */
+    bool measured;                     /* false: estimated from FLOPs and bytes */
+};
+
+enum interfere_kind { INTERFERE_NONE, INTERFERE_IGNITER, INTERFERE_GPULET, INTERFERE_PRESSURE };
+
+/* The hardware's part of an interference model: of a type of device, no model in it. */
+struct interference {
+    enum interfere_kind kind;
+    /* INTERFERE_IGNITER */
+    double max_mhz, max_watts, idle_watts, mhz_per_watt; /* the last is negative */
+    double sched_ms, sched_base_ms;                      /* per kernel: times processes, plus */
+    /* INTERFERE_GPULET: c1..c5 of gpu-lets section 4.2 */
+    double c[5];
+    /* INTERFERE_PRESSURE: fitted, lib/plan/fit.c names the terms */
+    uint32_t n_terms;
+    double term[PRESSURE_TERMS];
+};
+
+/* What predictions need to know of a type of device. */
+struct predict_device {
+    uint32_t units;  /* of the whole device */
+    double link_bps; /* bytes/s host to device; 0: copies cost nothing */
+    double dram_bps; /* 0: not known */
+    struct interference interference;
+};
+
+/* Somebody on the device: one gpu-let running batches of one model. */
+struct load {
+    const struct profile *profile;
+    uint32_t batch, units, streams; /* streams 0 means 1 */
+    double duty;                    /* part of the time that it runs, 0..1; 1 for a run in flight */
+};
+
+struct estimate {
+    double run_us;   /* start of the run to its answer: copies in, compute, copies out, host */
+    double hold_us;  /* how long the gpu-let is taken: less than run_us where the next batch's copy
+                        overlaps */
+    double upper_us; /* 99th percentile of run_us */
+    double slowdown; /* of the compute part beside the neighbours; >= 1 */
+};
+
+/* False when the profile says that it does not run there (ret is then zeroed).
+ * Between points of the table: monotone in batch (never falls) and in units (never rises); above
+ * the last batch the last two points are continued; below the first units the first are scaled. */
+bool predict(const struct predict_device *d, const struct load *me, const struct load *other,
+             uint32_t n_other, struct estimate *ret);
+
+/* The median run, alone, one stream; at least 1.  Table profiles only (what the engine measures).
+ */
+usec_t predict_run_us(const struct profile *p, uint32_t batch, uint32_t units);
+
+/* ---- fitting (gpuletctl fit) */
+
+/* One measured pair: `me` ran beside `other`. */
+struct fit_pair {
+    struct load me, other;
+    double run_us; /* measured */
+    uint32_t fold; /* which pair of models it belongs to; for leaving one out */
+};
+struct fit_report {
+    double mean_error, p95_error; /* of |predicted - measured| / measured */
+    double under_10;              /* part of the pairs under-predicted by more than 10 % */
+};
+/* Fit d->interference (its `kind` is set by the caller; the known hardware terms are kept) to the
+ * pairs; with `leave` != UINT32_MAX pairs of that fold are not looked at.  The arena holds scratch
+ * space.  -EINVAL: too few pairs for the terms. */
+int fit_interference(struct predict_device *d, const struct fit_pair *pair, uint32_t n,
+                     uint32_t leave, struct arena *a, struct err *err);
+/* How well d predicts the pairs of one fold, or of all (UINT32_MAX). */
+void fit_evaluate(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
+                  uint32_t fold, struct arena *a, struct fit_report *ret);

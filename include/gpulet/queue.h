@@ -1,0 +1,34 @@
+/* Queueing: how long a request waits in a gpu-let, predicted.
+ *
+ * A gpu-let serves its models in batches: when it comes free it takes what waits of one model, up
+ * to the cap (policy.h: batch_next).  Latency is waiting plus the run.  Pure (see plan.h). */
+#pragma once
+
+#include <gpulet/plan.h>
+
+#define QUEUE_SHARES_MAX 64
+#define QUEUE_BATCH_MAX 1024
+
+struct queue_share {
+    double rate_rps;
+    enum arrivals arrivals; /* UNKNOWN is taken as POISSON */
+    double cv;              /* of the gaps: ARRIVALS_CV and _TRACE */
+    usec_t slo_us;          /* 0: none */
+    uint32_t cap;           /* rows of a run at most, 1..QUEUE_BATCH_MAX */
+    uint32_t streams;       /* runs of it at once; 0: 1 */
+    const double *run_us;   /* [0..cap]: start of a run to its answer, by rows; [0] unused */
+    const double *hold_us;  /* [0..cap]: how long the gpu-let is taken; NULL: run_us */
+};
+
+struct queue_result {
+    double late;   /* part of its requests beyond the SLO (dropped ones included) */
+    double p99_us; /* latency; infinite when the queue has no end */
+    double mean_us;
+    double mean_batch;
+    double duty; /* part of the time that it holds the gpu-let */
+};
+
+/* All shares of one gpu-let together; ret[n].  scratch from the arena is given back.
+ * -EINVAL: more than QUEUE_SHARES_MAX, or a cap out of range. */
+int queue_predict(const struct queue_share *share, uint32_t n, struct arena *a,
+                  struct queue_result *ret, struct err *err);
