@@ -50,7 +50,8 @@ PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gp
 PC_CFLAGS := $(shell pkg-config --cflags $(LIBS_PC) 2>/dev/null)
 PC_LIBS := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null)
 LIB_LIBS := -ldnnl -lgomp -ljansson -linih -lm -ldl
-DAEMON_LIBS := $(PC_LIBS)
+# libmicrohttpd's calls of this function are to find ours: daemon/http_refusal.c.
+DAEMON_LIBS := $(PC_LIBS) -Wl,--export-dynamic-symbol=MHD_queue_response
 
 MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 

@@ -20,7 +20,8 @@ struct gpuletd {
     struct engine *engine;
     struct store *store;
     struct v2_turn data_turn, admin_turn;
-    struct http_server *data, *admin; /* data: NULL until the models of the state are loaded */
+    /* Set by the main thread, data when the models of the state are loaded; metrics read them. */
+    struct http_server *_Atomic data, *_Atomic admin;
 
     /* Options that a reload changes: relaxed atomics, written by the main thread. */
     _Atomic uint64_t model_bytes;

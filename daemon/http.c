@@ -1,10 +1,10 @@
-/* The only file that knows libmicrohttpd (MHD).
+/* The only file that knows libmicrohttpd (MHD), but for http_refusal.c.
  *
- * One thread a server.  Each listening descriptor has an MHD daemon in external epoll mode; the
- * thread waits on its own epoll set, which holds the daemons' epoll descriptors, the completion
- * queue, and every connection's socket (edge-triggered, for EPOLLRDHUP alone: while a connection
- * is suspended MHD does not watch it, so a client that vanishes would go unseen).  No other thread
- * calls MHD.
+ * One thread a server, with an MHD daemon in external epoll mode; the thread waits on its own
+ * epoll set, which holds the daemon's epoll descriptor, the completion queue, and every
+ * connection's socket (edge-triggered, for EPOLLRDHUP alone: while a connection is suspended MHD
+ * does not watch it, so a client that vanishes would go unseen).  No other thread calls MHD.
+ * Connections come from the door (http_door.c) through the completion queue.
  *
  * MHD calls on_access() for a request: once for the head, once for each piece of the body, once
  * when the body is complete, and again after a resume.  A reply is made at any of these points but
@@ -14,10 +14,12 @@
  *
  * Closing a connection from outside MHD is done with shutdown(): MHD then reads an end of file. */
 #include "http.h"
+#include "http_door.h"
+#include "http_raw.h"
+#include "http_refusal.h"
 #include <arpa/inet.h>
 #include <gpulet/clock.h>
-#include <microhttpd.h>
-#include <netinet/tcp.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -33,28 +35,21 @@
 #define CONNECTION_BYTES 32768
 #define DRAIN_BYTES (UINT64_C(8) << 20)
 #define IDLE_S 75
-#define TURN_MS 1000                /* the loop comes round at least that often */
-#define CHUNKED_FIRST 65536         /* bytes of the first slab of a body of unknown length */
-#define STOP_TURN_MS 20             /* while stopping */
-#define FIRST_GRACE_US USEC_PER_SEC /* an accepted connection's first request comes so soon */
+#define TURN_MS 1000        /* the loop comes round at least that often */
+#define CHUNKED_FIRST 65536 /* bytes of the first slab of a body of unknown length */
+#define STOP_TURN_MS 20     /* while stopping */
 #define BODY_GRACE_US (30 * USEC_PER_SEC)
 #define BODY_MIN_BYTES_PER_S 1024 /* after the grace: slower senders are cut off */
 #define BODY_LARGE 65536          /* bytes from which on a body counts for the pool */
 #define QUERY_VALUES_MAX 16       /* decoded ones */
 #define EVENTS_MAX 64
+#define REFUSAL_MAX 300 /* bytes */
 
 #define container_of(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 #define COUNT(field, n) atomic_fetch_add_explicit(&(field), (n), memory_order_relaxed)
 
 /* What an event of our epoll set is about: the first member of each thing in it. */
 enum source { SOURCE_MHD, SOURCE_QUEUE, SOURCE_STOP, SOURCE_PEER };
-
-struct listener {
-    enum source source;
-    struct http_server *server;
-    struct MHD_Daemon *mhd;
-    int epoll_fd;
-};
 
 /* One connection. */
 struct peer {
@@ -64,25 +59,29 @@ struct peer {
     struct live *live; /* the request under way; NULL between requests */
     usec_t since_us;   /* accepted, or its last exchange ended */
     int fd;
+    _Atomic uint32_t *held; /* door_left() */
     enum peer_kind kind;
     uid_t uid;
     bool used;    /* a request came on it */
     bool cut;     /* we shut it down */
     bool hung_up; /* the client has closed its side */
+    bool lingers; /* refused while it may still be sending: door_linger() */
 };
 
 struct http_server {
     struct http_config cfg;
     struct http_stats stats;
-    struct listener listener[HTTP_LISTEN_MAX];
-    uint32_t n_listeners;
+    struct MHD_Daemon *mhd;
+    struct door *door;
+    struct caller *arriving; /* while MHD is told of it */
     struct peer *peers;
     uint32_t n_live;
     int epoll_fd, stop_fd;
-    enum source queue_source, stop_source;
+    enum source mhd_source, queue_source, stop_source;
     struct cq *cq;
     usec_t swept_us;
     _Atomic bool draining, stopping;
+    bool door_ended; /* and all that came from it was taken */
     _Atomic usec_t stop_by_us;
     pthread_t thread;
 };
@@ -106,6 +105,7 @@ struct live {
     bool (*gone)(struct exchange *x);
     unsigned status;
     struct MHD_Response *reply;
+    const char *said; /* the text of the reply, while it is there; NULL: something else */
     uint64_t reply_bytes;
     uint32_t n_headers, n_query;
     char *header[REPLY_HEADERS_MAX][2];
@@ -321,6 +321,7 @@ void exchange_reply_text(struct exchange *x, unsigned status, const char *type, 
         bytes, text, text ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
     if (!r)
         free(text);
+    live_of(x)->said = r ? text : NULL;
     reply_set(live_of(x), status, type, r, bytes);
 }
 
@@ -329,6 +330,7 @@ void exchange_reply_static(struct exchange *x, unsigned status, const char *type
 {
     void *data = (void *)(uintptr_t)text; /* MHD only reads it */
 
+    live_of(x)->said = text;
     reply_set(live_of(x), status, type,
               MHD_create_response_from_buffer(bytes, data, MHD_RESPMEM_PERSISTENT), bytes);
 }
@@ -369,26 +371,94 @@ static enum MHD_Result reply_queue(struct live *l)
         return MHD_NO;
     if (atomic_load_explicit(&l->x.http->draining, memory_order_relaxed))
         (void)MHD_add_response_header(l->reply, MHD_HTTP_HEADER_CONNECTION, "close");
-    rc = MHD_queue_response(l->con, l->status, l->reply);
+    rc = http_reply_queue(l->con, l->status, l->reply);
     MHD_destroy_response(l->reply); /* MHD holds its own reference until it is sent */
     l->reply = NULL;
     l->queued = rc == MHD_YES;
     return rc;
 }
 
-/* ---- a request's way */
-static uint64_t declared_bytes(struct MHD_Connection *con)
+/* Say it past MHD: in the middle of a body it would not, and its own refusals are no JSON, or come
+ * twice (0.9.75, of a bad Content-Length).  Nothing of a reply to this request was sent yet.
+ * Whatever MHD still sends fails, and makes it close the connection. */
+static void refuse_raw(struct peer *p, unsigned status, const char *json)
 {
-    const char *length =
-        MHD_lookup_connection_value(con, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    const struct raw_reply r = {.status = status, .json = json, .close = true};
 
-    if (MHD_lookup_connection_value(con, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+    if (p->cut)
+        return;
+    p->cut = p->lingers = true;
+    if (http_raw_send(p->fd, &r))
+        COUNT(p->server->stats.status[MIN(status, 599u)], 1);
+    (void)shutdown(p->fd, SHUT_WR);
+}
+
+/* MHD refuses by itself. */
+static void on_refused(struct MHD_Connection *con, unsigned status)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(con, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct peer *p = info ? info->socket_context : NULL;
+    char text[REFUSAL_MAX];
+
+    if (!p)
+        return;
+    http_refusal_text(status, p->server->cfg.connection_bytes, text, sizeof(text));
+    refuse_raw(p, status, text);
+}
+
+/* ---- a request's way */
+/* What the headers say of the message; MHD takes the first of each. */
+struct framing {
+    const char *length, *coding, *other_length;
+    uint32_t n_hosts;
+};
+
+static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const char *key,
+                                   const char *value)
+{
+    struct framing *f = cls;
+
+    (void)kind;
+    value = value ? value : "";
+    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
+        if (f->length && !STREQ(f->length, value))
+            f->other_length = value;
+        f->length = f->length ? f->length : value;
+    } else if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+        if (!f->coding || strcasecmp(value, "chunked") != 0)
+            f->coding = value;
+    } else if (strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0) {
+        f->n_hosts++;
+    }
+    return MHD_YES;
+}
+
+static uint64_t declared_bytes(const struct framing *f)
+{
+    if (f->coding)
         return UINT64_MAX;
-    return length ? strtoull(length, NULL, 10) : 0; /* MHD has checked that it is a number */
+    return f->length ? strtoull(f->length, NULL, 10) : 0; /* MHD has checked that it is a number */
+}
+
+/* Where the message ends must not be a matter of opinion.  True: it is, and x is answered. */
+static bool framing_refused(struct exchange *x, const struct framing *f)
+{
+    if (f->coding && strcasecmp(f->coding, "chunked") != 0)
+        exchange_reply_error(x, 501, "Transfer-Encoding '%.60s' is not known here, only chunked",
+                             f->coding);
+    else if (f->coding && f->length)
+        exchange_reply_error(x, 400, "the request has both Content-Length and Transfer-Encoding");
+    else if (f->other_length)
+        exchange_reply_error(x, 400, "Content-Length is given twice, as %.24s and %.24s", f->length,
+                             f->other_length);
+    else if (!f->coding && x->declared_bytes == UINT64_MAX)
+        exchange_reply_error(x, 413, "Content-Length %.24s is beyond all limits", f->length);
+    return exchange_replied(x);
 }
 
 static struct live *live_new(struct http_server *s, struct MHD_Connection *con, const char *url,
-                             const char *method)
+                             const char *method, const struct framing *f)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(con, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -406,7 +476,7 @@ static struct live *live_new(struct http_server *s, struct MHD_Connection *con, 
                              .peer = p->kind,
                              .peer_uid = p->uid,
                              .arrival_us = clock_now_us(),
-                             .declared_bytes = declared_bytes(con),
+                             .declared_bytes = declared_bytes(f),
                              .http = s,
                              .ctx = s->cfg.ctx};
     s->n_live++;
@@ -492,16 +562,29 @@ static bool refuse_at_once(struct live *l)
     return exchange_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
 }
 
-static enum MHD_Result on_head(struct live *l, const char *version)
+/* The reply goes out at once and the connection ends, in the middle of a request. */
+static enum MHD_Result give_up(struct live *l)
 {
-    if (STREQ(version, MHD_HTTP_VERSION_1_1) && !exchange_header(&l->x, MHD_HTTP_HEADER_HOST))
-        exchange_reply_error(&l->x, 400,
-                             "an HTTP/1.1 request has a Host header, this one has none");
+    if (l->said)
+        refuse_raw(l->peer, l->status, l->said);
+    return MHD_NO;
+}
+
+static enum MHD_Result on_head(struct live *l, const char *version, const struct framing *f)
+{
+    if (framing_refused(&l->x, f))
+        return give_up(l);
+    if (f->n_hosts > 1 || (f->n_hosts == 0 && STREQ(version, MHD_HTTP_VERSION_1_1)))
+        exchange_reply_error(&l->x, 400, "an HTTP/1.1 request has one Host header, this one has %s",
+                             f->n_hosts ? "more" : "none");
     else
         live_route(l);
     if (!l->status)
         sink_default(l);
-    return l->status && refuse_at_once(l) ? reply_queue(l) : MHD_YES;
+    if (!l->status || !refuse_at_once(l))
+        return MHD_YES;
+    l->peer->lingers = true;
+    return reply_queue(l);
 }
 
 static enum MHD_Result on_data(struct live *l, const char *data, size_t n)
@@ -513,9 +596,7 @@ static enum MHD_Result on_data(struct live *l, const char *data, size_t n)
         exchange_reply_err(&l->x, &err, 0);
     l->x.body_bytes += n;
     /* Refused: what comes is thrown away, up to a limit, and the reply waits for its end. */
-    if (l->status && l->x.body_bytes > l->x.http->cfg.drain_bytes)
-        return MHD_NO;
-    return MHD_YES;
+    return l->status && l->x.body_bytes > l->x.http->cfg.drain_bytes ? give_up(l) : MHD_YES;
 }
 
 static enum MHD_Result on_whole(struct live *l)
@@ -540,12 +621,13 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *con, const ch
                                  const char *method, const char *version, const char *data,
                                  size_t *n, void **con_cls)
 {
-    struct listener *listener = cls;
     struct live *l = *con_cls;
 
     if (!l) {
-        l = *con_cls = live_new(listener->server, con, url, method);
-        return l ? on_head(l, version) : MHD_NO;
+        struct framing f = {0};
+        (void)MHD_get_connection_values(con, MHD_HEADER_KIND, each_header, &f);
+        l = *con_cls = live_new(cls, con, url, method, &f);
+        return l ? on_head(l, version, &f) : MHD_NO;
     }
     if (*n) {
         size_t taken = *n;
@@ -616,18 +698,16 @@ static void peer_identify(struct peer *p)
         p->kind = address_kind((struct sockaddr *)&a);
 }
 
-static struct peer *peer_open(struct http_server *s, int fd)
+static struct peer *peer_open(struct http_server *s, int fd, _Atomic uint32_t *held)
 {
     struct peer *p = calloc(1, sizeof(*p));
     struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = p};
-    int on = 1;
 
     if (!p)
         return NULL;
-    *p = (struct peer){.source = SOURCE_PEER, .server = s, .fd = fd, .since_us = clock_now_us()};
+    *p = (struct peer){
+        .source = SOURCE_PEER, .server = s, .fd = fd, .held = held, .since_us = clock_now_us()};
     peer_identify(p);
-    if (p->kind != PEER_UNIX)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     (void)epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &ev);
     p->next = s->peers;
     if (p->next)
@@ -651,21 +731,35 @@ static void peer_close(struct peer *p)
 static void on_connection(void *cls, struct MHD_Connection *con, void **context,
                           enum MHD_ConnectionNotificationCode what)
 {
-    struct listener *listener = cls;
-    struct http_server *s = listener->server;
+    struct http_server *s = cls;
+    struct peer *p = *context;
 
+    (void)con;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-        const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(con, MHD_CONNECTION_INFO_CONNECTION_FD);
-        *context = info ? peer_open(s, info->connect_fd) : NULL;
-        COUNT(s->stats.connections, 1);
-        COUNT(s->stats.connections_now, 1);
-    } else {
-        if (*context)
-            peer_close(*context);
+        struct caller *c = s->arriving;
+        p = *context = peer_open(s, c->fd, c->held);
+        if (p)
+            s->arriving = NULL; /* counted until it is closed */
+    } else if (p) {
+        door_left(&s->stats, p->held);
+        if (p->lingers)
+            door_linger(s->door, p->fd);
+        peer_close(p);
         *context = NULL;
-        COUNT(s->stats.connections_now, -1);
     }
+}
+
+/* From the door. */
+static void caller_take(struct http_server *s, struct caller *c)
+{
+    const struct sockaddr_storage unused = {.ss_family = AF_UNSPEC};
+
+    s->arriving = c;
+    (void)MHD_add_connection(s->mhd, c->fd, (const struct sockaddr *)&unused, sizeof(unused));
+    if (s->arriving) /* no memory: MHD has closed it */
+        door_left(&s->stats, c->held);
+    s->arriving = NULL;
+    free(c);
 }
 
 /* MHD 0.9.75 takes a short read for "no more now".  If the end of file came in the same event as
@@ -721,8 +815,10 @@ static void peers_sweep(struct http_server *s, usec_t now_us)
                 p); /* again: the event may have come before the last of the bytes was read */
         if (p->cut || !peer_too_slow(p, now_us))
             continue;
-        p->cut = true;
         COUNT(s->stats.too_slow, 1);
+        if (p->live)
+            refuse_raw(p, 408, "{\"error\":\"the body comes too slowly\"}");
+        p->cut = true;
         (void)shutdown(p->fd, SHUT_RDWR);
     }
 }
@@ -732,16 +828,17 @@ static int wait_ms(const struct http_server *s)
 {
     MHD_UNSIGNED_LONG_LONG ms, least = s->stopping ? STOP_TURN_MS : TURN_MS;
 
-    for (uint32_t i = 0; i < s->n_listeners; i++)
-        if (MHD_get_timeout(s->listener[i].mhd, &ms) == MHD_YES)
-            least = MIN(least, ms);
-    return (int)least;
+    return (int)(MHD_get_timeout(s->mhd, &ms) == MHD_YES ? MIN(least, ms) : least);
 }
 
 static void items_take(struct http_server *s)
 {
     for (struct cq_item *i = cq_take(s->cq), *next; i; i = next) {
         next = i->next; /* the item may be gone after this */
+        if (i->kind == ITEM_CALLER) {
+            caller_take(s, (struct caller *)(void *)i);
+            continue;
+        }
         assert(i->kind >= 0 && i->kind < ITEM_KINDS);
         s->cfg.item[i->kind](i);
     }
@@ -751,9 +848,8 @@ static void turn(struct http_server *s)
 {
     struct epoll_event ev[EVENTS_MAX];
     int n = epoll_wait(s->epoll_fd, ev, EVENTS_MAX, wait_ms(s));
-    usec_t now_us = clock_now_us();
 
-    atomic_store_explicit(&s->stats.turn_us, now_us, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.turn_us, clock_now_us(), memory_order_relaxed);
     /* Peers die only inside MHD_run(), so every pointer in ev is good until then. */
     for (int i = 0; i < n; i++) {
         if (*(enum source *)ev[i].data.ptr == SOURCE_PEER)
@@ -761,9 +857,15 @@ static void turn(struct http_server *s)
         else if (*(enum source *)ev[i].data.ptr == SOURCE_QUEUE)
             items_take(s);
     }
-    peers_sweep(s, now_us);
-    for (uint32_t i = 0; i < s->n_listeners; i++)
-        (void)MHD_run(s->listener[i].mhd);
+    if (s->stopping) { /* look first: what came from the door before it ended is in the queue */
+        uint64_t count;
+        bool ended = door_ended(s->door);
+        (void)!read(s->stop_fd, &count, sizeof(count)); /* no longer readable: the loop may sleep */
+        items_take(s);
+        s->door_ended = ended;
+    }
+    peers_sweep(s, clock_now_us()); /* later than any peer's time */
+    (void)MHD_run(s->mhd);
     if (s->cfg.turned)
         s->cfg.turned(s->cfg.turn);
 }
@@ -789,37 +891,21 @@ static bool may_end(struct http_server *s)
         return false;
     if (now_us >= s->stop_by_us)
         return true;
+    if (!s->door_ended)
+        return false;
     for (struct peer *p = s->peers; p; p = p->next)
         if (peer_awaited(p, now_us))
             return false;
     return s->n_live == 0;
 }
 
-static void listeners_quiesce(struct http_server *s)
-{
-    uint64_t count;
-
-    (void)!read(s->stop_fd, &count, sizeof(count)); /* no longer readable: the loop may sleep */
-    for (uint32_t i = 0; i < s->n_listeners; i++) {
-        int fd = MHD_quiesce_daemon(s->listener[i].mhd);
-        if (fd >= 0)
-            (void)close(fd);
-    }
-}
-
 static void *server_main(void *arg)
 {
     struct http_server *s = arg;
-    bool quiet = false;
 
     (void)pthread_setname_np(pthread_self(), s->cfg.name);
-    while (!may_end(s)) {
-        if (s->stopping && !quiet) {
-            listeners_quiesce(s);
-            quiet = true;
-        }
+    while (!may_end(s))
         turn(s);
-    }
     return NULL;
 }
 
@@ -837,51 +923,61 @@ static int watch(struct http_server *s, int fd, enum source *source)
     return epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
-static int listener_open(struct http_server *s, int listen_fd, struct err *err)
+static int mhd_open(struct http_server *s, struct err *err)
 {
-    struct listener *l = &s->listener[s->n_listeners];
-    int fd = dup(listen_fd);
     const union MHD_DaemonInfo *info;
 
-    if (fd < 0)
-        return err_set(err, -errno, "listening socket: %s", strerror(errno));
-    *l = (struct listener){.source = SOURCE_MHD, .server = s};
-    l->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, l,
-                              MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED,
-                              on_completed, l, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l,
+    s->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME,
+                              0, NULL, NULL, on_access, s, MHD_OPTION_NOTIFY_COMPLETED,
+                              on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
                               MHD_OPTION_UNESCAPE_CALLBACK, url_as_sent, NULL,
-                              MHD_OPTION_CONNECTION_LIMIT, s->cfg.connections_max,
+                              MHD_OPTION_CONNECTION_LIMIT, s->cfg.connections_max * s->cfg.n_listen,
                               MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)s->cfg.connection_bytes,
                               MHD_OPTION_CONNECTION_TIMEOUT, s->cfg.idle_s, MHD_OPTION_END);
-    if (!l->mhd) {
-        (void)close(fd);
+    if (!s->mhd)
         return err_set(err, -EIO, "the HTTP server of %s does not start", s->cfg.name);
-    }
-    s->n_listeners++;
-    info = MHD_get_daemon_info(l->mhd, MHD_DAEMON_INFO_EPOLL_FD);
-    l->epoll_fd = info ? info->epoll_fd : -1;
-    if (watch(s, l->epoll_fd, &l->source) < 0)
+    info = MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+    if (watch(s, info ? info->epoll_fd : -1, &s->mhd_source) < 0)
         return err_set(err, -EIO, "epoll: %s", strerror(errno));
     return 0;
 }
 
-static void server_free(struct http_server *s)
+/* Its threads have ended, or never began. */
+static void server_close(struct http_server *s)
 {
-    if (!s)
-        return;
-    for (uint32_t i = 0; i < s->n_listeners; i++)
-        MHD_stop_daemon(s->listener[i].mhd);
+    door_stop(s->door, 1);
+    door_wait(s->door);
+    if (s->mhd)
+        MHD_stop_daemon(s->mhd);
+    for (struct cq_item *i = s->cq ? cq_take(s->cq) : NULL, *next; i; i = next) {
+        next = i->next; /* came too late */
+        assert(i->kind == ITEM_CALLER);
+        struct caller *c = (struct caller *)(void *)i;
+        door_left(&s->stats, c->held);
+        (void)close(c->fd);
+        free(c);
+    }
+    door_free(s->door);
     cq_free(s->cq);
     if (s->epoll_fd >= 0)
         (void)close(s->epoll_fd);
     if (s->stop_fd >= 0)
         (void)close(s->stop_fd);
+}
+
+static void server_free(struct http_server *s)
+{
+    if (s)
+        server_close(s);
     free(s);
 }
 DEFINE_AUTO(struct http_server, server_free)
 
 static int server_open(struct http_server *s, struct err *err)
 {
+    struct door_config door = {.http = &s->cfg, .stats = &s->stats, .draining = &s->draining};
+
+    s->mhd_source = SOURCE_MHD;
     s->queue_source = SOURCE_QUEUE;
     s->stop_source = SOURCE_STOP;
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -890,10 +986,10 @@ static int server_open(struct http_server *s, struct err *err)
         return err_set(err, -ENOMEM, "%s: no descriptor for the event loop", s->cfg.name);
     if (watch(s, cq_fd(s->cq), &s->queue_source) < 0 || watch(s, s->stop_fd, &s->stop_source) < 0)
         return err_set(err, -EIO, "epoll: %s", strerror(errno));
-    for (uint32_t i = 0; i < s->cfg.n_listen; i++)
-        if (listener_open(s, s->cfg.listen_fd[i], err) < 0)
-            return err->code;
-    return 0;
+    if (mhd_open(s, err) < 0)
+        return err->code;
+    door.to = s->cq;
+    return door_open(&door, &s->door, err);
 }
 
 /* Signals are main's: an http thread takes none, SIGPIPE included. */
@@ -921,7 +1017,7 @@ int http_server_start(const struct http_config *cfg, struct http_server **ret, s
     s->cfg.drain_bytes = cfg->drain_bytes ? cfg->drain_bytes : DRAIN_BYTES;
     s->cfg.idle_s = cfg->idle_s ? cfg->idle_s : IDLE_S;
     s->epoll_fd = s->stop_fd = -1;
-    if (server_open(s, err) < 0)
+    if (http_refusals_take(on_refused, err) < 0 || server_open(s, err) < 0)
         return err->code;
     s->cfg.listen_fd = NULL; /* borrowed for the call only */
     s->stats.turn_us = clock_now_us();
@@ -955,7 +1051,13 @@ void http_server_stop(struct http_server *s, usec_t linger_us)
     s->draining = true;
     s->stop_by_us = clock_now_us() + linger_us;
     s->stopping = true;
+    door_stop(s->door, s->stop_by_us);
     (void)!write(s->stop_fd, &one, sizeof(one));
     (void)pthread_join(s->thread, NULL);
-    server_free(s);
+    server_close(s);
+}
+
+void http_server_free(struct http_server *s)
+{
+    free(s);
 }

@@ -1,6 +1,7 @@
 /* HTTP: servers, and the exchange (one request and its reply).
  *
- * A server is one thread with its own listening descriptors, route table and completion queue;
+ * A server is one thread with its own listening descriptors, route table and completion queue (and
+ * one at its door, which accepts connections and answers health probes: http_door.h);
  * everything that happens to its exchanges happens on that thread, so handlers need no locks and
  * must not block.  What takes time is given away with an item that comes back through the
  * server's queue, and the exchange is suspended until then:
@@ -10,9 +11,10 @@
  *     item(item) it came back: exchange_reply_*(), which also resumes
  *     cleanup()  the reply was sent or the connection broke; x is gone afterwards
  *
- * The only file that knows libmicrohttpd is http.c. */
+ * Of libmicrohttpd know only http.c, http_refusal.c and http_raw.c. */
 #pragma once
 
+#include "http_probe.h"
 #include "route.h"
 #include <gpulet/request.h>
 #include <stdatomic.h>
@@ -111,6 +113,8 @@ struct http_config {
     uint32_t n_listen; /* at most HTTP_LISTEN_MAX; dup'ed, the caller keeps its own */
     const struct route *route;
     size_t n_routes;
+    const struct http_probe *probe; /* what is answered at the door */
+    size_t n_probes;
     http_item_fn *const *item; /* ITEM_KINDS of them */
     struct pool *pool;         /* bodies */
     void *ctx;
@@ -125,13 +129,14 @@ struct http_config {
     void (*on_done)(struct exchange *x, unsigned status, usec_t took_us);
 };
 
-struct http_stats { /* relaxed atomics, written by the server's thread */
+struct http_stats { /* relaxed atomics, written by the server's threads */
     _Atomic uint64_t connections_now, connections, requests, suspended_now;
     _Atomic uint64_t body_bytes, reply_bytes;
     _Atomic uint64_t status[600]; /* replies by status */
     _Atomic uint64_t vanished;    /* clients gone while suspended */
     _Atomic uint64_t too_slow;    /* connections closed because they send too slowly */
-    _Atomic usec_t turn_us;       /* when the loop last came round: at least once a second */
+    /* When the server's loop and its door's last came round: at least once a second. */
+    _Atomic usec_t turn_us, door_us;
 };
 
 struct http_server;
@@ -142,5 +147,8 @@ struct cq *http_server_cq(struct http_server *s);
  * stays open: handlers answer 503.  Any thread. */
 void http_server_drain(struct http_server *s);
 /* Stop listening, answer what is suspended (its items must come), give replies up to linger_us
- * to be sent and requests of connections just accepted up to a second to arrive, end the thread.  Not from the server's own thread. */
+ * to be sent and requests of connections just accepted up to a second to arrive, end the thread.
+ * Not from the server's own thread. */
 void http_server_stop(struct http_server *s, usec_t linger_us);
+/* After http_server_stop(), when nobody asks for its stats any more. */
+void http_server_free(struct http_server *s);

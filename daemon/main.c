@@ -220,7 +220,8 @@ static void log_events(struct loop *l)
 
 static int loop_stuck(const struct http_server *s, const char *name, struct err *err)
 {
-    usec_t turn_us = s ? http_server_stats(s)->turn_us : 0, now_us = clock_now_us();
+    const struct http_stats *t = s ? http_server_stats(s) : NULL;
+    usec_t turn_us = t ? MIN(t->turn_us, t->door_us) : 0, now_us = clock_now_us();
 
     if (!s || turn_us + LOOP_BOUND_US > now_us)
         return 0;
@@ -262,14 +263,16 @@ static int start_server(struct gpuletd *d, const struct config *c, const char *n
 /* Begin to read the inference port. */
 static int open_data(struct loop *l)
 {
+    struct http_server *data;
     struct err err = {0};
     int r = start_server(l->d, &l->config, "http-data", &l->data_listen, data_routes, n_data_routes,
-                         &l->d->data_turn, &l->d->data, &err);
+                         &l->d->data_turn, &data, &err);
 
     if (r < 0) {
         LOG(LOG_ERR, "start", "%s", err.msg);
         return sd_event_exit(l->event, r);
     }
+    l->d->data = data;
     LOG(LOG_INFO, "start", "gpuletd " GPULETD_VERSION " is serving");
     return sd_notify(0, "READY=1\nSTATUS=Serving");
 }
@@ -402,6 +405,8 @@ static int start_server(struct gpuletd *d, const struct config *c, const char *n
                             .n_listen = l->n,
                             .route = routes,
                             .n_routes = n_own + n_v2_routes,
+                            .probe = v2_probes,
+                            .n_probes = n_v2_probes,
                             .item = api_items,
                             .pool = engine_pool(d->engine),
                             .ctx = d,
@@ -432,6 +437,7 @@ static int open_sockets(struct loop *l, struct err *err)
 static int start(struct loop *l, struct err *err)
 {
     struct gpuletd *d = l->d;
+    struct http_server *admin = NULL;
     struct engine_config e = {0};
     int r = backend_of(&l->config, &e, err);
 
@@ -451,7 +457,8 @@ static int start(struct loop *l, struct err *err)
     d->v2.store = d->store;
     d->v2.draining = &d->draining;
     r = start_server(d, &l->config, "http-admin", &l->admin_listen, admin_routes, n_admin_routes,
-                     &d->admin_turn, &d->admin, err);
+                     &d->admin_turn, &admin, err);
+    d->admin = admin;
     if (r == 0)
         store_restore(d->store);
     return r;
@@ -467,6 +474,8 @@ static void stop(struct loop *l)
         store_close(d->store);
     if (d->admin)
         http_server_stop(d->admin, DRAIN_LINGER_US);
+    http_server_free(d->data); /* not before: the admin port reads its stats */
+    http_server_free(d->admin);
     while (n_tables > 0)
         free(tables[--n_tables]);
     v2_turn_done(&d->data_turn);

@@ -127,21 +127,36 @@ static void model_ready(struct exchange *x)
 }
 
 /* ---- the server */
-static void health_live(struct exchange *x)
+static unsigned ask_live(void *ctx, const char **ret_json)
 {
-    static const char text[] = "{\"live\":true}";
-
-    exchange_reply_static(x, 200, "application/json", text, sizeof(text) - 1);
+    (void)ctx;
+    *ret_json = "{\"live\":true}";
+    return 200;
 }
 
-static void health_ready(struct exchange *x)
+static unsigned ask_ready(void *ctx, const char **ret_json)
 {
-    static const char text[] = "{\"ready\":true}";
+    const struct v2 *v2 = ctx;
+    bool draining = *v2->draining;
 
-    if (*v2_of(x)->draining)
-        exchange_reply_error(x, 503, "the server is stopping");
-    else
-        exchange_reply_static(x, 200, "application/json", text, sizeof(text) - 1);
+    *ret_json = draining ? "{\"error\":\"the server is stopping\"}" : "{\"ready\":true}";
+    return draining ? 503 : 200;
+}
+
+const struct http_probe v2_probes[] = {{"/v2/health/live", ask_live},
+                                       {"/v2/health/ready", ask_ready}};
+const size_t n_v2_probes = ARRAY_SIZE(v2_probes);
+
+static void health(struct exchange *x)
+{
+    for (size_t i = 0; i < n_v2_probes; i++)
+        if (STREQ(x->route->pattern, v2_probes[i].path)) {
+            const char *json;
+            unsigned status = v2_probes[i].ask(x->ctx, &json);
+            if (status == 503)
+                exchange_set_header(x, "Retry-After", "1");
+            exchange_reply_static(x, status, "application/json", json, strlen(json));
+        }
 }
 
 static void server_metadata(struct exchange *x)
@@ -339,8 +354,8 @@ static void named_repository(struct exchange *x)
 
 /* The first row that matches counts: a model cannot be called "stats". */
 const struct route v2_routes[] = {
-    {"GET", "/v2/health/live", NULL, health_live, 0},
-    {"GET", "/v2/health/ready", NULL, health_ready, 0},
+    {"GET", "/v2/health/live", NULL, health, 0},
+    {"GET", "/v2/health/ready", NULL, health, 0},
     {"GET", "/v2", NULL, server_metadata, 0},
     {"GET", "/v2/models/stats", NULL, all_stats, 0},
     {"POST", MODEL "/infer", v2_infer_head, v2_infer_body, 0},

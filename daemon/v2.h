@@ -49,5 +49,8 @@ void v2_turn_done(struct v2_turn *t);
 
 extern const struct route v2_routes[];
 extern const size_t n_v2_routes; /* rows */
+/* /v2/health, which a server answers at its door when it can, and else by these routes. */
+extern const struct http_probe v2_probes[];
+extern const size_t n_v2_probes;
 
 void v2_infer_item(struct cq_item *item);

@@ -29,7 +29,7 @@ forbid 'lib/plan' 'time\.h|pthread|stdio|fcntl|unistd|sys/|stdatomic' 'plan has 
 forbid 'lib/problem lib/replay' "$engine|gpulet/backend|daemon/|cli/" 'problem and replay stand on plan alone'
 forbid 'lib/backend/cpu lib/backend/cuda' "$plan|$engine|daemon/|cli/" 'backends do not know plans'
 forbid 'lib/engine' 'daemon/|cli/' 'the engine does not know the daemon'
-only 'microhttpd' 'daemon/http\.c'
+only 'microhttpd' 'daemon/http(\.c|_raw\.c|_refusal\.[ch])'
 only 'ini\.h' 'daemon/config\.c'
 only '(oneapi/)?dnnl' 'lib/backend/cpu/'
 only 'cuda|cudnn|cublas' 'lib/backend/cuda/|kernels/cuda/'

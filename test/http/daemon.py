@@ -40,17 +40,6 @@ def error_of(reply):
     return o["error"]
 
 
-def refusal_of(reply):
-    """The text of a refusal by libmicrohttpd itself.
-
-    It answers what is not HTTP before any of our code sees it, in HTML that nobody can change, and
-    closes the connection.  What got as far as a handler has a JSON error."""
-    if reply.headers.get("Content-Type"):
-        return error_of(reply)
-    assert reply.status in (400, 413, 414, 431, 505) and reply.headers["Connection"] == "close", reply
-    return reply.body.decode()
-
-
 def free_ports(n):
     """Ports below the range that outgoing connections get theirs from."""
     held, ports = [], []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import models
-from daemon import (ROOT, SANITIZED, SLOW, Wire, binary_body, error_of, json_input, metric, read_outputs, refusal_of, request_bytes,
+from daemon import (ROOT, SANITIZED, SLOW, Wire, binary_body, error_of, json_input, metric, read_outputs, request_bytes,
                     sim_file, until)  # fmt: skip
 from malformed import Malformed
 
@@ -37,20 +37,18 @@ class Probe:
         )  # fmt: skip
         assert self.process.stdout.readline() == "ready\n"
 
-    def check(self, fair_us=0):
-        """A probe waits about as long as it does at a daemon that has nothing else to do: nine of ten
-        within 20 times the idle one's 99th percentile, half within 10 times its median.  The factors
-        are for what else the machine does, and for sanitized code; a percentile above is one probe
-        of a hundred, and says more of the machine.  It may wait as long as fair_us, in which
-        everybody else was answered once."""
+    def check(self):
+        """A probe waits as long as it does at a daemon that has nothing else to do: 99 of 100 within 5
+        times what 199 of 200 wait there (the machine delays one of a hundred by milliseconds, more or
+        less), half within 3 times its median."""
         out, _ = self.process.communicate("stop", timeout=120)
         busy, idle = json.loads(out)
         assert len(busy) >= 20
-        a, b = np.percentile(busy, 90), np.percentile(idle, 99)
-        told = f"nine of ten probes within {a:.0f} us, 99 of 100 at an idle daemon within {b:.0f} us ({len(busy)} probes)"
+        (a, b), (c, d, e) = np.percentile(busy, [50, 99]), np.percentile(idle, [50, 99, 99.5])
+        told = (f"of {len(busy)} probes half within {a:.0f} us, 99 of 100 within {b:.0f} us; "
+                f"at an idle daemon {c:.0f} and {d:.0f}, 199 of 200 within {e:.0f} us")  # fmt: skip
         print("#", told)
-        assert a <= max(fair_us, (200 if SANITIZED else 20) * b), told
-        assert np.median(busy) <= (100 if SANITIZED else 10) * np.median(idle), (np.median(busy), np.median(idle))
+        assert b <= (30 if SANITIZED else 5) * e and a <= (30 if SANITIZED else 3) * c, told
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +77,7 @@ def test_a_thousand_connections_each_get_their_own_answers(daemon, idle):
     probe = Probe(daemon, idle)
     wires = [daemon.wire() for _ in range(1000)]
     try:
-        fair_us = 0
-        for round_ in range(3):
-            start = time.monotonic()
+        for round_ in range(20):
             xs = [np.full((1, 4), i + round_ * 10_000, np.float32) for i in range(len(wires))]
             for w, x in zip(wires, xs):
                 w.send(infer_bytes(x))
@@ -89,12 +85,11 @@ def test_a_thousand_connections_each_get_their_own_answers(daemon, idle):
                 r = w.read()
                 assert r.status == 200, r.body
                 np.testing.assert_array_equal(read_outputs(r)["y"], x)
-            fair_us = max(fair_us, (time.monotonic() - start) * 1e6)
         assert metric(daemon.metrics(), "gpuletd_http_connections", port="data") >= 1000
     finally:
         for w in wires:
             w.socket.close()
-    probe.check(fair_us)
+    probe.check()
     until(lambda: metric(daemon.metrics(), "gpuletd_http_connections", port="data") < 10, 10, "the connections to go", daemon)
 
 
@@ -136,7 +131,7 @@ def test_clients_that_read_slowly_hold_only_their_own_reply(daemon, idle):
         s.settimeout(60 * SLOW)
         w.send(infer_bytes(x, "wide"))
         slow.append(w)
-    for _ in range(100):
+    for _ in range(600):
         np.testing.assert_array_equal(daemon.infer_binary("echo", {"x": X})["y"], X)
     probe.check()
     for w in slow[:4]:  # read to the end, late
@@ -165,22 +160,22 @@ def test_requests_of_clients_that_vanish_are_withdrawn(daemon):
 def test_bodies_over_the_limit_are_refused_without_being_kept(daemon, idle):
     probe = Probe(daemon, idle)
     rss = daemon.rss_kb()
-    for i in range(60):
+    for i in range(600):
         with daemon.wire() as w:
             size = [65 << 20, 1 << 33, (1 << 63) - 1][i % 3]
             r = w.ask(f"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n")
             assert r.status == 413 and str(size) in error_of(r)
     part = b"%x\r\n%s\r\n" % (1 << 20, bytes(1 << 20))
-    for _ in range(2):  # of unknown length: the limit is met on the way
+    for _ in range(10):  # of unknown length: the limit is met on the way
         with daemon.wire() as w:
             w.send("POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             try:
                 for _ in range(80):
                     w.send(part)
-                r = w.read()
-                assert r is None or (r.status == 413 and error_of(r))
             except (ConnectionResetError, BrokenPipeError):
-                pass
+                pass  # it sends on, long after the refusal
+            r = w.read()
+            assert r.status == 413 and error_of(r)
     probe.check()
     if not SANITIZED:
         assert daemon.rss_kb() < rss + (200 << 10)
@@ -234,9 +229,9 @@ def test_ten_thousand_malformed_requests_are_each_answered_as_they_should(daemon
         for r in replies:
             where = f"request {i} ({kind}): {message[:300]!r}"
             assert r.status in ANSWERS, (where, r)
-            if r.status != 200 and r.body:
+            if r.status != 200 and message[:5] != b"HEAD ":
                 try:
-                    refusal_of(r) if broken else error_of(r)
+                    error_of(r)
                 except (AssertionError, ValueError) as e:
                     raise AssertionError(f"{where}: {e}") from None
             seen[kind, r.status] = seen.get((kind, r.status), 0) + 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import models
-from daemon import SLOW, binary_body, error_of, json_input, read_outputs, refusal_of, request_bytes, sim_file, until
+from daemon import SLOW, binary_body, error_of, json_input, read_outputs, request_bytes, sim_file, until
 
 X = np.array([[1, 2, 3, 4]], dtype=np.float32)
 BODY = json.dumps({"inputs": [json_input("x", X)]}).encode()
@@ -111,34 +111,6 @@ def test_a_request_in_single_bytes_is_understood(daemon):
         for byte in request_bytes("POST", INFER, BODY):
             w.send(bytes([byte]))
         assert is_answer(w.read())
-
-
-BAD_HTTP = {
-    "no http at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64) + b"\r\n\r\n",
-    "a request line of one word": b"GET\r\n\r\n",
-    "a length that is no number": b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: ten\r\n\r\n",
-    "a negative length": b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    "a length beyond all numbers": b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 40 + b"\r\n\r\n",
-    "a bad chunk": b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-    "a head without end": b"GET /v2/health/live HTTP/1.1\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
-    "a path without end": b"GET /" + b"y" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "many headers": b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X%d: y\r\n" % i for i in range(20_000)) + b"\r\n",
-    "a version of tomorrow": b"GET /v2/health/live HTTP/9.1\r\nHost: x\r\n\r\n",
-    "no host": b"GET /v2/health/live HTTP/1.1\r\n\r\n",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", BAD_HTTP)
-def test_bad_http_is_refused(daemon, what):
-    with daemon.wire() as w:
-        try:
-            r = w.ask(BAD_HTTP[what])
-        except (ConnectionResetError, BrokenPipeError):
-            r = None
-        if r is not None:
-            assert 400 <= r.status < 600, r
-            refusal_of(r)
-    assert daemon.get("/v2/health/live").status == 200
 
 
 def test_a_half_closed_connection_still_gets_its_answer_or_is_withdrawn(daemon):

@@ -120,7 +120,32 @@ static void upload_head(struct exchange *x)
         exchange_reply_err(x, &err, 0);
 }
 
+/* Keeps the server's thread to itself. */
+static _Atomic int blocked, release;
+static void get_block(struct exchange *x)
+{
+    blocked++;
+    while (!release)
+        usleep(1000);
+    exchange_reply_static(x, 200, "text/plain", "free", 4);
+}
+
+static void get_probe(struct exchange *x)
+{
+    exchange_reply_static(x, 200, "text/plain", "by the server", 13);
+}
+
+static unsigned ask_probe(void *ctx, const char **ret_json)
+{
+    (void)ctx;
+    *ret_json = "{\"by\":\"the door\"}";
+    return 200;
+}
+
+static const struct http_probe probes[] = {{"/probe", ask_probe}};
+
 static const struct route routes[] = {
+    {"GET", "/block", NULL, get_block, 0},       {"GET", "/probe", NULL, get_probe, 0},
     {"GET", "/hello", NULL, get_hello, 0},       {"GET", "/names/{n}", NULL, get_name, 0},
     {"POST", "/echo", NULL, post_echo, 1 << 20}, {"DELETE", "/echo", NULL, get_hello, 0},
     {"POST", "/refuse", refuse_head, never, 0},  {"GET", "/wait/{ms}", NULL, get_wait, 0},
@@ -294,6 +319,97 @@ static void a_unix_peer_is_known_as_one(void)
     CHECK_EQ(connect(fd, (struct sockaddr *)&unix_name, sizeof(unix_name)), 0);
     CHECK_HAS(ask(fd, "GET /names/u HTTP/1.1\r\nHost: h\r\n\r\n", "unix"), "u|-|unix");
     close(fd);
+}
+
+#define PROBE "GET /probe HTTP/1.1\r\nHost: h\r\n\r\n"
+#define HELLO "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n"
+
+static void a_probe_is_answered_while_the_servers_thread_is_busy(void)
+{
+    int busy = dial(), kept = dial(), fresh;
+    struct pollfd p = {busy, POLLIN, 0};
+
+    CHECK_HAS(ask(kept, PROBE, "door"), "200 OK");
+    say(busy, "GET /block HTTP/1.1\r\nHost: h\r\n\r\n");
+    wait_for(&blocked, 1);
+    fresh = dial();
+    CHECK_HAS(ask(fresh, PROBE, "door"), "200 OK");
+    CHECK_HAS(ask(kept, PROBE, "door"), "200 OK");
+    CHECK_EQ(poll(&p, 1, 0), 0);
+    release = 1;
+    CHECK_HAS(hear(busy, "free", 1), "200 OK");
+    close(busy);
+    close(kept);
+    close(fresh);
+}
+
+static void a_connection_is_the_doors_until_its_first_other_request(void)
+{
+    int fd = dial(), unix_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    for (int i = 0; i < 5; i++)
+        CHECK_HAS(ask(fd, PROBE, "door"), "Content-Type: application/json\r\n");
+    CHECK_HAS(ask(fd, HELLO, "hello"), "200 OK");
+    CHECK_HAS(ask(fd, PROBE, "by the"), "by the server");
+    CHECK_HAS(ask(fd, HELLO, "hello"), "200 OK");
+    close(fd);
+    CHECK_EQ(connect(unix_fd, (struct sockaddr *)&unix_name, sizeof(unix_name)), 0);
+    CHECK_HAS(ask(unix_fd, PROBE, "door"), "200 OK");
+    CHECK_HAS(ask(unix_fd, "GET /names/u HTTP/1.1\r\nHost: h\r\n\r\n", "unix"), "u|-|unix");
+    close(unix_fd);
+}
+
+static void probes_may_be_pipelined_with_anything_in_any_pieces(void)
+{
+    int fd = dial();
+    const char *got, *door, *hello, *server_;
+
+    for (const char *c = PROBE PROBE HELLO PROBE; *c; c++) {
+        CHECK_EQ(send(fd, c, 1, MSG_NOSIGNAL), 1);
+        if (*c == '\n')
+            usleep(1000);
+    }
+    got = hear(fd, "by the server", 1);
+    door = strstr(got, "the door");
+    hello = strstr(got, "hello");
+    server_ = strstr(got, "by the server");
+    CHECK(door && hello && server_ && door < hello && hello < server_);
+    close(fd);
+    fd = dial();
+    for (int i = 0; i < 50; i++) /* more than the door answers at once */
+        say(fd, PROBE);
+    CHECK_HAS(hear(fd, "200 OK", 50), "door");
+    close(fd);
+}
+
+static void head_and_close_are_understood_at_the_door(void)
+{
+    int fd = dial();
+    const char *got = ask(fd, "HEAD /probe HTTP/1.1\r\nHost: h\r\n\r\n", "\r\n\r\n");
+
+    CHECK_HAS(got, "Content-Length: 17\r\n");
+    CHECK(!strstr(got, "door"));
+    got = ask(fd, "GET /probe HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "door");
+    CHECK_HAS(got, "Connection: close\r\n");
+    CHECK(closed(fd));
+    close(fd);
+}
+
+static void every_connection_is_counted_until_it_is_closed(void)
+{
+    const struct http_stats *s = http_server_stats(server);
+    int fd[3] = {dial(), dial(), dial()};
+
+    CHECK_HAS(ask(fd[0], PROBE, "door"), "200 OK");
+    CHECK_HAS(ask(fd[1], HELLO, "hello"), "200 OK");
+    for (int i = 0; i < 500 && s->connections_now != 3; i++)
+        usleep(10000);
+    CHECK_EQ(s->connections_now, 3);
+    for (int i = 0; i < 3; i++)
+        close(fd[i]);
+    for (int i = 0; i < 500 && s->connections_now; i++)
+        usleep(10000);
+    CHECK_EQ(s->connections_now, 0);
 }
 
 static void chunked_bodies_arrive_whole(void)
@@ -510,6 +626,7 @@ static void endless_heads_are_cut_off_and_connections_limited(void)
     for (int i = 0; i < 3; i++)
         close(fd[i]);
     http_server_stop(small, USEC_PER_SEC);
+    http_server_free(small);
     close(listen_fd);
     port = main_port;
 }
@@ -518,13 +635,17 @@ static void the_loop_comes_round_once_a_second(void)
 {
     usleep(1500000);
     CHECK(clock_now_us() - http_server_stats(server)->turn_us < 1200000);
+    CHECK(clock_now_us() - http_server_stats(server)->door_us < 1200000);
 }
 
 static void draining_closes_connections_after_their_reply(void)
 {
-    int fd = dial();
+    int fd = dial(), probe = dial();
 
     http_server_drain(server);
+    CHECK_HAS(ask(probe, PROBE, "door"), "Connection: close");
+    CHECK(closed(probe));
+    close(probe);
     CHECK_HAS(ask(fd, "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n", "hello"), "Connection: close");
     CHECK(closed(fd));
     close(fd);
@@ -546,6 +667,8 @@ static void stopping_answers_what_waits_and_what_was_just_accepted(void)
     usleep(50000);
     CHECK_EQ(pthread_create(&t, NULL, speak_late, &late), 0);
     http_server_stop(server, 2 * USEC_PER_SEC);
+    CHECK_EQ(http_server_stats(server)->connections_now, 0);
+    http_server_free(server);
     (void)pthread_join(t, NULL);
     CHECK_HAS(hear(fd, "done", 1), "200 OK");
     CHECK_HAS(hear(late, "hello", 1), "200 OK");
@@ -563,6 +686,8 @@ int main(void)
                               .n_listen = 2,
                               .route = routes,
                               .n_routes = ARRAY_SIZE(routes),
+                              .probe = probes,
+                              .n_probes = ARRAY_SIZE(probes),
                               .item = items,
                               .connections_max = 2000};
 
@@ -581,6 +706,11 @@ int main(void)
     RUN(head_is_answered_like_get_without_a_body);
     RUN(names_are_decoded_after_splitting);
     RUN(a_unix_peer_is_known_as_one);
+    RUN(a_probe_is_answered_while_the_servers_thread_is_busy);
+    RUN(a_connection_is_the_doors_until_its_first_other_request);
+    RUN(probes_may_be_pipelined_with_anything_in_any_pieces);
+    RUN(head_and_close_are_understood_at_the_door);
+    RUN(every_connection_is_counted_until_it_is_closed);
     RUN(chunked_bodies_arrive_whole);
     RUN(a_body_over_the_limit_is_413_and_the_connection_lives);
     RUN(a_refusal_says_when_to_come_back_and_keeps_the_connection);
