@@ -111,11 +111,7 @@ static void wants_make(struct job *j)
 
 /* ---- which of two plans is better */
 
-struct score {
-    double unserved, price, granules;
-};
-
-static struct score score_of(struct job *j)
+struct score score_of(struct job *j)
 {
     struct score s = {0};
 
@@ -208,31 +204,40 @@ static int keep(struct job *j, const struct score *s, struct score *best, struct
     return 1;
 }
 
-static int best_style(struct job *j, struct plan *ret, uint32_t *ret_style, double *ret_unserved)
+/* As good as the bound allows? */
+static bool done(struct job *j, const struct score *s, uint32_t least)
 {
-    uint32_t n = MAX(j->p->n_models, j->p->n_devices) > LARGE ? 1 : ARRAY_SIZE(styles);
-    uint32_t least = enough(j), x = 0;
-    struct score best = {.unserved = INFINITY};
+    return s->unserved == 0 &&
+           (!j->p->rules.as_few || s->price * j->p->n_devices <= (least + 1e-9) * j->all_price);
+}
+
+static int best_style(struct job *j, struct plan *ret, uint32_t *ret_style, struct score *best)
+{
+    bool large = MAX(j->p->n_models, j->p->n_devices) > LARGE;
+    uint32_t n = large ? 1 : ARRAY_SIZE(styles), least = enough(j);
     int r = 0;
 
+    *best = (struct score){.unserved = INFINITY};
     for (uint32_t i = 0; i <= n && r >= 0; i++) {
-        x = i < n ? i : ARRAY_SIZE(styles);
-        if (i == n && best.unserved == 0)
+        if (i == n && best->unserved == 0)
             break; /* in turn is for devices that are too few */
-        if (!try_style(j, x) && j->full)
+        bool ok = try_style(j, i < n ? i : ARRAY_SIZE(styles));
+        if (!ok && j->full)
             return -ENOMEM;
         struct score s = score_of(j);
-        r = keep(j, &s, &best, ret);
+        r = keep(j, &s, best, ret);
         if (r > 0)
-            *ret_style = x;
-        bool done =
-            best.unserved == 0 &&
-            (!j->p->rules.as_few || best.price * j->p->n_devices <= (least + 1e-9) * j->all_price);
-        if (done || (j->steps > 4 * j->budget && best.unserved == 0))
-            break;
+            *ret_style = i < n ? i : ARRAY_SIZE(styles);
+        if (done(j, best, least) || (j->steps > 4 * j->budget && best->unserved == 0))
+            return MIN(r, 0);
     }
-    *ret_unserved = best.unserved;
-    return r < 0 ? r : 0;
+    if (r < 0 || large || (!j->p->rules.as_few && best->unserved == 0))
+        return MIN(r, 0);
+    (void)try_style(j, *ret_style);
+    ruin_and_recreate(j, least, j->steps + 2 * j->budget);
+    struct score s = score_of(j);
+    r = j->full ? -ENOMEM : keep(j, &s, best, ret);
+    return MIN(r, 0);
 }
 
 /* ---- spare capacity */
@@ -294,11 +299,11 @@ static bool no_rates(const struct problem *p)
 static int make_new(struct job *j, struct plan *ret)
 {
     uint32_t style = 0;
-    double unserved = 0;
+    struct score score;
 
     wants_make(j);
-    int r = best_style(j, ret, &style, &unserved);
-    if (r == 0 && !j->p->rules.as_few && unserved == 0)
+    int r = best_style(j, ret, &style, &score);
+    if (r == 0 && !j->p->rules.as_few && score.unserved == 0)
         r = spread(j, style, ret);
     return r;
 }

@@ -169,8 +169,14 @@ void job_sort(struct job *j, uint32_t n); /* order[n] by key[]: stable */
 double pour(struct job *j, uint32_t model, double rate_rps, bool opened, uint32_t avoid);
 bool pour_place(struct job *j, uint32_t model);
 void improve(struct job *j, uint32_t enough);
+/* improve_ruin.c */
+void ruin_and_recreate(struct job *j, uint32_t enough, uint64_t until);
 
 /* ---- make.c */
+struct score {
+    double unserved, price, granules;
+};
+struct score score_of(struct job *j); /* rest[] is then what is left of each model's rate */
 int job_init(struct job *j, const struct problem *p, const struct plan *was, struct arena *a);
 
 /* ---- make_out.c */

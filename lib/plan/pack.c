@@ -196,12 +196,20 @@ static bool residues(struct job *j, const struct style *st)
     return true;
 }
 
-/* To the smallest size at which it still holds. */
+static uint32_t spare_granules(const struct job *j, uint32_t k)
+{
+    const struct let *l = &j->let[k];
+
+    return l->device == FLOATING ? SIZES_MAX - l->at : j->dev[l->device].free;
+}
+
+/* To the smallest size at which it still holds, without growing its neighbours as much. */
 void let_shrink(struct job *j, uint32_t k)
 {
     while (j->let[k].at > 0) {
         struct save s = save_take(j);
-        if (let_resize(j, k, j->let[k].at - 1) && let_settle(j, k))
+        uint32_t spare = spare_granules(j, k);
+        if (let_resize(j, k, j->let[k].at - 1) && let_settle(j, k) && spare_granules(j, k) > spare)
             continue;
         save_back(j, &s);
         return;
