@@ -77,6 +77,9 @@ int crowd_init(struct crowd *c, const struct problem *p, uint32_t type,
 /* Share i of gpu-let k of the crowd.  most: search for most_rps too, which takes longer. */
 void crowd_truth(const struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *ret);
 
+/* What their planners need of an arena; plan_need() is the most of them. */
+size_t equal_need(const struct problem *p);
+
 /* The first thing in a problem that is out of range. */
 int problem_check(const struct problem *p, struct err *err);
 
