@@ -93,7 +93,8 @@ struct estimate {
  * linear in 1/units); above the last batch the last two points are continued; below the first
  * units the first are scaled.  Streams: the nearest number of the table that is not above, and
  * beyond that the device does no more at once than it did there.
- * The order of the others does not matter, to the last bit. */
+ * The order of the others does not matter, to the last bit (INTERFERE_GPULET: up to PRESSURE_LINES
+ * of them; with more, the answer may be above the worst neighbour's, never below). */
 bool predict(const struct predict_device *d, const struct load *me, const struct load *other,
              uint32_t n_other, struct estimate *ret);
 
