@@ -107,7 +107,8 @@ enum pressure_kind {
 
 struct solo {
     double in_us, out_us, host_us; /* not slowed by neighbours' computing */
-    double sched_us, active_us;    /* compute, alone, at full clock */
+    double sched_us, active_us;    /* compute, alone */
+    double clock;                  /* full clock over the clock that those were measured at */
     double tail_us;                /* 99th percentile less median */
     double kernels, cache;         /* of a run; iGniter's alpha_cache per per cent, 0: unknown */
     double disturb, disturbed;     /* INTERFERE_GPULET: what it adds to others' and to its own */
@@ -154,9 +155,14 @@ struct fit_report {
 };
 /* Fit d->interference (its `kind` is set by the caller; the known hardware terms are kept) to the
  * pairs; with `leave` != UINT32_MAX pairs of that fold are not looked at.  The arena holds scratch
- * space.  -EINVAL: too few pairs for the terms. */
+ * space.  INTERFERE_IGNITER has nothing to fit: its terms are the hardware's and the models' own.
+ * -EINVAL: too few pairs for the terms, or a pair that cannot be (err names it). */
 int fit_interference(struct predict_device *d, const struct fit_pair *pair, uint32_t n,
                      uint32_t leave, struct arena *a, struct err *err);
 /* How well d predicts the pairs of one fold, or of all (UINT32_MAX). */
 void fit_evaluate(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
                   uint32_t fold, struct arena *a, struct fit_report *ret);
+/* How well d's kind of model predicts pairs of models that it has not seen: each fold in turn is
+ * left out of the fit and predicted. */
+int fit_cross(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
+              struct arena *a, struct fit_report *ret, struct err *err);
