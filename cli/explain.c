@@ -95,6 +95,8 @@ static json_t *companions(const struct scene *s, uint32_t i)
 
 /* ---- one size smaller */
 
+#define BATCHES 64 /* that are tried, evenly from 1 to the model's largest */
+
 /* The next smaller number of granules that a gpu-let may have; 0: there is none. */
 static uint32_t smaller_size(const struct plan_type *t, uint32_t granules)
 {
@@ -157,14 +159,13 @@ static void try_batch(struct scene *s, uint32_t i, uint32_t batch, struct smalle
     best->most_rps = truth.most_rps;
 }
 
-/* Would the next smaller size do, with any batch of the profile? */
+/* Would the next smaller size do, with any batch? */
 static struct smaller smaller_try(const struct scene *from, uint32_t i, struct arena *a)
 {
     struct scene s = *from;
     const struct plan_type *t = let_type(&s.t->p, &s.let[0]);
     const struct plan_share *was = &from->let[0].share[i];
     const struct plan_model *m = &s.t->p.model[was->model];
-    const struct profile *profile = &m->profile[s.t->p.device[s.let[0].device].type];
     uint32_t granules = smaller_size(t, let_granules(&s.let[0]));
     struct smaller best = {.units = granules * t->granule_units};
 
@@ -173,10 +174,9 @@ static struct smaller smaller_try(const struct scene *from, uint32_t i, struct a
     if (granules == 0 || !s.let[0].share)
         return (struct smaller){0};
     shrink(&s.let[0], t, granules);
-    try_batch(&s, i, was->batch, &best);
-    for (uint32_t b = 0; b < profile->n_batch && profile->batch[b] <= m->max_batch; b++) {
+    for (uint32_t b = 1, step = 1 + m->max_batch / BATCHES; b <= m->max_batch; b += step) {
         s.let[0].share[i].usual = was->usual;
-        try_batch(&s, i, profile->batch[b], &best);
+        try_batch(&s, i, b, &best);
     }
     return best;
 }
@@ -358,10 +358,8 @@ static void print_explanation(json_t *o)
     {
         print_model(m);
     }
-    printf("\npolicy %s: %.0f devices used, bound %.3f", str(o, "policy"), num(o, "devices_used"),
-           num(o, "bound"));
-    if (json_is_number(json_object_get(o, "gap")))
-        printf(", %.1f %% above it", 100 * num(o, "gap"));
+    putchar('\n');
+    report_print_bound(o);
     putchar('\n');
     if (!yes(o, "valid"))
         printf("NOT VALID: %s\n", str(o, "error"));

@@ -119,11 +119,35 @@ static json_t *report_models(const struct problem *p, const struct plan *plan)
     return list;
 }
 
+static bool priced(const struct problem *p)
+{
+    for (uint32_t i = 0; i < p->n_types; i++)
+        if (p->type[i].price > 0)
+            return true;
+    return false;
+}
+
+/* What the bound is a bound of: the devices used, or their price where they have one. */
+static double cost(const struct task *t, const struct plan *plan)
+{
+    bool *used = calloc(t->p.n_devices + 1, sizeof(*used));
+    double sum = 0;
+
+    for (uint32_t k = 0; used && k < plan->n_gpulets; k++) {
+        const struct plan_gpulet *g = &plan->gpulet[k];
+        double price = let_type(&t->p, g)->price;
+        sum += used[g->device] ? 0 : price > 0 ? price : 1;
+        used[g->device] = true;
+    }
+    free(used);
+    return sum;
+}
+
 json_t *report_answer(struct task *t, const struct answer *a)
 {
     const struct plan *plan = &a->plan;
     json_t *o = json_object();
-    double used = plan_devices_used(&t->p, plan, &t->a);
+    double used = cost(t, plan);
     double bound = plan->bound > 0 ? plan->bound : plan_bound(&t->p, &t->a);
 
     put(o, "policy", json_string(a->policy));
@@ -131,7 +155,9 @@ json_t *report_answer(struct task *t, const struct answer *a)
     if (!a->valid)
         put(o, "error", json_string(a->why));
     put_num(o, "devices", t->p.n_devices);
-    put_num(o, "devices_used", used);
+    put_num(o, "devices_used", plan_devices_used(&t->p, plan, &t->a));
+    put_num(o, "cost", used);
+    put(o, "cost_unit", json_string(priced(&t->p) ? "price an hour" : "devices"));
     put_num(o, "bound", bound);
     put_num(o, "gap", bound > 0 ? used / bound - 1 : NAN);
     put_num(o, "met", models_met(plan));
@@ -188,15 +214,22 @@ static void print_unmet(json_t *models)
     }
 }
 
+void report_print_bound(json_t *o)
+{
+    printf("policy %s: %.0f of %.0f devices used", str(o, "policy"), num(o, "devices_used"),
+           num(o, "devices"));
+    if (num(o, "bound") > 0)
+        printf("; no plan does with less than %.3f %s, this one takes %.6g (%.1f %% more)",
+               num(o, "bound"), str(o, "cost_unit"), num(o, "cost"), 100 * num(o, "gap"));
+}
+
 void report_print(json_t *o)
 {
     json_t *models = json_object_get(o, "models");
 
     print_gpulets(json_object_get(o, "gpulets"));
-    printf("\npolicy %s: %.0f of %.0f devices used, bound %.3f", str(o, "policy"),
-           num(o, "devices_used"), num(o, "devices"), num(o, "bound"));
-    if (json_is_number(json_object_get(o, "gap")))
-        printf(", %.1f %% above it", 100 * num(o, "gap"));
+    putchar('\n');
+    report_print_bound(o);
     printf("; %.0f of %zu models met; %.0f steps, %.2f ms\n", num(o, "met"),
            json_array_size(models), num(o, "steps"), num(o, "time_ms"));
     print_unmet(models);
