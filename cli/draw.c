@@ -88,7 +88,7 @@ static void draw_units(struct canvas *c, const struct plan_type *type, double y)
     char text[64];
 
     while (type->n_granules / step > 10)
-        step *= step == 2 || step == 20 || step == 200 ? 2 : step % 4 ? 2 : 5;
+        step *= 2;
     for (uint32_t i = 0; i <= type->n_granules; i += step) {
         double x = LEFT + WIDE * i / type->n_granules;
         svg_line(&c->svg, x, y, x, y + 4, "edge");
