@@ -159,7 +159,7 @@ json_t *report_answer(struct task *t, const struct answer *a)
     put_num(o, "cost", used);
     put(o, "cost_unit", json_string(priced(&t->p) ? "price an hour" : "devices"));
     put_num(o, "bound", bound);
-    put_num(o, "gap", bound > 0 ? used / bound - 1 : NAN);
+    put_num(o, "gap", bound > 0 && models_met(plan) == plan->n_models ? used / bound - 1 : NAN);
     put_num(o, "met", models_met(plan));
     put_num(o, "steps", (double)plan->steps);
     put_num(o, "time_ms", a->ms);
@@ -219,8 +219,10 @@ void report_print_bound(json_t *o)
     printf("policy %s: %.0f of %.0f devices used", str(o, "policy"), num(o, "devices_used"),
            num(o, "devices"));
     if (num(o, "bound") > 0)
-        printf("; no plan does with less than %.3f %s, this one takes %.6g (%.1f %% more)",
-               num(o, "bound"), str(o, "cost_unit"), num(o, "cost"), 100 * num(o, "gap"));
+        printf("; all that has a rate needs at least %.3f %s", num(o, "bound"),
+               str(o, "cost_unit"));
+    if (json_is_number(json_object_get(o, "gap")))
+        printf(", this takes %.6g (%.1f %% more)", num(o, "cost"), 100 * num(o, "gap"));
 }
 
 void report_print(json_t *o)
