@@ -5,7 +5,7 @@
 #include <math.h>
 
 #define RUIN_LETS 48
-#define RUIN_DEVICES 3
+#define RUIN_DEVICES 5
 
 static uint32_t draw(uint64_t *rng, uint32_t below)
 {
@@ -32,13 +32,13 @@ static struct worth worth_of(struct job *j)
     return w;
 }
 
-static bool worse(const struct worth *a, const struct worth *b)
+static bool worse(const struct worth *a, const struct worth *b, double slack)
 {
     if (fabs(a->s.unserved - b->s.unserved) > 1e-9 * (a->s.unserved + b->s.unserved))
         return a->s.unserved > b->s.unserved;
     if (fabs(a->s.price - b->s.price) > 1e-9)
         return a->s.price > b->s.price;
-    return a->holes < b->holes - 0.02;
+    return a->holes < b->holes - slack;
 }
 
 static uint32_t used_devices(struct job *j)
@@ -153,7 +153,7 @@ void ruin_and_recreate(struct job *j, uint32_t enough, uint64_t until)
         j->steps += 10;
         ruin(j, &rng);
         struct worth then = worth_of(j);
-        if (worse(&then, &now) || j->full) {
+        if (worse(&then, &now, draw(&rng, 1024) / 4096.0) || j->full) {
             save_back(j, &s);
             continue;
         }

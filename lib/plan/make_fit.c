@@ -286,9 +286,11 @@ static void pressure_beside(const struct job *j, uint32_t type, const struct bes
             pressure_add(&j->p->type[type].predict, ret, &b->solo[x], b->duty[x]);
 }
 
-static double duty_of(const struct job *j, const struct plan_share *s, double hold_us)
+static double duty_of(const struct job *j, const struct plan_type *t, const struct plan_share *s,
+                      double hold_us)
 {
-    if (j->p->rules.rule == RULE_CYCLE && !(j->p->model[s->model].rate_rps > 0))
+    if (counts_presence(t) ||
+        (j->p->rules.rule == RULE_CYCLE && !(j->p->model[s->model].rate_rps > 0)))
         return 1;
     return fmin(1, s->rate_rps * hold_us / (1e6 * s->usual * s->streams));
 }
@@ -321,7 +323,7 @@ static bool beside_make(struct job *j, const struct dev *d, struct beside *b)
         if (i == 0)
             pressure_beside(j, d->type, b, b->let_of[x], &pr);
         pressure_of(&j->p->type[d->type].predict, &b->solo[x], &pr, &e);
-        duty[x] = duty_of(j, &j->let[b->let_of[x]].share[i], e.hold_us);
+        duty[x] = duty_of(j, &j->p->type[d->type], &j->let[b->let_of[x]].share[i], e.hold_us);
     }
     memcpy(b->duty, duty, b->n * sizeof(*duty));
     return true;

@@ -54,6 +54,12 @@ static inline double violations(const struct plan_rules *r)
     return r->violations > 0 ? r->violations : 0.01;
 }
 
+/* iGniter knows who is there, not for how much of the time. */
+static inline bool counts_presence(const struct plan_type *t)
+{
+    return t->predict.interference.kind == INTERFERE_IGNITER;
+}
+
 /* ---- truth.c: the gpu-lets of one device together */
 
 #define CROWD_MAX (PREDICT_NEIGHBOURS_MAX + 1) /* shares on a device that knows interference */
