@@ -98,8 +98,7 @@ enum pressure_kind {
     PRESSURE_RUNS,    /* runs at once */
     PRESSURE_L2,      /* part of its peak */
     PRESSURE_DRAM,    /* part of its peak */
-    PRESSURE_KERNELS, /* launches per us */
-    PRESSURE_COPIES,  /* part of the link, in and out */
+    PRESSURE_KERNELS, /* launches a ms */
     PRESSURE_WATTS,   /* above idle */
     PRESSURE_KINDS
 };

@@ -42,6 +42,8 @@ static void stage_duties(struct stage *st)
 {
     double duty[PREDICT_NEIGHBOURS_MAX + 1];
 
+    if (st->p->type[st->type].predict.interference.kind == INTERFERE_IGNITER)
+        return; /* its authors count who is there */
     for (uint32_t x = 0, i = 0; x < st->n; x++, i++) {
         i = x && st->let_of[x] != st->let_of[x - 1] ? 0 : i;
         const struct plan_share *s = &walk_let(st->w, st->let_of[x])->share[i];

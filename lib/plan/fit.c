@@ -97,6 +97,11 @@ static void normal_solve_positive(const struct normal *s, double *ret)
 
 /* ---- pairs */
 
+static bool left_out(const struct fit_pair *pair, uint32_t leave)
+{
+    return leave != UINT32_MAX && pair->fold == leave;
+}
+
 static int pair_solo(const struct predict_device *d, const struct fit_pair *pair, uint32_t i,
                      struct solo *me, struct pressure *p, struct err *err)
 {
@@ -165,7 +170,7 @@ static double mean_memory(const struct predict_device *d, const struct fit_pair 
     for (uint32_t i = 0; i < n; i++) {
         const struct load *l = &pair[i].other;
         struct solo s;
-        if (pair[i].fold == leave || !load_solo(d, l, &s))
+        if (left_out(&pair[i], leave) || !load_solo(d, l, &s))
             continue;
         double memory = (double)(s.push[PRESSURE_L2] + s.push[PRESSURE_DRAM]) / PRESSURE_ONE / 2;
         if (memory > 0) {
@@ -186,7 +191,7 @@ static int normal_fill(struct normal *s, row_fn *row_of, const struct predict_de
 
     for (uint32_t i = 0; i < n; i++) {
         double row[MOST], y;
-        if (leave != UINT32_MAX && pair[i].fold == leave)
+        if (left_out(&pair[i], leave))
             continue;
         if (row_of(d, &pair[i], i, row, &y, err) < 0)
             return -EINVAL;

@@ -56,9 +56,10 @@ static double clock_stretch(const struct interference *f, double watts)
 
 /* ---- alone */
 
-/* iGniter's curve gives utilisation and power as lines over the rate of an always busy model. */
-static bool curve_solo(const struct predict_device *d, const struct load *l, struct solo *ret,
-                       struct cell *c)
+/* iGniter's curve gives utilisation and power as lines over the rate of an always busy model.  It
+ * knows one stream: several take turns. */
+static bool curve_solo(const struct predict_device *d, const struct load *l, uint32_t streams,
+                       struct solo *ret, struct cell *c)
 {
     const struct igniter_curve *v = l->profile->curve;
     double b = l->batch, share_pct = 100.0 * l->units / MAX(d->units, 1u);
@@ -67,8 +68,8 @@ static bool curve_solo(const struct predict_device *d, const struct load *l, str
     if (!(ms > 0) || l->units == 0)
         return false;
     double rps = 1000.0 * b / ms;
-    *c = (struct cell){.run_us = 1000.0 * ms,
-                       .upper_us = 1000.0 * ms,
+    *c = (struct cell){.run_us = 1000.0 * ms * streams,
+                       .upper_us = 1000.0 * ms * streams,
                        .l2 = fmax(v->l2_per_rps * rps + v->l2_base, 0) / 100.0,
                        .dram = -1,
                        .watts = fmax(v->watts_per_rps * rps + v->watts_base, 0)};
@@ -88,7 +89,7 @@ static void push_solo(const struct predict_device *d, struct solo *s, const stru
                       const struct load *l, uint32_t streams)
 {
     const struct interference *f = &d->interference;
-    double busy_us = s->sched_us + s->active_us, unknown = 0;
+    double busy_ms = (s->sched_us + s->active_us) / 1000, unknown = 0;
 
     if (f->kind == INTERFERE_PRESSURE && f->n_terms == N_TERMS)
         unknown = f->term[TERM_UNKNOWN] * fmin((double)l->units / MAX(d->units, 1u), 1);
@@ -96,13 +97,12 @@ static void push_solo(const struct predict_device *d, struct solo *s, const stru
     s->push[PRESSURE_RUNS] = fixed(streams);
     s->push[PRESSURE_L2] = fixed(part_or(c->l2, c->dram, unknown));
     s->push[PRESSURE_DRAM] = fixed(part_or(c->dram, c->l2, unknown));
-    s->push[PRESSURE_KERNELS] = fixed(streams * s->kernels / busy_us);
-    s->push[PRESSURE_COPIES] = fixed(streams * (s->in_us + s->out_us) / busy_us);
+    s->push[PRESSURE_KERNELS] = fixed(streams * s->kernels / busy_ms);
     s->push[PRESSURE_WATTS] = fixed(fmax(c->watts, 0));
 }
 
-/* gpu-lets section 4.2: f = c1 L2me pme + c2 L2other pother + c3 Mme pme + c4 Mother pother + c5.
- */
+/* gpu-lets section 4.2, 1 me and 2 the other:
+ * f = c1 L2_1 p_1 + c2 L2_2 p_2 + c3 M_1 p_1 + c4 M_2 p_2 + c5. */
 static void gpulet_solo(const struct predict_device *d, const struct cell *c, uint32_t units,
                         struct solo *s)
 {
@@ -121,7 +121,7 @@ bool load_solo(const struct predict_device *d, const struct load *l, struct solo
     struct cell c;
 
     *ret = (struct solo){.kernels = p->kernels};
-    if (v ? !curve_solo(d, l, ret, &c) : !table_cell(p, l->batch, l->units, streams, &c))
+    if (v ? !curve_solo(d, l, streams, ret, &c) : !table_cell(p, l->batch, l->units, streams, &c))
         return false;
     if (d->link_bps > 0) {
         ret->in_us = 1e6 * l->batch * (v ? v->in_bytes : p->in_bytes) / d->link_bps;
@@ -169,7 +169,7 @@ static double duty_within(double duty)
 static void sum_add(struct pressure *p, const struct solo *s, double duty, int64_t sign)
 {
     for (uint32_t k = 0; k < PRESSURE_KINDS; k++)
-        p->sum[k] += sign * (int64_t)round((double)s->push[k] * duty);
+        p->sum[k] += sign * (int64_t)((double)s->push[k] * duty);
 }
 
 void pressure_add(const struct predict_device *d, struct pressure *p, const struct solo *s,
@@ -237,7 +237,7 @@ void pressure_slowing(const struct interference *f, const struct solo *me, const
     /* Of all the time somebody runs for a part only: that part of what its full pressure does. */
     double busy = fmin(fmax(amount(p, PRESSURE_RUNS), 0), 1);
     double l2 = amount(p, PRESSURE_L2), dram = amount(p, PRESSURE_DRAM);
-    double kernels = 1000 * amount(p, PRESSURE_KERNELS);
+    double kernels = amount(p, PRESSURE_KERNELS);
 
     ret->compute_us = us;
     ret->each_us[TERM_MEMORY] = us * sqrt(busy * fmax(l2 + dram, 0) / 2);

@@ -54,6 +54,12 @@ static inline double violations(const struct plan_rules *r)
     return r->violations > 0 ? r->violations : 0.01;
 }
 
+/* iGniter knows who is there, not for how much of the time. */
+static inline bool counts_presence(const struct plan_type *t)
+{
+    return t->predict.interference.kind == INTERFERE_IGNITER;
+}
+
 /* ---- truth.c: the gpu-lets of one device together */
 
 #define CROWD_MAX (PREDICT_NEIGHBOURS_MAX + 1) /* shares on a device that knows interference */
@@ -76,6 +82,9 @@ int crowd_init(struct crowd *c, const struct problem *p, uint32_t type,
                const struct plan_gpulet *const *let, uint32_t n);
 /* Share i of gpu-let k of the crowd.  most: search for most_rps too, which takes longer. */
 void crowd_truth(const struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *ret);
+
+/* What their planners need of an arena; plan_need() is the most of them. */
+size_t equal_need(const struct problem *p);
 
 /* The first thing in a problem that is out of range. */
 int problem_check(const struct problem *p, struct err *err);

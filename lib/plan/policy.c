@@ -1,7 +1,7 @@
 /* The policies there are, by the name that gpuletd.conf uses. */
 #include <gpulet/policy.h>
 
-static const struct policy *const policies[] = {&policy_equal};
+static const struct policy *const policies[] = {&policy_equal, &policy_gpuletd};
 
 const struct policy *policy_at(uint32_t i)
 {
@@ -15,5 +15,5 @@ int policy_find(const char *name, const struct policy **ret, struct err *err)
             *ret = policies[i];
             return 0;
         }
-    return err_set(err, -ENOENT, "there is no policy '%s'; there is: equal", name);
+    return err_set(err, -ENOENT, "there is no policy '%s'; there are: gpuletd, equal", name);
 }

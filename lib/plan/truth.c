@@ -4,6 +4,7 @@
  * its own neighbours.  That circle is cut from above: first everybody is taken to run all the
  * time, which gives each share at most so much duty; with those duties the runs are predicted
  * again.  As pressure never makes a run shorter, the result is never below the fixed point.
+ * Where iGniter's model was chosen presence counts, as its authors have it.
  *
  * The rules (plan.h, enum plan_rule):
  *   RULE_CYCLE  latency = one run of everything in the gpu-let, then one's own, all full.
@@ -64,6 +65,8 @@ static void crowd_settle(struct crowd *c)
     uint32_t at = 0;
 
     crowd_double(c);
+    if (counts_presence(&c->p->type[c->type]))
+        return;
     for (uint32_t k = 0; k < c->n_lets; k++)
         for (uint32_t i = 0; i < c->let[k]->n_shares; i++, at++) {
             const struct plan_share *s = &c->let[k]->share[i];

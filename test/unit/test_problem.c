@@ -33,6 +33,23 @@ static char *example(size_t *ret_bytes)
     return page;
 }
 
+static void reprint(const struct problem *p)
+{
+    struct arena a;
+    struct problem q = {0};
+    struct err e = {0};
+    AUTO(free) char *text = NULL, *text2 = NULL;
+
+    arena_init(&a);
+    CHECK_EQ(problem_print(p, &text, &e), 0);
+    CHECK_EQ(problem_parse(text, strlen(text), &a, &q, &e), 0);
+    CHECK_STR(e.msg, "");
+    CHECK(problem_same(p, &q));
+    CHECK_EQ(problem_print(&q, &text2, &e), 0);
+    CHECK(STREQ(text, text2));
+    arena_done(&a);
+}
+
 /* ---- the documentation */
 
 static void the_example_of_the_page_is_what_it_says(void)
@@ -101,6 +118,145 @@ static void the_example_has_a_plan_and_pairs(void)
         CHECK(pairs.pair[0].me.profile == &p.model[0].profile[0]);
     }
     arena_done(&a);
+}
+
+/* ---- published problems (test/data/README says where they are from) */
+
+struct published {
+    struct arena a;
+    struct problem p;
+    char *text;
+    size_t n;
+};
+
+static bool published_open(struct published *x, const char *name)
+{
+    struct err e = {0};
+    char path[80];
+
+    (void)snprintf(path, sizeof(path), "test/data/plan/%s.json", name);
+    *x = (struct published){.text = file_text(path, &x->n)};
+    x->n = strlen(x->text);
+    arena_init(&x->a);
+    CHECK_EQ(problem_parse(x->text, x->n, &x->a, &x->p, &e), 0);
+    CHECK_STR(e.msg, "");
+    return e.code == 0;
+}
+
+static void published_close(struct published *x)
+{
+    arena_done(&x->a);
+    free(x->text);
+}
+
+static void every_published_problem_can_be_read_and_printed(void)
+{
+    static const struct {
+        const char *name;
+        uint32_t devices, models;
+    } file[] = {
+        {"igniter-12", 20, 12},   {"igniter-12-poisson", 20, 12},
+        {"igniter-3", 20, 3},     {"igniter-pairs", 0, 4},
+        {"gpulet", 4, 14},        {"parva-S1", 40, 6},
+        {"parva-S1-mig", 40, 6},  {"parva-S2", 40, 11},
+        {"parva-S2-mig", 40, 11}, {"parva-S3", 40, 11},
+        {"parva-S3-mig", 40, 11}, {"parva-S4", 40, 11},
+        {"parva-S4-mig", 40, 11}, {"parva-S5", 40, 11},
+        {"parva-S5-mig", 40, 11}, {"parva-S6", 40, 11},
+        {"parva-S6-mig", 40, 11},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(file); i++) {
+        struct published x;
+        if (published_open(&x, file[i].name)) {
+            CHECK_EQ(x.p.n_devices, file[i].devices);
+            CHECK_EQ(x.p.n_models, file[i].models);
+            reprint(&x.p);
+        }
+        published_close(&x);
+    }
+}
+
+/* SLO and rate of the third of iGniter's workloads, and what its curve says at batch 1 on 10 %. */
+static void igniter_states_its_rules_and_its_curve(void)
+{
+    struct published x;
+
+    if (published_open(&x, "igniter-12")) {
+        const struct plan_model *m = &x.p.model[2];
+        const struct igniter_curve *c = m->profile[0].curve;
+        CHECK_EQ(x.p.rules.rule, RULE_PART);
+        CHECK(x.p.rules.slo_part == 0.5 && x.p.rules.as_few);
+        CHECK_EQ(x.p.type[0].n_granules, 40); /* 2.5 % each */
+        CHECK_EQ(m->slo_us, 20000);
+        CHECK_EQ(m->rate_rps, 800);
+        CHECK_EQ(m->arrivals, ARRIVALS_PACED);
+        CHECK(m->profile == x.p.model[0].profile);
+        double active_ms = (c->k[0] + c->k[1] + c->k[2]) / (10 + c->k[3]) + c->k[4];
+        CHECK(active_ms > 3.5 && active_ms < 3.7); /* measured: 3.68 ms with copies and gaps */
+    }
+    published_close(&x);
+}
+
+static void pairs_are_1500_latencies_in_six_folds_and_slower_than_alone(void)
+{
+    struct published x;
+    struct pairs pairs = {0};
+    struct err e = {0};
+    double sum = 0;
+
+    if (published_open(&x, "igniter-pairs")) {
+        double bytes_ms = x.p.type[0].predict.link_bps / 1000;
+        CHECK_EQ(pairs_parse(x.text, x.n, &x.p, &x.a, &pairs, &e), 0);
+        CHECK_EQ(pairs.n, 1500);
+        CHECK_EQ(pairs.n_folds, 6);
+        for (uint32_t i = 0; i < pairs.n; i++) {
+            const struct load *me = &pairs.pair[i].me;
+            const struct profile *f = me->profile;
+            uint32_t u = 0;
+            while (f->units[u] != me->units)
+                u++;
+            double solo_us = (double)f->run_us[u * f->n_batch + me->batch - 1] +
+                             1000 * me->batch * (f->in_bytes + f->out_bytes) / bytes_ms;
+            sum += pairs.pair[i].run_us / solo_us - 1;
+        }
+        CHECK(sum / pairs.n > 0.0965 && sum / pairs.n < 0.0975); /* 9.7 % on average */
+    }
+    published_close(&x);
+}
+
+/* By hand from its table: BERT, instance 1, batch 1, one process: 74.408/s, so 13.439 ms. */
+static void parvagpu_has_streams_and_the_places_of_mig(void)
+{
+    struct published x;
+
+    if (published_open(&x, "parva-S1-mig")) {
+        const struct profile *f = x.p.model[0].profile;
+        CHECK_STR(x.p.model[0].name, "bert");
+        CHECK_EQ(f->run_us[0], 13439);
+        CHECK_EQ(f->n_streams, 5);
+        CHECK_EQ(x.p.rules.max_streams, 3);
+        CHECK_EQ(x.p.rules.max_shares, 1);
+        CHECK_EQ(x.p.type[0].n_sizes, 5);
+        CHECK_EQ(x.p.type[0].n_places, 13);
+    }
+    published_close(&x);
+}
+
+/* GoogLeNet at 20 %, batch 1: 9.791 ms; assembling one row costs 0.242238 ms times 1.9. */
+static void gpulets_have_assembly_costs_and_utilisation(void)
+{
+    struct published x;
+
+    if (published_open(&x, "gpulet")) {
+        const struct profile *f = x.p.model[1].profile;
+        CHECK_STR(x.p.model[1].name, "googlenet");
+        CHECK_EQ(f->run_us[0], 9791);
+        CHECK(f->host_us[0] > 459.9 && f->host_us[0] < 460.1);
+        CHECK(f->l2[0] > 0 && f->l2[0] < 1);
+        CHECK(f->dram[f->n_batch] == f->dram[0]); /* the same for every share */
+        CHECK(x.p.model[13].profile == x.p.model[0].profile);
+    }
+    published_close(&x);
 }
 
 /* ---- mistakes */
@@ -310,27 +466,20 @@ static void a_full_arena_is_out_of_memory_and_nothing_worse(void)
 
 /* ---- there and back */
 
-static void reread(const struct problem *p, const struct plan *plan)
+static void reprint_plan(const struct problem *p, const struct plan *plan)
 {
     struct arena a;
-    struct problem q = {0};
     struct plan again = {0};
     struct err e = {0};
-    AUTO(free) char *text = NULL, *text2 = NULL, *plan_text = NULL, *plan_text2 = NULL;
+    AUTO(free) char *text = NULL, *text2 = NULL;
 
     arena_init(&a);
-    CHECK_EQ(problem_print(p, &text, &e), 0);
-    CHECK_EQ(problem_parse(text, strlen(text), &a, &q, &e), 0);
-    CHECK_STR(e.msg, "");
-    CHECK(problem_same(p, &q));
-    CHECK_EQ(problem_print(&q, &text2, &e), 0);
-    CHECK(STREQ(text, text2));
-    CHECK_EQ(plan_print(p, plan, &plan_text, &e), 0);
-    CHECK_EQ(plan_parse(plan_text, strlen(plan_text), &q, &a, &again, &e), 0);
+    CHECK_EQ(plan_print(p, plan, &text, &e), 0);
+    CHECK_EQ(plan_parse(text, strlen(text), p, &a, &again, &e), 0);
     CHECK_STR(e.msg, "");
     CHECK(plan_same(plan, &again));
-    CHECK_EQ(plan_print(&q, &again, &plan_text2, &e), 0);
-    CHECK(STREQ(plan_text, plan_text2));
+    CHECK_EQ(plan_print(p, &again, &text2, &e), 0);
+    CHECK(STREQ(text, text2));
     arena_done(&a);
 }
 
@@ -344,7 +493,8 @@ static void random_problems_and_plans_survive_printing_and_reading(void)
         arena_init(&a);
         random_problem(&a, seed, &p);
         random_plan(&a, seed, &p, &plan);
-        reread(&p, &plan);
+        reprint(&p);
+        reprint_plan(&p, &plan);
         if (check_failures)
             printf("# seed %u\n", seed);
         arena_done(&a);
@@ -363,8 +513,10 @@ static void the_example_prints_the_same_after_a_second_reading(void)
     arena_init(&a);
     CHECK_EQ(problem_parse(text, n, &a, &p, &e), 0);
     CHECK_EQ(plan_parse(text, n, &p, &a, &plan, &e), 0);
-    if (!e.code)
-        reread(&p, &plan);
+    if (!e.code) {
+        reprint(&p);
+        reprint_plan(&p, &plan);
+    }
     arena_done(&a);
 }
 
@@ -372,6 +524,11 @@ int main(void)
 {
     RUN(the_example_of_the_page_is_what_it_says);
     RUN(the_example_has_a_plan_and_pairs);
+    RUN(every_published_problem_can_be_read_and_printed);
+    RUN(igniter_states_its_rules_and_its_curve);
+    RUN(pairs_are_1500_latencies_in_six_folds_and_slower_than_alone);
+    RUN(parvagpu_has_streams_and_the_places_of_mig);
+    RUN(gpulets_have_assembly_costs_and_utilisation);
     RUN(every_mistake_is_named_with_path_value_and_what_was_expected);
     RUN(mistakes_of_plans_and_pairs_are_named_too);
     RUN(a_file_of_too_many_bytes_is_not_even_read);
