@@ -181,6 +181,19 @@ static double mean_memory(const struct predict_device *d, const struct fit_pair 
     return parts > 0 ? sum / parts : 0;
 }
 
+static double most_kernels(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
+                           uint32_t leave)
+{
+    double most = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct solo s;
+        if (!left_out(&pair[i], leave) && load_solo(d, &pair[i].me, &s))
+            most = fmax(most, (double)s.push[PRESSURE_KERNELS] / PRESSURE_ONE);
+    }
+    return most;
+}
+
 typedef int row_fn(const struct predict_device *d, const struct fit_pair *pair, uint32_t i,
                    double *row, double *y, struct err *err);
 
@@ -214,6 +227,7 @@ static int fit_pressure(struct predict_device *d, const struct fit_pair *pair, u
     f->n_terms = N_TERMS;
     memset(f->term, 0, sizeof(f->term));
     f->term[TERM_UNKNOWN] = mean_memory(&fitted, pair, n, leave);
+    f->term[TERM_SEEN] = most_kernels(&fitted, pair, n, leave);
     if (normal_fill(&s, pressure_row, &fitted, pair, n, leave, err) < 0)
         return -EINVAL;
     normal_solve_positive(&s, f->term);

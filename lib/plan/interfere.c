@@ -20,8 +20,9 @@
  * clock is iGniter's: power above the cap lowers it, by the hardware's own terms.  The square
  * roots are what 750 measured pairs ask for: the first bit of pressure costs the most (more of it
  * finds me waiting already), and several small neighbours are one large one.  A model of short
- * kernels loses more than one of long ones, as every launch may have to wait.  Terms are fitted
- * (fit.c) and never negative, so that more pressure is never faster. */
+ * kernels loses more than one of long ones, as every launch may have to wait; sqrt(k) of the
+ * waiting stops at the shortest kernels that were measured.  Terms are fitted (fit.c) and never
+ * negative, so that more pressure is never faster. */
 #include "interfere.h"
 
 #include <math.h>
@@ -54,6 +55,11 @@ static double clock_stretch(const struct interference *f, double watts)
     return 1 / fmax(1 + f->mhz_per_watt * over / f->max_mhz, CLOCK_LEAST);
 }
 
+static bool knows_clock(const struct interference *f)
+{
+    return f->kind == INTERFERE_IGNITER || f->kind == INTERFERE_PRESSURE;
+}
+
 /* ---- alone */
 
 /* iGniter's curve gives utilisation and power as lines over the rate of an always busy model.  It
@@ -65,7 +71,7 @@ static bool curve_solo(const struct predict_device *d, const struct load *l, uin
     double b = l->batch, share_pct = 100.0 * l->units / MAX(d->units, 1u);
     double ms = (v->k[0] * b * b + v->k[1] * b + v->k[2]) / (share_pct + v->k[3]) + v->k[4];
 
-    if (!(ms > 0) || l->units == 0)
+    if (!(ms > 0))
         return false;
     double rps = 1000.0 * b / ms;
     *c = (struct cell){.run_us = 1000.0 * ms * streams,
@@ -91,7 +97,7 @@ static void push_solo(const struct predict_device *d, struct solo *s, const stru
     const struct interference *f = &d->interference;
     double busy_ms = (s->sched_us + s->active_us) / 1000, unknown = 0;
 
-    if (f->kind == INTERFERE_PRESSURE && f->n_terms == N_TERMS)
+    if (f->kind == INTERFERE_PRESSURE)
         unknown = f->term[TERM_UNKNOWN] * fmin((double)l->units / MAX(d->units, 1u), 1);
 
     s->push[PRESSURE_RUNS] = fixed(streams);
@@ -121,6 +127,8 @@ bool load_solo(const struct predict_device *d, const struct load *l, struct solo
     struct cell c;
 
     *ret = (struct solo){.kernels = p->kernels};
+    if (!l->batch || !l->units)
+        return false;
     if (v ? !curve_solo(d, l, streams, ret, &c) : !table_cell(p, l->batch, l->units, streams, &c))
         return false;
     if (d->link_bps > 0) {
@@ -130,7 +138,10 @@ bool load_solo(const struct predict_device *d, const struct load *l, struct solo
     ret->host_us = c.host_us;
     ret->active_us = c.run_us;
     ret->tail_us = fmax(c.upper_us - c.run_us, 0);
-    ret->clock = v ? 1 : clock_stretch(&d->interference, fmax(c.watts, 0));
+    double own =
+        knows_clock(&d->interference) ? clock_stretch(&d->interference, fmax(c.watts, 0)) : 1;
+    ret->clock = v ? 1 : own; /* a table was measured as it is, a curve is fitted at full clock */
+    ret->alone_us = (ret->sched_us + ret->active_us) * (own / ret->clock);
     push_solo(d, ret, &c, l, streams);
     gpulet_solo(d, &c, l->units, ret);
     return true;
@@ -202,7 +213,7 @@ static double none_under(const struct interference *f, const struct solo *me,
                          const struct pressure *p)
 {
     (void)f, (void)p;
-    return me->sched_us + me->active_us;
+    return me->alone_us;
 }
 
 static double igniter_under(const struct interference *f, const struct solo *me,
@@ -214,7 +225,7 @@ static double igniter_under(const struct interference *f, const struct solo *me,
     double gap_ms = fmax(f->sched_ms * n + f->sched_base_ms, 0) * fmin(others, 1);
 
     return (me->sched_us + 1000 * gap_ms * me->kernels + me->active_us * (1 + me->cache * l2_pct)) *
-           clock_stretch(f, watts) / me->clock;
+           (clock_stretch(f, watts) / me->clock);
 }
 
 static double gpulet_under(const struct interference *f, const struct solo *me,
@@ -225,23 +236,24 @@ static double gpulet_under(const struct interference *f, const struct solo *me,
     (void)f;
     for (uint32_t i = 0; i < p->n_lines; i++)
         worst = fmax(worst, p->line[i].duty * (me->disturbed + p->line[i].disturb - 1));
-    return (me->sched_us + me->active_us) * (1 + worst);
+    return me->alone_us * (1 + worst);
 }
 
 void pressure_slowing(const struct interference *f, const struct solo *me, const struct pressure *p,
                       struct slowing *ret)
 {
     double watts = amount(p, PRESSURE_WATTS) + mine(me, PRESSURE_WATTS);
-    double us = (me->sched_us + me->active_us) * clock_stretch(f, watts) / me->clock;
+    double us = (me->sched_us + me->active_us) * (clock_stretch(f, watts) / me->clock);
     double k = 1000 * me->kernels / (me->sched_us + me->active_us);
     /* Of all the time somebody runs for a part only: that part of what its full pressure does. */
     double busy = fmin(fmax(amount(p, PRESSURE_RUNS), 0), 1);
     double l2 = amount(p, PRESSURE_L2), dram = amount(p, PRESSURE_DRAM);
-    double kernels = amount(p, PRESSURE_KERNELS);
+    double kernels = amount(p, PRESSURE_KERNELS), seen = f->term[TERM_SEEN];
 
     ret->compute_us = us;
     ret->each_us[TERM_MEMORY] = us * sqrt(busy * fmax(l2 + dram, 0) / 2);
-    ret->each_us[TERM_LAUNCH] = us * k * sqrt(k * busy * fmax(kernels, 0));
+    ret->each_us[TERM_LAUNCH] =
+        us * k * sqrt((seen > 0 ? fmin(k, seen) : k) * busy * fmax(kernels, 0));
     ret->each_us[TERM_COPY] = me->in_us * fmax(dram, 0);
 }
 
@@ -251,8 +263,6 @@ static double pressure_under(const struct interference *f, const struct solo *me
     struct slowing s;
 
     pressure_slowing(f, me, p, &s);
-    if (f->n_terms != N_TERMS)
-        return s.compute_us;
     return s.compute_us + f->term[TERM_MEMORY] * s.each_us[TERM_MEMORY] +
            f->term[TERM_LAUNCH] * s.each_us[TERM_LAUNCH];
 }
@@ -260,7 +270,7 @@ static double pressure_under(const struct interference *f, const struct solo *me
 static double copy_in_us(const struct interference *f, const struct solo *me,
                          const struct pressure *p)
 {
-    if (f->kind != INTERFERE_PRESSURE || f->n_terms != N_TERMS)
+    if (f->kind != INTERFERE_PRESSURE)
         return me->in_us;
     return me->in_us * (1 + f->term[TERM_COPY] * fmax(amount(p, PRESSURE_DRAM), 0));
 }
@@ -275,13 +285,11 @@ static under_fn *const under[] = {
 void pressure_of(const struct predict_device *d, const struct solo *me, const struct pressure *p,
                  struct estimate *ret)
 {
-    static const struct pressure nobody;
     const struct interference *f = &d->interference;
-    double alone_us = under[f->kind](f, me, &nobody);
-    double us = fmax(under[f->kind](f, me, p), alone_us);
+    double us = fmax(under[f->kind](f, me, p), me->alone_us);
     double in_us = copy_in_us(f, me, p);
 
-    ret->slowdown = us / alone_us;
+    ret->slowdown = us / me->alone_us;
     ret->hold_us = us + me->out_us + me->host_us;
     ret->run_us = ret->hold_us + in_us;
     ret->upper_us = ret->run_us + me->tail_us * ret->slowdown;

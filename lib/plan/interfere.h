@@ -14,17 +14,6 @@ struct cell {
 bool table_cell(const struct profile *p, uint32_t batch, uint32_t units, uint32_t streams,
                 struct cell *ret);
 
-/* INTERFERE_PRESSURE: what struct interference.term holds. */
-enum pressure_term {
-    TERM_MEMORY,  /* of compute: waits for L2 and DRAM that others use */
-    TERM_LAUNCH,  /* of compute: kernels that wait for others' kernels */
-    TERM_COPY,    /* of copying in, which ends in DRAM */
-    TERM_UNKNOWN, /* part of L2 and DRAM that a load on all units is taken to use where its profile
-                     does not say */
-    N_TERMS,
-    N_FITTED = TERM_UNKNOWN /* that slow down */
-};
-
 /* A run under pressure: linear in its terms. */
 struct slowing {
     double compute_us;        /* at the clock that the power cap leaves */
