@@ -15,7 +15,7 @@
 
 /* What a file can make us allocate. */
 #define PROBLEM_MAX_BYTES (64u << 20)
-#define PROBLEM_MAX_TYPES 16
+#define PROBLEM_MAX_TYPES 64
 #define PROBLEM_MAX_DEVICES 65536
 #define PROBLEM_MAX_MODELS 65536
 #define PROBLEM_MAX_GPULETS 1048576
@@ -31,6 +31,9 @@ int problem_print(const struct problem *p, char **ret, struct err *err);
 int plan_parse(const char *json, size_t bytes, const struct problem *p, struct arena *a,
                struct plan *ret, struct err *err);
 int plan_print(const struct problem *p, const struct plan *plan, char **ret, struct err *err);
+/* Both in one file: what there is to plan and what runs. */
+int problem_plan_print(const struct problem *p, const struct plan *plan, char **ret,
+                       struct err *err);
 
 /* Measured pairs for fit_interference(): two runs side by side give two of them.  A fold is an
  * unordered pair of models. */

@@ -226,7 +226,7 @@ static void put_gpulet(struct writer *w, const struct problem *p, const struct p
     put_close(w, '}');
 }
 
-static int in_range(const struct problem *p, const struct plan *plan, struct err *err)
+int plan_in_range(const struct problem *p, const struct plan *plan, struct err *err)
 {
     for (uint32_t k = 0; k < plan->n_gpulets; k++) {
         const struct plan_gpulet *g = &plan->gpulet[k];
@@ -239,31 +239,26 @@ static int in_range(const struct problem *p, const struct plan *plan, struct err
     return 0;
 }
 
-int plan_print(const struct problem *p, const struct plan *plan, char **ret, struct err *err)
+static void put_verdicts(struct writer *w, const struct problem *p, const struct plan *plan)
 {
-    struct writer w;
-    int rc = in_range(p, plan, err);
-
-    if (rc < 0 || (rc = writer_open(&w, err)) < 0)
-        return rc;
-    put_open(&w, NULL, '{');
-    put_key(&w, "version");
-    (void)fprintf(w.f, "%d", PROBLEM_VERSION);
-    put_open(&w, "plan", '{');
-    put_fields(&w, plan_fields, plan);
-    put_open(&w, "gpulets", '[');
-    for (uint32_t k = 0; k < plan->n_gpulets; k++)
-        put_gpulet(&w, p, &plan->gpulet[k]);
-    put_close(&w, ']');
-    put_open(&w, "verdicts", '[');
+    put_open(w, "verdicts", '[');
     for (uint32_t m = 0; plan->verdict && m < MIN(plan->n_models, p->n_models); m++) {
-        put_open(&w, NULL, '{');
-        put_named(&w, "model", p->model[m].name);
-        put_fields(&w, verdict_fields, &plan->verdict[m]);
-        put_close(&w, '}');
+        put_open(w, NULL, '{');
+        put_named(w, "model", p->model[m].name);
+        put_fields(w, verdict_fields, &plan->verdict[m]);
+        put_close(w, '}');
     }
-    put_close(&w, ']');
-    put_close(&w, '}');
-    put_close(&w, '}');
-    return writer_close(&w, ret, err);
+    put_close(w, ']');
+}
+
+void put_plan(struct writer *w, const struct problem *p, const struct plan *plan)
+{
+    put_open(w, "plan", '{');
+    put_fields(w, plan_fields, plan);
+    put_open(w, "gpulets", '[');
+    for (uint32_t k = 0; k < plan->n_gpulets; k++)
+        put_gpulet(w, p, &plan->gpulet[k]);
+    put_close(w, ']');
+    put_verdicts(w, p, plan);
+    put_close(w, '}');
 }

@@ -132,22 +132,50 @@ static void put_rules(struct writer *w, const struct plan_rules *rules)
     put_close(w, '}');
 }
 
-int problem_print(const struct problem *p, char **ret, struct err *err)
+static void put_problem(struct writer *w, const struct problem *p)
+{
+    put_types(w, p);
+    put_devices(w, p);
+    put_rules(w, &p->rules);
+    put_models(w, p);
+}
+
+/* p NULL: a plan alone; plan NULL: a problem alone. */
+static int file_print(const struct problem *p, const struct problem *names, const struct plan *plan,
+                      char **ret, struct err *err)
 {
     struct writer w;
 
-    if (p->n_types > PROBLEM_MAX_TYPES)
+    if (p && p->n_types > PROBLEM_MAX_TYPES)
         return err_set(err, -EINVAL, "%u types of device, a problem file holds at most %d",
                        p->n_types, PROBLEM_MAX_TYPES);
+    if (plan && plan_in_range(names, plan, err) < 0)
+        return -EINVAL;
     if (writer_open(&w, err) < 0)
         return -ENOMEM;
     put_open(&w, NULL, '{');
     put_key(&w, "version");
     (void)fprintf(w.f, "%d", PROBLEM_VERSION);
-    put_types(&w, p);
-    put_devices(&w, p);
-    put_rules(&w, &p->rules);
-    put_models(&w, p);
+    if (p)
+        put_problem(&w, p);
+    if (plan)
+        put_plan(&w, names, plan);
     put_close(&w, '}');
     return writer_close(&w, ret, err);
+}
+
+int problem_print(const struct problem *p, char **ret, struct err *err)
+{
+    return file_print(p, p, NULL, ret, err);
+}
+
+int plan_print(const struct problem *p, const struct plan *plan, char **ret, struct err *err)
+{
+    return file_print(NULL, p, plan, ret, err);
+}
+
+int problem_plan_print(const struct problem *p, const struct plan *plan, char **ret,
+                       struct err *err)
+{
+    return file_print(p, p, plan, ret, err);
 }

@@ -137,3 +137,6 @@ void put_u32_list(struct writer *w, const char *key, const uint32_t *x, uint32_t
 void put_real_list(struct writer *w, const char *key, const double *x, uint32_t n);
 void put_places(struct writer *w, const char *key, const struct plan_place *p, uint32_t n);
 void put_profile(struct writer *w, const struct profile *p);
+/* -EINVAL when it names devices or models that p does not have. */
+int plan_in_range(const struct problem *p, const struct plan *plan, struct err *err);
+void put_plan(struct writer *w, const struct problem *p, const struct plan *plan);

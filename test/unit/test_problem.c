@@ -278,8 +278,8 @@ static const struct {
     {"{\"version\":2,\"types\":[]}", "version", "2", "1"},
     {"{\"types\":[]}", "version", "missing", ""},
     {"{\"version\":1,\"version\":1}", "line 1", "version", "duplicate"},
-    {"{\"version\":1}", "types", "missing", "1 to 16"},
-    {"{\"version\":1,\"types\":[]}", "types", "list of 0", "1 to 16"},
+    {"{\"version\":1}", "types", "missing", "1 to 64"},
+    {"{\"version\":1,\"types\":[]}", "types", "list of 0", "1 to 64"},
     {"{\"version\":1,\"types\":{}}", "types", "an object", "a list"},
     {"{" TYPES ",\"notes\":1}", "notes", "1", "no such key"},
     {"{" TYPES ",\"note\":1}", "note", "1", "a text"},
@@ -483,6 +483,30 @@ static void reprint_plan(const struct problem *p, const struct plan *plan)
     arena_done(&a);
 }
 
+static void a_problem_and_its_plan_fit_in_one_file(void)
+{
+    size_t n;
+    AUTO(free) char *text = example(&n), *both = NULL;
+    struct arena a;
+    struct problem p = {0}, q = {0};
+    struct plan plan = {0}, again = {0};
+    struct err e = {0};
+
+    arena_init(&a);
+    CHECK_EQ(problem_parse(text, n, &a, &p, &e), 0);
+    CHECK_EQ(plan_parse(text, n, &p, &a, &plan, &e), 0);
+    CHECK_EQ(problem_plan_print(&p, &plan, &both, &e), 0);
+    CHECK_EQ(problem_parse(both, strlen(both), &a, &q, &e), 0);
+    CHECK_EQ(plan_parse(both, strlen(both), &q, &a, &again, &e), 0);
+    CHECK(problem_same(&p, &q) && plan_same(&plan, &again));
+    plan.gpulet[0].device = 9; /* of another problem */
+    free(both);
+    both = NULL;
+    CHECK_EQ(problem_plan_print(&p, &plan, &both, &e), -EINVAL);
+    CHECK_HAS(e.msg, "gpu-let 0");
+    arena_done(&a);
+}
+
 static void random_problems_and_plans_survive_printing_and_reading(void)
 {
     for (uint32_t seed = 1; seed <= 2000 && !check_failures; seed++) {
@@ -533,6 +557,7 @@ int main(void)
     RUN(mistakes_of_plans_and_pairs_are_named_too);
     RUN(a_file_of_too_many_bytes_is_not_even_read);
     RUN(a_full_arena_is_out_of_memory_and_nothing_worse);
+    RUN(a_problem_and_its_plan_fit_in_one_file);
     RUN(random_problems_and_plans_survive_printing_and_reading);
     RUN(the_example_prints_the_same_after_a_second_reading);
     return check_end();
