@@ -35,7 +35,7 @@ struct card { /* a device */
 struct igniter {
     struct pub b;
     bool interference;
-    uint32_t most; /* works on a device */
+    uint32_t most;                                 /* works on a device */
     uint32_t *n_sizes, (*size)[PLAN_MAX_GRANULES]; /* by type */
     uint32_t n_open;
     struct card *card;
@@ -65,7 +65,8 @@ static bool work_holds(const struct igniter *g, uint32_t type, const struct work
     struct estimate e;
 
     return predict(&g->b.p->type[type].predict, &me, other, n, &e) &&
-           within(e.run_us, part_us(g, w->model)) && within(w->rate_rps * e.hold_us, 1e6 * w->batch);
+           within(e.run_us, part_us(g, w->model)) &&
+           within(w->rate_rps * e.hold_us, 1e6 * w->batch);
 }
 
 /* ---- alone (section 4.1) */
@@ -238,9 +239,7 @@ static int fill_devices(struct igniter *g, struct work *w, struct err *err)
         w->batch = batch_for(g, type, w->model, w->rate_rps);
         if (least_size(g, type, w))
             return 0;
-        whole.rate_rps = dedicated_rps(g, type, &whole);
         double rps = dedicated_rps(g, type, &whole);
-        whole.rate_rps = rps;
         if (rps <= 0 || g->n_open == g->b.p->n_devices || !sizes_fit(g, next, &whole, 1))
             return -ENOSPC;
         /* A rest that the formula's batch cannot serve may be less than such a device serves. */
@@ -267,7 +266,7 @@ static double least_part(const struct igniter *g, const struct work *w)
     return least_size(g, type, &t) ? g->size[type][t.size] : g->b.p->type[type].n_granules;
 }
 
-/* Largest least share first; equal ones stay in order (merge of insertion: stable). */
+/* Largest least share first; equal ones stay in order (insertion: stable). */
 static void sort_works(const struct igniter *g, struct work *w, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
@@ -289,9 +288,9 @@ static int give_up(struct igniter *g, const struct work *w)
 
     one.batch = MAX(one.batch, 1u);
     struct pub_item item = {0, w->model, one.batch, 1};
-    enum plan_limit limit = most_rps <= 0                                        ? LIMIT_SLO
+    enum plan_limit limit = most_rps <= 0                            ? LIMIT_SLO
                             : !pub_memory_holds(g->b.p, 0, &item, 1) ? LIMIT_MEMORY
-                                                                                 : LIMIT_UNITS;
+                                                                     : LIMIT_UNITS;
     pub_verdict(&g->b, w->model, limit, (usec_t)ceil(least_us),
                 limit == LIMIT_UNITS ? w->rate_rps / most_rps : 0);
     return 0;

@@ -169,7 +169,7 @@ static bool no_granules(const struct plan_granules *s)
 static void place_lets(struct pub *b, uint32_t from, uint32_t to)
 {
     const struct plan_type *t = type_of(b->p, b->plan.gpulet[from].device);
-    uint32_t granules[PLAN_MAX_GRANULES];
+    uint32_t granules[PLAN_MAX_GRANULES] = {0};
     struct plan_granules set[PLAN_MAX_GRANULES] = {0};
 
     if (!no_granules(&b->plan.gpulet[from].set))

@@ -55,3 +55,7 @@ void pub_end(struct pub *b, struct plan *ret);
 /* Of a whole device alone: a run of a request in us (times 1; a planner's buffer is its own), 0:
  * it runs on none.  For verdicts. */
 double pub_least_us(const struct problem *p, uint32_t model);
+
+extern const struct policy policy_timeshare, policy_static_equal, policy_static_seven;
+extern const struct policy policy_greedy, policy_gpulet, policy_gpulet_int, policy_gpulet_full;
+extern const struct policy policy_igniter, policy_ffd, policy_parva;
