@@ -1,7 +1,9 @@
 /* The policies there are, by the name that gpuletd.conf uses. */
-#include <gpulet/policy.h>
+#include "published.h"
 
-static const struct policy *const policies[] = {&policy_equal, &policy_gpuletd};
+static const struct policy *const policies[] = {
+    &policy_gpuletd, &policy_equal, &policy_igniter, &policy_ffd,
+};
 
 const struct policy *policy_at(uint32_t i)
 {
@@ -15,5 +17,6 @@ int policy_find(const char *name, const struct policy **ret, struct err *err)
             *ret = policies[i];
             return 0;
         }
-    return err_set(err, -ENOENT, "there is no policy '%s'; there are: gpuletd, equal", name);
+    return err_set(err, -ENOENT,
+                   "there is no policy '%s'; there are: gpuletd, equal, igniter, ffd", name);
 }
