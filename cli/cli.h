@@ -70,6 +70,7 @@ double num(json_t *o, const char *key);
 bool yes(json_t *o, const char *key);
 void put(json_t *o, const char *key, json_t *v);    /* takes v; does nothing where v is NULL */
 void put_num(json_t *o, const char *key, double v); /* null where there is no such number */
+const char *ms_text(json_t *o, const char *key, char buf[32]); /* "12.34", "no end" where null */
 int print_json(json_t *o, struct err *err);
 
 /* ---- progress.c: a bar on the terminal's stderr for what takes longer than two seconds.  One at

@@ -327,6 +327,7 @@ static void print_others(json_t *g)
 
 static void print_model(json_t *m)
 {
+    char latency[32];
     json_t *g;
     size_t i;
 
@@ -342,8 +343,9 @@ static void print_model(json_t *m)
         printf("  %s, %.0f units, batch %.0f, %.6g requests/s (at most %.6g), busy %.1f %%\n",
                str(g, "device"), num(g, "units"), num(g, "batch"), num(g, "rate_rps"),
                num(g, "most_rps"), 100 * num(g, "duty"));
-        printf("    latency %.2f ms; a run %.2f ms, alone %.2f ms: slowed %.3f times by all\n",
-               num(g, "latency_ms"), num(g, "run_ms"), num(g, "alone_run_ms"), num(g, "slowdown"));
+        printf("    latency %s ms; a run %.2f ms, alone %.2f ms: slowed %.3f times by all\n",
+               ms_text(g, "latency_ms", latency), num(g, "run_ms"), num(g, "alone_run_ms"),
+               num(g, "slowdown"));
         print_binding(g);
         print_others(g);
     }

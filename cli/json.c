@@ -31,6 +31,14 @@ void put_num(json_t *o, const char *key, double v)
     put(o, key, !isfinite(v) ? json_null() : whole ? json_integer((json_int_t)v) : json_real(v));
 }
 
+const char *ms_text(json_t *o, const char *key, char buf[32])
+{
+    if (!json_is_number(json_object_get(o, key)))
+        return "no end";
+    (void)snprintf(buf, 32, "%.2f", num(o, key));
+    return buf;
+}
+
 int print_json(json_t *o, struct err *err)
 {
     AUTO(free) char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9));

@@ -130,6 +130,8 @@ int plan_file(const struct cli *c, int argc, char **argv, struct err *err)
     bool all = c->policy && STREQ(c->policy, "all");
     struct task t;
 
+    if (argc == 0)
+        return err_set(err, -EINVAL, "plan: its options go with a problem FILE");
     if (argc > 1)
         return err_set(err, -EINVAL, "unexpected argument '%s'", argv[1]);
     if (all && (c->check || c->out || c->svg))

@@ -53,9 +53,11 @@ static json_t *report_gpulets(struct task *t, const struct plan *plan)
 {
     json_t *list = json_array();
 
+    progress_begin("predicting");
     for (uint32_t k = 0; k < plan->n_gpulets; k++) {
         const struct plan_gpulet *g = &plan->gpulet[k];
         json_t *o = json_object(), *shares = json_array();
+        progress_set(NULL, (double)k / plan->n_gpulets);
         put(o, "device", json_string(t->p.device[g->device].name));
         put(o, "granules", report_granules(g));
         put_num(o, "units", g->units);
@@ -64,6 +66,7 @@ static json_t *report_gpulets(struct task *t, const struct plan *plan)
         put(o, "shares", shares);
         (void)json_array_append_new(list, o);
     }
+    progress_end();
     return list;
 }
 
@@ -172,17 +175,18 @@ json_t *report_answer(struct task *t, const struct answer *a)
 
 static void print_share(json_t *g, json_t *s, bool first)
 {
-    char slo[32] = "-";
+    char slo[32] = "-", run[32], latency[32];
     char units[32] = "";
 
     if (first)
         (void)snprintf(units, sizeof(units), "%.0f", num(g, "units"));
     if (json_is_number(json_object_get(s, "slo_ms")))
         (void)snprintf(slo, sizeof(slo), "%.5g", num(s, "slo_ms"));
-    printf("%-14s %6s  %-20s %6.0f %7.0f %10.6g %9.2f %9.2f %8s %6.1f%% %6.2f%s\n",
+    printf("%-14s %6s  %-20s %6.0f %7.0f %10.6g %9s %9s %8s %6.1f%% %6.2f%s\n",
            first ? str(g, "device") : "", units, str(s, "model"), num(s, "batch"),
-           num(s, "streams"), num(s, "rate_rps"), num(s, "run_ms"), num(s, "latency_ms"), slo,
-           100 * num(s, "duty"), num(s, "slowdown"), yes(s, "holds") ? "" : "  does not hold");
+           num(s, "streams"), num(s, "rate_rps"), ms_text(s, "run_ms", run),
+           ms_text(s, "latency_ms", latency), slo, 100 * num(s, "duty"), num(s, "slowdown"),
+           yes(s, "holds") ? "" : "  does not hold");
 }
 
 static void print_gpulets(json_t *list)

@@ -99,7 +99,7 @@ static int verb_plan(const struct cli *c, int argc, char **argv, struct err *err
 {
     struct reply r = {0};
 
-    if (argc > 0)
+    if (argc > 0 || c->policy || c->plan || c->was || c->out || c->svg || c->check)
         return plan_file(c, argc, argv, err);
     int rc = client_call(c, "GET", "/v1/plan", NULL, NULL, &r, err);
 

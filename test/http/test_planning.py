@@ -406,6 +406,7 @@ def test_a_plan_of_another_problem_names_the_model_that_is_not_here(write, tmp_p
 
 @pytest.mark.parametrize("args, names", [
     (["plan", "FILE", "again"], ["again"]),
+    (["plan", "--check"], ["problem FILE"]),
     (["plan", "FILE", "--plan", "x"], ["--plan"]),
     (["plan", "FILE", "--policy", "all", "--svg", "x"], ["--policy all"]),
     (["explain"], ["FILE"]),
