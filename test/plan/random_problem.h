@@ -241,8 +241,8 @@ static inline void random_problem(uint64_t seed, enum random_kind kind, uint32_t
         n_devices = n_devices ? n_devices : 1 + random_below(&s, 2);
         random_cluster(&s, a, n_models, n_devices, granules, granules * 8, 0.1, 0.7, 0.85, 32, p);
     } else {
-        /* 0.1 to 2 devices each, twenty granules of four units */
-        random_cluster(&s, a, n_models, n_devices, 20, 80, 0.1, 2.0, 1, 128, p);
+        /* 0.1 to 3 devices each, 0.85 on average, twenty granules of four units */
+        random_cluster(&s, a, n_models, n_devices, 20, 80, 0.1, 3.0, 1, 128, p);
         struct plan_type *t = (struct plan_type *)(uintptr_t)p->type;
         t->predict.interference.kind = INTERFERE_PRESSURE;
         t->predict.interference.n_terms = 4;
