@@ -31,26 +31,30 @@ double run_limit_us(const struct problem *p, double slo_us)
     return p->rules.rule == RULE_PART ? slo_part(&p->rules) * slo_us : slo_us / 2;
 }
 
-/* The largest batch whose run keeps the limit; 0: none.  Runs never get shorter with more rows,
- * so bisection from a guess. */
+/* The largest batch whose run keeps the limit; 0: none.  Runs never get shorter with more rows and
+ * are close to a line in them: along it from a guess, and by halves if that takes too long. */
 static uint32_t batch_within(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
                              uint32_t guess, const struct pressure *pr)
 {
-    double limit_us = run_limit_us(j->p, j->want[m].slo_us);
-    uint32_t lo = 0, hi = j->p->model[m].max_batch + 1, mid = MIN(MAX(guess, 1u), hi - 1);
+    double limit_us = fmin(run_limit_us(j->p, j->want[m].slo_us), 1e15);
+    uint32_t lo = 0, hi = j->p->model[m].max_batch + 1, mid = guess ? guess : (hi + 1) / 2;
+    double at = 0, us = 0; /* the point before */
 
-    if (limit_us == INFINITY)
-        limit_us = 1e15;
-    while (lo + 1 < hi) {
-        struct estimate e;
-        if (ask(j, m, type, units, s, mid, pr, &e) && within(e.run_us, limit_us)) {
+    for (int step = 0; lo + 1 < hi; step++) {
+        struct estimate e = {.run_us = 2 * limit_us};
+        mid = MAX(MIN(mid, hi - 1), lo + 1);
+        bool runs = ask(j, m, type, units, s, mid, pr, &e);
+        if (runs && within(e.run_us, limit_us))
             lo = mid;
-            mid = guess && mid == guess ? MIN(mid + 1, hi - 1) : (lo + hi) / 2;
-            mid = mid == lo ? (lo + hi) / 2 : mid;
-        } else {
+        else
             hi = mid;
-            mid = (lo + hi) / 2;
-        }
+        double slope = mid != at && e.run_us != us ? (e.run_us - us) / (mid - at) : 0;
+        double to = slope > 0 ? floor(mid + (limit_us - e.run_us) / slope) : 0;
+        at = mid;
+        us = e.run_us;
+        bool along = runs && step < 4 && to > 0 && to < 1e9;
+        mid = along ? (uint32_t)to : (lo + hi) / 2;
+        mid = along && mid == lo ? lo + 1 : mid;
     }
     return lo;
 }
@@ -69,7 +73,7 @@ static void cell_try(struct job *j, uint32_t m, uint32_t type, uint32_t units, u
 }
 
 /* Between two points of a table rows/run has its best at an end; a curve is looked at everywhere.
- */
+ * Beside neighbours only the batch that is best alone is tried, and the largest that holds. */
 static struct cell cell_make(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
                              uint32_t *guess, const struct pressure *pr)
 {
@@ -84,10 +88,13 @@ static struct cell cell_make(struct job *j, uint32_t m, uint32_t type, uint32_t 
     if (f->curve)
         for (uint32_t b = 1; b < most; b++)
             cell_try(j, m, type, units, s, b, pr, &best);
-    else
-        for (uint32_t i = f->n_batch; i-- > 0;)
-            if (f->batch[i] < most)
-                cell_try(j, m, type, units, s, f->batch[i], pr, &best);
+    for (uint32_t i = f->curve ? 0 : f->n_batch; i-- > 0;) {
+        if (f->batch[i] >= most)
+            continue;
+        cell_try(j, m, type, units, s, f->batch[i], pr, &best);
+        if (f->batch[i] * 4 < best.batch)
+            break; /* far below the best, and it has only fallen */
+    }
     return best;
 }
 
@@ -103,12 +110,34 @@ struct pressure field_beside(const struct kind *k, uint32_t granules)
     return pr;
 }
 
+/* The same cells beside average neighbours. */
+static void cells_beside(struct job *j, uint32_t m, uint32_t type)
+{
+    const struct kind *k = &j->kind[type];
+
+    for (uint32_t at = 0; at < k->n_sizes; at++) {
+        struct cell *c = cell_of(j, m, type, at), now = {0};
+        struct pressure pr = field_beside(k, k->size[at]);
+        uint32_t units = k->size[at] * k->t->granule_units;
+        if (c->batch == 0 || k->size[at] == k->t->n_granules)
+            continue;
+        uint32_t most = batch_within(j, m, type, units, c->streams, c->batch, &pr);
+        if (most)
+            cell_try(j, m, type, units, c->streams, MIN(most, c->batch), &pr, &now);
+        *c = now;
+    }
+}
+
 static void cells_of_type(struct job *j, uint32_t m, uint32_t type, bool crowd)
 {
     const struct kind *k = &j->kind[type];
     uint32_t streams = MAX(j->p->rules.max_streams, 1u);
     const struct profile *f = &j->p->model[m].profile[type];
 
+    if (crowd) {
+        cells_beside(j, m, type);
+        return;
+    }
     if (f->n_streams)
         streams = MIN(streams, f->streams[f->n_streams - 1]);
     for (uint32_t at = 0; at < k->n_sizes; at++)
@@ -116,9 +145,8 @@ static void cells_of_type(struct job *j, uint32_t m, uint32_t type, bool crowd)
     for (uint32_t s = 1; s <= (f->n_streams ? streams : 1); s++) {
         uint32_t guess = 0;
         for (uint32_t at = 0; at < k->n_sizes; at++) {
-            struct pressure pr = crowd ? field_beside(k, k->size[at]) : nobody;
-            struct cell c =
-                cell_make(j, m, type, k->size[at] * k->t->granule_units, s, &guess, &pr);
+                        struct cell c =
+                cell_make(j, m, type, k->size[at] * k->t->granule_units, s, &guess, &nobody);
             if (c.rps > cell_of(j, m, type, at)->rps * (1 + 1e-9))
                 *cell_of(j, m, type, at) = c;
         }

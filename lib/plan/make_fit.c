@@ -69,17 +69,6 @@ static double cycle_us(struct job *j, struct let *l, const struct pressure *pr, 
     return us;
 }
 
-static void used_set(struct job *j, struct let *l, const struct pressure *pr)
-{
-    l->used = 0;
-    for (uint32_t i = 0; i < l->n_shares; i++) {
-        struct plan_share *s = &l->share[i];
-        struct estimate e;
-        if (ask_share(j, l, s, s->usual, pr, &e))
-            l->used += s->rate_rps * e.hold_us / (1e6 * s->usual * s->streams);
-    }
-}
-
 static bool fit_alone(struct job *j, struct let *l, const struct pressure *pr)
 {
     struct plan_share *s = &l->share[0];
@@ -87,11 +76,11 @@ static bool fit_alone(struct job *j, struct let *l, const struct pressure *pr)
 
     if (!batch_set(j, l, s, slo_part(&j->p->rules) * slo_us(j, s), pr, &e))
         return false;
-    l->used = s->rate_rps * e.hold_us / (1e6 * s->batch * s->streams);
-    if (l->used > 1 + 1e-9)
+    double busy = s->rate_rps * e.hold_us / (1e6 * s->batch * s->streams);
+    if (busy > 1 + 1e-9)
         return false;
     s->usual = s->batch;
-    if (l->used < 1 - 1e-9 && cycle_us(j, l, pr, INFINITY) == INFINITY)
+    if (busy < 1 - 1e-9 && cycle_us(j, l, pr, INFINITY) == INFINITY)
         s->usual = s->batch;
     s->latency_us = (usec_t)(e.hold_us + e.run_us + 1);
     return true;
@@ -119,7 +108,6 @@ static bool fit_part(struct job *j, struct let *l, const struct pressure *pr)
             return false;
         s->latency_us += (usec_t)(us + 1);
     }
-    used_set(j, l, pr);
     return true;
 }
 
@@ -154,7 +142,6 @@ static bool cycle_holds(struct job *j, struct let *l, const struct pressure *pr,
     }
     bool rates = true;
     *slo = true;
-    l->used = 0;
     for (uint32_t i = 0; i < l->n_shares; i++) {
         struct plan_share *s = &l->share[i];
         double most = 1e6 * s->batch * s->streams / all_us;
@@ -162,7 +149,6 @@ static bool cycle_holds(struct job *j, struct let *l, const struct pressure *pr,
         s->usual = s->batch;
         *slo &= (double)s->latency_us <= slo_us(j, s);
         rates &= s->rate_rps <= most * (1 + 1e-9);
-        l->used = fmax(l->used, s->rate_rps / most);
     }
     return *slo && rates;
 }
@@ -222,7 +208,6 @@ static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
     if (queue_predict(q, l->n_shares, &a, r, NULL) < 0)
         return false;
     j->steps += 50 * l->n_shares;
-    l->used = 0;
     bool holds = true;
     for (uint32_t i = 0; i < l->n_shares; i++) {
         struct plan_share *s = &l->share[i];
@@ -230,7 +215,6 @@ static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
                  (slo_us(j, s) == INFINITY || r[i].late <= violations(&j->p->rules));
         s->latency_us = r[i].p99_us < 1e15 ? (usec_t)(r[i].p99_us + 0.5) : 0;
         s->usual = (uint32_t)fmin(s->batch, fmax(1, round(r[i].mean_batch)));
-        l->used += r[i].duty;
     }
     return holds;
 }
@@ -247,10 +231,18 @@ static bool fit_queue(struct job *j, struct let *l, const struct pressure *pr)
             all = batch_set(j, l, &l->share[i], part[x] * slo_us(j, &l->share[i]), pr, &e);
         if (all && queue_holds(j, l, pr))
             return true;
-        if (l->used > 1.5)
-            return false;
     }
     return false;
+}
+
+/* How full it is: by what its cells could serve.  (Not by the part of the time that it runs: with
+ * room to spare batches are small, and it may run all the time.)  False: too full. */
+static bool used_set(struct job *j, struct let *l)
+{
+    l->used = 0;
+    for (uint32_t i = 0; i < l->n_shares; i++)
+        l->used += l->share[i].rate_rps / cell_of(j, l->share[i].model, l->type, l->at)->rps;
+    return l->used <= 1.25; /* cells are of average neighbours; here there may be fewer */
 }
 
 bool let_fit(struct job *j, struct let *l, const struct pressure *pr)
@@ -263,6 +255,8 @@ bool let_fit(struct job *j, struct let *l, const struct pressure *pr)
     }
     if (l->n_shares == 0)
         return true;
+    if (!used_set(j, l))
+        return false;
     return j->p->rules.rule == RULE_PART    ? fit_part(j, l, pr)
            : j->p->rules.rule == RULE_CYCLE ? fit_cycle(j, l, pr)
                                             : fit_queue(j, l, pr);
@@ -270,20 +264,41 @@ bool let_fit(struct job *j, struct let *l, const struct pressure *pr)
 
 /* ---- beside neighbours, as in truth.c: who presses how much, taken from above */
 
+#define GROWN_MOST 12 /* sizes by which gpu-lets grow to make room for one */
+
 struct beside {
     uint32_t n, n_lets, let[PLAN_MAX_GRANULES];
     uint32_t let_of[CROWD_MAX];
     struct solo solo[CROWD_MAX];
     double duty[CROWD_MAX];
+    struct pressure all;
 };
 
-static void pressure_beside(const struct job *j, uint32_t type, const struct beside *b,
-                            uint32_t let, struct pressure *ret)
+static void pressure_all(const struct job *j, uint32_t type, struct beside *b)
 {
+    b->all = nobody;
+    for (uint32_t x = 0; x < b->n; x++)
+        pressure_add(&j->p->type[type].predict, &b->all, &b->solo[x], b->duty[x]);
+}
+
+/* Of everybody but one gpu-let: taken out of the sum, or added up where that cannot be done. */
+static void pressure_beside(struct job *j, uint32_t type, const struct beside *b, uint32_t let,
+                            struct pressure *ret)
+{
+    const struct predict_device *d = &j->p->type[type].predict;
+    bool is = true;
+
+    *ret = b->all;
+    for (uint32_t x = 0; x < b->n && is; x++)
+        if (b->let_of[x] == let)
+            is = pressure_sub(d, ret, &b->solo[x], b->duty[x]);
+    if (is)
+        return;
     *ret = nobody;
+    j->steps += b->n / 4;
     for (uint32_t x = 0; x < b->n; x++)
         if (b->let_of[x] != let)
-            pressure_add(&j->p->type[type].predict, ret, &b->solo[x], b->duty[x]);
+            pressure_add(d, ret, &b->solo[x], b->duty[x]);
 }
 
 static double duty_of(const struct job *j, const struct plan_type *t, const struct plan_share *s,
@@ -317,6 +332,7 @@ static bool beside_make(struct job *j, const struct dev *d, struct beside *b)
         }
     }
     j->steps += b->n;
+    pressure_all(j, d->type, b);
     for (uint32_t x = 0, i = 0; x < b->n; x++) {
         struct estimate e;
         i = x && b->let_of[x] == b->let_of[x - 1] ? i + 1 : 0;
@@ -326,6 +342,7 @@ static bool beside_make(struct job *j, const struct dev *d, struct beside *b)
         duty[x] = duty_of(j, &j->p->type[d->type], &j->let[b->let_of[x]].share[i], e.hold_us);
     }
     memcpy(b->duty, duty, b->n * sizeof(*duty));
+    pressure_all(j, d->type, b);
     return true;
 }
 
@@ -382,8 +399,9 @@ bool dev_settle(struct job *j, uint32_t device)
                 return false;
         return true;
     }
-    while (!dev_fit(j, device, &bad)) {
-        if (bad == PLAN_NONE || j->let[bad].at + 1 >= j->kind[j->let[bad].type].n_sizes ||
+    for (int grown = 0; !dev_fit(j, device, &bad); grown++) {
+        if (bad == PLAN_NONE || grown == GROWN_MOST ||
+            j->let[bad].at + 1 >= j->kind[j->let[bad].type].n_sizes ||
             !let_resize(j, bad, j->let[bad].at + 1))
             return false;
     }

@@ -39,7 +39,8 @@ static bool dev_take(struct job *j, uint32_t let, uint32_t device)
 {
     struct save s = save_take(j);
 
-    j->steps++;
+    if (j->steps++ > j->limit)
+        return false;
     if (let_put(j, let, device) && let_settle(j, let))
         return true;
     save_back(j, &s);
@@ -108,6 +109,29 @@ static uint32_t share_size(struct job *j, const struct style *st, uint32_t m)
     return cell_of(j, m, w->type, at)->rps > 0 ? at : w->at;
 }
 
+/* What sharing would cost: in a cycle of most of its SLO a residue's batch is small, and the fixed
+ * part of a run then weighs more. */
+static double shared_price(struct job *j, const struct style *st, uint32_t m, double rest)
+{
+    static const struct pressure nobody;
+    const struct want *w = &j->want[m];
+    uint32_t at = share_size(j, st, m);
+    const struct cell *c = cell_of(j, m, w->type, at);
+    const struct kind *k = &j->kind[w->type];
+    double slo_us = w->slo_us < 1e15 ? w->slo_us : 1e7;
+    double rows = floor(rest * 0.7 * slo_us / (1e6 * MAX(c->streams, 1u)));
+    struct estimate e;
+
+    if (!(c->rps > 0))
+        return INFINITY;
+    rows = fmax(1, fmin(rows, c->batch));
+    if (!ask(j, m, w->type, k->size[at] * k->t->granule_units, c->streams, (uint32_t)rows, &nobody,
+             &e))
+        return INFINITY;
+    double duty = rest * e.hold_us / (1e6 * rows * c->streams);
+    return fmin(duty, 1) * size_price(j, w->type, at);
+}
+
 /* Saturated pieces of a model, and a gpu-let of its own for the rest if that wastes little. *rest
  * is what should share. */
 static bool pieces(struct job *j, const struct style *st, uint32_t m, double *rest)
@@ -123,7 +147,7 @@ static bool pieces(struct job *j, const struct style *st, uint32_t m, double *re
         *rest = 0;
     if (n >= 1 && *rest > 0) { /* one piece and the rest together */
         uint32_t at = size_for(j, m, w->type, rps + *rest);
-        double apart = size_price(j, w->type, w->at) + *rest * w->cost;
+        double apart = size_price(j, w->type, w->at) + shared_price(j, st, m, *rest);
         if (size_price(j, w->type, at) <= apart * (1 + st->waste)) {
             if (!float_new(j, w->type, at, m, rps + *rest))
                 return false;
@@ -135,9 +159,10 @@ static bool pieces(struct job *j, const struct style *st, uint32_t m, double *re
         if (!float_new(j, w->type, w->at, m, rps))
             return false;
     uint32_t at = size_for(j, m, w->type, *rest);
-    bool alone = j->p->rules.max_shares == 1 ||
-                 size_price(j, w->type, at) <= *rest * w->cost * (1 + st->waste);
-    if (*rest > 0 && alone) {
+    bool alone = *rest > 0 && (j->p->rules.max_shares == 1 ||
+                               size_price(j, w->type, at) <=
+                                   shared_price(j, st, m, *rest) * (1 + st->waste));
+    if (alone) {
         bool ok = at < j->kind[w->type].n_sizes && float_new(j, w->type, at, m, *rest);
         *rest = 0;
         return ok;

@@ -1,52 +1,44 @@
-/* The Markov chain of one share: how many wait when its turn comes.
+/* The Markov chain of one share alone: how many wait when a run starts.
  *
- * A turn with n waiting runs b = min(n, cap) of them; until the next turn (its own run and those
- * that others have in between) A more come, and n - b + A wait.  When nothing waits and nobody
- * runs, the next request starts at once.  The lateness of a request follows from where in that time
- * it came, which is even, and from its place in the queue. */
+ * A run with n waiting takes b = min(n, cap) of them; while it holds the gpu-let A more come, and
+ * n - b + A wait.  When nothing waits (state 0), the next request starts at once (state 1).  The
+ * latency of a request follows from where in a run it came, which is even, and from its place in
+ * the queue. */
 #include "queue_priv.h"
 
 #include <math.h>
 
 #define STEPS_MAX 400
-#define SETTLED 1e-8
-#define STATE_LEAST 1e-11 /* cases that are rarer are not looked at */
-
-static struct counts *count_of(const struct chain *c, uint32_t b, uint32_t turn)
-{
-    return &c->count[b * TURNS_MAX + turn];
-}
+#define SETTLED 1e-6
+#define STATE_LEAST 1e-9 /* cases that are rarer are not looked at */
 
 static int all_counts(struct chain *c, struct arena *a)
 {
     double *scratch = ARENA_ARRAY(a, double, c->most + 1);
     int r = scratch ? 0 : -ENOMEM;
 
-    for (uint32_t b = 0; b <= c->cap && r == 0; b++)
-        for (uint32_t k = 0; k < c->turns[b].n && r == 0; k++)
-            r = counts_make(&c->flow, c->flow.rate * c->turns[b].us[k], c->most, scratch, a,
-                            count_of(c, b, k));
+    for (uint32_t b = 1; b <= c->cap && r == 0; b++)
+        r = counts_make(&c->flow, c->flow.rate * c->hold_us[b], c->most, scratch, a, &c->count[b]);
     return r;
 }
 
 /* One step of the chain from state n, which has probability p. */
 static void step_from(struct chain *c, uint32_t n, double p)
 {
+    if (n == 0) { /* nothing runs: the next that comes is served at once */
+        c->next[1] += p;
+        return;
+    }
     uint32_t b = MIN(n, c->cap), left = n - b;
+    const struct counts *a = &c->count[b];
+    uint32_t cases = a->hi - a->lo + 1, room = c->most - left;
+    uint32_t fit = room < a->lo ? 0 : MIN(cases, room - a->lo + 1);
+    double *to = &c->next[left + a->lo];
 
-    if (n == 0) { /* nobody runs: the next that comes is served at once */
-        c->next[1] += p * (1 - c->away);
-        p *= c->away;
-    }
-    for (uint32_t k = 0; k < c->turns[b].n; k++) {
-        const struct counts *a = count_of(c, b, k);
-        double part = p * c->turns[b].part[k];
-        uint32_t hi = MIN(a->hi, c->most - left);
-        for (uint32_t i = a->lo; i <= hi; i++)
-            c->next[left + i] += part * a->p[i - a->lo];
-        for (uint32_t i = MAX(hi + 1, a->lo); i <= a->hi; i++)
-            c->next[c->most] += part * a->p[i - a->lo];
-    }
+    for (uint32_t i = 0; i < fit; i++)
+        to[i] += p * a->p[i];
+    for (uint32_t i = fit; i < cases; i++)
+        c->next[c->most] += p * a->p[i];
 }
 
 static double step(struct chain *c)
@@ -69,17 +61,13 @@ static double step(struct chain *c)
     return moved;
 }
 
-/* What waits if every turn brings what its own length lets come. */
+/* What waits if every run brings what its own length lets come. */
 static uint32_t balance(const struct chain *c)
 {
     uint32_t n = 1;
 
     for (int i = 0; i < 64; i++) {
-        const struct turns *t = &c->turns[MIN(n, c->cap)];
-        double us = 0;
-        for (uint32_t k = 0; k < t->n; k++)
-            us += t->us[k] * t->part[k];
-        double grains = c->flow.rate * us / c->flow.grain;
+        double grains = c->flow.rate * c->hold_us[MIN(n, c->cap)] / c->flow.grain;
         n = (uint32_t)fmin(fmax(ceil(grains), 1), c->most);
     }
     return n;
@@ -98,52 +86,46 @@ int chain_solve(struct chain *c, struct arena *a)
     return 0;
 }
 
-/* Requests that came in a turn of `us`, `left` waiting before them, n of them, all in order:
- * those at places up to cap go with the next run, the others one full run later, and so on. */
-static void turn_measure(const struct chain *c, double mass, double us, uint32_t left, uint32_t n,
-                         struct tail *t)
+/* Of n requests that came in a run of `us`, `left` waiting before them, all in order: those at
+ * places up to cap go with the next run, the others one full run later, and so on. */
+static void run_measure(const struct chain *c, double mass, double us, uint32_t left, uint32_t n,
+                        struct tail *t)
 {
     uint32_t waits = left + n, first = left;
-    double wait_us = 0, full_us = c->turns[c->cap].us[0];
+    double wait_us = 0;
 
-    if (n == 0)
-        return;
-    for (uint32_t j = 1; j < c->turns[c->cap].n; j++) /* its longest turn */
-        full_us = fmax(full_us, c->turns[c->cap].us[j]);
-    for (uint32_t from = 0; from < waits; from += c->cap) {
+    for (uint32_t from = 0; from < waits && n > 0; from += c->cap) {
         uint32_t to = MIN(from + c->cap, waits);
         if (to > first) {
-            /* Behind one full run at least: it will be joined by those that come meanwhile. */
-            double run_us = c->run_us[from ? c->cap : to - from];
-            double newest = us * (1 - (double)(to - left) / n);
-            double oldest = us * (1 - (double)(first - left) / n);
-            tail_add(t, mass * (to - first), wait_us + newest + run_us, wait_us + oldest + run_us);
+            /* Behind a full run it will be joined by those that come meanwhile. */
+            double run_us = wait_us + c->run_us[from ? c->cap : to - from];
+            double newest_us = us * (1 - (double)(to - left) / n);
+            double oldest_us = us * (1 - (double)(first - left) / n);
+            tail_add(t, mass * (to - first), newest_us + run_us, oldest_us + run_us);
             first = to;
         }
-        wait_us += full_us;
+        wait_us += c->hold_us[c->cap];
     }
 }
 
 static void state_measure(const struct chain *c, uint32_t n, double p, struct tail *t)
 {
     uint32_t b = MIN(n, c->cap), left = n - b;
+    const struct counts *a = &c->count[b];
 
     if (n == 0) {
-        tail_add(t, p * (1 - c->away), c->run_us[1], c->run_us[1]);
-        p *= c->away;
+        tail_add(t, p, c->run_us[1], c->run_us[1]);
+        return;
     }
-    for (uint32_t k = 0; k < c->turns[b].n; k++) {
-        const struct counts *a = count_of(c, b, k);
-        double us = c->turns[b].us[k];
-        for (uint32_t i = a->lo; i <= a->hi; i++) {
-            double mass = p * c->turns[b].part[k] * a->p[i - a->lo];
-            if (mass < STATE_LEAST)
-                continue;
-            uint32_t over = left + i > c->most ? left + i - c->most : 0;
-            over += left + i >= c->most; /* the last state stands for all above it */
-            t->lost += mass * MIN(over, i);
-            turn_measure(c, mass, us, left, i - MIN(over, i), t);
-        }
+    for (uint32_t i = a->lo; i <= a->hi; i++) {
+        double mass = p * a->p[i - a->lo];
+        if (mass < STATE_LEAST)
+            continue;
+        /* The last state stands for all above it: who makes it has no hope. */
+        uint32_t over = left + i >= c->most ? left + i - c->most + 1 : 0;
+        over = MIN(over, i);
+        t->lost += mass * over;
+        run_measure(c, mass, c->hold_us[b], left, i - over, t);
     }
 }
 

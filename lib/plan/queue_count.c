@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#define COUNT_LEAST 1e-12 /* against the mode */
+#define COUNT_LEAST 1e-9 /* against the mode */
 
 /* One that is exactly k requests. */
 static void count_add(const struct flow *f, struct counts *c, uint32_t most, uint32_t k, double p)

@@ -17,6 +17,8 @@ struct tail {
 /* `mass` requests take from lo to hi, evenly. */
 void tail_add(struct tail *t, double mass, double lo_us, double hi_us);
 double tail_quantile(const struct tail *t, double q);
+uint32_t tail_bin(double us);
+double tail_edge_us(uint32_t bin); /* the upper one */
 
 /* ---- queue_count.c: how many requests come in a time */
 struct counts {
@@ -34,29 +36,28 @@ struct flow {
 int counts_make(const struct flow *f, double mean, uint32_t most, double *scratch, struct arena *a,
                 struct counts *ret);
 
-/* ---- queue_chain.c: one share, its runs, and the turns that others take between them */
-#define TURNS_MAX 6
-
-/* The time from a run's start until the share may run again: so many cases. */
-struct turns {
-    uint32_t n;
-    double us[TURNS_MAX], part[TURNS_MAX];
+/* A share with what is derived from it. */
+struct part {
+    const struct queue_share *s;
+    const double *hold_us;
+    double rate;  /* in a microsecond */
+    double usual; /* rows of a run in a usual turn of all */
 };
 
+/* ---- queue_chain.c: one share alone, one run at a time */
 struct chain {
     struct flow flow;
-    const struct queue_share *share;
-    uint32_t cap, most;       /* in grains: of a run; that may wait */
-    double *hold_us, *run_us; /* [0..cap], in grains; [0]: 0 */
-    struct turns *turns;      /* [0..cap]: after a run of so many */
-    double away;              /* nothing waits and nothing of it runs: others run with this
-                                 probability; else it can start at once */
-    struct counts *count;     /* [(cap + 1) * TURNS_MAX] */
-    double *state, *next;     /* [0..most] */
+    uint32_t cap, most;             /* in grains: of a run; that may wait */
+    const double *hold_us, *run_us; /* [0..cap], in grains; [0] unused */
+    struct counts *count;           /* [cap + 1]: requests that come in a run of so many */
+    double *state, *next;           /* [0..most] */
 };
 int chain_solve(struct chain *c, struct arena *a);
 void chain_measure(const struct chain *c, struct tail *t, struct queue_result *ret);
 
-/* One paced share alone: there is nothing random in it. */
-void paced_measure(const struct queue_share *s, const double *hold_us, struct tail *t,
-                   struct queue_result *ret);
+/* ---- queue_paced.c: one paced share alone: there is nothing random in it. */
+void paced_measure(const struct part *p, struct tail *t, struct queue_result *ret);
+
+/* ---- queue_walk.c: anything else */
+#define QUEUE_STREAMS_MAX 64
+int walk_predict(const struct part *p, uint32_t n, struct arena *a, struct queue_result *ret);

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-static uint32_t bin_of(double us)
+uint32_t tail_bin(double us)
 {
     uint64_t bits;
 
@@ -15,8 +15,7 @@ static uint32_t bin_of(double us)
     return (uint32_t)MIN(bin, TAIL_BINS - 1);
 }
 
-/* The upper edge of a bin. */
-static double edge_us(uint32_t bin)
+double tail_edge_us(uint32_t bin)
 {
     uint64_t bits = ((uint64_t)bin + 1 + (UINT64_C(1023) << TAIL_SUB_BITS)) << (52 - TAIL_SUB_BITS);
     double us;
@@ -31,13 +30,13 @@ void tail_add(struct tail *t, double mass, double lo_us, double hi_us)
     t->sum_us += mass * (lo_us + hi_us) / 2;
     if (hi_us - lo_us < 1e-3) { /* a point */
         t->late += hi_us > t->slo_us ? mass : 0;
-        t->point[bin_of(hi_us)] += mass;
+        t->point[tail_bin(hi_us)] += mass;
         return;
     }
     double slope = mass / (hi_us - lo_us);
     if (hi_us > t->slo_us)
         t->late += slope * (hi_us - fmax(lo_us, t->slo_us));
-    uint32_t lo = bin_of(lo_us), hi = bin_of(hi_us);
+    uint32_t lo = tail_bin(lo_us), hi = tail_bin(hi_us);
     t->slope[lo] += slope;
     t->offset[lo] += slope * lo_us;
     t->slope[hi] -= slope;
@@ -52,7 +51,7 @@ double tail_quantile(const struct tail *t, double q)
     if (!(t->mass > 0) || need > t->mass)
         return INFINITY;
     for (uint32_t b = 0; b < TAIL_BINS; b++) {
-        double to = edge_us(b);
+        double to = tail_edge_us(b);
         slope += t->slope[b];
         offset += t->offset[b];
         points += t->point[b];

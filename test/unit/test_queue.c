@@ -218,7 +218,7 @@ static void one_share_alone_is_predicted_as_replayed(void)
 
     seed = 1;
     compare("poisson, alone", 100, 1, ARRIVALS_POISSON, 0, 50000, &t);
-    compare("paced, alone", 100, 1, ARRIVALS_PACED, 0, 5000, &t);
+    compare("paced, alone", 100, 1, ARRIVALS_PACED, 0, 2000, &t);
     compare("cv 2, alone", 100, 1, ARRIVALS_CV, 2, 50000, &t);
     compare("cv 4, alone", 100, 1, ARRIVALS_CV, 4, 50000, &t);
     compare("poisson, 2 shares", 100, 2, ARRIVALS_POISSON, 0, 20000, &t);
