@@ -2,7 +2,8 @@
 #include "published.h"
 
 static const struct policy *const policies[] = {
-    &policy_gpuletd, &policy_equal, &policy_igniter, &policy_ffd,
+    &policy_gpuletd,    &policy_equal,       &policy_greedy,  &policy_gpulet,
+    &policy_gpulet_int, &policy_gpulet_full, &policy_igniter, &policy_ffd,
 };
 
 const struct policy *policy_at(uint32_t i)
