@@ -39,8 +39,7 @@ static bool place_free(const struct plan_granules *used, uint32_t first, uint32_
     return true;
 }
 
-/* The first place of n granules: of the catalogue, or right after what is used. */
-static uint32_t find_place(const struct plan_type *t, const struct plan_granules *used, uint32_t n)
+uint32_t pub_place(const struct plan_type *t, const struct plan_granules *used, uint32_t n)
 {
     for (uint32_t i = 0; i < t->n_places; i++)
         if (t->place[i].n == n && place_free(used, t->place[i].first, n))
@@ -54,7 +53,7 @@ static uint32_t find_place(const struct plan_type *t, const struct plan_granules
 static bool cut_one(const struct plan_type *t, struct plan_granules *used, uint32_t n,
                     struct plan_granules *set)
 {
-    uint32_t first = find_place(t, used, n);
+    uint32_t first = pub_place(t, used, n);
 
     for (uint32_t i = 0; first != PLAN_NONE && i < n; i++) {
         set_add(used, first + i);

@@ -27,6 +27,9 @@ uint32_t pub_max_shares(const struct problem *p, uint32_t own);
 
 /* The sizes of a gpu-let that a type of device allows, ascending; returns how many. */
 uint32_t pub_sizes(const struct plan_type *t, uint32_t ret[PLAN_MAX_GRANULES]);
+/* The first granule of the first free place of n granules: of the catalogue, or anywhere;
+ * PLAN_NONE: there is none. */
+uint32_t pub_place(const struct plan_type *t, const struct plan_granules *used, uint32_t n);
 /* Can gpu-lets of these sizes lie side by side?  sets NULL: only asked.  With a catalogue the
  * largest are placed first, each at the first free place of its size. */
 bool pub_cut(const struct plan_type *t, const uint32_t *granules, uint32_t n,
