@@ -14,7 +14,8 @@ static bool let_join(struct job *j, uint32_t k, uint32_t m, double rate_rps)
     struct save s = save_take(j);
     uint32_t device = j->let[k].device;
 
-    j->steps++;
+    if (j->steps++ > j->limit)
+        return false;
     if (let_add(j, k, m, rate_rps) && let_settle(j, k) && mem_holds(j, device))
         return true;
     save_back(j, &s);
@@ -138,16 +139,17 @@ double pour(struct job *j, uint32_t m, double rate_rps, bool opened, uint32_t av
 }
 
 /* A model that wants a place but no rate, or whose SLO cannot be held: anywhere it does no harm. */
-bool pour_place(struct job *j, uint32_t m)
+bool pour_place(struct job *j, uint32_t m, bool opened, uint32_t avoid)
 {
     for (uint32_t k = 0; k < j->n_lets; k++)
-        if (j->let[k].device < FLOATING && j->p->rules.max_shares != 1 && let_join(j, k, m, 0))
+        if (j->let[k].device < FLOATING && j->let[k].device != avoid &&
+            j->p->rules.max_shares != 1 && let_join(j, k, m, 0))
             return true;
     for (uint32_t t = 0; t < j->p->n_types; t++)
         for (uint32_t at = 0; at < j->kind[t].n_sizes && j->kind[t].has_devices; at++) {
             struct save s = save_take(j);
             uint32_t let = cell_of(j, m, t, at)->rps > 0 ? let_new(j, t, at) : PLAN_NONE;
-            if (let != PLAN_NONE && let_add(j, let, m, 0) && let_place(j, let, false, PLAN_NONE))
+            if (let != PLAN_NONE && let_add(j, let, m, 0) && let_place(j, let, opened, avoid))
                 return true;
             save_back(j, &s);
         }
@@ -170,9 +172,9 @@ static bool dissolve(struct job *j, uint32_t device)
             struct plan_share sh = j->let[k].share[0];
             let_drop(j, k, 0);
             moved = sh.rate_rps > 0 ? !(pour(j, sh.model, sh.rate_rps, true, device) > 0)
-                                    : pour_place(j, sh.model);
+                                    : pour_place(j, sh.model, true, device);
         }
-        if (!moved || j->full || j->dev[device].n_lets > MAX_MOVES) {
+        if (!moved || j->full) {
             save_back(j, &s);
             return false;
         }

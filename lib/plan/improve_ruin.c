@@ -101,7 +101,7 @@ static void take_apart(struct job *j, uint32_t k)
         if (s.rate_rps > 0)
             (void)pour(j, s.model, s.rate_rps, false, PLAN_NONE);
         else
-            (void)pour_place(j, s.model);
+            (void)pour_place(j, s.model, false, PLAN_NONE);
     }
     let_free(j, k);
 }

@@ -22,6 +22,7 @@ static const struct style styles[] = {
     {.by_slo = true, .part = 0.25, .waste = 0}, {.by_slo = false, .part = 0.5, .waste = 0.2},
 };
 #define LARGE 256      /* models or devices: the first style only */
+#define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
 #define SPREAD_STEPS 6 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
 
@@ -161,7 +162,7 @@ static void leftovers(struct job *j)
         if (w->rate_rps > 0 && pour(j, m, w->rate_rps, false, PLAN_NONE) < w->rate_rps)
             ;
         else
-            (void)pour_place(j, m);
+            (void)pour_place(j, m, false, PLAN_NONE);
         save_commit(j);
     }
 }
@@ -182,6 +183,7 @@ static bool try_style(struct job *j, uint32_t x)
     bool ok;
 
     state_clear(j);
+    j->limit = j->steps + STYLE_STEPS * MAX(j->budget, 2000 + 20 * (uint64_t)j->p->n_models);
     ok = x < ARRAY_SIZE(styles) ? pack(j, &styles[x]) : pack_in_turn(j);
     if (ok)
         leftovers(j);

@@ -270,20 +270,41 @@ bool let_fit(struct job *j, struct let *l, const struct pressure *pr)
 
 /* ---- beside neighbours, as in truth.c: who presses how much, taken from above */
 
+#define GROWN_MOST 12 /* sizes by which gpu-lets grow to make room for one */
+
 struct beside {
     uint32_t n, n_lets, let[PLAN_MAX_GRANULES];
     uint32_t let_of[CROWD_MAX];
     struct solo solo[CROWD_MAX];
     double duty[CROWD_MAX];
+    struct pressure all;
 };
 
-static void pressure_beside(const struct job *j, uint32_t type, const struct beside *b,
-                            uint32_t let, struct pressure *ret)
+static void pressure_all(const struct job *j, uint32_t type, struct beside *b)
 {
+    b->all = nobody;
+    for (uint32_t x = 0; x < b->n; x++)
+        pressure_add(&j->p->type[type].predict, &b->all, &b->solo[x], b->duty[x]);
+}
+
+/* Of everybody but one gpu-let: taken out of the sum, or added up where that cannot be done. */
+static void pressure_beside(struct job *j, uint32_t type, const struct beside *b, uint32_t let,
+                            struct pressure *ret)
+{
+    const struct predict_device *d = &j->p->type[type].predict;
+    bool is = true;
+
+    *ret = b->all;
+    for (uint32_t x = 0; x < b->n && is; x++)
+        if (b->let_of[x] == let)
+            is = pressure_sub(d, ret, &b->solo[x], b->duty[x]);
+    if (is)
+        return;
     *ret = nobody;
+    j->steps += b->n / 4;
     for (uint32_t x = 0; x < b->n; x++)
         if (b->let_of[x] != let)
-            pressure_add(&j->p->type[type].predict, ret, &b->solo[x], b->duty[x]);
+            pressure_add(d, ret, &b->solo[x], b->duty[x]);
 }
 
 static double duty_of(const struct job *j, const struct plan_type *t, const struct plan_share *s,
@@ -317,6 +338,7 @@ static bool beside_make(struct job *j, const struct dev *d, struct beside *b)
         }
     }
     j->steps += b->n;
+    pressure_all(j, d->type, b);
     for (uint32_t x = 0, i = 0; x < b->n; x++) {
         struct estimate e;
         i = x && b->let_of[x] == b->let_of[x - 1] ? i + 1 : 0;
@@ -326,6 +348,7 @@ static bool beside_make(struct job *j, const struct dev *d, struct beside *b)
         duty[x] = duty_of(j, &j->p->type[d->type], &j->let[b->let_of[x]].share[i], e.hold_us);
     }
     memcpy(b->duty, duty, b->n * sizeof(*duty));
+    pressure_all(j, d->type, b);
     return true;
 }
 
@@ -382,8 +405,9 @@ bool dev_settle(struct job *j, uint32_t device)
                 return false;
         return true;
     }
-    while (!dev_fit(j, device, &bad)) {
-        if (bad == PLAN_NONE || j->let[bad].at + 1 >= j->kind[j->let[bad].type].n_sizes ||
+    for (int grown = 0; !dev_fit(j, device, &bad); grown++) {
+        if (bad == PLAN_NONE || grown == GROWN_MOST ||
+            j->let[bad].at + 1 >= j->kind[j->let[bad].type].n_sizes ||
             !let_resize(j, bad, j->let[bad].at + 1))
             return false;
     }

@@ -87,6 +87,7 @@ struct job {
     struct undo *undo;
     uint32_t n_undo, max_undo, txn;
     uint64_t steps, budget;
+    uint64_t limit;                 /* of steps: nothing more is tried in this style */
     uint32_t *was_first, *was_next; /* gpu-lets of the running plan by device */
     bool full;                      /* out of memory: planning comes to nothing */
     double all_price;               /* of all devices */
@@ -164,10 +165,9 @@ uint32_t size_for(struct job *j, uint32_t model, uint32_t type, double rate_rps)
 void job_sort(struct job *j, uint32_t n); /* order[n] by key[]: stable */
 
 /* ---- improve.c */
-#define MAX_MOVES 64
 /* Returns what found no room.  opened: only on devices in use; none on `avoid`. */
 double pour(struct job *j, uint32_t model, double rate_rps, bool opened, uint32_t avoid);
-bool pour_place(struct job *j, uint32_t model);
+bool pour_place(struct job *j, uint32_t model, bool opened, uint32_t avoid);
 void improve(struct job *j, uint32_t enough);
 /* improve_ruin.c */
 void ruin_and_recreate(struct job *j, uint32_t enough, uint64_t until);

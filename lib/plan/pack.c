@@ -39,7 +39,8 @@ static bool dev_take(struct job *j, uint32_t let, uint32_t device)
 {
     struct save s = save_take(j);
 
-    j->steps++;
+    if (j->steps++ > j->limit)
+        return false;
     if (let_put(j, let, device) && let_settle(j, let))
         return true;
     save_back(j, &s);
