@@ -3,17 +3,8 @@
 
 #include <gpulet/replay.h>
 
+#include <lib/plan/random.h>
 #include <lib/plan/plan_priv.h> /* problem_check() */
-
-/* ---- random.c: xoshiro256++ (Blackman and Vigna, 2019), seeded by splitmix64 */
-struct random {
-    uint64_t s[4];
-};
-void random_seed(struct random *r, uint64_t seed, uint64_t stream);
-double random_unit(struct random *r);                /* (0, 1] */
-double random_exp(struct random *r);                 /* mean 1 */
-double random_normal(struct random *r);              /* mean 0, variance 1 */
-double random_gamma(struct random *r, double shape); /* mean 1: scale is 1 / shape */
 
 /* ---- agenda.c: when each source of events is next due.  A tournament: its root is the source that
  * is due first, of those due at the same time the one with the least number.  A source has one

@@ -1,5 +1,5 @@
 /* Random numbers: the same on every machine and in every release. */
-#include "replay_priv.h"
+#include "random.h"
 
 #include <math.h>
 
