@@ -216,3 +216,19 @@ double pub_least_us(const struct problem *p, uint32_t model)
     }
     return least_us;
 }
+
+/* The largest of them all in each part: gpu-lets of the plan and of the planner's own, devices,
+ * models, types.  The sizes are those of structs in other files, rounded up. */
+size_t pub_need(const struct problem *p)
+{
+    const size_t let = sizeof(struct plan_gpulet) + 2 * sizeof(struct plan_share) + 512;
+    const size_t card = (PREDICT_NEIGHBOURS_MAX + 1) * 64 + 1024;
+    size_t models = (size_t)p->n_models + 1, lets = 0, sizes = 0;
+
+    for (uint32_t d = 0; d < p->n_devices; d++)
+        lets += 2 * MAX((size_t)type_of(p, d)->n_granules, 2);
+    for (uint32_t t = 0; t < p->n_types; t++)
+        sizes = MAX(sizes, p->type[t].n_granules);
+    return 65536 + lets * let + p->n_devices * card + p->n_types * 4096 +
+           models * (sizes * 48 + let + sizeof(struct plan_verdict) + 64);
+}

@@ -59,6 +59,9 @@ void pub_end(struct pub *b, struct plan *ret);
  * it runs on none.  For verdicts. */
 double pub_least_us(const struct problem *p, uint32_t model);
 
+/* Bytes that any of them needs at most. */
+size_t pub_need(const struct problem *p);
+
 extern const struct policy policy_timeshare, policy_static_equal, policy_static_seven;
 extern const struct policy policy_greedy, policy_gpulet, policy_gpulet_int, policy_gpulet_full;
 extern const struct policy policy_igniter, policy_ffd, policy_parva;
