@@ -16,11 +16,11 @@
 #define GLET_SIZES 64
 #define GLET_BATCH 32
 #define GLET_SHARES 3
-#define GLET_BUFFER 1.1    /* on every predicted latency */
-#define GLET_KNEE 1.05     /* gain in throughput that is worth a larger size */
+#define GLET_BUFFER 1.1     /* on every predicted latency */
+#define GLET_KNEE 1.05      /* gain in throughput that is worth a larger size */
 #define GLET_TOLERANCE 1.05 /* on a residue's SLO beside a neighbour */
-#define GLET_ACCEPT 0.85   /* of a rate, with interference */
-#define GLET_EPS 1e-6      /* of a request/s: rounding, not slack */
+#define GLET_ACCEPT 0.85    /* of a rate, with interference */
+#define GLET_EPS 1e-6       /* of a request/s: rounding, not slack */
 
 struct glet_share {
     uint32_t model, batch;
@@ -44,11 +44,13 @@ struct piece {
 
 struct gplan {
     const struct problem *p;
-    bool interference, fixed; /* fixed: splits stay as they are */
-    bool no_sharing;          /* greedy */
+    bool interference, fixed;               /* fixed: splits stay as they are */
     uint32_t *n_sizes, (*size)[GLET_SIZES]; /* by type */
-    struct glet *let; /* gpu-lets 2d and 2d + 1 of device d */
-    double *rate_rps; /* by model, raised */
+    struct glet *let;                       /* gpu-lets 2d and 2d + 1 of device d */
+    struct glet *saved, *merging;           /* copies of let[], to go back to */
+    bool *skip;                             /* by gpu-let: tried */
+    uint32_t *order;                        /* models, in the order of placement */
+    double *rate_rps;                       /* by model, raised */
 };
 
 static inline uint32_t glet_type(const struct gplan *g, uint32_t k)
@@ -79,26 +81,33 @@ double glet_raised(double rps);
 /* ---- gpulet_put.c */
 
 int glet_begin(struct gplan *g, const struct problem *p, struct arena *a, struct err *err);
-/* The gpu-let for a piece by best fit; PLAN_NONE: none. */
-uint32_t glet_best_fit(const struct gplan *g, uint32_t model, const struct piece *piece);
-/* Cut what is needed and put the piece there.  False: memory or a neighbour forbids it, and
- * nothing has changed. */
+/* Cut what is needed and put the piece into free gpu-let k.  False: size, memory or a neighbour
+ * forbids it, and nothing has changed. */
 bool glet_put(struct gplan *g, uint32_t k, uint32_t model, const struct piece *piece);
+/* The same where it fits best; PLAN_NONE: nowhere. */
+uint32_t glet_fit(struct gplan *g, uint32_t model, const struct piece *piece);
 /* Take all models out; a device left empty becomes whole again. */
 void glet_clear(struct gplan *g, uint32_t k);
 bool glet_memory_holds(const struct gplan *g, uint32_t device);
-/* Would everybody in both gpu-lets of this device hold its SLO?  With interference only. */
+/* Do k and the gpu-let beside it still hold their SLOs?  Saturated ones may run smaller batches
+ * and serve less from now on.  Always true without interference. */
 bool glet_neighbours_hold(struct gplan *g, uint32_t k);
 double glet_planned(const struct gplan *g, uint32_t model);
+/* The plan; a model counts as served from this part of its rate on. */
 int glet_end(struct gplan *g, struct arena *a, double accept, struct plan *ret, struct err *err);
 
 /* ---- gpulet_share.c */
-void glet_merge(struct gplan *g, uint32_t model, double left_rps);
+
+/* All residues of this model and what is left over become one, if one can serve them.  Returns what
+ * is still left over. */
+double glet_merge(struct gplan *g, uint32_t model, double left_rps);
+/* Put what is left over beside other models in a gpu-let; returns what is still left over. */
 double glet_share_time(struct gplan *g, uint32_t model, double left_rps);
+double glet_occupancy(const struct gplan *g, uint32_t k);
 
 /* ---- gpulet.c */
-/* Everything for one more model's rate; returns what is left over. */
+
+/* Gpu-lets for so much of a model's rate; returns what is left over. */
 double glet_place(struct gplan *g, uint32_t model, double rps);
 /* All models in their order, and once more those that lost too much to neighbours. */
 void glet_place_all(struct gplan *g);
-bool glet_accepts(const struct gplan *g, double accept);

@@ -1,5 +1,6 @@
 /* How much memory planning takes at most. */
 #include "make_priv.h"
+#include "published.h"
 
 /* Gpu-lets that the devices can hold, and shares in them: what a planner may make is limited by
  * granules, by max_lets, and by the pieces that rates are cut into. */
@@ -27,5 +28,5 @@ size_t plan_need(const struct problem *p)
                     larger * 64 + p->n_types * (sizeof(struct kind) + (PLAN_MAX_GRANULES + 1) * 4);
     size_t ours = PLANS_MAX * plan + state + tables + 8192;
 
-    return MAX(ours, equal_need(p));
+    return MAX(MAX(ours, equal_need(p)), pub_need(p));
 }

@@ -39,8 +39,7 @@ static bool place_free(const struct plan_granules *used, uint32_t first, uint32_
     return true;
 }
 
-/* The first place of n granules: of the catalogue, or right after what is used. */
-static uint32_t find_place(const struct plan_type *t, const struct plan_granules *used, uint32_t n)
+uint32_t pub_place(const struct plan_type *t, const struct plan_granules *used, uint32_t n)
 {
     for (uint32_t i = 0; i < t->n_places; i++)
         if (t->place[i].n == n && place_free(used, t->place[i].first, n))
@@ -54,7 +53,7 @@ static uint32_t find_place(const struct plan_type *t, const struct plan_granules
 static bool cut_one(const struct plan_type *t, struct plan_granules *used, uint32_t n,
                     struct plan_granules *set)
 {
-    uint32_t first = find_place(t, used, n);
+    uint32_t first = pub_place(t, used, n);
 
     for (uint32_t i = 0; first != PLAN_NONE && i < n; i++) {
         set_add(used, first + i);
@@ -216,4 +215,20 @@ double pub_least_us(const struct problem *p, uint32_t model)
             least_us = e.run_us;
     }
     return least_us;
+}
+
+/* The largest of them all in each part: gpu-lets of the plan and of the planner's own, devices,
+ * models, types.  The sizes are those of structs in other files, rounded up. */
+size_t pub_need(const struct problem *p)
+{
+    const size_t let = sizeof(struct plan_gpulet) + 2 * sizeof(struct plan_share) + 512;
+    const size_t card = (PREDICT_NEIGHBOURS_MAX + 1) * 64 + 1024;
+    size_t models = (size_t)p->n_models + 1, lets = 0, sizes = 0;
+
+    for (uint32_t d = 0; d < p->n_devices; d++)
+        lets += 2 * MAX((size_t)type_of(p, d)->n_granules, 2);
+    for (uint32_t t = 0; t < p->n_types; t++)
+        sizes = MAX(sizes, p->type[t].n_granules);
+    return 65536 + lets * let + p->n_devices * card + p->n_types * 4096 +
+           models * (sizes * 48 + let + sizeof(struct plan_verdict) + 64);
 }

@@ -27,6 +27,9 @@ uint32_t pub_max_shares(const struct problem *p, uint32_t own);
 
 /* The sizes of a gpu-let that a type of device allows, ascending; returns how many. */
 uint32_t pub_sizes(const struct plan_type *t, uint32_t ret[PLAN_MAX_GRANULES]);
+/* The first granule of the first free place of n granules: of the catalogue, or anywhere;
+ * PLAN_NONE: there is none. */
+uint32_t pub_place(const struct plan_type *t, const struct plan_granules *used, uint32_t n);
 /* Can gpu-lets of these sizes lie side by side?  sets NULL: only asked.  With a catalogue the
  * largest are placed first, each at the first free place of its size. */
 bool pub_cut(const struct plan_type *t, const uint32_t *granules, uint32_t n,
@@ -55,6 +58,9 @@ void pub_end(struct pub *b, struct plan *ret);
 /* Of a whole device alone: a run of a request in us (times 1; a planner's buffer is its own), 0:
  * it runs on none.  For verdicts. */
 double pub_least_us(const struct problem *p, uint32_t model);
+
+/* Bytes that any of them needs at most. */
+size_t pub_need(const struct problem *p);
 
 extern const struct policy policy_timeshare, policy_static_equal, policy_static_seven;
 extern const struct policy policy_greedy, policy_gpulet, policy_gpulet_int, policy_gpulet_full;

@@ -68,8 +68,27 @@ static void igniter_places_its_twelve_workloads_on_six_devices(void)
     arena_done(&arena);
 }
 
+/* ---- ParvaGPU */
+
+static void parva_uses_as_many_devices_as_published(void)
+{
+    static const uint32_t published[] = {2, 3, 5, 7, 13, 17};
+    char name[] = "parva-S1-mig";
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(published); i++) {
+        arena_init(&arena);
+        name[7] = (char)('1' + i);
+        struct problem p = problem_file(&arena, name);
+        struct plan plan = make(&p, "parva", 0);
+        CHECK_EQ(accepted(&plan), p.n_models);
+        CHECK_EQ(plan_devices_used(&p, &plan, &arena), published[i]);
+        arena_done(&arena);
+    }
+}
+
 int main(void)
 {
+    RUN(parva_uses_as_many_devices_as_published);
     RUN(igniter_plans_its_example_as_published);
     RUN(igniter_places_its_twelve_workloads_on_six_devices);
     return check_end();
