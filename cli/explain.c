@@ -39,13 +39,13 @@ static void scene_device(struct scene *s, const struct task *t, const struct pla
 static double slowed(const struct scene *s, uint32_t me, uint32_t i, uint32_t other)
 {
     struct scene two;
-    struct share_truth truth = {.full.slowdown = NAN};
+    struct share_truth truth = {.usual.slowdown = NAN};
 
     scene_init(&two, s->t, &s->plan);
     scene_add(&two, &s->let[me]);
     scene_add(&two, &s->let[other]);
     (void)plan_truth(&s->t->p, &two.plan, 0, i, &truth);
-    return truth.full.slowdown;
+    return truth.usual.slowdown;
 }
 
 static json_t *neighbour_one(const struct scene *s, uint32_t i, uint32_t j, uint32_t k)
@@ -226,12 +226,13 @@ static json_t *explain_share(struct task *t, const struct plan *plan, uint32_t k
     put(o, "device", json_string(t->p.device[g->device].name));
     put_num(o, "units", g->units);
     put_num(o, "batch", g->share[i].batch);
+    put_num(o, "usual", g->share[i].usual ? g->share[i].usual : g->share[i].batch);
     put_num(o, "rate_rps", g->share[i].rate_rps);
     put_num(o, "most_rps", truth.most_rps);
     put_num(o, "latency_ms", ms(truth.latency_us));
-    put_num(o, "run_ms", ms(truth.full.run_us));
-    put_num(o, "alone_run_ms", ms(alone.full.run_us));
-    put_num(o, "slowdown", truth.full.slowdown);
+    put_num(o, "run_ms", ms(truth.usual.run_us));
+    put_num(o, "alone_run_ms", ms(alone.usual.run_us));
+    put_num(o, "slowdown", truth.usual.slowdown);
     put_num(o, "duty", truth.duty);
     put(o, "binds", json_string(binding(&small)));
     put(o, "smaller", report_smaller(&small));
@@ -306,8 +307,11 @@ static void print_binding(json_t *g)
         printf("    size: its SLO; %.0f units hold it with no batch\n", units);
 }
 
+#define FELT 1.0005 /* a slowdown below this prints as none */
+
 static void print_others(json_t *g)
 {
+    unsigned quiet = 0;
     json_t *o;
     size_t i;
 
@@ -318,16 +322,21 @@ static void print_others(json_t *g)
     }
     json_array_foreach(json_object_get(g, "neighbours"), i, o)
     {
-        printf("    beside %s (%.0f units, batch %.0f, %.1f %% of the time): slowed %.3f times by "
-               "it, slows it %.3f times\n",
-               str(o, "model"), num(o, "units"), num(o, "batch"), 100 * num(o, "duty"),
-               num(o, "slows_this"), num(o, "slowed_by_this"));
+        if (num(o, "slows_this") < FELT && num(o, "slowed_by_this") < FELT)
+            quiet++;
+        else
+            printf("    beside %s (%.0f units, batch %.0f, %.1f %% of the time): slowed %.3f times "
+                   "by it, slows it %.3f times\n",
+                   str(o, "model"), num(o, "units"), num(o, "batch"), 100 * num(o, "duty"),
+                   num(o, "slows_this"), num(o, "slowed_by_this"));
     }
+    if (quiet > 0)
+        printf("    beside %u others that neither slow it nor are slowed by it\n", quiet);
 }
 
 static void print_model(json_t *m)
 {
-    char latency[32];
+    char latency[32], batch[32];
     json_t *g;
     size_t i;
 
@@ -340,8 +349,8 @@ static void print_model(json_t *m)
         printf("  UNMET: limit: %s; needed: %s\n", str(m, "limit"), str(m, "needed"));
     json_array_foreach(json_object_get(m, "gpulets"), i, g)
     {
-        printf("  %s, %.0f units, batch %.0f, %.6g requests/s (at most %.6g), busy %.1f %%\n",
-               str(g, "device"), num(g, "units"), num(g, "batch"), num(g, "rate_rps"),
+        printf("  %s, %.0f units, batch %s, %.6g requests/s (at most %.6g), busy %.1f %%\n",
+               str(g, "device"), num(g, "units"), batch_text(g, batch), num(g, "rate_rps"),
                num(g, "most_rps"), 100 * num(g, "duty"));
         printf("    latency %s ms; a run %.2f ms, alone %.2f ms: slowed %.3f times by all\n",
                ms_text(g, "latency_ms", latency), num(g, "run_ms"), num(g, "alone_run_ms"),

@@ -38,10 +38,11 @@ static json_t *report_share(struct task *t, const struct plan *plan, uint32_t k,
     put(o, "slo_ms", m->slo_us ? json_real(ms((double)m->slo_us)) : json_null());
     if (plan_truth(&t->p, plan, k, i, &truth) < 0)
         return o;
-    put_num(o, "run_ms", ms(truth.full.run_us));
+    put_num(o, "run_ms", ms(truth.usual.run_us));
+    put_num(o, "full_run_ms", ms(truth.full.run_us));
     put_num(o, "latency_ms", ms(truth.latency_us));
     put_num(o, "duty", truth.duty);
-    put_num(o, "slowdown", truth.full.slowdown);
+    put_num(o, "slowdown", truth.usual.slowdown);
     if (t->p.rules.rule == RULE_QUEUE)
         put_num(o, "late", truth.late);
     put_num(o, "most_rps", truth.most_rps);
@@ -173,17 +174,29 @@ json_t *report_answer(struct task *t, const struct answer *a)
 
 /* ---- tables */
 
+/* "4", "4 of 16": rows of a run at the planned rate, and what a burst may fill it to. */
+const char *batch_text(json_t *share, char buf[32])
+{
+    double usual = num(share, "usual"), most = num(share, "batch");
+
+    if (usual < most)
+        (void)snprintf(buf, 32, "%.0f of %.0f", usual, most);
+    else
+        (void)snprintf(buf, 32, "%.0f", most);
+    return buf;
+}
+
 static void print_share(json_t *g, json_t *s, bool first)
 {
-    char slo[32] = "-", run[32], latency[32];
+    char slo[32] = "-", run[32], latency[32], batch[32];
     char units[32] = "";
 
     if (first)
         (void)snprintf(units, sizeof(units), "%.0f", num(g, "units"));
     if (json_is_number(json_object_get(s, "slo_ms")))
         (void)snprintf(slo, sizeof(slo), "%.5g", num(s, "slo_ms"));
-    printf("%-14s %6s  %-20s %6.0f %7.0f %10.6g %9s %9s %8s %6.1f%% %6.2f%s\n",
-           first ? str(g, "device") : "", units, str(s, "model"), num(s, "batch"),
+    printf("%-14s %6s  %-20s %9s %7.0f %10.6g %9s %9s %8s %6.1f%% %6.2f%s\n",
+           first ? str(g, "device") : "", units, str(s, "model"), batch_text(s, batch),
            num(s, "streams"), num(s, "rate_rps"), ms_text(s, "run_ms", run),
            ms_text(s, "latency_ms", latency), slo, 100 * num(s, "duty"), num(s, "slowdown"),
            yes(s, "holds") ? "" : "  does not hold");
@@ -194,7 +207,7 @@ static void print_gpulets(json_t *list)
     json_t *g, *s;
     size_t i, k;
 
-    printf("%-14s %6s  %-20s %6s %7s %10s %9s %9s %8s %7s %6s\n", "DEVICE", "UNITS", "MODEL",
+    printf("%-14s %6s  %-20s %9s %7s %10s %9s %9s %8s %7s %6s\n", "DEVICE", "UNITS", "MODEL",
            "BATCH", "STREAMS", "REQUESTS/S", "RUN ms", "LAT. ms", "SLO ms", "DUTY", "SLOWED");
     json_array_foreach(list, i, g)
     {

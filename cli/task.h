@@ -42,6 +42,7 @@ uint32_t models_met(const struct plan *plan);
 /* ---- report.c: {"policy", "valid", …, "gpulets": […], "models": […]} */
 json_t *report_answer(struct task *t, const struct answer *a);
 void report_print(json_t *report);
+const char *batch_text(json_t *share, char buf[32]);
 void report_print_bound(json_t *report); /* "policy X: 5 of 20 devices used; no plan does …" */
 
 /* ---- draw.c */
