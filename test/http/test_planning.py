@@ -354,6 +354,17 @@ def test_models_that_share_a_gpu_let_are_drawn_one_below_the_other(write, tmp_pa
         assert float(r.get("y")) + float(r.get("height")) == pytest.approx(below, abs=1e-3)
 
 
+# ---- the document
+
+
+def test_the_commands_of_the_document_run():
+    commands = [line[12:].split() for line in (ROOT / "docs/planning.md").read_text().splitlines()
+                if line.startswith("$ gpuletctl ")]
+    assert {c[0] for c in commands} == {"plan", "explain", "simulate", "fit"}
+    for c in commands:
+        assert run(*c)[0]
+
+
 # ---- what is wrong
 
 
