@@ -42,8 +42,10 @@ static bool alloc(struct job *j)
     j->victim = ARENA_ARRAY(j->a, uint32_t, larger);
     j->judged = ARENA_ARRAY(j->a, struct judged, p->n_models);
     j->key_of = ARENA_ARRAY(j->a, uint64_t, p->n_models);
-    return j->want && j->cell && j->dev && j->bucket && j->key && j->rest && j->order &&
-           j->scratch && j->victim && j->judged && j->key_of;
+    j->queue_scratch = p->rules.rule == RULE_QUEUE ? arena_alloc(j->a, QUEUE_SCRATCH) : NULL;
+    return (j->queue_scratch || p->rules.rule != RULE_QUEUE) && j->want && j->cell && j->dev &&
+           j->bucket && j->key && j->rest && j->order && j->scratch && j->victim && j->judged &&
+           j->key_of;
 }
 
 static void devices_init(struct job *j)
@@ -92,6 +94,8 @@ int job_init(struct job *j, const struct problem *p, const struct plan *was, str
 
     *j = (struct job){.p = p, .was = was, .a = a, .free_let = PLAN_NONE, .scale = 1};
     j->budget = p->rules.steps ? p->rules.steps : 20000 + 60 * (uint64_t)n;
+    if (p->rules.rule == RULE_QUEUE)
+        j->budget *= 4; /* most of them are a queue's */
     if (kinds_make(j) < 0 || !alloc(j) || !was_index(j))
         return -ENOMEM;
     devices_init(j);

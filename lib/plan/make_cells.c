@@ -25,10 +25,13 @@ bool ask(struct job *j, uint32_t model, uint32_t type, uint32_t units, uint32_t 
     return true;
 }
 
-/* The longest run that the rule allows a share by itself. */
-double run_limit_us(const struct problem *p, double slo_us)
+/* The longest run that the rule allows a share by itself; under RULE_QUEUE the one that is planned
+ * for, as half of the SLO goes to waiting, but only the SLO itself is sure for a bound. */
+double run_limit_us(const struct job *j, double slo_us)
 {
-    return p->rules.rule == RULE_PART ? slo_part(&p->rules) * slo_us : slo_us / 2;
+    if (j->p->rules.rule == RULE_PART)
+        return slo_part(&j->p->rules) * slo_us;
+    return j->for_bound && j->p->rules.rule == RULE_QUEUE ? slo_us : slo_us / 2;
 }
 
 /* The largest batch whose run keeps the limit; 0: none.  Runs never get shorter with more rows and
@@ -36,7 +39,7 @@ double run_limit_us(const struct problem *p, double slo_us)
 static uint32_t batch_within(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
                              uint32_t guess, const struct pressure *pr)
 {
-    double limit_us = fmin(run_limit_us(j->p, j->want[m].slo_us), 1e15);
+    double limit_us = fmin(run_limit_us(j, j->want[m].slo_us), 1e15);
     uint32_t lo = 0, hi = j->p->model[m].max_batch + 1, mid = guess ? guess : (hi + 1) / 2;
     double at = 0, us = 0; /* the point before */
 
@@ -145,7 +148,7 @@ static void cells_of_type(struct job *j, uint32_t m, uint32_t type, bool crowd)
     for (uint32_t s = 1; s <= (f->n_streams ? streams : 1); s++) {
         uint32_t guess = 0;
         for (uint32_t at = 0; at < k->n_sizes; at++) {
-                        struct cell c =
+            struct cell c =
                 cell_make(j, m, type, k->size[at] * k->t->granule_units, s, &guess, &nobody);
             if (c.rps > cell_of(j, m, type, at)->rps * (1 + 1e-9))
                 *cell_of(j, m, type, at) = c;
@@ -153,8 +156,84 @@ static void cells_of_type(struct job *j, uint32_t m, uint32_t type, bool crowd)
     }
 }
 
+/* ---- RULE_QUEUE: how much of that the arrivals leave */
+
+static double *queue_table(struct job *j, uint32_t m, uint32_t type, uint32_t units,
+                           const struct cell *c, struct arena *a)
+{
+    double *t = ARENA_ARRAY(a, double, 2 * ((size_t)c->batch + 1));
+
+    for (uint32_t b = 1; t && b <= c->batch; b++) {
+        struct estimate e;
+        if (!ask(j, m, type, units, c->streams, b, &nobody, &e))
+            return NULL;
+        t[b] = e.run_us;
+        t[c->batch + 1 + b] = e.hold_us;
+    }
+    return t;
+}
+
+/* The part of a cell's rate at which its queue still holds. */
+static double queue_part(struct job *j, uint32_t m, uint32_t type, uint32_t at)
+{
+    const struct cell *c = cell_of(j, m, type, at);
+    const struct plan_model *model = &j->p->model[m];
+    const struct kind *k = &j->kind[type];
+    usec_t slo_us = j->want[m].slo_us < INFINITY ? model->slo_us : 0;
+    double lo = 0, hi = 1;
+    struct arena a;
+
+    arena_init_fixed(&a, j->queue_scratch, QUEUE_SCRATCH);
+    double *t = queue_table(j, m, type, k->size[at] * k->t->granule_units, c, &a);
+    for (int step = 0; t && step < 7; step++) {
+        double part = step == 0 ? 0.8 : (lo + hi) / 2;
+        struct queue_share q = {c->rps * part, model->arrivals, model->cv, slo_us,
+                                c->batch,      c->streams,      t,         t + c->batch + 1};
+        struct queue_result r;
+        j->steps += c->streams == 1 ? QUEUE_STEPS : 20 * QUEUE_STEPS;
+        bool holds = queue_predict(&q, 1, &a, &r, NULL) == 0 && r.p99_us < INFINITY &&
+                     (!slo_us || r.late <= violations(&j->p->rules));
+        if (holds)
+            lo = part;
+        else
+            hi = part;
+    }
+    return lo;
+}
+
+/* At some sizes, and between them on a line. */
+static void cells_queue(struct job *j, uint32_t m, uint32_t type)
+{
+    const struct kind *k = &j->kind[type];
+    uint32_t step = k->n_sizes / 6 + 1, from = 0, to = 0;
+    double part_from = 0, part_to = 0;
+
+    for (uint32_t at = 0; at < k->n_sizes; at++) {
+        struct cell *c = cell_of(j, m, type, at);
+        if (c->batch == 0)
+            continue;
+        if (part_to == 0 || at > to) {
+            bool first = part_to == 0;
+            from = to;
+            part_from = part_to;
+            to = first ? at : MIN(at + step - 1, k->n_sizes - 1);
+            part_to = queue_part(j, m, type, to);
+            if (first) {
+                from = to;
+                part_from = part_to;
+            }
+        }
+        double x = to > from ? (double)(at - from) / (to - from) : 1;
+        c->rps *= at == to ? part_to : part_from + x * (part_to - part_from);
+        if (!(c->rps > 0))
+            *c = (struct cell){0};
+    }
+}
+
+/* ---- of a model */
+
 /* Its cells, and the cheapest of them; false: there is none. */
-static bool cells_choose(struct job *j, uint32_t m, bool crowd)
+static bool cells_choose(struct job *j, uint32_t m, bool crowd, bool queue)
 {
     struct want *w = &j->want[m];
 
@@ -165,6 +244,8 @@ static bool cells_choose(struct job *j, uint32_t m, bool crowd)
         if (!k->has_devices)
             continue;
         cells_of_type(j, m, t, crowd);
+        if (queue)
+            cells_queue(j, m, t);
         for (uint32_t at = 0; at < k->n_sizes; at++) {
             double rps = cell_of(j, m, t, at)->rps;
             double cost = rps > 0 ? k->price * k->size[at] / rps : INFINITY;
@@ -194,14 +275,19 @@ void want_make(struct job *j, uint32_t m)
     w->ready = true;
     w->guessed = !(model->rate_rps > 0);
     w->slo_us = model->slo_us ? (double)model->slo_us : INFINITY;
-    w->hopeless = !cells_choose(j, m, false);
+    bool queue = j->p->rules.rule == RULE_QUEUE, field = any_field(j);
+    j->for_bound = queue;
+    w->hopeless = !cells_choose(j, m, false, false);
+    w->least = w->hopeless ? 0 : queue ? w->cost * (1 - violations(&j->p->rules)) : w->cost;
+    j->for_bound = false;
+    if (queue && !w->hopeless)
+        w->hopeless = !cells_choose(j, m, false, !field);
     if (w->hopeless) { /* no size keeps its SLO: it is served as it comes */
         w->slo_us = INFINITY;
-        (void)cells_choose(j, m, false);
+        (void)cells_choose(j, m, false, queue && !field);
     }
-    w->least = w->hopeless ? 0 : w->cost;
-    if (any_field(j) && w->type != PLAN_NONE && !cells_choose(j, m, true))
-        (void)cells_choose(j, m, false); /* only alone on a device, perhaps */
+    if (field && w->type != PLAN_NONE && !cells_choose(j, m, true, queue))
+        (void)cells_choose(j, m, false, queue); /* only alone on a device, perhaps */
     /* Without a rate: as much of each model as an equal part of the devices' time gives. */
     double rps = w->type == PLAN_NONE ? 0 : cell_of(j, m, w->type, w->at)->rps;
     double guess_rps = j->p->rules.rule == RULE_CYCLE ? rps * 0.01 : 0;

@@ -185,16 +185,13 @@ static double *run_table(struct job *j, const struct let *l, const struct plan_s
     return t;
 }
 
-#define FIT_SCRATCH (256u << 10)
-
 static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
 {
-    _Alignas(16) char buf[FIT_SCRATCH];
-    struct queue_share q[LET_SHARES_MAX];
-    struct queue_result r[LET_SHARES_MAX];
+    struct queue_share q[LET_QUEUE_MAX];
+    struct queue_result r[LET_QUEUE_MAX];
     struct arena a;
 
-    arena_init_fixed(&a, buf, sizeof(buf));
+    arena_init_fixed(&a, j->queue_scratch, QUEUE_SCRATCH);
     for (uint32_t i = 0; i < l->n_shares; i++) {
         const struct plan_share *s = &l->share[i];
         const struct plan_model *m = &j->p->model[s->model];
@@ -207,7 +204,7 @@ static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
     }
     if (queue_predict(q, l->n_shares, &a, r, NULL) < 0)
         return false;
-    j->steps += 50 * l->n_shares;
+    j->steps += l->n_shares == 1 ? QUEUE_STEPS : 20 * QUEUE_STEPS;
     bool holds = true;
     for (uint32_t i = 0; i < l->n_shares; i++) {
         struct plan_share *s = &l->share[i];
@@ -222,7 +219,7 @@ static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
 /* A cap that drains bursts and still leaves time to wait: from long runs to short ones. */
 static bool fit_queue(struct job *j, struct let *l, const struct pressure *pr)
 {
-    static const double part[] = {0.5, 0.35, 0.7, 0.25, 0.15};
+    static const double part[] = {0.5, 0.33, 0.2};
     struct estimate e;
 
     for (uint32_t x = 0; x < ARRAY_SIZE(part); x++) {

@@ -146,7 +146,7 @@ static double least_alone(struct job *j, uint32_t m)
             if (ask(j, m, t, k->size[at] * k->t->granule_units, 1, 1, &nobody, &e))
                 best_us = fmin(best_us, e.run_us);
     }
-    return best_us / run_limit_us(j->p, 1.0);
+    return best_us / run_limit_us(j, 1.0);
 }
 
 static void verdict_set(struct job *j, uint32_t m, struct plan_verdict *v)

@@ -10,7 +10,9 @@
 #define SIZES_MAX 48    /* sizes of gpu-let that are tried, of a type */
 #define SHARE_CLASSES 8 /* arrays of 1, 2, 4 .. 128 shares */
 #define LET_SHARES_MAX 64
-#define PLANS_MAX 24 /* that are written down on the way, the best so far */
+#define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10))
+#define QUEUE_STEPS 100 /* that a prediction of one share's queue counts as */
+#define PLANS_MAX 24    /* that are written down on the way, the best so far */
 #define FLOATING (PLAN_NONE - 1)
 
 struct cell {
@@ -92,6 +94,8 @@ struct job {
     bool full;                      /* out of memory: planning comes to nothing */
     double all_price;               /* of all devices */
     uint32_t last_let;              /* that let_new() gave */
+    void *queue_scratch;            /* RULE_QUEUE */
+    bool for_bound;                 /* cells are being made for the bound: nothing but their SLO */
     double *key, *rest;             /* scratch of sorts; what is left of each model's rate */
     uint32_t *order, *scratch, *victim;
     struct judged *judged;
@@ -117,7 +121,7 @@ static inline uint32_t let_units(const struct job *j, const struct let *l)
 /* ---- make_cells.c */
 int kinds_make(struct job *j);
 void fields_make(struct job *j); /* when want and cell are there */
-double run_limit_us(const struct problem *p, double slo_us);
+double run_limit_us(const struct job *j, double slo_us);
 void want_make(struct job *j, uint32_t model); /* once each */
 bool ask(struct job *j, uint32_t model, uint32_t type, uint32_t units, uint32_t streams,
          uint32_t rows, const struct pressure *pr, struct estimate *ret);

@@ -252,6 +252,8 @@ bool let_add(struct job *j, uint32_t let, uint32_t model, double rate_rps)
         j->p->rules.max_shares ? MIN(j->p->rules.max_shares, LET_SHARES_MAX) : LET_SHARES_MAX;
     const struct cell *c = cell_of(j, model, l->type, l->at);
 
+    if (j->p->rules.rule == RULE_QUEUE)
+        most = MIN(most, LET_QUEUE_MAX);
     for (uint32_t i = 0; i < l->n_shares; i++)
         if (l->share[i].model == model) {
             l->share[i].rate_rps += rate_rps;
