@@ -31,15 +31,18 @@ struct box {
     double x, y, w, h;
 };
 
-static void draw_share(struct canvas *c, uint32_t k, uint32_t i, double duty, struct box b)
+static void draw_share(struct canvas *c, uint32_t k, uint32_t i, const struct share_truth *truth,
+                       struct box b)
 {
     const struct plan_share *s = &c->plan->gpulet[k].share[i];
     const char *model = c->t->p.model[s->model].name;
     char label[256], tip[512];
 
-    (void)snprintf(label, sizeof(label), "%s, batch %u", model, s->batch);
-    (void)snprintf(tip, sizeof(tip), "%s: batch %u, %.6g requests/s, a run %.2f ms, busy %.1f %%",
-                   model, s->batch, s->rate_rps, (double)s->run_us / 1000, 100 * duty);
+    (void)snprintf(label, sizeof(label), "%s, batch %u", model, s->usual ? s->usual : s->batch);
+    (void)snprintf(tip, sizeof(tip),
+                   "%s: batch %u of at most %u, %.6g requests/s, a run %.2f ms, busy %.1f %%",
+                   model, s->usual ? s->usual : s->batch, s->batch, s->rate_rps,
+                   truth->usual.run_us / 1000, 100 * truth->duty);
     svg_rect(&c->svg, b.x, b.y, b.w, b.h, "run", hue_of(s->model), tip);
     if (b.h >= 10)
         svg_text_within(&c->svg, b.x + 3, b.y + fmin(b.h / 2 + 4, 12), b.w - 4, "in", label);
@@ -63,7 +66,7 @@ static void draw_let(struct canvas *c, uint32_t k, struct box b)
                 continue;
             }
             double h = b.h * truth.duty / fmax(sum, 1);
-            draw_share(c, k, i, truth.duty, (struct box){b.x, y, b.w, h});
+            draw_share(c, k, i, &truth, (struct box){b.x, y, b.w, h});
             y += h;
         }
 }

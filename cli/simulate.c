@@ -196,7 +196,7 @@ static int set_up(struct simulation *s, const struct cli *c, struct err *err)
         .progress = on_progress,
         .progress_arg = s,
     };
-    if (s->given.n_unknown > 0)
+    if (r == 0 && s->given.n_unknown > 0)
         (void)fprintf(stderr, "gpuletctl: %u rows of '%s' name no model of the problem\n",
                       s->given.n_unknown, c->trace);
     return r;
@@ -211,7 +211,8 @@ static int choose(struct simulation *s, const struct cli *c, struct err *err)
         r = task_answer(&s->t, c, &s->answer, err);
     s->cfg.policy = s->policy;
     if (r == 0 && !s->answer.valid)
-        (void)fprintf(stderr, "gpuletctl: the plan does not pass plan_check: %s\n", s->answer.why);
+        (void)fprintf(stderr, "gpuletctl: plan of %s: it does not pass plan_check: %s\n",
+                      s->answer.policy, s->answer.why);
     return r;
 }
 
@@ -338,7 +339,8 @@ static int sweep_all(struct simulation *s, const struct cli *c, const struct swe
         if (steps && n < ARRAY_SIZE(curves))
             curves[n++] = sweep_curve(&s->t.a, steps, "in_time_share", str(o, "policy"));
         if (!c->json)
-            printf("policy %s %s\n", str(o, "policy"), str(o, "error"));
+            printf("\npolicy %s, %.0f devices %s\n", str(o, "policy"), num(o, "devices_used"),
+                   str(o, "error"));
         if (!c->json && steps)
             print_sweep(steps);
     }

@@ -83,7 +83,7 @@ int task_answer(struct task *t, const struct cli *c, struct answer *ret, struct 
         r = task_policy(c, &policy, err);
         return r < 0 ? r : task_plan(t, policy, NULL, ret, err);
     }
-    *ret = (struct answer){.policy = arena_printf(&t->a, "from %s", c->plan)};
+    *ret = (struct answer){.policy = arena_printf(&t->a, "file %s", c->plan)};
     r = task_read_plan(t, c->plan, &ret->plan, err);
     if (r == 0)
         check(t, NULL, ret);

@@ -17,7 +17,7 @@ int task_open(const char *path, struct task *ret, struct err *err);
 void task_done(struct task *t);
 
 struct answer {
-    const char *policy; /* "from FILE" for a plan that was read */
+    const char *policy; /* "file FILE" for a plan that was read */
     struct plan plan;
     bool valid;
     char why[240]; /* it is not */
