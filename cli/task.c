@@ -49,10 +49,8 @@ int task_plan(struct task *t, const struct policy *policy, const struct plan *wa
     int r = policy->plan_make(&t->p, was, &t->a, &ret->plan, err);
     ret->ms = (double)(clock_now_us() - start_us) / 1000;
     progress_end();
-    if (r < 0) {
-        (void)err_wrap(err, "policy %s: ", policy->name);
+    if (r < 0)
         return in_file(t->path, r, err);
-    }
     check(t, was, ret);
     return 0;
 }
