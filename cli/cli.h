@@ -1,23 +1,32 @@
-/* gpuletctl: a thin client.  Each verb is a function in verbs.c and a row of the table there, from
- * which --help and gpuletctl(1) come. */
+/* gpuletctl: a thin client of the daemon, and the planner without one.  Each verb is a function
+ * and a row of the table in verbs.c, each option a row of the table in main.c; --help and
+ * gpuletctl(1) come from both. */
 #pragma once
 
 #include <gpulet/base.h>
 #include <jansson.h>
 #include <stdio.h>
 
+struct list { /* an option that may be repeated */
+    uint32_t n;
+    const char *at[64];
+};
+
 struct cli {
     const char *server; /* "http://host:port" or "unix:/path" */
     const char *token;  /* NULL: none */
-    bool json;          /* print what the daemon said, as it is */
-    /* of single verbs */
-    bool example;
-    double slo_ms, rate_rps; /* < 0: not given */
-    long max_batch, priority, count;
-    const char *files[64]; /* external data of register */
-    uint32_t n_files;
-    bool undo;
+    bool json;          /* print JSON: what the daemon said, or the whole result */
+    /* of single verbs; numbers < 0 and texts NULL: not given */
+    bool example, undo, check, leave_one_out;
+    double slo_ms, rate_rps, duration_s, rate_scale;
+    long max_batch, priority, count, seed;
+    struct list files; /* external data of register */
+    struct list fails, steps;
+    const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind;
 };
+
+/* What a verb returns besides 0 and negative errno (-EINVAL: the command line is wrong). */
+#define STATUS_UNMET 3 /* the exit status: done, but the plan does not meet everything */
 
 /* ---- client.c */
 struct reply {
@@ -36,12 +45,36 @@ void reply_done(struct reply *r);
 const char *client_path(const char *before, const char *name, const char *after);
 
 /* ---- verbs.c */
+typedef int verb_fn(const struct cli *c, int argc, char **argv, struct err *err);
 struct verb {
     const char *name, *args, *help;
-    int (*run)(const struct cli *c, int argc, char **argv, struct err *err);
+    verb_fn *run;
 };
 extern const struct verb verbs[];
 extern const size_t n_verbs;
 
+/* ---- plan.c, explain.c, simulate.c, fit.c: what needs no daemon */
+verb_fn plan_file, verb_explain, verb_simulate, verb_fit;
+
 /* ---- example.c: a complete request for a model, from its metadata; malloc'ed */
 int example_request(json_t *metadata, char **ret, struct err *err);
+
+/* ---- files.c.  Messages name the file.  Path "-": standard input. */
+int file_read(const char *path, size_t max_bytes, char **ret, size_t *ret_bytes, struct err *err);
+int file_write(const char *path, const char *text, struct err *err);
+
+/* ---- json.c: results are made as JSON first and tables are printed from that, so that --json
+ * leaves nothing out.  Members that are not there read as "" and 0. */
+const char *str(json_t *o, const char *key);
+double num(json_t *o, const char *key);
+bool yes(json_t *o, const char *key);
+void put(json_t *o, const char *key, json_t *v);    /* takes v; does nothing where v is NULL */
+void put_num(json_t *o, const char *key, double v); /* null where there is no such number */
+const char *ms_text(json_t *o, const char *key, char buf[32]); /* "12.34", "no end" where null */
+int print_json(json_t *o, struct err *err);
+
+/* ---- progress.c: a bar on the terminal's stderr for what takes longer than two seconds.  One at
+ * a time; progress_end() wipes it. */
+void progress_begin(const char *what);
+void progress_set(void *unused, double part); /* 0..1 of it is done; never called: not known */
+void progress_end(void);

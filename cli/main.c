@@ -7,42 +7,82 @@
 
 #define DEFAULT_SOCKET "/run/gpuletd/admin.sock"
 #define DEFAULT_SERVER "http://127.0.0.1:8001"
+#define NUMBER_MAX 1e15
+#define CODE_DOCUMENT 256
+#define CODE_FIRST 257
 
-enum {
-    OPT_SLO = 256,
-    OPT_RATE,
-    OPT_BATCH,
-    OPT_PRIORITY,
-    OPT_FILE,
-    OPT_COUNT,
-    OPT_EXAMPLE,
-    OPT_UNDO,
-    OPT_DOCUMENT
-};
+enum flag_kind { FLAG_TEXT, FLAG_NUMBER, FLAG_WHOLE, FLAG_YES, FLAG_LIST, FLAG_ACTION };
+#define AT(field) offsetof(struct cli, field)
 
 /* One table for getopt, --help and gpuletctl(1). */
-static const struct {
+static const struct flag {
     const char *name;
-    int letter;
+    char letter; /* 0: only the long form */
     const char *arg;
     const char *help;
+    enum flag_kind kind;
+    size_t at; /* in struct cli */
 } flags[] = {
     {"server", 's', "URL",
      "where the daemon listens: http://HOST:PORT or unix:PATH; default: $GPULETCTL_SERVER, "
-     "else " DEFAULT_SOCKET " if it is there, else " DEFAULT_SERVER},
+     "else " DEFAULT_SOCKET " if it is there, else " DEFAULT_SERVER,
+     FLAG_TEXT, AT(server)},
     {"token", 't', "TOKEN",
-     "the admin token, for a daemon on another machine; default: $GPULETCTL_TOKEN"},
-    {"json", 'j', NULL, "print the daemon's answer as it is"},
-    {"slo-ms", OPT_SLO, "MS", "register: latency objective, arrival to reply"},
-    {"rate", OPT_RATE, "RPS", "register: expected requests per second"},
-    {"max-batch", OPT_BATCH, "N", "register: most rows in one run"},
-    {"priority", OPT_PRIORITY, "N", "register: 1 is served first; 0 is the default"},
-    {"file", OPT_FILE, "PATH", "register: external data of the model; may be repeated"},
-    {"count", OPT_COUNT, "N", "top: stop after so many"},
-    {"example", OPT_EXAMPLE, NULL, "infer: print a request instead of sending one"},
-    {"undo", OPT_UNDO, NULL, "drain: serve again"},
-    {"help", 'h', NULL, "print this text"},
-    {"version", 'V', NULL, "print the version"},
+     "the admin token, for a daemon on another machine; default: $GPULETCTL_TOKEN", FLAG_TEXT,
+     AT(token)},
+    {"json", 'j', NULL, "print JSON: the daemon's answer as it is, or the whole result", FLAG_YES,
+     AT(json)},
+    {"slo-ms", 0, "MS", "register: latency objective, arrival to reply", FLAG_NUMBER, AT(slo_ms)},
+    {"rate", 0, "RPS", "register: expected requests per second", FLAG_NUMBER, AT(rate_rps)},
+    {"max-batch", 0, "N", "register: most rows in one run", FLAG_WHOLE, AT(max_batch)},
+    {"priority", 0, "N", "register: 1 is served first; 0 is the default", FLAG_WHOLE, AT(priority)},
+    {"file", 0, "PATH", "register: external data of the model; may be repeated", FLAG_LIST,
+     AT(files)},
+    {"count", 0, "N", "top: stop after so many", FLAG_WHOLE, AT(count)},
+    {"example", 0, NULL, "infer: print a request instead of sending one", FLAG_YES, AT(example)},
+    {"undo", 0, NULL, "drain: serve again", FLAG_YES, AT(undo)},
+    {"policy", 0, "NAME",
+     "plan, explain, simulate: who plans, default gpuletd; 'all' compares (plan) or draws "
+     "(simulate --sweep) every policy",
+     FLAG_TEXT, AT(policy)},
+    {"plan", 0, "PLANFILE",
+     "explain, simulate, plan --check: this plan, as plan --out writes it, instead of making one",
+     FLAG_TEXT, AT(plan)},
+    {"was", 0, "PLANFILE", "plan: what runs now, to be changed as little as possible", FLAG_TEXT,
+     AT(was)},
+    {"out", 0, "PLANFILE", "plan: write the plan there", FLAG_TEXT, AT(out)},
+    {"check", 0, NULL,
+     "plan: verify the plan of --plan, else the one in the problem file, instead of making one",
+     FLAG_YES, AT(check)},
+    {"svg", 0, "PATH",
+     "plan: draw the devices with their gpu-lets; simulate: the in-time curve of --sweep",
+     FLAG_TEXT, AT(svg)},
+    {"seed", 0, "N", "simulate: of the arrivals, default 1", FLAG_WHOLE, AT(seed)},
+    {"duration", 0, "S",
+     "simulate: seconds of arrivals; default: 60, with a trace that names models its length",
+     FLAG_NUMBER, AT(duration_s)},
+    {"rate-scale", 0, "X", "simulate: multiply all rates", FLAG_NUMBER, AT(rate_scale)},
+    {"arrivals", 0, "KIND",
+     "simulate: paced, poisson, gamma:CV, onoff:ON_S:OFF_S or diurnal:PERIOD_S:SWING; default: as "
+     "the problem file says",
+     FLAG_TEXT, AT(arrivals)},
+    {"trace", 0, "CSV",
+     "simulate: arrivals as measured; a column model or func_name says whose, else every model's "
+     "requests come in this rhythm at its own mean rate",
+     FLAG_TEXT, AT(trace)},
+    {"sweep", 0, "FROM:TO:STEPS", "simulate: at so many loads, in multiples of the planned rates",
+     FLAG_TEXT, AT(sweep)},
+    {"fail", 0, "DEVICE@SECOND", "simulate: the device is lost then; may be repeated", FLAG_LIST,
+     AT(fails)},
+    {"step", 0, "FACTOR@SECOND",
+     "simulate: all rates are from then on FACTOR times those at the start; may be repeated",
+     FLAG_LIST, AT(steps)},
+    {"kind", 0, "KIND", "fit: gpulet, igniter or pressure (the default)", FLAG_TEXT, AT(kind)},
+    {"leave-one-out", 0, NULL,
+     "fit: also predict each pair of models by what is fitted to all the others", FLAG_YES,
+     AT(leave_one_out)},
+    {"help", 'h', NULL, "print this text", FLAG_ACTION, 0},
+    {"version", 'V', NULL, "print the version", FLAG_ACTION, 0},
 };
 
 static void print_help(FILE *to)
@@ -53,10 +93,9 @@ static void print_help(FILE *to)
     (void)fputc('\n', to);
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
         char left[64];
-        (void)snprintf(left, sizeof(left), "%c%c%s--%s%s%s", flags[i].letter < 256 ? '-' : ' ',
-                       flags[i].letter < 256 ? flags[i].letter : ' ',
-                       flags[i].letter < 256 ? ", " : "  ", flags[i].name, flags[i].arg ? " " : "",
-                       flags[i].arg ? flags[i].arg : "");
+        (void)snprintf(left, sizeof(left), "%c%c%s--%s%s%s", flags[i].letter ? '-' : ' ',
+                       flags[i].letter ? flags[i].letter : ' ', flags[i].letter ? ", " : "  ",
+                       flags[i].name, flags[i].arg ? " " : "", flags[i].arg ? flags[i].arg : "");
         (void)fprintf(to, "  %-22s %s\n", left, flags[i].help);
     }
 }
@@ -102,7 +141,7 @@ static void print_document(const char *what)
     }
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
         printf(".It ");
-        if (flags[i].letter < 256)
+        if (flags[i].letter)
             printf("Fl %c , ", flags[i].letter);
         printf("Fl Fl %s%s%s", flags[i].name, flags[i].arg ? " Ar " : "",
                flags[i].arg ? flags[i].arg : "");
@@ -110,88 +149,91 @@ static void print_document(const char *what)
     }
 }
 
-static double positive(const char *name, const char *text)
+static double number(const struct flag *f, const char *text)
 {
+    bool whole = f->kind == FLAG_WHOLE;
     char *end;
     double v = strtod(text, &end);
 
-    if (end == text || *end || !(v >= 0)) {
-        (void)fprintf(stderr, "gpuletctl: --%s = '%s' is not a number of 0 or more\n", name, text);
-        exit(2);
-    }
-    return v;
+    if (end != text && !*end && v >= 0 && v <= NUMBER_MAX && (!whole || v == (double)(long)v))
+        return v;
+    (void)fprintf(stderr, "gpuletctl: --%s = '%s' is not a %snumber from 0 to %g\n", f->name, text,
+                  whole ? "whole " : "", NUMBER_MAX);
+    exit(2);
 }
 
-static void set_flag(struct cli *c, int f)
+static void add_to_list(const struct flag *f, struct list *l, const char *text)
 {
-    switch (f) {
-    case 's':
-        c->server = optarg;
-        break;
-    case 't':
-        c->token = optarg;
-        break;
-    case 'j':
-        c->json = true;
-        break;
-    case OPT_SLO:
-        c->slo_ms = positive("slo-ms", optarg);
-        break;
-    case OPT_RATE:
-        c->rate_rps = positive("rate", optarg);
-        break;
-    case OPT_BATCH:
-        c->max_batch = (long)positive("max-batch", optarg);
-        break;
-    case OPT_PRIORITY:
-        c->priority = (long)positive("priority", optarg);
-        break;
-    case OPT_FILE:
-        if (c->n_files < ARRAY_SIZE(c->files)) {
-            c->files[c->n_files++] = optarg;
-            break;
-        }
-        (void)fprintf(stderr, "gpuletctl: more than %zu files\n", ARRAY_SIZE(c->files));
-        exit(2);
-    case OPT_COUNT:
-        c->count = (long)positive("count", optarg);
-        break;
-    case OPT_EXAMPLE:
-        c->example = true;
-        break;
-    case OPT_UNDO:
-        c->undo = true;
-        break;
-    case 'h':
-        print_help(stdout);
-        exit(0);
-    case 'V':
-        puts("gpuletctl " GPULETD_VERSION);
-        exit(0);
-    case OPT_DOCUMENT:
-        print_document(optarg);
-        exit(0);
-    default:
-        (void)fputs("gpuletctl --help lists verbs and options\n", stderr);
+    if (l->n == ARRAY_SIZE(l->at)) {
+        (void)fprintf(stderr, "gpuletctl: --%s is given more than %zu times\n", f->name,
+                      ARRAY_SIZE(l->at));
         exit(2);
     }
+    l->at[l->n++] = text;
+}
+
+static void set_flag(struct cli *c, const struct flag *f)
+{
+    void *field = (char *)c + f->at;
+
+    switch (f->kind) {
+    case FLAG_TEXT:
+        *(const char **)field = optarg;
+        break;
+    case FLAG_NUMBER:
+        *(double *)field = number(f, optarg);
+        break;
+    case FLAG_WHOLE:
+        *(long *)field = (long)number(f, optarg);
+        break;
+    case FLAG_YES:
+        *(bool *)field = true;
+        break;
+    case FLAG_LIST:
+        add_to_list(f, field, optarg);
+        break;
+    case FLAG_ACTION:
+        if (f->letter == 'h')
+            print_help(stdout);
+        else
+            puts("gpuletctl " GPULETD_VERSION);
+        exit(0);
+    }
+}
+
+/* What getopt calls row i. */
+static int flag_code(size_t i)
+{
+    return flags[i].letter ? flags[i].letter : (int)(CODE_FIRST + i);
 }
 
 static void parse_flags(int argc, char **argv, struct cli *c)
 {
     struct option longs[ARRAY_SIZE(flags) + 2] = {{0}};
     char shorts[2 * ARRAY_SIZE(flags) + 1] = "";
-    int f;
+    int code;
 
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-        longs[i] = (struct option){flags[i].name, flags[i].arg ? 1 : 0, NULL, flags[i].letter};
-        if (flags[i].letter < 256)
+        longs[i] = (struct option){flags[i].name, flags[i].arg ? 1 : 0, NULL, flag_code(i)};
+        if (flags[i].letter)
             (void)sprintf(shorts + strlen(shorts), "%c%s", flags[i].letter,
                           flags[i].arg ? ":" : "");
     }
-    longs[ARRAY_SIZE(flags)] = (struct option){"document", 1, NULL, OPT_DOCUMENT};
-    while ((f = getopt_long(argc, argv, shorts, longs, NULL)) >= 0)
-        set_flag(c, f);
+    longs[ARRAY_SIZE(flags)] = (struct option){"document", 1, NULL, CODE_DOCUMENT};
+    while ((code = getopt_long(argc, argv, shorts, longs, NULL)) >= 0) {
+        size_t i = 0;
+        if (code == CODE_DOCUMENT) {
+            print_document(optarg);
+            exit(0);
+        }
+        while (i < ARRAY_SIZE(flags) && flag_code(i) != code)
+            i++;
+        if (i == ARRAY_SIZE(flags)) {
+            (void)fputs("gpuletctl --help lists verbs and options\n", stderr);
+            exit(2);
+        }
+        set_flag(c, &flags[i]);
+    }
 }
 
 int main(int argc, char **argv)
@@ -200,8 +242,11 @@ int main(int argc, char **argv)
                     .token = getenv("GPULETCTL_TOKEN"),
                     .slo_ms = -1,
                     .rate_rps = -1,
+                    .duration_s = -1,
+                    .rate_scale = -1,
                     .max_batch = -1,
-                    .priority = -1};
+                    .priority = -1,
+                    .seed = -1};
     struct err err = {0};
 
     parse_flags(argc, argv, &c);
@@ -218,7 +263,7 @@ int main(int argc, char **argv)
             int r = verbs[i].run(&c, argc - optind - 1, argv + optind + 1, &err);
             if (r < 0)
                 (void)fprintf(stderr, "gpuletctl: %s\n", err.msg[0] ? err.msg : strerror(-r));
-            return r == -EINVAL ? 2 : r < 0 ? 1 : 0;
+            return r == -EINVAL ? 2 : r < 0 ? 1 : r;
         }
     (void)fprintf(stderr, "gpuletctl: there is no verb '%s'; gpuletctl --help lists them\n",
                   argv[optind]);

@@ -5,18 +5,6 @@
 
 #define BODY_MAX (256u << 20)
 
-static const char *str(json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-
-    return s ? s : "";
-}
-
-static double num(json_t *o, const char *key)
-{
-    return json_number_value(json_object_get(o, key));
-}
-
 /* With --json: what the daemon said, and true. */
 static bool as_json(const struct cli *c, const struct reply *r)
 {
@@ -110,13 +98,14 @@ static int verb_models(const struct cli *c, int argc, char **argv, struct err *e
 static int verb_plan(const struct cli *c, int argc, char **argv, struct err *err)
 {
     struct reply r = {0};
-    int rc = no_args(argc, argv, err);
 
-    if (rc == 0)
-        rc = client_call(c, "GET", "/v1/plan", NULL, NULL, &r, err);
+    if (argc > 0 || c->policy || c->plan || c->was || c->out || c->svg || c->check)
+        return plan_file(c, argc, argv, err);
+    int rc = client_call(c, "GET", "/v1/plan", NULL, NULL, &r, err);
+
     if (rc == 0 && !as_json(c, &r)) {
         printf("epoch %.0f, policy %s%s\n", num(r.json, "epoch"), str(r.json, "policy"),
-               json_is_true(json_object_get(r.json, "pinned")) ? ", pinned by hand" : "");
+               yes(r.json, "pinned") ? ", pinned by hand" : "");
         if (str(r.json, "error")[0])
             printf("the last plan failed: %s\n", str(r.json, "error"));
         print_gpulets(json_object_get(r.json, "gpulets"));
@@ -242,9 +231,9 @@ static int verb_register(const struct cli *c, int argc, char **argv, struct err 
 
     if (argc != 2)
         return err_set(err, -EINVAL, "register needs a NAME and a FILE");
-    for (uint32_t i = 0; i < c->n_files && rc == 0; i++) {
-        char *name = strdup(client_path("/files/", base_name(c->files[i]), ""));
-        rc = name ? upload(c, client_path("/v1/models/", argv[0], name), c->files[i], &r, err)
+    for (uint32_t i = 0; i < c->files.n && rc == 0; i++) {
+        char *name = strdup(client_path("/files/", base_name(c->files.at[i]), ""));
+        rc = name ? upload(c, client_path("/v1/models/", argv[0], name), c->files.at[i], &r, err)
                   : -ENOMEM;
         free(name);
         reply_done(&r);
@@ -264,29 +253,6 @@ static int verb_register(const struct cli *c, int argc, char **argv, struct err 
     }
     reply_done(&r);
     return rc;
-}
-
-static int read_all(FILE *f, char **ret, struct err *err)
-{
-    char *text = NULL;
-    size_t n = 0, cap = 0, got;
-
-    do {
-        if (n + 65536 > cap) {
-            cap = cap ? cap * 2 : 1u << 20;
-            char *grown = cap > BODY_MAX ? NULL : realloc(text, cap + 1);
-            if (!grown) {
-                free(text);
-                return err_set(err, -EFBIG, "the request is larger than %u bytes", BODY_MAX);
-            }
-            text = grown;
-        }
-        got = fread(text + n, 1, cap - n, f);
-        n += got;
-    } while (got > 0);
-    text[n] = 0;
-    *ret = text;
-    return 0;
 }
 
 static int infer_example(const struct cli *c, const char *model, struct err *err)
@@ -331,18 +297,14 @@ static int verb_infer(const struct cli *c, int argc, char **argv, struct err *er
 {
     struct reply r = {0};
     char *body = NULL;
-    FILE *f = stdin;
+    size_t bytes;
 
     if (argc < 1 || argc > 2 || (c->example && argc != 1))
         return err_set(err, -EINVAL,
                        "infer needs a MODEL, and a FILE or '-' unless --example is given");
     if (c->example)
         return infer_example(c, argv[0], err);
-    if (argc == 2 && !STREQ(argv[1], "-") && !(f = fopen(argv[1], "re")))
-        return err_set(err, -errno, "'%s': %s", argv[1], strerror(errno));
-    int rc = read_all(f, &body, err);
-    if (f != stdin)
-        (void)fclose(f);
+    int rc = file_read(argc == 2 ? argv[1] : "-", BODY_MAX, &body, &bytes, err);
     if (rc == 0)
         rc = client_call(c, "POST", client_path("/v2/models/", argv[0], "/infer"), body, NULL, &r,
                          err);
@@ -362,8 +324,7 @@ static int verb_drain(const struct cli *c, int argc, char **argv, struct err *er
         rc = client_call(c, c->undo ? "DELETE" : "POST", "/v1/drain", c->undo ? NULL : "{}", NULL,
                          &r, err);
     if (rc == 0 && !as_json(c, &r))
-        printf("%s, %.0f requests under way\n",
-               json_is_true(json_object_get(r.json, "draining")) ? "draining" : "serving",
+        printf("%s, %.0f requests under way\n", yes(r.json, "draining") ? "draining" : "serving",
                num(r.json, "pending"));
     reply_done(&r);
     return rc;
@@ -372,7 +333,20 @@ static int verb_drain(const struct cli *c, int argc, char **argv, struct err *er
 const struct verb verbs[] = {
     {"status", "", "devices, gpu-lets and models", verb_status},
     {"models", "", "the models, their state and their SLO", verb_models},
-    {"plan", "", "the plan that is running", verb_plan},
+    {"plan",
+     "[FILE] [--policy NAME] [--was PLANFILE] [--check] [--plan PLANFILE] [--out PLANFILE] "
+     "[--svg PATH]",
+     "the plan that is running; with a problem file: plan it, without a daemon", verb_plan},
+    {"explain", "FILE [MODEL] [--policy NAME] [--plan PLANFILE]",
+     "why each gpu-let of a plan has its size, who disturbs whom, how far it is from the bound",
+     verb_explain},
+    {"simulate",
+     "FILE [--policy NAME] [--plan PLANFILE] [--seed N] [--duration S] [--rate-scale X] "
+     "[--arrivals KIND] [--trace CSV] [--sweep FROM:TO:STEPS] [--svg PATH] "
+     "[--fail DEVICE@SECOND] [--step FACTOR@SECOND]",
+     "a plan under load in virtual time: who is answered in time", verb_simulate},
+    {"fit", "FILE [--kind KIND] [--leave-one-out]",
+     "interference of a type of device from measured pairs, as a problem file takes it", verb_fit},
     {"top", "[--count N]", "status, once a second", verb_top},
     {"register",
      "NAME FILE [--slo-ms MS] [--rate RPS] [--max-batch N] [--priority N] [--file PATH]",

@@ -40,6 +40,18 @@ struct profile {
 
 enum interfere_kind { INTERFERE_NONE, INTERFERE_IGNITER, INTERFERE_GPULET, INTERFERE_PRESSURE };
 
+/* INTERFERE_PRESSURE: what interference.term holds.  Those that are not there are 0. */
+enum pressure_term {
+    TERM_MEMORY,  /* compute waits for L2 and DRAM that others use */
+    TERM_LAUNCH,  /* kernels wait for others' kernels */
+    TERM_COPY,    /* copying in, which ends in DRAM, waits for DRAM that others use */
+    TERM_UNKNOWN, /* part of L2 and DRAM that a load on all units is taken to use where its profile
+                     does not say */
+    TERM_SEEN, /* most kernels a ms of a measured run: shorter ones wait no longer; 0: no limit */
+    N_TERMS,
+    N_FITTED = TERM_UNKNOWN /* that slow down; the rest is what the pairs were like */
+};
+
 /* The hardware's part of an interference model: of a type of device, no model in it. */
 struct interference {
     enum interfere_kind kind;
@@ -48,7 +60,7 @@ struct interference {
     double sched_ms, sched_base_ms;                      /* per kernel: times processes, plus */
     /* INTERFERE_GPULET: c1..c5 of gpu-lets section 4.2 */
     double c[5];
-    /* INTERFERE_PRESSURE: fitted, lib/plan/fit.c names the terms */
+    /* INTERFERE_PRESSURE: fitted, by enum pressure_term */
     uint32_t n_terms;
     double term[PRESSURE_TERMS];
 };
@@ -77,13 +89,69 @@ struct estimate {
 };
 
 /* False when the profile says that it does not run there (ret is then zeroed).
- * Between points of the table: monotone in batch (never falls) and in units (never rises); above
- * the last batch the last two points are continued; below the first units the first are scaled. */
+ * Between points of the table: monotone in batch (never falls; linear) and in units (never rises;
+ * linear in 1/units); above the last batch the last two points are continued; below the first
+ * units the first are scaled.  Streams: the nearest number of the table that is not above, and
+ * beyond that the device does no more at once than it did there.
+ * The order of the others does not matter, to the last bit (INTERFERE_GPULET: up to PRESSURE_LINES
+ * of them; with more, the answer may be above the worst neighbour's, never below). */
 bool predict(const struct predict_device *d, const struct load *me, const struct load *other,
              uint32_t n_other, struct estimate *ret);
 
-/* The median run, alone, one stream; at least 1.  Table profiles only (what the engine measures).
+/* ---- the same in steps, for those that ask a million times: a load's part is looked up once,
+ * what its neighbours do to it is a sum that they join and leave in O(1).
+ *
+ *     struct solo me;              load_solo(d, &load, &me)
+ *     struct pressure p = {0};     pressure_add(d, &p, &neighbour, duty) ...
+ *     pressure_of(d, &me, &p, &estimate)        p is of the others, without me
  */
+
+/* What one load pushes on, at duty 1 (fixed point, so that sums are exact in any order). */
+enum pressure_kind {
+    PRESSURE_RUNS,    /* runs at once */
+    PRESSURE_L2,      /* part of its peak */
+    PRESSURE_DRAM,    /* part of its peak */
+    PRESSURE_KERNELS, /* launches a ms */
+    PRESSURE_WATTS,   /* above idle */
+    PRESSURE_KINDS
+};
+#define PRESSURE_ONE 4294967296.0 /* fixed point: 2^32 is 1 */
+
+struct solo {
+    double in_us, out_us, host_us; /* not slowed by neighbours' computing */
+    double sched_us, active_us;    /* compute, alone */
+    double clock;                  /* full clock over the clock that those were measured at */
+    double alone_us;               /* both, at the clock that its own power leaves */
+    double tail_us;                /* 99th percentile less median */
+    double kernels, cache;         /* of a run; iGniter's alpha_cache per per cent, 0: unknown */
+    double disturb, disturbed;     /* INTERFERE_GPULET: what it adds to others' and to its own */
+    int64_t push[PRESSURE_KINDS];
+};
+
+#define PRESSURE_LINES 16
+struct pressure {
+    int64_t sum[PRESSURE_KINDS];
+    /* INTERFERE_GPULET knows the worst neighbour only, which is no sum. */
+    uint32_t n_lines;
+    bool folded; /* more than PRESSURE_LINES of them: the last is above all that it stands for */
+    struct {
+        double disturb, duty;
+    } line[PRESSURE_LINES];
+};
+
+/* False: it does not run there. */
+bool load_solo(const struct predict_device *d, const struct load *l, struct solo *ret);
+void pressure_add(const struct predict_device *d, struct pressure *p, const struct solo *s,
+                  double duty);
+/* Take out what was put in with the same duty.  False (INTERFERE_GPULET with more than
+ * PRESSURE_LINES neighbours): p is of no use any more, add those who are left to a new one. */
+bool pressure_sub(const struct predict_device *d, struct pressure *p, const struct solo *s,
+                  double duty);
+void pressure_of(const struct predict_device *d, const struct solo *me, const struct pressure *p,
+                 struct estimate *ret);
+
+/* The median run, alone, one stream; at least 1.  Table profiles only (what the engine measures);
+ * a year where the table says that it does not run. */
 usec_t predict_run_us(const struct profile *p, uint32_t batch, uint32_t units);
 
 /* ---- fitting (gpuletctl fit) */
@@ -100,9 +168,14 @@ struct fit_report {
 };
 /* Fit d->interference (its `kind` is set by the caller; the known hardware terms are kept) to the
  * pairs; with `leave` != UINT32_MAX pairs of that fold are not looked at.  The arena holds scratch
- * space.  -EINVAL: too few pairs for the terms. */
+ * space.  INTERFERE_IGNITER has nothing to fit: its terms are the hardware's and the models' own.
+ * -EINVAL: too few pairs for the terms, or a pair that cannot be (err names it). */
 int fit_interference(struct predict_device *d, const struct fit_pair *pair, uint32_t n,
                      uint32_t leave, struct arena *a, struct err *err);
 /* How well d predicts the pairs of one fold, or of all (UINT32_MAX). */
 void fit_evaluate(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
                   uint32_t fold, struct arena *a, struct fit_report *ret);
+/* How well d's kind of model predicts pairs of models that it has not seen: each fold in turn is
+ * left out of the fit and predicted. */
+int fit_cross(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
+              struct arena *a, struct fit_report *ret, struct err *err);

@@ -28,7 +28,15 @@ struct queue_result {
     double duty; /* part of the time that it holds the gpu-let */
 };
 
+/* Bytes of a fixed arena that are enough for n shares. */
+#define QUEUE_NEED(n) ((size_t)(n) * (64u << 10) + (192u << 10))
+
 /* All shares of one gpu-let together; ret[n].  scratch from the arena is given back.
- * -EINVAL: more than QUEUE_SHARES_MAX, or a cap out of range. */
+ *
+ * One share alone under Poisson arrivals: exact but for small things; paced: exact; other cv: a
+ * little on the safe side.  Several shares, or streams: a short simulation from a fixed seed, whose
+ * `late` is its upper end (two standard errors above what was seen).
+ * Cost: alone, cap 32, under 100 us; several: about 1 ms, half of that where all is clear.
+ * -EINVAL: more than QUEUE_SHARES_MAX or 64 streams, a cap, rate or run time out of range. */
 int queue_predict(const struct queue_share *share, uint32_t n, struct arena *a,
                   struct queue_result *ret, struct err *err);

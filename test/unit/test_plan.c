@@ -57,7 +57,7 @@ static void prediction_is_exact_on_the_table_and_linear_between(void)
     set_up(1);
     CHECK_EQ(predict_run_us(&profile, 4, 2), 2500);
     CHECK_EQ(predict_run_us(&profile, 3, 1), 4000);
-    CHECK_EQ(predict_run_us(&profile, 1, 3), 750); /* half way between 1000 and 500 */
+    CHECK_EQ(predict_run_us(&profile, 1, 3), 667); /* 2000 / 3: a line in 1/units */
 }
 
 static void prediction_continues_beyond_the_largest_batch(void)

@@ -1,0 +1,509 @@
+/* A plan under a load in virtual time.
+ *
+ * Who decides is the policy, with the functions that the daemon calls; what happens is told by the
+ * device model: one run at a time in a gpu-let (or so many of one model as its share has streams),
+ * which takes what predict() says beside the runs in flight on the device when it starts.  The
+ * gpu-let is taken for hold_us, the answers are there after run_us.
+ *
+ * As in the daemon the policy is asked when something arrives, ends or is due.  Not here: while all
+ * lanes of a gpu-let are taken, when it could only drop what is late; that is done at the next end,
+ * with the same outcome.  A device that fails loses its runs in flight.  What waits there is routed
+ * to the model's other gpu-lets; without any, it waits for the device and is dropped when late.
+ *
+ * The answers of a run are known when it starts, and so is the next failure of its device: a run is
+ * counted when it starts, as lost if it ends later than that.
+ *
+ * Events counted: arrivals, starts and ends of runs, timers, steps of the configuration. */
+#include "replay_priv.h"
+
+#include <math.h>
+
+#define PROGRESS_EVERY (1u << 17)
+
+/* ---- what waits */
+static bool ring_grow(struct replay *r, struct seat *s)
+{
+    usec_t *bigger = ARENA_ARRAY(r->arena, usec_t, (size_t)s->size * 2);
+
+    if (!bigger) {
+        r->out_of_memory = true;
+        return false;
+    }
+    for (uint32_t i = 0; i < s->n; i++)
+        bigger[i] = s->ring[(s->first + i) & (s->size - 1)];
+    s->ring = bigger;
+    s->first = 0;
+    s->size *= 2;
+    return true;
+}
+
+static void seat_push(struct replay *r, struct seat *s, usec_t arrival_us)
+{
+    if (s->n == s->size && !ring_grow(r, s))
+        return;
+    s->ring[(s->first + s->n++) & (s->size - 1)] = arrival_us;
+    r->party[s->model].n_queued++;
+    r->let[s->let].work_us += s->work_us;
+}
+
+static usec_t seat_pop(struct replay *r, struct seat *s)
+{
+    usec_t arrival_us = s->ring[s->first];
+
+    s->first = (s->first + 1) & (s->size - 1);
+    s->n--;
+    r->party[s->model].n_queued--;
+    r->let[s->let].work_us -= s->work_us;
+    return arrival_us;
+}
+
+static usec_t deadline_us(const struct replay *r, uint32_t model, usec_t arrival_us)
+{
+    usec_t slo_us = r->party[model].slo_us;
+
+    return slo_us ? arrival_us + slo_us : USEC_NEVER;
+}
+
+/* ---- what routing sees */
+
+/* When the first lane comes free, as predicted; now if one is. */
+static usec_t lanes_free_us(const struct replay *r, const struct let *g)
+{
+    usec_t us = USEC_NEVER;
+
+    for (uint32_t i = 0; i < g->n_lanes; i++)
+        us = MIN(us, r->lane_us[g->first_lane + i]);
+    return MAX(us, r->now_us);
+}
+
+static void let_show(struct replay *r, struct let *g)
+{
+    usec_t free_us = lanes_free_us(r, g) + g->work_us / g->n_lanes;
+
+    for (uint32_t i = 0; i < g->n_seats; i++) {
+        const struct seat *s = &r->seat[g->first_seat + i];
+        if (s->slot == PLAN_NONE)
+            continue;
+        struct let_view *v = &r->party[s->model].view[s->slot];
+        v->free_us = free_us;
+        v->n_queued = s->n;
+    }
+}
+
+static void seat_join(struct replay *r, uint32_t at)
+{
+    struct seat *s = &r->seat[at];
+    struct party *y = &r->party[s->model];
+
+    s->slot = y->n_living++;
+    y->seat[s->slot] = at;
+    y->view[s->slot] = (struct let_view){.run_us = s->view_us[1],
+                                         .least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]),
+                                         .full_us = s->view_us[s->cap]};
+}
+
+static void seat_leave(struct replay *r, struct seat *s)
+{
+    struct party *y = &r->party[s->model];
+    uint32_t last = --y->n_living;
+
+    y->view[s->slot] = y->view[last];
+    y->seat[s->slot] = y->seat[last];
+    r->seat[y->seat[s->slot]].slot = s->slot;
+    s->slot = PLAN_NONE;
+}
+
+/* ---- runs */
+static bool counts(const struct replay *r, usec_t arrival_us)
+{
+    return arrival_us >= r->cfg->warmup_us;
+}
+
+static void answers_count(struct replay *r, struct seat *s, uint32_t take, usec_t done_us)
+{
+    struct replay_model *m = &r->ret->model[s->model];
+    bool lost = done_us > r->device[r->let[s->let].device].fails_us;
+
+    while (take-- > 0) {
+        usec_t arrival_us = seat_pop(r, s);
+        if (!counts(r, arrival_us))
+            continue;
+        if (lost) {
+            m->lost++;
+            continue;
+        }
+        if (done_us <= deadline_us(r, s->model, arrival_us))
+            m->in_time++;
+        else
+            m->late++;
+        hist_add(&m->latency, done_us - arrival_us);
+    }
+}
+
+static uint32_t lane_find(const struct replay *r, const struct let *g)
+{
+    uint32_t i = g->first_lane;
+
+    while (r->lane_us[i])
+        i++;
+    return i;
+}
+
+static void run_start(struct replay *r, struct let *g, struct seat *s, uint32_t take)
+{
+    uint32_t lane = lane_find(r, g);
+    usec_t run_us, hold_us;
+
+    let_pull(r, g);
+    run_estimate(r, s, take, &run_us, &hold_us);
+    let_push(r, g, &s->runs->solo[take]);
+    r->lane_seat[lane] = (uint32_t)(s - r->seat);
+    r->lane_us[lane] = r->now_us + s->view_us[take];
+    if (g->n_flying++ == 0)
+        g->busy_from_us = r->now_us;
+    s->n_flying++;
+    answers_count(r, s, take, r->now_us + run_us);
+    agenda_set(&r->agenda, event_lane(lane), r->now_us + hold_us);
+    r->ret->events++;
+}
+
+/* Until now, within the time that counts. */
+static void busy_count(struct replay *r, struct let *g)
+{
+    usec_t from_us = MAX(g->busy_from_us, r->cfg->warmup_us);
+    usec_t to_us = MIN(r->now_us, r->cfg->duration_us);
+
+    g->busy_us += to_us > from_us ? to_us - from_us : 0;
+}
+
+static void run_end(struct replay *r, uint32_t lane)
+{
+    struct seat *s = &r->seat[r->lane_seat[lane]];
+    struct let *g = &r->let[s->let];
+
+    agenda_set(&r->agenda, event_lane(lane), USEC_NEVER);
+    r->lane_us[lane] = 0;
+    s->n_flying--;
+    if (--g->n_flying == 0) {
+        busy_count(r, g);
+        let_pull(r, g);
+    }
+}
+
+/* ---- what batch_next() sees */
+
+/* May s start one more run?  Beside runs of its own, up to its streams, while nobody else waits. */
+static bool seat_ready(const struct replay *r, const struct let *g, const struct seat *s,
+                       uint32_t n_waiting)
+{
+    if (r->device[g->device].down)
+        return false;
+    return g->n_flying == 0 ||
+           (g->n_flying == s->n_flying && s->n_flying < s->streams && n_waiting == 1);
+}
+
+static void queue_show(const struct replay *r, const struct seat *s, struct queue_view *q)
+{
+    uint32_t n = MIN(s->n, BATCH_VIEW_MAX);
+    usec_t slo_us = r->party[s->model].slo_us;
+
+    q->n = s->n;
+    for (uint32_t i = 0; i < n; i++)
+        q->deadline_us[i] = slo_us ? s->ring[(s->first + i) & (s->size - 1)] + slo_us : USEC_NEVER;
+    q->max_batch = s->cap;
+    q->run_us = s->view_us;
+    q->least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]);
+    q->priority = r->cfg->problem->model[s->model].priority;
+}
+
+static void let_view_make(const struct replay *r, const struct let *g, struct batch_view *v)
+{
+    uint32_t n_waiting = 0, most = 1;
+
+    for (uint32_t i = 0; i < g->n_seats; i++)
+        n_waiting += r->seat[g->first_seat + i].n > 0;
+    for (uint32_t i = 0; i < g->n_seats; i++) {
+        const struct seat *s = &r->seat[g->first_seat + i];
+        r->queue[i].ready = seat_ready(r, g, s, n_waiting);
+        most = MAX(most, s->n_flying ? s->streams : 1);
+        queue_show(r, s, &r->queue[i]);
+    }
+    *v = (struct batch_view){.now_us = r->now_us,
+                             .n_flying = g->n_flying,
+                             .max_flying = most,
+                             .busy_until_us = g->n_flying ? lanes_free_us(r, g) : r->now_us,
+                             .n_queues = g->n_seats,
+                             .queue = r->queue};
+}
+
+static void queue_drop(struct replay *r, struct seat *s, uint32_t take)
+{
+    while (take-- > 0)
+        r->ret->model[s->model].dropped += counts(r, seat_pop(r, s));
+}
+
+static bool anybody_waits(const struct replay *r, const struct let *g)
+{
+    for (uint32_t i = 0; i < g->n_seats; i++)
+        if (r->seat[g->first_seat + i].n)
+            return true;
+    return false;
+}
+
+/* Ask the policy until it waits or nothing more can start. */
+static void let_look(struct replay *r, struct let *g)
+{
+    usec_t timer_us = USEC_NEVER;
+
+    while (g->n_flying < g->n_lanes && anybody_waits(r, g)) {
+        struct batch_view v;
+        let_view_make(r, g, &v);
+        struct batch_choice c = r->policy->batch_next(&v);
+        if (c.what == BATCH_WAIT || c.queue >= g->n_seats) {
+            timer_us = MAX(c.until_us, r->now_us + 1);
+            break;
+        }
+        struct seat *s = &r->seat[g->first_seat + c.queue];
+        uint32_t take = MIN(MAX(c.take, 1), s->n);
+        if (take == 0)
+            break;
+        if (c.what == BATCH_DROP)
+            queue_drop(r, s, take);
+        else if (r->queue[c.queue].ready)
+            run_start(r, g, s, MIN(take, s->cap));
+        else
+            break;
+    }
+    agenda_set(&r->agenda, event_timer(r, (uint32_t)(g - r->let)), timer_us);
+    let_show(r, g);
+}
+
+/* ---- arrivals */
+static void arrive(struct replay *r, uint32_t model)
+{
+    struct party *y = &r->party[model];
+    struct replay_model *m = &r->ret->model[model];
+    struct admit_view v = {.now_us = r->now_us,
+                           .deadline_us = deadline_us(r, model, r->now_us),
+                           .n_queued = y->n_queued,
+                           .queue_max = r->queue_max,
+                           .n_lets = y->n_living,
+                           .let = y->view};
+    bool counted = counts(r, r->now_us);
+
+    m->offered += counted;
+    if (r->policy->admit(&v).what != ADMIT_YES || y->n_living == 0) {
+        m->rejected += counted;
+        return;
+    }
+    uint32_t at = y->n_living > 1 ? r->policy->route(&v) : 0;
+    struct seat *s = &r->seat[y->seat[MIN(at, y->n_living - 1)]];
+    struct let *g = &r->let[s->let];
+    seat_push(r, s, r->now_us);
+    if (g->n_flying < g->n_lanes)
+        let_look(r, g);
+    else
+        let_show(r, g);
+}
+
+static void arrival_due(struct replay *r, uint32_t model)
+{
+    struct source *s = &r->source[model];
+    double at_us = s->next_us;
+
+    agenda_set(&r->agenda, event_arrival(r, model), USEC_NEVER);
+    if (!isfinite(at_us) || at_us >= (double)r->cfg->duration_us)
+        return;
+    if (source_step(s)) {
+        r->ret->events++;
+        arrive(r, model);
+    }
+    if (s->next_us < (double)r->cfg->duration_us)
+        agenda_set(&r->agenda, event_arrival(r, model), MAX((usec_t)s->next_us, r->now_us));
+}
+
+static void source_reschedule(struct replay *r, uint32_t model)
+{
+    const struct source *s = &r->source[model];
+    double end_us = (double)r->cfg->duration_us;
+
+    agenda_set(&r->agenda, event_arrival(r, model),
+               s->next_us < end_us ? MAX((usec_t)s->next_us, r->now_us) : USEC_NEVER);
+    agenda_set(&r->agenda, event_switch(r, model),
+               s->switch_us < end_us ? MAX((usec_t)s->switch_us, r->now_us) : USEC_NEVER);
+}
+
+/* ---- steps of the configuration */
+static void let_reroute(struct replay *r, struct let *g)
+{
+    for (uint32_t i = 0; i < g->n_seats; i++) {
+        struct seat *s = &r->seat[g->first_seat + i];
+        struct party *y = &r->party[s->model];
+        while (s->n && y->n_living) {
+            usec_t arrival_us = seat_pop(r, s);
+            struct admit_view v = {.now_us = r->now_us,
+                                   .deadline_us = deadline_us(r, s->model, arrival_us),
+                                   .n_queued = y->n_queued,
+                                   .queue_max = r->queue_max,
+                                   .n_lets = y->n_living,
+                                   .let = y->view};
+            struct seat *to = &r->seat[y->seat[MIN(r->policy->route(&v), y->n_living - 1)]];
+            seat_push(r, to, arrival_us);
+            let_look(r, &r->let[to->let]);
+        }
+    }
+}
+
+static void device_fail(struct replay *r, uint32_t device, uint32_t event)
+{
+    struct device *d = &r->device[device];
+
+    if (!d->down)
+        for (uint32_t i = 0; i < d->n_lets; i++) {
+            struct let *g = &r->let[r->by_device[d->first_let + i]];
+            for (uint32_t k = 0; k < g->n_seats; k++)
+                seat_leave(r, &r->seat[g->first_seat + k]);
+            for (uint32_t k = 0; k < g->n_lanes; k++)
+                if (r->lane_us[g->first_lane + k])
+                    run_end(r, g->first_lane + k);
+        }
+    d->down = true;
+    d->fails_us = USEC_NEVER;
+    for (uint32_t i = r->cfg->n_events; i-- > event + 1;)
+        if (r->cfg->event[i].kind == REPLAY_FAIL && r->cfg->event[i].device == device)
+            d->fails_us = r->cfg->event[i].at_us;
+    for (uint32_t i = 0; i < d->n_lets; i++) {
+        struct let *g = &r->let[r->by_device[d->first_let + i]];
+        let_reroute(r, g);
+        let_look(r, g);
+    }
+}
+
+static void device_heal(struct replay *r, uint32_t device)
+{
+    struct device *d = &r->device[device];
+
+    for (uint32_t i = 0; d->down && i < d->n_lets; i++) {
+        const struct let *g = &r->let[r->by_device[d->first_let + i]];
+        for (uint32_t k = 0; k < g->n_seats; k++)
+            seat_join(r, g->first_seat + k);
+    }
+    d->down = false;
+    for (uint32_t i = 0; i < d->n_lets; i++)
+        let_look(r, &r->let[r->by_device[d->first_let + i]]);
+}
+
+static void rate_step(struct replay *r, const struct replay_event *e)
+{
+    for (uint32_t m = 0; m < r->n_models; m++)
+        if (e->model == PLAN_NONE || e->model == m) {
+            source_factor(&r->source[m], (double)r->now_us, e->factor);
+            source_reschedule(r, m);
+        }
+}
+
+static void config_due(struct replay *r)
+{
+    uint32_t i = r->next_event++;
+    const struct replay_event *e = &r->cfg->event[i];
+
+    if (e->kind == REPLAY_RATE)
+        rate_step(r, e);
+    else if (e->kind == REPLAY_FAIL)
+        device_fail(r, e->device, i);
+    else
+        device_heal(r, e->device);
+    agenda_set(&r->agenda, 0,
+               r->next_event < r->cfg->n_events ? r->cfg->event[r->next_event].at_us : USEC_NEVER);
+    r->ret->events++;
+}
+
+/* ---- the loop */
+static void due(struct replay *r, uint32_t source)
+{
+    if (source >= event_timer(r, 0)) {
+        r->ret->events++;
+        let_look(r, &r->let[source - event_timer(r, 0)]);
+    } else if (source >= event_arrival(r, 0)) {
+        arrival_due(r, source - event_arrival(r, 0));
+    } else if (source >= event_switch(r, 0)) {
+        uint32_t m = source - event_switch(r, 0);
+        source_switch(&r->source[m], r->source[m].switch_us);
+        source_reschedule(r, m);
+        r->ret->events++;
+    } else if (source > 0) {
+        struct let *g = &r->let[r->seat[r->lane_seat[source - 1]].let];
+        run_end(r, source - 1);
+        r->ret->events++;
+        let_look(r, g);
+    } else {
+        config_due(r);
+    }
+}
+
+static void start(struct replay *r)
+{
+    for (uint32_t i = 0; i < r->n_seats; i++)
+        seat_join(r, i);
+    for (uint32_t k = 0; k < r->n_lets; k++)
+        let_show(r, &r->let[k]);
+    for (uint32_t m = 0; m < r->n_models; m++)
+        source_reschedule(r, m);
+    if (r->cfg->n_events)
+        agenda_set(&r->agenda, 0, r->cfg->event[0].at_us);
+}
+
+static void progress(const struct replay *r, double part)
+{
+    if (r->cfg->progress)
+        r->cfg->progress(r->cfg->progress_arg, part);
+}
+
+static void loop(struct replay *r)
+{
+    uint32_t tick = 0;
+
+    for (;;) {
+        uint32_t source = agenda_first(&r->agenda);
+        usec_t at_us = r->agenda.at_us[source];
+        if (at_us == USEC_NEVER || r->out_of_memory)
+            return;
+        r->now_us = at_us;
+        due(r, source);
+        if (++tick % PROGRESS_EVERY == 0)
+            progress(r, MIN((double)at_us / (double)MAX(r->cfg->duration_us, 1), 1));
+    }
+}
+
+/* What still waits has nowhere to run. */
+static void finish(struct replay *r)
+{
+    double counted_us = (double)(r->cfg->duration_us - r->cfg->warmup_us);
+
+    for (uint32_t i = 0; i < r->n_seats; i++)
+        while (r->seat[i].n)
+            r->ret->model[r->seat[i].model].lost += counts(r, seat_pop(r, &r->seat[i]));
+    for (uint32_t k = 0; k < r->n_lets; k++)
+        r->ret->gpulet_busy[k] = counted_us > 0 ? (double)r->let[k].busy_us / counted_us : 0;
+    for (uint32_t d = 0; d < r->n_devices; d++)
+        r->ret->device_s += r->device[d].n_lets ? counted_us / 1e6 : 0;
+    progress(r, 1);
+}
+
+int replay_run(const struct replay_config *cfg, struct arena *a, struct replay_result *ret,
+               struct err *err)
+{
+    struct replay_result result = {0};
+    struct replay r = {.cfg = cfg, .policy = cfg->policy, .arena = a, .err = err, .ret = &result};
+    int rc = replay_setup(&r);
+
+    if (rc < 0)
+        return rc;
+    start(&r);
+    loop(&r);
+    if (r.out_of_memory)
+        return err_set(err, -ENOMEM, "out of memory for the replay");
+    finish(&r);
+    *ret = result;
+    return 0;
+}

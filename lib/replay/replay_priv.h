@@ -1,0 +1,141 @@
+/* What the files of lib/replay share. */
+#pragma once
+
+#include <gpulet/replay.h>
+
+#include <lib/plan/random.h>
+#include <lib/plan/plan_priv.h> /* problem_check() */
+
+/* ---- agenda.c: when each source of events is next due.  A tournament: its root is the source that
+ * is due first, of those due at the same time the one with the least number.  A source has one
+ * time; setting it again replaces it. */
+struct agenda {
+    uint32_t n_leaves; /* a power of two */
+    uint32_t *winner;  /* [n_leaves * 2]; [1] is the root */
+    usec_t *at_us;     /* [n_leaves] */
+};
+int agenda_init(struct agenda *g, uint32_t n_sources, struct arena *a);
+void agenda_set(struct agenda *g, uint32_t source, usec_t at_us);
+static inline uint32_t agenda_first(const struct agenda *g)
+{
+    return g->winner[1];
+}
+
+/* ---- arrive.c: when requests of a model come.
+ *
+ * Gaps are drawn in units of the mean gap and shrunk by the rate, so that a change of rate in the
+ * middle of a gap changes what is left of it. */
+struct source {
+    struct random random;
+    const struct replay_load *load;
+    enum replay_kind kind; /* never REPLAY_MODEL */
+    double base_rate;      /* arrivals (trace: microseconds of it) in a microsecond */
+    double factor, rate;   /* now */
+    double next_us;        /* of the next arrival; infinite when there is none */
+    double left;           /* while the rate is 0: what is left of the gap */
+    double shape;          /* REPLAY_GAMMA: 1 / cv^2 */
+    uint32_t at;           /* REPLAY_TRACE: index of the next one */
+    bool on;               /* REPLAY_ONOFF */
+    double switch_us;      /* REPLAY_ONOFF: when it changes; else infinite */
+};
+int source_init(struct source *s, const struct replay_config *cfg, uint32_t model, struct err *err);
+/* Step past the arrival at next_us.  False: there was none, by thinning. */
+bool source_step(struct source *s);
+void source_switch(struct source *s, double now_us);
+void source_factor(struct source *s, double now_us, double factor);
+
+/* ---- runs.c: what a run takes */
+struct run_table { /* of a model on so many units of a type */
+    uint32_t model, type, units, streams, cap;
+    struct solo *solo;        /* [0..cap] by rows, [0] unused */
+    double *run_us, *hold_us; /* likewise, alone on the device */
+    struct run_table *next;
+};
+
+/* One model in one gpu-let. */
+struct seat {
+    uint32_t let, model, cap, streams, n_flying;
+    uint32_t slot; /* in its model's list of living seats; PLAN_NONE: its device is gone */
+    const struct run_table *runs;
+    usec_t *view_us; /* [0..cap]: what the policy believes that a run takes */
+    usec_t work_us;  /* what a waiting request adds to the work, as the daemon counts it */
+    /* Waiting requests, by their arrival: a ring that doubles when it is full. */
+    usec_t *ring;
+    uint32_t first, n, size;
+};
+
+struct let {
+    uint32_t device, first_seat, n_seats, first_lane, n_lanes, n_flying;
+    const struct solo *pushed; /* what it has in its device's pressure; NULL: it is idle */
+    usec_t work_us, busy_from_us, busy_us;
+};
+
+struct device {
+    uint32_t first_let, n_lets; /* in replay.by_device */
+    bool down;
+    usec_t fails_us; /* next; the policies do not know it */
+    struct pressure pressure;
+};
+
+/* One model's seats. */
+struct party {
+    struct let_view *view; /* of the living ones */
+    uint32_t *seat;        /* likewise, and which seat it is */
+    uint32_t n_seats, n_living, n_queued;
+    usec_t slo_us;
+};
+
+struct replay {
+    const struct replay_config *cfg;
+    const struct policy *policy;
+    struct arena *arena;
+    struct err *err;
+    struct replay_result *ret;
+    usec_t now_us;
+    struct agenda agenda;
+    struct random noise;
+    double noise_mu, noise_sigma; /* of the logarithm */
+    bool out_of_memory;
+
+    uint32_t n_lets, n_seats, n_lanes, n_devices, n_models, next_event, queue_max;
+    struct let *let;
+    struct seat *seat;
+    struct device *device;
+    uint32_t *by_device; /* gpu-lets in the order of their devices */
+    uint32_t *lane_seat; /* [n_lanes]: whose run is in flight */
+    usec_t *lane_us;     /* [n_lanes]: until when, as predicted; 0: free */
+    struct party *party;
+    struct source *source;
+    struct run_table **tables; /* [n_models] */
+    struct queue_view *queue;  /* scratch for one gpu-let */
+};
+
+/* Sources of events in the order in which they go at one moment. */
+static inline uint32_t event_lane(uint32_t lane)
+{
+    return 1 + lane;
+}
+static inline uint32_t event_switch(const struct replay *r, uint32_t model)
+{
+    return 1 + r->n_lanes + model;
+}
+static inline uint32_t event_arrival(const struct replay *r, uint32_t model)
+{
+    return 1 + r->n_lanes + r->n_models + model;
+}
+static inline uint32_t event_timer(const struct replay *r, uint32_t let)
+{
+    return 1 + r->n_lanes + 2 * r->n_models + let;
+}
+
+int run_table_find(struct replay *r, const struct plan_gpulet *g, const struct plan_share *s,
+                   const struct run_table **ret);
+/* What the policies are told of each share's runs: beside the planned duty of its neighbours. */
+void views_predict(struct replay *r);
+/* The run of so many rows that starts now in seat s, beside what is in flight on the device. */
+void run_estimate(struct replay *r, struct seat *s, uint32_t rows, usec_t *run_us, usec_t *hold_us);
+void let_push(struct replay *r, struct let *g, const struct solo *s);
+void let_pull(struct replay *r, struct let *g);
+
+/* ---- setup.c */
+int replay_setup(struct replay *r);
