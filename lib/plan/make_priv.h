@@ -133,7 +133,6 @@ struct pressure field_beside(const struct kind *k, uint32_t granules);
 bool let_fit(struct job *j, struct let *l, const struct pressure *pr);
 /* Where it stands (device or floating), its neighbours included; they may grow. */
 bool let_settle(struct job *j, uint32_t let);
-bool dev_settle(struct job *j, uint32_t device);
 
 /* ---- make_state.c */
 struct save {
