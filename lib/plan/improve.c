@@ -12,11 +12,10 @@
 static bool let_join(struct job *j, uint32_t k, uint32_t m, double rate_rps)
 {
     struct save s = save_take(j);
-    uint32_t device = j->let[k].device;
 
     if (j->steps++ > j->limit)
         return false;
-    if (let_add(j, k, m, rate_rps) && let_settle(j, k) && mem_holds(j, device))
+    if (let_add(j, k, m, rate_rps) && let_settle(j, k))
         return true;
     save_back(j, &s);
     return false;

@@ -384,7 +384,7 @@ int kinds_make(struct job *j)
         j->cells += k->n_sizes;
     }
     for (uint32_t d = 0; d < j->p->n_devices; d++)
-        j->kind[j->p->device[d].type].has_devices = true;
+        j->kind[j->p->device[d].type].has_devices = j->kind[j->p->device[d].type].n_sizes > 0;
     return 0;
 }
 

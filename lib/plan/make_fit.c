@@ -386,16 +386,10 @@ static bool quiet(const struct job *j, uint32_t device)
 }
 
 /* What does not hold grows while there is room (iGniter, section 4: one unit at a time). */
-bool dev_settle(struct job *j, uint32_t device)
+static bool dev_grow(struct job *j, uint32_t device)
 {
     uint32_t bad;
 
-    if (quiet(j, device)) {
-        for (uint32_t k = j->dev[device].first; k != PLAN_NONE; k = j->let[k].next)
-            if (!let_fit(j, touch_let(j, k), &nobody))
-                return false;
-        return true;
-    }
     for (int grown = 0; !dev_fit(j, device, &bad); grown++) {
         if (bad == PLAN_NONE || grown == GROWN_MOST ||
             j->let[bad].at + 1 >= j->kind[j->let[bad].type].n_sizes ||
@@ -405,13 +399,16 @@ bool dev_settle(struct job *j, uint32_t device)
     return true;
 }
 
+/* Memory is looked at last: batches, and with them buffers, were chosen just now. */
 bool let_settle(struct job *j, uint32_t let)
 {
     struct let *l = touch_let(j, let);
+    uint32_t device = l->device;
 
-    if (l->device == FLOATING) {
+    if (device == FLOATING) {
         struct pressure pr = field_beside(&j->kind[l->type], let_granules(j, l));
         return let_fit(j, l, &pr);
     }
-    return quiet(j, l->device) ? let_fit(j, l, &nobody) : dev_settle(j, l->device);
+    bool holds = quiet(j, device) ? let_fit(j, l, &nobody) : dev_grow(j, device);
+    return holds && mem_holds(j, device);
 }

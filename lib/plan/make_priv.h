@@ -36,8 +36,9 @@ struct let {
     uint32_t next;     /* on its device, or of the free slots */
     uint32_t n_shares, class;
     uint32_t stamp;
-    uint32_t was; /* index in the running plan, PLAN_NONE: new or changed */
-    double used;  /* part of the time that its shares hold it */
+    uint32_t was;  /* index in the running plan, PLAN_NONE: new or changed */
+    bool borrowed; /* share[] is the running plan's: nobody has touched it */
+    double used;   /* part of the time that its shares hold it */
     struct plan_granules set;
     struct plan_share *share;
 };
@@ -70,7 +71,7 @@ struct want {          /* of a model */
 
 struct judged { /* of a model, while verdicts are made */
     double rate_rps, most_rps, least_slo_us;
-    bool placed, fails;
+    bool placed, fails, changed;
 };
 
 struct job {
@@ -132,7 +133,6 @@ struct pressure field_beside(const struct kind *k, uint32_t granules);
 bool let_fit(struct job *j, struct let *l, const struct pressure *pr);
 /* Where it stands (device or floating), its neighbours included; they may grow. */
 bool let_settle(struct job *j, uint32_t let);
-bool dev_settle(struct job *j, uint32_t device);
 
 /* ---- make_state.c */
 struct save {
@@ -153,6 +153,7 @@ void let_lift(struct job *j, uint32_t let);
 bool let_resize(struct job *j, uint32_t let, uint32_t at);
 uint32_t dev_of_free(const struct job *j, uint32_t type, uint32_t free); /* first; PLAN_NONE */
 bool mem_holds(struct job *j, uint32_t device);
+bool dev_import(struct job *j, uint32_t device, uint32_t let);
 void state_clear(struct job *j);
 
 /* ---- pack.c */
@@ -183,8 +184,13 @@ struct score {
 struct score score_of(struct job *j); /* rest[] is then what is left of each model's rate */
 int job_init(struct job *j, const struct problem *p, const struct plan *was, struct arena *a);
 
+/* ---- make_was.c: 1: done, 0: plan anew, < 0: an error */
+int make_from(struct job *j, struct plan *ret);
+
 /* ---- make_out.c */
 int job_emit(struct job *j, struct plan *ret); /* gpu-lets and shares, no verdicts */
 int job_judge(struct job *j, struct plan *plan);
+/* Only of these models, beside those that stay: their verdicts, and the shares that are new. */
+int job_judge_changed(struct job *j, struct plan *plan, const uint32_t *model, uint32_t n);
 uint64_t problem_key(const struct problem *p);
 uint64_t model_key(const struct problem *p, uint32_t model, uint64_t problem);

@@ -50,19 +50,20 @@ static bool dev_take(struct job *j, uint32_t let, uint32_t device)
 bool let_place(struct job *j, uint32_t let, bool opened, uint32_t avoid)
 {
     uint32_t type = j->let[let].type, most = j->kind[type].t->n_granules;
-    uint32_t tries = j->p->n_devices <= 64 ? 64 : 8;
+    uint32_t tries = j->p->n_devices <= 64 ? 64 : 6, d, next;
 
-    for (uint32_t free = let_granules(j, &j->let[let]); free <= most && tries; free++)
-        for (uint32_t d = dev_of_free(j, type, free), next; d != PLAN_NONE && tries; d = next) {
+    for (uint32_t free = let_granules(j, &j->let[let]); free < most && tries; free++)
+        for (d = dev_of_free(j, type, free); d != PLAN_NONE && tries; d = next) {
             next = j->dev[d].next;
             if (d == avoid || (opened && j->dev[d].n_lets == 0))
                 continue;
             tries--;
             if (dev_take(j, let, d))
                 return true;
-            if (j->dev[d].n_lets == 0)
-                break; /* what an empty device does not take, no empty one does */
         }
+    for (d = opened ? PLAN_NONE : dev_of_free(j, type, most); d != PLAN_NONE; d = j->dev[d].next)
+        if (d != avoid) /* what one empty device does not take, no other does */
+            return dev_take(j, let, d);
     return false;
 }
 
