@@ -1,7 +1,7 @@
 /* The largest rate that each policy serves on four devices with at most 1 % of violations: five
  * sets of models at equal rates and two applications (gpu-lets, ATC'22, section 6.2).
  *
- *     bench_scenarios [RULE [SCENARIO]]     cycle | queue, 0: all of them
+ *     bench_scenarios [RULE [SCENARIO [POLICY]]]     cycle | queue, 0: all of them, one by name
  *
  * A rate counts when the policy claims to serve every model, plan_check() agrees under the rule,
  * and the replay of 60 s of Poisson arrivals (seed 1, first 5 s not counted) has at most 1 % of
@@ -170,6 +170,8 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; policy_at(i); i++) {
         double logs = 0;
         r.by = policy_at(i);
+        if (argc > 3 && !STREQ(argv[3], r.by->name))
+            continue;
         r.refuted = 0;
         printf("%-14s", r.by->name);
         for (uint32_t s = 0; s < ARRAY_SIZE(scenarios); s++) {
