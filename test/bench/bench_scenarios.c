@@ -159,7 +159,7 @@ static double largest_rate(struct run *r)
 int main(int argc, char **argv)
 {
     const char *rule = argc > 1 ? argv[1] : "cycle";
-    const char *how = argc > 2 ? argv[2] : "poisson";
+    const char *how = argc > 2 ? argv[2] : "paced";
     uint32_t only = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0;
     struct arena file;
     struct run r = {.memory = malloc(MEMORY)};
