@@ -124,5 +124,7 @@ const struct field verdict_fields[] = {
     FIELD_AS(struct plan_verdict, FIELD_MS, "least_slo_ms", least_slo_us, RANGE(0, 1e12)),
     FIELD(struct plan_verdict, FIELD_REAL, most_rps, RANGE(0, MAX_REAL)),
     FIELD(struct plan_verdict, FIELD_REAL, need, RANGE(0, MAX_REAL)),
+    FIELD(struct plan_verdict, FIELD_REAL, least, RANGE(0, MAX_REAL)),
+    FIELD(struct plan_verdict, FIELD_KEY, key),
     FIELD_END,
 };

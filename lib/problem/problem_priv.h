@@ -16,6 +16,7 @@ enum field_kind {
     FIELD_I32,   /* int32_t */
     FIELD_BYTES, /* uint64_t */
     FIELD_MS,    /* usec_t; milliseconds in the file */
+    FIELD_KEY,   /* uint64_t; 16 hexadecimal digits in the file */
     FIELD_BOOL,  /* bool */
     FIELD_NOT,   /* bool that the file says the other way round */
     FIELD_OTHER, /* read and printed by code of its own */

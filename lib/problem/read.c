@@ -163,6 +163,17 @@ static int read_bool(struct reader *r, const json_t *v, bool yes, bool *ret)
     return 0;
 }
 
+/* All bits of it: a JSON number would lose some. */
+static int read_key(struct reader *r, const json_t *v, uint64_t *ret)
+{
+    const char *s = json_string_value(v);
+
+    if (!s || strlen(s) != 16 || strspn(s, "0123456789abcdef") != 16)
+        return wrong(r, v, "16 hexadecimal digits in lower case");
+    *ret = strtoull(s, NULL, 16);
+    return 0;
+}
+
 static int read_field(struct reader *r, const struct field *f, const json_t *v, void *base)
 {
     void *at = (char *)base + f->at;
@@ -178,6 +189,8 @@ static int read_field(struct reader *r, const struct field *f, const json_t *v, 
         return read_real(r, v, f->min, f->max, at);
     case FIELD_MS:
         return read_ms(r, v, f->min, f->max, at);
+    case FIELD_KEY:
+        return read_key(r, v, at);
     case FIELD_BOOL:
     case FIELD_NOT:
         return read_bool(r, v, f->kind == FIELD_BOOL, at);

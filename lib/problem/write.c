@@ -93,6 +93,7 @@ static bool at_default(const struct field *f, const void *at)
         return *(const double *)at == 0; /* -0, too */
     case FIELD_BYTES:
     case FIELD_MS:
+    case FIELD_KEY:
         return memcmp(at, zero, 8) == 0;
     case FIELD_BOOL:
         return !*(const bool *)at;
@@ -127,6 +128,9 @@ static void put_value(struct writer *w, const struct field *f, const void *at)
         break;
     case FIELD_MS:
         put_real(w, (double)*(const usec_t *)at / 1000);
+        break;
+    case FIELD_KEY:
+        (void)fprintf(w->f, "\"%016llx\"", (unsigned long long)*(const uint64_t *)at);
         break;
     case FIELD_BOOL:
     case FIELD_NOT:

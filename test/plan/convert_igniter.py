@@ -3,8 +3,8 @@
 
     test/plan/convert_igniter.py FROM TO
 
-FROM holds coefficients_v100.json, workloads_12.csv, solo_profile_v100.csv and
-pair_interference_v100.csv.  TO gets
+FROM holds coefficients_v100.json, workloads_12.csv, solo_profile_v100.csv,
+solo_b3_b9_b27_v100.jsonl and pair_interference_v100.csv.  TO gets
 
   igniter-12.json          its 12 workloads by its own rules: half of the SLO for a run, paced
                            arrivals, no sharing in time, a step of 2.5 % of the device (2 SMs)
@@ -20,8 +20,6 @@ from problem_json import folders, rows, write
 SMS = 80
 MAX_BATCH = 32
 PAIR_SHARES = (20, 40, 50, 60, 80)  # per cent; 10 and 100 were measured for one batch only
-# Copies of a batch of 32 AlexNet inputs, which the authors timed by themselves: 19.27 MB in 1.74 ms.
-MEASURED_LINK_BPS = 1.107e10
 
 EXAMPLE = [("alexnet", 15, 500), ("resnet50", 40, 400), ("vgg19", 60, 200)]
 
@@ -36,9 +34,9 @@ def hardware(c, kind):
     }
 
 
-def v100(c, link_bps, kind):
+def v100(c, kind):
     return {"name": "v100", "granules": SMS // 2, "granule_units": 2, "mem_bytes": 16 * 2**30,
-            "link_bps": link_bps, "interference": hardware(c, kind)}
+            "link_bps": c["pcie_bytes_per_ms"] * 1000, "interference": hardware(c, kind)}
 
 
 def curve(m):
@@ -71,29 +69,47 @@ def workloads(models, wanted, arrivals):
 def problem(c, note, wanted, arrivals, rules, devices):
     return {
         "note": note,
-        "types": [v100(c["hardware"], c["hardware"]["pcie_bytes_per_ms"] * 1000, "igniter")],
+        "types": [v100(c["hardware"], "igniter")],
         "devices": [{"type": "v100", "count": devices}],
         "rules": {**rules, "as_few": True},
         "models": workloads(c["models"], wanted, arrivals),
     }
 
 
-def watts(m, batch, run_ms):
-    """Above idle: its authors' line through requests/s of the busy model."""
-    return max(0.0, m["power_slope_w_per_rps"] * 1000 * batch / run_ms + m["power_intercept_w"])
+def measured_watts(folder, idle):
+    """{model: {share: [(batch, W above idle)]}}; three batches were measured."""
+    out = {}
+    with open(os.path.join(folder, "solo_b3_b9_b27_v100.jsonl"), encoding="utf-8") as f:
+        for line in f:
+            for model, metrics in json.loads(line).items():
+                for batch, shares in metrics.get("power", {}).items():
+                    for share, w in shares.items():
+                        points = out.setdefault(model, {}).setdefault(int(share), [])
+                        points.append((int(batch), w - idle))
+    return out
 
 
-def solo_profile(m, cells):
+def watts(points, batch):
+    """On a line between the measured batches, held beyond them."""
+    points = sorted(points)
+    for (b0, w0), (b1, w1) in zip(points, points[1:]):
+        if b0 <= batch <= b1:
+            return w0 + (w1 - w0) * (batch - b0) / (b1 - b0)
+    return points[0][1] if batch < points[0][0] else points[-1][1]
+
+
+def solo_profile(c, name, cells, power):
     """The copies are taken out of the measured latency and stated in bytes instead."""
+    m = c["models"][name]
     batches = sorted({b for b, _ in cells})
-    bytes_ms = (m["input_bytes_per_request"] + m["output_bytes_per_request"]) / (
-        MEASURED_LINK_BPS / 1000)
+    copy_ms = (m["input_bytes_per_request"] + m["output_bytes_per_request"]) / (
+        c["hardware"]["pcie_bytes_per_ms"])
     table = {"run_ms": [], "l2": [], "dram": [], "watts": []}
     for share in PAIR_SHARES:
         line = [cells[b, share] for b in batches]
-        run = [float(r["latency_ms"]) - b * bytes_ms for b, r in zip(batches, line)]
-        table["run_ms"].append([round(x, 3) for x in run])
-        table["watts"].append([round(watts(m, b, x), 1) for b, x in zip(batches, run)])
+        table["run_ms"].append([round(float(r["latency_ms"]) - b * copy_ms, 3)
+                                for b, r in zip(batches, line)])
+        table["watts"].append([round(watts(power[share], b), 2) for b in batches])
         for key in ("l2", "dram"):
             table[key].append([round(float(r[key + "_pct"]) / 100, 5) if r[key + "_pct"] else None
                                for r in line])
@@ -103,6 +119,7 @@ def solo_profile(m, cells):
 
 
 def pair_problem(c, folder):
+    power = measured_watts(folder, c["hardware"]["idle_power_w"])
     solo = {}
     for r in rows(folder, "solo_profile_v100.csv"):
         if int(r["resource_pct"]) in PAIR_SHARES:
@@ -112,10 +129,10 @@ def pair_problem(c, folder):
                          round(float(r["latency_%s_ms" % k]), 3)]
     return {
         "note": "Solo runs and pairs on a V100 (iGniter, TPDS 2022): AlexNet, ResNet-50, VGG-19, "
-                "SSD. Watts are its authors' line through the rate, not measured cell by cell.",
-        "types": [v100(c["hardware"], MEASURED_LINK_BPS, "pressure")],
+                "SSD. Watts were measured at batches 3, 9 and 27: on a line between, held beyond.",
+        "types": [v100(c["hardware"], "pressure")],
         "models": [{"name": name, "max_batch": MAX_BATCH,
-                    "profile": {"v100": solo_profile(c["models"][name], solo[name])}}
+                    "profile": {"v100": solo_profile(c, name, solo[name], power[name])}}
                    for name in sorted(solo)],
         "pairs": {"type": "v100", "rows": [[side(r, "1"), side(r, "2")] for r in
                                            rows(folder, "pair_interference_v100.csv")]},

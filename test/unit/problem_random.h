@@ -237,7 +237,9 @@ static inline void random_plan(struct arena *a, uint64_t seed, const struct prob
         ret->verdict[m] = (struct plan_verdict){.limit = (enum plan_limit)below(r, 5),
                                                 .least_slo_us = below(r, UINT32_MAX),
                                                 .most_rps = real(r, 1e5),
-                                                .need = real(r, 3)};
+                                                .need = real(r, 3),
+                                                .least = real(r, 3),
+                                                .key = bytes(r) << below(r, 17)};
 }
 
 /* ---- equality */
@@ -347,7 +349,8 @@ static inline bool plan_same(const struct plan *a, const struct plan *b)
             return false;
     for (uint32_t m = 0; m < a->n_models; m++)
         if (!SAME(verdict[m].limit) || !SAME(verdict[m].least_slo_us) ||
-            !SAME(verdict[m].most_rps) || !SAME(verdict[m].need))
+            !SAME(verdict[m].most_rps) || !SAME(verdict[m].need) || !SAME(verdict[m].least) ||
+            !SAME(verdict[m].key))
             return false;
     return true;
 }

@@ -394,6 +394,8 @@ static const struct {
          "plan.gpulets[0].shares[0].batch is 0", "1 to 1024"},
         {"{" HEAD "\"plan\":{\"gpulets\":[],\"verdicts\":[{\"model\":\"m\",\"limit\":\"luck\"}]}}",
          "plan.verdicts[0].limit is \"luck\"", "none, slo, rate, memory, units"},
+        {"{" HEAD "\"plan\":{\"gpulets\":[],\"verdicts\":[{\"model\":\"m\",\"key\":\"12G\"}]}}",
+         "plan.verdicts[0].key is \"12G\"", "16 hexadecimal digits"},
         {"{" HEAD "\"plan\":{\"gpulets\":[],\"verdicts\":[{\"model\":\"m\"},{\"model\":\"m\"}]}}",
          "plan.verdicts[1].model is \"m\"", "used once"},
 },
