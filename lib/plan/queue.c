@@ -17,6 +17,7 @@
 
 #define GRAINS_MAX 64 /* of a run: larger caps are counted in steps */
 #define STATES_MAX 192
+#define DISPERSION_LEAST 0.01
 #define DISPERSION_MOST 400.0
 
 static double hold_at(const struct part *p, double rows)
@@ -43,18 +44,20 @@ static int chain_init(struct chain *c, const struct part *p, struct arena *a)
 {
     const struct queue_share *s = p->s;
     uint32_t grain = (s->cap + GRAINS_MAX - 1) / GRAINS_MAX, cap = (s->cap + grain - 1) / grain;
-    bool bursty = (s->arrivals == ARRIVALS_CV || s->arrivals == ARRIVALS_TRACE) && s->cv > 1;
+    bool cv = (s->arrivals == ARRIVALS_CV || s->arrivals == ARRIVALS_TRACE) && s->cv > 0;
     double *hold_us = ARENA_ARRAY(a, double, cap + 1), *run_us = ARENA_ARRAY(a, double, cap + 1);
 
-    *c = (struct chain){.flow = {.kind = s->arrivals,
-                                 .rate = p->rate,
-                                 .dispersion = bursty ? fmin(s->cv * s->cv, DISPERSION_MOST) : 1,
-                                 .grain = grain},
-                        .cap = cap,
-                        .most = states_of(p, cap),
-                        .hold_us = hold_us,
-                        .run_us = run_us,
-                        .count = ARENA_ARRAY(a, struct counts, cap + 1)};
+    *c = (struct chain){
+        .flow = {.kind = s->arrivals,
+                 .rate = p->rate,
+                 .dispersion =
+                     cv ? fmin(fmax(s->cv * s->cv, DISPERSION_LEAST), DISPERSION_MOST) : 1,
+                 .grain = grain},
+        .cap = cap,
+        .most = states_of(p, cap),
+        .hold_us = hold_us,
+        .run_us = run_us,
+        .count = ARENA_ARRAY(a, struct counts, cap + 1)};
     if (!hold_us || !run_us || !c->count)
         return -ENOMEM;
     for (uint32_t b = 1; b <= cap; b++) {
@@ -166,4 +169,29 @@ int queue_predict(const struct queue_share *share, uint32_t n, struct arena *a,
     if (a->base == mark.base)
         *a = mark;
     return r < 0 ? err_set(err, r, "out of memory for a queue of %u models", n) : 0;
+}
+
+/* Between nothing and what full runs can take; late grows with the rate. */
+int queue_most_rps(const struct queue_share *s, double late, struct arena *a, double *ret,
+                   struct err *err)
+{
+    struct queue_share at = *s;
+    struct queue_result result;
+    struct part p;
+    double lo = 0;
+
+    at.rate_rps = 1e6;
+    int r = part_init(&p, &at, err);
+    if (r < 0)
+        return r;
+    double hi = 1e6 / full_load(&p);
+    for (int i = 0; i < 20; i++) {
+        at.rate_rps = (lo + hi) / 2;
+        r = queue_predict(&at, 1, a, &result, err);
+        if (r < 0)
+            return r;
+        *(result.late <= late ? &lo : &hi) = at.rate_rps;
+    }
+    *ret = lo;
+    return 0;
 }

@@ -1,9 +1,9 @@
 /* How many requests come in a given time.
  *
- * Poisson; for burstier arrivals the negative binomial with the variance that a renewal process
- * with such gaps has over long times (cv^2 times the mean), for less bursty ones Poisson, which is
- * on the safe side; paced: the two whole numbers around the mean.  Both distributions follow
- * p[k + 1] = p[k] (a + b / (k + 1)); we start at the mode and stop where nothing is left. */
+ * Poisson; for other gaps the negative binomial or binomial with the variance that a renewal
+ * process has over long times (cv^2 times the mean); paced: the two whole numbers around the mean.
+ * All three follow p[k + 1] = p[k] (a + b / (k + 1)); we start at the mode and stop where nothing
+ * is left. */
 #include "queue_priv.h"
 
 #include <math.h>
@@ -32,10 +32,18 @@ static void counts_paced(const struct flow *f, double mean, uint32_t most, struc
         count_add(f, c, most, (uint32_t)whole + 1, part);
 }
 
+/* Variance over mean.  A count of even gaps has at least that of its end points. */
+static double dispersion(const struct flow *f, double mean)
+{
+    double d = f->dispersion;
+
+    return d < 1 ? fmin(d + (1 - d * d) / (6 * fmax(mean, 1e-3)), 1) : d;
+}
+
 static void counts_random(const struct flow *f, double mean, uint32_t most, struct counts *c)
 {
-    double d = f->dispersion, a = 1 - 1 / d;
-    double b = d > 1 ? (mean / (d - 1) - 1) * a : mean;
+    double d = dispersion(f, mean), a = 1 - 1 / d;
+    double b = d == 1 ? mean : (mean / (d - 1) - 1) * a;
     double mode = floor(fmin(fmax(mean - (d - 1), 0), 1e8)), sum = 0;
     double p = 1, p0 = 1;
 
@@ -44,11 +52,11 @@ static void counts_random(const struct flow *f, double mean, uint32_t most, stru
         count_add(f, c, most, (uint32_t)k - 1, p);
         sum += p;
     }
-    for (double k = mode;; k++) {
+    for (double k = mode; p0 > 0; k++) {
         count_add(f, c, most, (uint32_t)k, p0);
         sum += p0;
         p0 *= a + b / (k + 1);
-        if (p0 < COUNT_LEAST || k > 1e9)
+        if (p0 < COUNT_LEAST)
             break;
     }
     for (uint32_t k = c->lo; k <= c->hi; k++)

@@ -2,7 +2,7 @@
  *
  * Who is next depends on everybody's deadlines, which no short chain describes; so the decisions
  * are made by the functions of the run time itself, on arrivals from a fixed seed.  Equal input
- * gives equal output.  The part that is late is given with twice its standard error, from the
+ * gives equal output.  The part that is late is given with 2.5 of its standard errors, from the
  * differences between blocks of time, and the walk ends early where that leaves no doubt. */
 #include "plan_priv.h"
 #include "queue_priv.h"
@@ -10,11 +10,12 @@
 
 #include <math.h>
 
-#define RUNS_MOST 12000.0 /* of all shares */
-#define REQUESTS_MOST 60000.0
+#define RUNS_MOST 20000.0 /* of all shares */
+#define REQUESTS_MOST 100000.0
 #define BLOCKS 40
 #define BLOCKS_LEAST 8 /* the first is warm-up */
 #define SAMPLES_LEAST 800
+#define SAFETY 2.5        /* standard errors */
 #define CLEAR_GOOD 0.004  /* no doubt below and */
 #define CLEAR_BAD 0.03    /* above */
 #define DUTY_LEAST 0.01   /* who comes less often is walked as if it took that much */
@@ -265,7 +266,7 @@ static void result(const struct walker *w, uint32_t blocks, struct queue_result 
     double hold_us = w->runs > 0 ? w->held_us / w->rows : w->hold_us[1];
 
     *ret = (struct queue_result){
-        .late = w->s->slo_us ? fmin(part + 2 * error, 1) : 0,
+        .late = w->s->slo_us ? fmin(part + SAFETY * error, 1) : 0,
         .p99_us = bin_quantile(w, 0.99),
         .mean_us = w->answered > 0 ? w->sum_us / w->answered : INFINITY,
         .mean_batch = w->runs > 0 ? w->rows / w->runs : 1,
