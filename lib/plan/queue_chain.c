@@ -19,13 +19,8 @@ static int all_counts(struct chain *c, struct arena *a)
     int r = scratch ? 0 : -ENOMEM;
 
     for (uint32_t b = 1; b <= c->cap && r == 0; b++)
-        r = counts_make(&c->flow, c->flow.rate * c->hold_us[b], c->most, scratch, a, &c->count[b]);
-    /* After one that ends an idle time more follow than after any moment: those of its burst
-     * (renewal theory: (cv^2 - 1) / 2 of them). */
-    double burst = fmax(c->flow.dispersion - 1, 0) / 2;
-    if (r == 0)
-        r = counts_make(&c->flow, c->flow.rate * c->hold_us[1] + burst, c->most, scratch, a,
-                        &c->count[0]);
+        r = counts_make(c->rate * c->hold_us[b], c->grain, c->most, scratch, a, &c->count[b]);
+    c->count[0] = c->count[1];
     return r;
 }
 
@@ -70,7 +65,7 @@ static uint32_t balance(const struct chain *c)
     uint32_t n = 1;
 
     for (int i = 0; i < 64; i++) {
-        double grains = c->flow.rate * c->hold_us[MIN(n, c->cap)] / c->flow.grain;
+        double grains = c->rate * c->hold_us[MIN(n, c->cap)] / c->grain;
         n = (uint32_t)fmin(fmax(ceil(grains), 1), c->most);
     }
     return n;
@@ -179,6 +174,6 @@ void chain_measure(const struct chain *c, struct tail *t, struct queue_result *r
     ret->late = all > 0 ? fmin((t->late + t->lost) / all, 1) : 0;
     ret->p99_us = tail_quantile(t, 0.99);
     ret->mean_us = t->mass > 0 ? t->sum_us / t->mass : INFINITY;
-    ret->mean_batch = runs > 0 ? rows / runs * c->flow.grain : 0;
-    ret->duty = rows > 0 ? fmin(c->flow.rate * held_us / (rows * c->flow.grain), 1) : 0;
+    ret->mean_batch = runs > 0 ? rows / runs * c->grain : 0;
+    ret->duty = rows > 0 ? fmin(c->rate * held_us / (rows * c->grain), 1) : 0;
 }

