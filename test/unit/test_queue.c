@@ -457,6 +457,72 @@ static void strange_shares_are_refused_or_survived(void)
     CHECK_EQ(queue_predict(&s, 1, &a, &r, &err), -ENOMEM);
 }
 
+/* Eight models that come every ten seconds, runs of 10 ms: they hardly meet. */
+static void rare_models_share_a_gpulet(void)
+{
+    static const double run_us[] = {0, 10000, 11000, 12000, 13000};
+    static char room[QUEUE_NEED(8)];
+    struct queue_share s[8];
+    struct queue_result r[8];
+    struct arena a;
+
+    for (int i = 0; i < 8; i++)
+        s[i] = (struct queue_share){
+            .rate_rps = i ? 0.1 : 10, .slo_us = 60000, .cap = 4, .run_us = run_us};
+    arena_init_fixed(&a, room, sizeof(room));
+    CHECK_EQ(queue_predict(s, 8, &a, r, NULL), 0);
+    for (int i = 0; i < 8; i++) {
+        CHECK(r[i].late <= 0.01);
+        CHECK(within(r[i].duty, i ? 0.001 : 0.1, 0.1));
+    }
+}
+
+/* ---- who goes first when not all can be in time */
+
+/* Runs of 10 + b ms.  Twelve wait, due at 12, 22, 22, ... ms. */
+static void the_oldest_is_given_up_when_it_would_cost_the_others(void)
+{
+    static usec_t run_us[17];
+    struct queue_view q = {.n = 12, .max_batch = 16, .run_us = run_us, .ready = true};
+    struct batch_view v = {.max_flying = 1, .n_queues = 1, .queue = &q};
+
+    for (int b = 0; b <= 16; b++)
+        run_us[b] = (usec_t)(10000 + 1000 * b);
+    for (int i = 0; i < 12; i++) {
+        q.rows[i] = 1;
+        q.deadline_us[i] = i ? 22000 : 12000;
+    }
+    struct batch_choice c = policy_at(0)->batch_next(&v);
+    CHECK_EQ(c.what, BATCH_DROP); /* two in 12 ms would leave no run to the other ten */
+    CHECK_EQ(c.take, 1);
+    for (int i = 1; i < 12; i++)
+        q.deadline_us[i] = 40000; /* now there is time for two runs */
+    c = policy_at(0)->batch_next(&v);
+    CHECK_EQ(c.what, BATCH_RUN);
+    CHECK_EQ(c.take, 2);
+}
+
+/* The same with the replay: 82 % of what full runs can take and an SLO of 1.8 full runs, where full
+ * runs would be late for 0.9 % (queue_predict).  Squeezed ones were for 40 %. */
+static void small_runs_do_not_breed_small_runs(void)
+{
+    static struct rig g;
+    struct replay_result r;
+    struct arena a;
+
+    seed = 5;
+    rig_make(&g, 1, 0.5, ARRIVALS_POISSON, 0, 1);
+    for (uint32_t b = 1; b <= CAP; b++)
+        g.runs[0][b - 1] = 715 + 47 * b;
+    g.share[0].batch = CAP;
+    g.model[0].rate_rps = g.share[0].rate_rps = 0.82 * 1e6 * CAP / (double)g.runs[0][CAP - 1];
+    g.model[0].slo_us = g.runs[0][CAP - 1] * 18 / 10;
+    arena_init(&a);
+    rig_replay(&g, 200000, &a, &r);
+    CHECK(late_of(&r.model[0]) < 0.01);
+    arena_done(&a);
+}
+
 int main(void)
 {
     RUN(m_d_1_is_as_erlang_says);
@@ -466,6 +532,9 @@ int main(void)
     RUN(the_most_that_holds_holds_and_more_does_not);
     RUN(late_grows_with_the_rate);
     RUN(strange_shares_are_refused_or_survived);
+    RUN(rare_models_share_a_gpulet);
+    RUN(the_oldest_is_given_up_when_it_would_cost_the_others);
+    RUN(small_runs_do_not_breed_small_runs);
     RUN(what_is_promised_is_kept_in_the_replay);
     return check_end();
 }
