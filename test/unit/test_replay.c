@@ -42,10 +42,8 @@ static void set_up(usec_t base_us, usec_t each_us)
     memset(device, 0, sizeof(device));
     for (uint32_t i = 0; i < 4; i++) {
         device[i].name = "d";
-        model[i] = (struct plan_model){.name = "m",
-                                       .arrivals = ARRIVALS_POISSON,
-                                       .max_batch = 64,
-                                       .profile = &profile};
+        model[i] = (struct plan_model){
+            .name = "m", .arrivals = ARRIVALS_POISSON, .max_batch = 64, .profile = &profile};
     }
     problem = (struct problem){.n_types = 1,
                                .n_devices = 1,
@@ -120,6 +118,50 @@ static void m_d_1_waits_as_long_as_pollaczek_and_khinchine_say(void)
     }
 }
 
+/* Bulk service with a cap (Bailey, 1954): runs of D whatever their size, at most c of them.  The
+ * number waiting after an arrival-free instant has no closed form for this work-conserving kind, so
+ * the mean is checked against its balance equations, solved here by brute force. */
+static double bulk_mean_us(double lambda, uint32_t cap, double run_us, double each_us)
+{
+    enum { N = 400 };
+    static double p[N], q[N];
+    double waits = 0, requests = 0;
+
+    memset(p, 0, sizeof(p));
+    p[1] = 1;
+    for (int step = 0; step < 3000; step++) {
+        memset(q, 0, sizeof(q));
+        waits = requests = 0;
+        for (uint32_t n = 1; n < N; n++) {
+            uint32_t b = n < cap ? n : cap, left = n - b;
+            double us = run_us + each_us * b, m = lambda * us, a = exp(-m);
+            for (uint32_t k = 0; p[n] > 1e-14 && left + k < N && k < 200; a *= m / ++k)
+                q[left + k ? left + k : 1] += p[n] * a;
+            /* Sojourn by Little's law: the integral of the number present over the run, those
+             * in service included, and over the idle time after it (none present). */
+            waits += p[n] * (n * us + lambda * us * us / 2);
+            requests += p[n] * (m + (left == 0 ? exp(-m) : 0));
+        }
+        memcpy(p, q, sizeof(p));
+    }
+    return waits / requests;
+}
+
+static void batches_are_served_as_the_balance_equations_say(void)
+{
+    static const double rates[] = {0.002, 0.004, 0.0055};
+
+    for (uint32_t i = 0; i < 3; i++) {
+        set_up(1000, 50); /* 8 rows take 1400: at most 5714 requests/s */
+        model[0].rate_rps = rates[i] * 1e6;
+        cfg.queue_max = 1000000;
+        cfg.duration_us = 300 * USEC_PER_SEC;
+        add_let(0, 0, 8);
+        const struct replay_model *m = replay();
+        CHECK(within(mean_us(&m->latency), bulk_mean_us(rates[i], 8, 1000, 50), 0.01));
+    }
+}
+
 /* Requests paced at 5 ms, runs of 1 ms: nobody waits. */
 static void paced_requests_do_not_meet(void)
 {
@@ -136,9 +178,270 @@ static void paced_requests_do_not_meet(void)
     CHECK(within(result.device_s, 10, 1e-9));
 }
 
+/* ---- arrivals */
+
+/* A million requests: the largest standard error is that of on/off, 50,000 phases, 0.5 %. */
+static void each_kind_of_arrivals_keeps_its_mean_rate(void)
+{
+    static const struct replay_load loads[] = {
+        {.kind = REPLAY_PACED, .rate_rps = 100},
+        {.kind = REPLAY_POISSON, .rate_rps = 100},
+        {.kind = REPLAY_GAMMA, .rate_rps = 100, .cv = 4},
+        {.kind = REPLAY_GAMMA, .rate_rps = 100, .cv = 0.3},
+        {.kind = REPLAY_ONOFF, .rate_rps = 100, .on_s = 0.05, .off_s = 0.15},
+        {.kind = REPLAY_DIURNAL, .rate_rps = 100, .period_s = 10, .swing = 0.8},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(loads); i++) {
+        set_up(1, 0);
+        cfg.load = &loads[i];
+        cfg.duration_us = 10000 * USEC_PER_SEC;
+        add_let(0, 0, 1);
+        const struct replay_model *m = replay();
+        CHECK(within((double)m->offered, 1e6, 0.02));
+    }
+}
+
+/* G/D/1 with run D at load 0.5: burstier arrivals wait longer, more even ones shorter. */
+static void burstier_arrivals_wait_longer(void)
+{
+    static const double cvs[] = {0.3, 1, 2, 4};
+    double last = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cvs); i++) {
+        struct replay_load load = {.kind = REPLAY_GAMMA, .rate_rps = 500, .cv = cvs[i]};
+        set_up(1000, 0);
+        cfg.load = &load;
+        cfg.duration_us = 200 * USEC_PER_SEC;
+        cfg.queue_max = 100000;
+        add_let(0, 0, 1);
+        double us = mean_us(&replay()->latency);
+        CHECK(us > last * 1.05);
+        if (cvs[i] == 1) /* gamma gaps of cv 1 are Poisson: M/D/1 at 0.5 */
+            CHECK(within(us, 1500, 0.02));
+        last = us;
+    }
+}
+
+static void a_trace_is_followed_and_can_be_sped_up(void)
+{
+    static const usec_t at[] = {0, 1000, 1000, 5000, 9000000};
+    struct replay_load load = {.kind = REPLAY_TRACE, .n_trace = 5, .trace_us = at};
+
+    set_up(100, 0);
+    cfg.load = &load;
+    cfg.duration_us = 8 * USEC_PER_SEC;
+    add_let(0, 0, 1);
+    const struct replay_model *m = replay();
+    CHECK_EQ(m->offered, 4);          /* the fifth is after the end */
+    CHECK_EQ(m->latency.sum_us, 500); /* of the two at once one waits for the other */
+    load.speed = 10;
+    arena_done(&arena);
+    CHECK_EQ(replay()->offered, 5);
+}
+
+static void a_rate_step_changes_the_rate_from_then_on(void)
+{
+    static const struct replay_event event[] = {
+        {.at_us = 4000000, .kind = REPLAY_RATE, .model = 0, .factor = 3},
+        {.at_us = 6000000, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 0},
+        {.at_us = 9000000, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 1}};
+
+    set_up(100, 0);
+    model[0].rate_rps = 100;
+    model[0].arrivals = ARRIVALS_PACED;
+    cfg.event = event;
+    cfg.n_events = 3;
+    add_let(0, 0, 1);
+    CHECK(within((double)replay()->offered, 4 * 100 + 2 * 300 + 0 + 1 * 100, 0.005));
+}
+
+/* ---- failures */
+
+/* Runs of 10 ms one after the other, no SLO: at 5.005 s one is in flight. */
+static void a_device_that_vanishes_loses_exactly_its_runs_in_flight(void)
+{
+    static const struct replay_event event[] = {
+        {.at_us = 5005000, .kind = REPLAY_FAIL, .device = 0},
+        {.at_us = 6000000, .kind = REPLAY_HEAL, .device = 0}};
+
+    set_up(10000, 0);
+    problem.n_devices = 2;
+    model[0].rate_rps = 300; /* 1.5 of what both can run one by one: always busy */
+    model[0].arrivals = ARRIVALS_PACED;
+    cfg.event = event;
+    cfg.n_events = 2;
+    add_let(0, 0, 2);
+    add_let(1, 0, 2);
+    const struct replay_model *m = replay();
+    CHECK(m->lost >= 1 && m->lost <= 2); /* one run of at most two rows */
+    CHECK_EQ(m->in_time + m->lost, m->offered);
+    CHECK(result.gpulet_busy[0] < 0.95 && result.gpulet_busy[1] > 0.95);
+}
+
+/* Alone, what waits is dropped when late, what comes meanwhile is rejected. */
+static void without_another_device_requests_wait_and_are_dropped_when_late(void)
+{
+    static const struct replay_event event[] = {
+        {.at_us = 5000000, .kind = REPLAY_FAIL, .device = 0}};
+
+    set_up(10000, 0);
+    model[0].rate_rps = 100;
+    model[0].slo_us = 50000;
+    model[0].arrivals = ARRIVALS_POISSON;
+    cfg.event = event;
+    cfg.n_events = 1;
+    add_let(0, 0, 1);
+    const struct replay_model *m = replay();
+    CHECK(m->lost <= 1);
+    CHECK(m->dropped >= 1 && m->dropped <= 10);
+    CHECK(within((double)m->rejected, 500, 0.5));
+    set_up(10000, 0); /* the same without an SLO: it waits for ever */
+    model[0].rate_rps = 99;
+    cfg.event = event;
+    cfg.n_events = 1;
+    add_let(0, 0, 1);
+    m = replay();
+    CHECK(m->lost > 1);
+    CHECK_EQ(m->dropped, 0);
+}
+
+/* ---- the device */
+
+/* f = 1.5 beside a neighbour in flight: c5 = 1.5, nothing else. */
+static void neighbours_in_flight_make_runs_longer(void)
+{
+    for (int alone = 0; alone < 2; alone++) {
+        set_up(1000, 0);
+        type.predict.interference =
+            (struct interference){.kind = INTERFERE_GPULET, .c = {0, 0, 0, 0, 1.5}};
+        problem.n_models = plan.n_models = 2;
+        for (int i = 0; i < 2; i++) {
+            model[i].arrivals = ARRIVALS_PACED;
+            model[i].rate_rps = i ? 10 : 2000; /* the first is always busy */
+        }
+        cfg.alone = alone;
+        add_let(0, 0, 64);
+        add_let(0, 1, 1);
+        (void)replay();
+        CHECK_EQ(result.model[1].latency.max_us, alone ? 1000 : 1500);
+        CHECK_EQ(result.model[1].latency.sum_us / result.model[1].latency.count,
+                 alone ? 1000 : 1500);
+    }
+}
+
+/* Two streams: two runs of 2 ms (what the table says for two at once) side by side. */
+static void streams_run_side_by_side(void)
+{
+    set_up(1000, 0);
+    model[0].rate_rps = 900;
+    model[0].arrivals = ARRIVALS_PACED;
+    add_let(0, 0, 1);
+    share[0].streams = 2; /* twice the work at once: 2 ms each */
+    const struct replay_model *m = replay();
+    CHECK_EQ(m->latency.max_us, 2000); /* the second starts 1.1 ms after the first */
+    CHECK(within(result.gpulet_busy[0], 1, 0.001));
+}
+
+/* No neighbour, SLO long: what the noise adds to M/D/1 is the variance of the run (M/G/1). */
+static void noise_has_the_variance_that_was_asked_for(void)
+{
+    set_up(1000, 0);
+    model[0].rate_rps = 500;
+    cfg.noise = 1;
+    cfg.queue_max = 100000;
+    cfg.duration_us = 4000 * USEC_PER_SEC;
+    add_let(0, 0, 1);
+    /* wait = lambda E[S^2] / (2 (1 - rho)) = 500e-6 x 2e6 / 1 = 1000 */
+    CHECK(within(mean_us(&replay()->latency), 2000, 0.03));
+}
+
+/* ---- bookkeeping */
+static void same_seed_same_bytes_other_seed_other_bytes(void)
+{
+    static struct replay_model first;
+
+    for (uint64_t i = 0; i < 3; i++) {
+        set_up(1000, 50);
+        model[0].rate_rps = 3000;
+        model[0].slo_us = 3000;
+        cfg.seed = 7 + i / 2;
+        cfg.noise = 0.1;
+        add_let(0, 0, 8);
+        const struct replay_model *m = replay();
+        if (i == 0)
+            first = *m;
+        CHECK((memcmp(&first, m, sizeof(first)) == 0) == (i < 2));
+    }
+}
+
+static void the_warm_up_is_not_counted(void)
+{
+    set_up(1000, 0);
+    model[0].rate_rps = 100;
+    model[0].arrivals = ARRIVALS_PACED;
+    cfg.warmup_us = 9 * USEC_PER_SEC;
+    add_let(0, 0, 1);
+    CHECK_EQ(replay()->offered, 100);
+    CHECK(within(result.gpulet_busy[0], 0.1, 0.01));
+    CHECK(within(result.device_s, 1, 1e-9));
+}
+
+static void merged_histograms_are_that_of_all(void)
+{
+    static struct hist a, b, both;
+
+    for (usec_t i = 1; i <= 1000; i++) {
+        hist_add(i % 3 ? &a : &b, i * i);
+        hist_add(&both, i * i);
+    }
+    hist_merge(&a, &b);
+    CHECK(memcmp(&a, &both, sizeof(a)) == 0);
+    CHECK(within((double)hist_quantile(&a, 0.99), 990 * 990, 1.0 / 32));
+}
+
+static void what_is_wrong_is_named(void)
+{
+    struct err err = {0};
+
+    set_up(1000, 0);
+    model[0].name = "resnet";
+    add_let(0, 0, 1);
+    share[0].batch = 0;
+    CHECK_EQ(replay_run(&cfg, &arena, &result, &err), -EINVAL);
+    CHECK_HAS(err.msg, "gpu-let 0: a batch of 0 for model 'resnet'");
+    share[0].batch = 1;
+    let[0].device = 9;
+    CHECK_EQ(replay_run(&cfg, &arena, &result, &err), -EINVAL);
+    CHECK_HAS(err.msg, "there is no device 9");
+    let[0].device = 0;
+    struct replay_load load = {.kind = REPLAY_GAMMA, .rate_rps = 1, .cv = 0};
+    cfg.load = &load;
+    CHECK_EQ(replay_run(&cfg, &arena, &result, &err), -EINVAL);
+    CHECK_HAS(err.msg, "a cv of 0");
+    cfg.load = NULL;
+    cfg.warmup_us = cfg.duration_us + 1;
+    CHECK_EQ(replay_run(&cfg, &arena, &result, &err), -EINVAL);
+    CHECK_HAS(err.msg, "warm-up");
+}
+
 int main(void)
 {
     RUN(m_d_1_waits_as_long_as_pollaczek_and_khinchine_say);
+    RUN(batches_are_served_as_the_balance_equations_say);
     RUN(paced_requests_do_not_meet);
+    RUN(each_kind_of_arrivals_keeps_its_mean_rate);
+    RUN(burstier_arrivals_wait_longer);
+    RUN(a_trace_is_followed_and_can_be_sped_up);
+    RUN(a_rate_step_changes_the_rate_from_then_on);
+    RUN(a_device_that_vanishes_loses_exactly_its_runs_in_flight);
+    RUN(without_another_device_requests_wait_and_are_dropped_when_late);
+    RUN(neighbours_in_flight_make_runs_longer);
+    RUN(streams_run_side_by_side);
+    RUN(noise_has_the_variance_that_was_asked_for);
+    RUN(same_seed_same_bytes_other_seed_other_bytes);
+    RUN(the_warm_up_is_not_counted);
+    RUN(merged_histograms_are_that_of_all);
+    RUN(what_is_wrong_is_named);
     return check_end();
 }
