@@ -3,7 +3,7 @@
 #include "check_priv.h"
 #include <math.h>
 
-#define CHECK_SCRATCH (256u << 10) /* tables of run times by rows, RULE_QUEUE */
+#define CHECK_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10)) /* with tables of run times */
 
 /* Everybody on the device, gpu-let after gpu-let. */
 struct stage {
@@ -173,11 +173,11 @@ static int tables(const struct stage *st, uint32_t j, struct arena *a, struct qu
 static int queue_check(const struct stage *st, uint32_t j, struct queue_result *ret)
 {
     _Alignas(16) char buf[CHECK_SCRATCH];
-    struct queue_share q[QUEUE_SHARES_MAX];
+    struct queue_share q[LET_QUEUE_MAX];
     struct arena a;
 
     arena_init_fixed(&a, buf, sizeof(buf));
-    if (walk_let(st->w, j)->n_shares > QUEUE_SHARES_MAX)
+    if (walk_let(st->w, j)->n_shares > LET_QUEUE_MAX)
         return -E2BIG;
     int r = tables(st, j, &a, q);
     return r < 0 ? r : queue_predict(q, walk_let(st->w, j)->n_shares, &a, ret, NULL);
@@ -196,7 +196,7 @@ static int broken(const struct stage *st, uint32_t j, uint32_t i, double us, str
 static int let_check(const struct stage *st, uint32_t j, struct err *err)
 {
     const struct plan_gpulet *g = walk_let(st->w, j);
-    struct queue_result q[QUEUE_SHARES_MAX] = {0};
+    struct queue_result q[LET_QUEUE_MAX] = {0};
     double all_us = st->p->rules.rule == RULE_CYCLE ? round_us(st, j) : 0;
     double most_late = st->p->rules.violations > 0 ? st->p->rules.violations : 0.01;
 

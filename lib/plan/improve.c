@@ -12,11 +12,10 @@
 static bool let_join(struct job *j, uint32_t k, uint32_t m, double rate_rps)
 {
     struct save s = save_take(j);
-    uint32_t device = j->let[k].device;
 
     if (j->steps++ > j->limit)
         return false;
-    if (let_add(j, k, m, rate_rps) && let_settle(j, k) && mem_holds(j, device))
+    if (let_add(j, k, m, rate_rps) && let_settle(j, k))
         return true;
     save_back(j, &s);
     return false;
@@ -174,7 +173,7 @@ static bool dissolve(struct job *j, uint32_t device)
             moved = sh.rate_rps > 0 ? !(pour(j, sh.model, sh.rate_rps, true, device) > 0)
                                     : pour_place(j, sh.model, true, device);
         }
-        if (!moved || j->full) {
+        if (!moved || j->full || j->n_undo > UNDO_MOST) {
             save_back(j, &s);
             return false;
         }

@@ -42,8 +42,10 @@ static bool alloc(struct job *j)
     j->victim = ARENA_ARRAY(j->a, uint32_t, larger);
     j->judged = ARENA_ARRAY(j->a, struct judged, p->n_models);
     j->key_of = ARENA_ARRAY(j->a, uint64_t, p->n_models);
-    return j->want && j->cell && j->dev && j->bucket && j->key && j->rest && j->order &&
-           j->scratch && j->victim && j->judged && j->key_of;
+    j->queue_scratch = p->rules.rule == RULE_QUEUE ? arena_alloc(j->a, QUEUE_SCRATCH) : NULL;
+    return (j->queue_scratch || p->rules.rule != RULE_QUEUE) && j->want && j->cell && j->dev &&
+           j->bucket && j->key && j->rest && j->order && j->scratch && j->victim && j->judged &&
+           j->key_of;
 }
 
 static void devices_init(struct job *j)
@@ -92,6 +94,8 @@ int job_init(struct job *j, const struct problem *p, const struct plan *was, str
 
     *j = (struct job){.p = p, .was = was, .a = a, .free_let = PLAN_NONE, .scale = 1};
     j->budget = p->rules.steps ? p->rules.steps : 20000 + 60 * (uint64_t)n;
+    if (p->rules.rule == RULE_QUEUE)
+        j->budget *= 4; /* most of them are a queue's */
     if (kinds_make(j) < 0 || !alloc(j) || !was_index(j))
         return -ENOMEM;
     devices_init(j);
@@ -298,6 +302,14 @@ static bool no_rates(const struct problem *p)
            !p->rules.max_shares;
 }
 
+static bool all_rates(const struct problem *p)
+{
+    for (uint32_t m = 0; m < p->n_models; m++)
+        if (!(p->model[m].rate_rps > 0))
+            return false;
+    return true;
+}
+
 static int make_new(struct job *j, struct plan *ret)
 {
     uint32_t style = 0;
@@ -310,32 +322,46 @@ static int make_new(struct job *j, struct plan *ret)
     return r;
 }
 
+static int make_any(const struct problem *p, const struct plan *was, struct arena *a,
+                    struct plan *ret)
+{
+    struct plan plan = {.verdict = ARENA_ARRAY(a, struct plan_verdict, p->n_models)};
+    struct plan_verdict *verdict = plan.verdict;
+    struct job j;
+    uint64_t steps = 0;
+    int r = 0;
+
+    if (!verdict || job_init(&j, p, was, a) < 0)
+        return -ENOMEM;
+    if (was && (p->rules.rule != RULE_CYCLE || all_rates(p))) {
+        r = make_from(&j, &plan);
+        steps = j.steps;
+        if (r == 0 && job_init(&j, p, was, a) < 0)
+            return -ENOMEM;
+    }
+    if (r == 0) {
+        plan = (struct plan){0};
+        r = make_new(&j, &plan);
+        plan.verdict = verdict;
+        r = r < 0 ? r : job_judge(&j, &plan);
+    }
+    plan.steps = j.steps + (r == 0 ? steps : 0);
+    if (r >= 0)
+        *ret = plan;
+    return MIN(r, 0);
+}
+
 static int plan_make_gpuletd(const struct problem *p, const struct plan *was, struct arena *a,
                              struct plan *ret, struct err *err)
 {
-    struct plan plan = {0};
-    struct job j;
     int r = problem_check(p, err);
 
     if (r < 0)
         return r;
     if (no_rates(p)) /* nothing to weigh one model against another: equal parts */
         return policy_equal.plan_make(p, was, a, ret, err);
-    if (job_init(&j, p, was, a) < 0)
-        return err_set(err, -ENOMEM, "plan: the arena is too small");
-    plan.verdict = ARENA_ARRAY(a, struct plan_verdict, p->n_models);
-    if (!plan.verdict)
-        return err_set(err, -ENOMEM, "plan: the arena is too small");
-    struct plan_verdict *verdict = plan.verdict;
-    r = make_new(&j, &plan);
-    plan.verdict = verdict;
-    if (r == 0)
-        r = job_judge(&j, &plan);
-    if (r < 0)
-        return err_set(err, r, "plan: the arena is too small");
-    plan.steps = j.steps;
-    *ret = plan;
-    return 0;
+    r = make_any(p, was, a, ret);
+    return r < 0 ? err_set(err, r, "plan: the arena is too small") : 0;
 }
 
 const struct policy policy_gpuletd = {

@@ -25,32 +25,39 @@ bool ask(struct job *j, uint32_t model, uint32_t type, uint32_t units, uint32_t 
     return true;
 }
 
-/* The longest run that the rule allows a share by itself. */
-double run_limit_us(const struct problem *p, double slo_us)
+/* The longest run that the rule allows a share by itself; under RULE_QUEUE the one that is planned
+ * for, as half of the SLO goes to waiting, but only the SLO itself is sure for a bound. */
+double run_limit_us(const struct job *j, double slo_us)
 {
-    return p->rules.rule == RULE_PART ? slo_part(&p->rules) * slo_us : slo_us / 2;
+    if (j->p->rules.rule == RULE_PART)
+        return slo_part(&j->p->rules) * slo_us;
+    return j->for_bound && j->p->rules.rule == RULE_QUEUE ? slo_us : slo_us / 2;
 }
 
-/* The largest batch whose run keeps the limit; 0: none.  Runs never get shorter with more rows,
- * so bisection from a guess. */
+/* The largest batch whose run keeps the limit; 0: none.  Runs never get shorter with more rows and
+ * are close to a line in them: along it from a guess, and by halves if that takes too long. */
 static uint32_t batch_within(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
                              uint32_t guess, const struct pressure *pr)
 {
-    double limit_us = run_limit_us(j->p, j->want[m].slo_us);
-    uint32_t lo = 0, hi = j->p->model[m].max_batch + 1, mid = MIN(MAX(guess, 1u), hi - 1);
+    double limit_us = fmin(run_limit_us(j, j->want[m].slo_us), 1e15);
+    uint32_t lo = 0, hi = j->p->model[m].max_batch + 1, mid = guess ? guess : (hi + 1) / 2;
+    double at = 0, us = 0; /* the point before */
 
-    if (limit_us == INFINITY)
-        limit_us = 1e15;
-    while (lo + 1 < hi) {
-        struct estimate e;
-        if (ask(j, m, type, units, s, mid, pr, &e) && within(e.run_us, limit_us)) {
+    for (int step = 0; lo + 1 < hi; step++) {
+        struct estimate e = {.run_us = 2 * limit_us};
+        mid = MAX(MIN(mid, hi - 1), lo + 1);
+        bool runs = ask(j, m, type, units, s, mid, pr, &e);
+        if (runs && within(e.run_us, limit_us))
             lo = mid;
-            mid = guess && mid == guess ? MIN(mid + 1, hi - 1) : (lo + hi) / 2;
-            mid = mid == lo ? (lo + hi) / 2 : mid;
-        } else {
+        else
             hi = mid;
-            mid = (lo + hi) / 2;
-        }
+        double slope = mid != at && e.run_us != us ? (e.run_us - us) / (mid - at) : 0;
+        double to = slope > 0 ? floor(mid + (limit_us - e.run_us) / slope) : 0;
+        at = mid;
+        us = e.run_us;
+        bool along = runs && step < 4 && to > 0 && to < 1e9;
+        mid = along ? (uint32_t)to : (lo + hi) / 2;
+        mid = along && mid == lo ? lo + 1 : mid;
     }
     return lo;
 }
@@ -69,7 +76,7 @@ static void cell_try(struct job *j, uint32_t m, uint32_t type, uint32_t units, u
 }
 
 /* Between two points of a table rows/run has its best at an end; a curve is looked at everywhere.
- */
+ * Beside neighbours only the batch that is best alone is tried, and the largest that holds. */
 static struct cell cell_make(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
                              uint32_t *guess, const struct pressure *pr)
 {
@@ -84,10 +91,13 @@ static struct cell cell_make(struct job *j, uint32_t m, uint32_t type, uint32_t 
     if (f->curve)
         for (uint32_t b = 1; b < most; b++)
             cell_try(j, m, type, units, s, b, pr, &best);
-    else
-        for (uint32_t i = f->n_batch; i-- > 0;)
-            if (f->batch[i] < most)
-                cell_try(j, m, type, units, s, f->batch[i], pr, &best);
+    for (uint32_t i = f->curve ? 0 : f->n_batch; i-- > 0;) {
+        if (f->batch[i] >= most)
+            continue;
+        cell_try(j, m, type, units, s, f->batch[i], pr, &best);
+        if (f->batch[i] * 4 < best.batch)
+            break; /* far below the best, and it has only fallen */
+    }
     return best;
 }
 
@@ -103,12 +113,34 @@ struct pressure field_beside(const struct kind *k, uint32_t granules)
     return pr;
 }
 
+/* The same cells beside average neighbours. */
+static void cells_beside(struct job *j, uint32_t m, uint32_t type)
+{
+    const struct kind *k = &j->kind[type];
+
+    for (uint32_t at = 0; at < k->n_sizes; at++) {
+        struct cell *c = cell_of(j, m, type, at), now = {0};
+        struct pressure pr = field_beside(k, k->size[at]);
+        uint32_t units = k->size[at] * k->t->granule_units;
+        if (c->batch == 0 || k->size[at] == k->t->n_granules)
+            continue;
+        uint32_t most = batch_within(j, m, type, units, c->streams, c->batch, &pr);
+        if (most)
+            cell_try(j, m, type, units, c->streams, MIN(most, c->batch), &pr, &now);
+        *c = now;
+    }
+}
+
 static void cells_of_type(struct job *j, uint32_t m, uint32_t type, bool crowd)
 {
     const struct kind *k = &j->kind[type];
     uint32_t streams = MAX(j->p->rules.max_streams, 1u);
     const struct profile *f = &j->p->model[m].profile[type];
 
+    if (crowd) {
+        cells_beside(j, m, type);
+        return;
+    }
     if (f->n_streams)
         streams = MIN(streams, f->streams[f->n_streams - 1]);
     for (uint32_t at = 0; at < k->n_sizes; at++)
@@ -116,17 +148,92 @@ static void cells_of_type(struct job *j, uint32_t m, uint32_t type, bool crowd)
     for (uint32_t s = 1; s <= (f->n_streams ? streams : 1); s++) {
         uint32_t guess = 0;
         for (uint32_t at = 0; at < k->n_sizes; at++) {
-            struct pressure pr = crowd ? field_beside(k, k->size[at]) : nobody;
             struct cell c =
-                cell_make(j, m, type, k->size[at] * k->t->granule_units, s, &guess, &pr);
+                cell_make(j, m, type, k->size[at] * k->t->granule_units, s, &guess, &nobody);
             if (c.rps > cell_of(j, m, type, at)->rps * (1 + 1e-9))
                 *cell_of(j, m, type, at) = c;
         }
     }
 }
 
+/* ---- RULE_QUEUE: how much of that the arrivals leave */
+
+static double *queue_table(struct job *j, uint32_t m, uint32_t type, uint32_t units,
+                           const struct cell *c, struct arena *a)
+{
+    double *t = ARENA_ARRAY(a, double, 2 * ((size_t)c->batch + 1));
+
+    for (uint32_t b = 1; t && b <= c->batch; b++) {
+        struct estimate e;
+        if (!ask(j, m, type, units, c->streams, b, &nobody, &e))
+            return NULL;
+        t[b] = e.run_us;
+        t[c->batch + 1 + b] = e.hold_us;
+    }
+    return t;
+}
+
+/* The part of a cell's rate at which its queue still holds. */
+static double queue_part(struct job *j, uint32_t m, uint32_t type, uint32_t at)
+{
+    const struct cell *c = cell_of(j, m, type, at);
+    const struct plan_model *model = &j->p->model[m];
+    const struct kind *k = &j->kind[type];
+    usec_t slo_us = j->want[m].slo_us < INFINITY ? model->slo_us : 0;
+    double lo = 0, hi = 1;
+    struct arena a;
+
+    arena_init_fixed(&a, j->queue_scratch, QUEUE_SCRATCH);
+    double *t = queue_table(j, m, type, k->size[at] * k->t->granule_units, c, &a);
+    for (int step = 0; t && step < 7; step++) {
+        double part = step == 0 ? 0.8 : (lo + hi) / 2;
+        struct queue_share q = {c->rps * part, model->arrivals, model->cv, slo_us,
+                                c->batch,      c->streams,      t,         t + c->batch + 1};
+        struct queue_result r;
+        j->steps += c->streams == 1 ? QUEUE_STEPS : 20 * QUEUE_STEPS;
+        bool holds = queue_predict(&q, 1, &a, &r, NULL) == 0 && r.p99_us < INFINITY &&
+                     (!slo_us || r.late <= violations(&j->p->rules));
+        if (holds)
+            lo = part;
+        else
+            hi = part;
+    }
+    return lo;
+}
+
+/* At some sizes, and between them on a line. */
+static void cells_queue(struct job *j, uint32_t m, uint32_t type)
+{
+    const struct kind *k = &j->kind[type];
+    uint32_t step = k->n_sizes / 6 + 1, from = 0, to = 0;
+    double part_from = 0, part_to = 0;
+
+    for (uint32_t at = 0; at < k->n_sizes; at++) {
+        struct cell *c = cell_of(j, m, type, at);
+        if (c->batch == 0)
+            continue;
+        if (part_to == 0 || at > to) {
+            bool first = part_to == 0;
+            from = to;
+            part_from = part_to;
+            to = first ? at : MIN(at + step - 1, k->n_sizes - 1);
+            part_to = queue_part(j, m, type, to);
+            if (first) {
+                from = to;
+                part_from = part_to;
+            }
+        }
+        double x = to > from ? (double)(at - from) / (to - from) : 1;
+        c->rps *= at == to ? part_to : part_from + x * (part_to - part_from);
+        if (!(c->rps > 0))
+            *c = (struct cell){0};
+    }
+}
+
+/* ---- of a model */
+
 /* Its cells, and the cheapest of them; false: there is none. */
-static bool cells_choose(struct job *j, uint32_t m, bool crowd)
+static bool cells_choose(struct job *j, uint32_t m, bool crowd, bool queue)
 {
     struct want *w = &j->want[m];
 
@@ -137,6 +244,8 @@ static bool cells_choose(struct job *j, uint32_t m, bool crowd)
         if (!k->has_devices)
             continue;
         cells_of_type(j, m, t, crowd);
+        if (queue)
+            cells_queue(j, m, t);
         for (uint32_t at = 0; at < k->n_sizes; at++) {
             double rps = cell_of(j, m, t, at)->rps;
             double cost = rps > 0 ? k->price * k->size[at] / rps : INFINITY;
@@ -148,6 +257,32 @@ static bool cells_choose(struct job *j, uint32_t m, bool crowd)
         }
     }
     return w->type != PLAN_NONE;
+}
+
+/* What a request costs at least, RULE_PART: rows of a run have all come within one SLO, so that a
+ * slow model never has the batches that its cells were made with. */
+static double least_cost(struct job *j, uint32_t m)
+{
+    const struct want *w = &j->want[m];
+    double come = ceil(j->p->model[m].rate_rps * w->slo_us / 1e6 + 1e-6), best = INFINITY;
+
+    if (j->p->rules.rule != RULE_PART || w->slo_us == INFINITY || w->guessed)
+        return w->cost;
+    for (uint32_t t = 0; t < j->p->n_types; t++)
+        for (uint32_t at = 0; j->kind[t].has_devices && at < j->kind[t].n_sizes; at++) {
+            const struct kind *k = &j->kind[t];
+            const struct cell *c = cell_of(j, m, t, at);
+            struct cell now = {0};
+            if (c->batch == 0)
+                continue;
+            if (come >= c->batch)
+                now = *c;
+            for (double s = 1; come < c->batch && s <= c->streams; s++)
+                cell_try(j, m, t, k->size[at] * k->t->granule_units, (uint32_t)s, (uint32_t)come,
+                         &nobody, &now);
+            best = now.rps > 0 ? fmin(best, k->price * k->size[at] / now.rps) : best;
+        }
+    return best;
 }
 
 static bool any_field(const struct job *j)
@@ -166,14 +301,19 @@ void want_make(struct job *j, uint32_t m)
     w->ready = true;
     w->guessed = !(model->rate_rps > 0);
     w->slo_us = model->slo_us ? (double)model->slo_us : INFINITY;
-    w->hopeless = !cells_choose(j, m, false);
+    bool queue = j->p->rules.rule == RULE_QUEUE, field = any_field(j);
+    j->for_bound = queue;
+    w->hopeless = !cells_choose(j, m, false, false);
+    w->least = w->hopeless ? 0 : least_cost(j, m) * (queue ? 1 - violations(&j->p->rules) : 1);
+    j->for_bound = false;
+    if (queue && !w->hopeless)
+        w->hopeless = !cells_choose(j, m, false, !field);
     if (w->hopeless) { /* no size keeps its SLO: it is served as it comes */
         w->slo_us = INFINITY;
-        (void)cells_choose(j, m, false);
+        (void)cells_choose(j, m, false, queue && !field);
     }
-    w->least = w->hopeless ? 0 : w->cost;
-    if (any_field(j) && w->type != PLAN_NONE && !cells_choose(j, m, true))
-        (void)cells_choose(j, m, false); /* only alone on a device, perhaps */
+    if (field && w->type != PLAN_NONE && !cells_choose(j, m, true, queue))
+        (void)cells_choose(j, m, false, queue); /* only alone on a device, perhaps */
     /* Without a rate: as much of each model as an equal part of the devices' time gives. */
     double rps = w->type == PLAN_NONE ? 0 : cell_of(j, m, w->type, w->at)->rps;
     double guess_rps = j->p->rules.rule == RULE_CYCLE ? rps * 0.01 : 0;
@@ -270,7 +410,7 @@ int kinds_make(struct job *j)
         j->cells += k->n_sizes;
     }
     for (uint32_t d = 0; d < j->p->n_devices; d++)
-        j->kind[j->p->device[d].type].has_devices = true;
+        j->kind[j->p->device[d].type].has_devices = j->kind[j->p->device[d].type].n_sizes > 0;
     return 0;
 }
 

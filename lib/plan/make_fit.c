@@ -69,17 +69,6 @@ static double cycle_us(struct job *j, struct let *l, const struct pressure *pr, 
     return us;
 }
 
-static void used_set(struct job *j, struct let *l, const struct pressure *pr)
-{
-    l->used = 0;
-    for (uint32_t i = 0; i < l->n_shares; i++) {
-        struct plan_share *s = &l->share[i];
-        struct estimate e;
-        if (ask_share(j, l, s, s->usual, pr, &e))
-            l->used += s->rate_rps * e.hold_us / (1e6 * s->usual * s->streams);
-    }
-}
-
 static bool fit_alone(struct job *j, struct let *l, const struct pressure *pr)
 {
     struct plan_share *s = &l->share[0];
@@ -87,11 +76,11 @@ static bool fit_alone(struct job *j, struct let *l, const struct pressure *pr)
 
     if (!batch_set(j, l, s, slo_part(&j->p->rules) * slo_us(j, s), pr, &e))
         return false;
-    l->used = s->rate_rps * e.hold_us / (1e6 * s->batch * s->streams);
-    if (l->used > 1 + 1e-9)
+    double busy = s->rate_rps * e.hold_us / (1e6 * s->batch * s->streams);
+    if (busy > 1 + 1e-9)
         return false;
     s->usual = s->batch;
-    if (l->used < 1 - 1e-9 && cycle_us(j, l, pr, INFINITY) == INFINITY)
+    if (busy < 1 - 1e-9 && cycle_us(j, l, pr, INFINITY) == INFINITY)
         s->usual = s->batch;
     s->latency_us = (usec_t)(e.hold_us + e.run_us + 1);
     return true;
@@ -119,7 +108,6 @@ static bool fit_part(struct job *j, struct let *l, const struct pressure *pr)
             return false;
         s->latency_us += (usec_t)(us + 1);
     }
-    used_set(j, l, pr);
     return true;
 }
 
@@ -154,7 +142,6 @@ static bool cycle_holds(struct job *j, struct let *l, const struct pressure *pr,
     }
     bool rates = true;
     *slo = true;
-    l->used = 0;
     for (uint32_t i = 0; i < l->n_shares; i++) {
         struct plan_share *s = &l->share[i];
         double most = 1e6 * s->batch * s->streams / all_us;
@@ -162,7 +149,6 @@ static bool cycle_holds(struct job *j, struct let *l, const struct pressure *pr,
         s->usual = s->batch;
         *slo &= (double)s->latency_us <= slo_us(j, s);
         rates &= s->rate_rps <= most * (1 + 1e-9);
-        l->used = fmax(l->used, s->rate_rps / most);
     }
     return *slo && rates;
 }
@@ -199,16 +185,13 @@ static double *run_table(struct job *j, const struct let *l, const struct plan_s
     return t;
 }
 
-#define FIT_SCRATCH (256u << 10)
-
 static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
 {
-    _Alignas(16) char buf[FIT_SCRATCH];
-    struct queue_share q[LET_SHARES_MAX];
-    struct queue_result r[LET_SHARES_MAX];
+    struct queue_share q[LET_QUEUE_MAX];
+    struct queue_result r[LET_QUEUE_MAX];
     struct arena a;
 
-    arena_init_fixed(&a, buf, sizeof(buf));
+    arena_init_fixed(&a, j->queue_scratch, QUEUE_SCRATCH);
     for (uint32_t i = 0; i < l->n_shares; i++) {
         const struct plan_share *s = &l->share[i];
         const struct plan_model *m = &j->p->model[s->model];
@@ -221,8 +204,7 @@ static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
     }
     if (queue_predict(q, l->n_shares, &a, r, NULL) < 0)
         return false;
-    j->steps += 50 * l->n_shares;
-    l->used = 0;
+    j->steps += l->n_shares == 1 ? QUEUE_STEPS : 20 * QUEUE_STEPS;
     bool holds = true;
     for (uint32_t i = 0; i < l->n_shares; i++) {
         struct plan_share *s = &l->share[i];
@@ -230,7 +212,6 @@ static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
                  (slo_us(j, s) == INFINITY || r[i].late <= violations(&j->p->rules));
         s->latency_us = r[i].p99_us < 1e15 ? (usec_t)(r[i].p99_us + 0.5) : 0;
         s->usual = (uint32_t)fmin(s->batch, fmax(1, round(r[i].mean_batch)));
-        l->used += r[i].duty;
     }
     return holds;
 }
@@ -238,7 +219,7 @@ static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
 /* A cap that drains bursts and still leaves time to wait: from long runs to short ones. */
 static bool fit_queue(struct job *j, struct let *l, const struct pressure *pr)
 {
-    static const double part[] = {0.5, 0.35, 0.7, 0.25, 0.15};
+    static const double part[] = {0.5, 0.33, 0.2};
     struct estimate e;
 
     for (uint32_t x = 0; x < ARRAY_SIZE(part); x++) {
@@ -247,10 +228,18 @@ static bool fit_queue(struct job *j, struct let *l, const struct pressure *pr)
             all = batch_set(j, l, &l->share[i], part[x] * slo_us(j, &l->share[i]), pr, &e);
         if (all && queue_holds(j, l, pr))
             return true;
-        if (l->used > 1.5)
-            return false;
     }
     return false;
+}
+
+/* How full it is: by what its cells could serve.  (Not by the part of the time that it runs: with
+ * room to spare batches are small, and it may run all the time.)  False: too full. */
+static bool used_set(struct job *j, struct let *l)
+{
+    l->used = 0;
+    for (uint32_t i = 0; i < l->n_shares; i++)
+        l->used += l->share[i].rate_rps / cell_of(j, l->share[i].model, l->type, l->at)->rps;
+    return l->used <= 1.25; /* cells are of average neighbours; here there may be fewer */
 }
 
 bool let_fit(struct job *j, struct let *l, const struct pressure *pr)
@@ -263,6 +252,8 @@ bool let_fit(struct job *j, struct let *l, const struct pressure *pr)
     }
     if (l->n_shares == 0)
         return true;
+    if (!used_set(j, l))
+        return false;
     return j->p->rules.rule == RULE_PART    ? fit_part(j, l, pr)
            : j->p->rules.rule == RULE_CYCLE ? fit_cycle(j, l, pr)
                                             : fit_queue(j, l, pr);
@@ -395,16 +386,10 @@ static bool quiet(const struct job *j, uint32_t device)
 }
 
 /* What does not hold grows while there is room (iGniter, section 4: one unit at a time). */
-bool dev_settle(struct job *j, uint32_t device)
+static bool dev_grow(struct job *j, uint32_t device)
 {
     uint32_t bad;
 
-    if (quiet(j, device)) {
-        for (uint32_t k = j->dev[device].first; k != PLAN_NONE; k = j->let[k].next)
-            if (!let_fit(j, touch_let(j, k), &nobody))
-                return false;
-        return true;
-    }
     for (int grown = 0; !dev_fit(j, device, &bad); grown++) {
         if (bad == PLAN_NONE || grown == GROWN_MOST ||
             j->let[bad].at + 1 >= j->kind[j->let[bad].type].n_sizes ||
@@ -414,13 +399,16 @@ bool dev_settle(struct job *j, uint32_t device)
     return true;
 }
 
+/* Memory is looked at last: batches, and with them buffers, were chosen just now. */
 bool let_settle(struct job *j, uint32_t let)
 {
     struct let *l = touch_let(j, let);
+    uint32_t device = l->device;
 
-    if (l->device == FLOATING) {
+    if (device == FLOATING) {
         struct pressure pr = field_beside(&j->kind[l->type], let_granules(j, l));
         return let_fit(j, l, &pr);
     }
-    return quiet(j, l->device) ? let_fit(j, l, &nobody) : dev_settle(j, l->device);
+    bool holds = quiet(j, device) ? let_fit(j, l, &nobody) : dev_grow(j, device);
+    return holds && mem_holds(j, device);
 }

@@ -89,14 +89,13 @@ static void share_judge(struct job *j, const struct plan_gpulet *g, uint32_t i,
                         const struct share_truth *t)
 {
     struct plan_share *s = &g->share[i];
-    const struct want *w = &j->want[s->model];
     struct judged *v = &j->judged[s->model];
     double slo_us = least_slo(j->p, g, i, t, j->p->device[g->device].type);
 
     s->run_us = (usec_t)(t->full.run_us + 0.5);
     s->latency_us = t->latency_us < 1e15 ? (usec_t)(t->latency_us + 0.5) : 0;
     v->placed = true;
-    v->fails |= !t->holds || w->hopeless;
+    v->fails |= !t->holds || j->want[s->model].hopeless;
     v->least_slo_us = fmax(v->least_slo_us, slo_us);
     v->rate_rps += t->holds ? s->rate_rps : 0;
     v->most_rps += share_most(g, s, t);
@@ -146,7 +145,7 @@ static double least_alone(struct job *j, uint32_t m)
             if (ask(j, m, t, k->size[at] * k->t->granule_units, 1, 1, &nobody, &e))
                 best_us = fmin(best_us, e.run_us);
     }
-    return best_us / run_limit_us(j->p, 1.0);
+    return best_us / run_limit_us(j, 1.0);
 }
 
 static void verdict_set(struct job *j, uint32_t m, struct plan_verdict *v)
@@ -172,22 +171,66 @@ static void verdict_set(struct job *j, uint32_t m, struct plan_verdict *v)
     v->key = j->key_of[m];
 }
 
+static uint32_t lets_beside(const struct plan *plan, uint32_t k)
+{
+    uint32_t n = 1;
+
+    while (k + n < plan->n_gpulets && plan->gpulet[k + n].device == plan->gpulet[k].device)
+        n++;
+    return n;
+}
+
+static void bound_sum(struct plan *plan)
+{
+    plan->bound = 0;
+    for (uint32_t m = 0; m < plan->n_models; m++)
+        plan->bound += plan->verdict[m].least;
+}
+
 int job_judge(struct job *j, struct plan *plan)
 {
     int r = 0;
 
     memset(j->judged, 0, j->p->n_models * sizeof(*j->judged));
     for (uint32_t k = 0, n; r == 0 && k < plan->n_gpulets; k += n) {
-        for (n = 1; k + n < plan->n_gpulets && plan->gpulet[k + n].device == plan->gpulet[k].device;
-             n++)
-            ;
+        n = lets_beside(plan, k);
         r = device_judge(j, plan, k, n);
     }
-    plan->bound = 0;
-    for (uint32_t m = 0; r == 0 && m < j->p->n_models; m++) {
+    for (uint32_t m = 0; r == 0 && m < j->p->n_models; m++)
         verdict_set(j, m, &plan->verdict[m]);
-        plan->bound += plan->verdict[m].least;
+    bound_sum(plan);
+    return r;
+}
+
+/* Does the device have a gpu-let that somebody touched, or one of a changed model? */
+static bool device_changed(const struct job *j, const struct plan *plan, uint32_t k, uint32_t n)
+{
+    for (uint32_t let = j->dev[plan->gpulet[k].device].first; let != PLAN_NONE;
+         let = j->let[let].next)
+        if (!j->let[let].borrowed)
+            return true;
+    for (uint32_t x = k; x < k + n; x++)
+        for (uint32_t i = 0; i < plan->gpulet[x].n_shares; i++)
+            if (j->judged[plan->gpulet[x].share[i].model].changed)
+                return true;
+    return false;
+}
+
+int job_judge_changed(struct job *j, struct plan *plan, const uint32_t *model, uint32_t n_changed)
+{
+    int r = 0;
+
+    memset(j->judged, 0, j->p->n_models * sizeof(*j->judged));
+    for (uint32_t i = 0; i < n_changed; i++)
+        j->judged[model[i]].changed = true;
+    for (uint32_t k = 0, n; r == 0 && k < plan->n_gpulets; k += n) {
+        n = lets_beside(plan, k);
+        if (device_changed(j, plan, k, n))
+            r = device_judge(j, plan, k, n);
     }
+    for (uint32_t i = 0; r == 0 && i < n_changed; i++)
+        verdict_set(j, model[i], &plan->verdict[model[i]]);
+    bound_sum(plan);
     return r;
 }
 

@@ -10,7 +10,10 @@
 #define SIZES_MAX 48    /* sizes of gpu-let that are tried, of a type */
 #define SHARE_CLASSES 8 /* arrays of 1, 2, 4 .. 128 shares */
 #define LET_SHARES_MAX 64
-#define PLANS_MAX 24 /* that are written down on the way, the best so far */
+#define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10))
+#define QUEUE_STEPS 100 /* that a prediction of one share's queue counts as */
+#define UNDO_MOST 4096  /* changes on trial at once, where there is a choice */
+#define PLANS_MAX 24    /* that are written down on the way, the best so far */
 #define FLOATING (PLAN_NONE - 1)
 
 struct cell {
@@ -34,8 +37,9 @@ struct let {
     uint32_t next;     /* on its device, or of the free slots */
     uint32_t n_shares, class;
     uint32_t stamp;
-    uint32_t was; /* index in the running plan, PLAN_NONE: new or changed */
-    double used;  /* part of the time that its shares hold it */
+    uint32_t was;  /* index in the running plan, PLAN_NONE: new or changed */
+    bool borrowed; /* share[] is the running plan's: nobody has touched it */
+    double used;   /* part of the time that its shares hold it */
     struct plan_granules set;
     struct plan_share *share;
 };
@@ -44,6 +48,7 @@ struct dev {
     uint32_t type, free, n_lets, first;
     uint32_t prev, next; /* with as many free granules */
     uint32_t stamp;
+    uint32_t refused; /* gpu-lets in a row that did not hold here */
     struct plan_granules used;
 };
 
@@ -68,7 +73,7 @@ struct want {          /* of a model */
 
 struct judged { /* of a model, while verdicts are made */
     double rate_rps, most_rps, least_slo_us;
-    bool placed, fails;
+    bool placed, fails, changed;
 };
 
 struct job {
@@ -92,6 +97,8 @@ struct job {
     bool full;                      /* out of memory: planning comes to nothing */
     double all_price;               /* of all devices */
     uint32_t last_let;              /* that let_new() gave */
+    void *queue_scratch;            /* RULE_QUEUE */
+    bool for_bound;                 /* cells are being made for the bound: nothing but their SLO */
     double *key, *rest;             /* scratch of sorts; what is left of each model's rate */
     uint32_t *order, *scratch, *victim;
     struct judged *judged;
@@ -117,7 +124,7 @@ static inline uint32_t let_units(const struct job *j, const struct let *l)
 /* ---- make_cells.c */
 int kinds_make(struct job *j);
 void fields_make(struct job *j); /* when want and cell are there */
-double run_limit_us(const struct problem *p, double slo_us);
+double run_limit_us(const struct job *j, double slo_us);
 void want_make(struct job *j, uint32_t model); /* once each */
 bool ask(struct job *j, uint32_t model, uint32_t type, uint32_t units, uint32_t streams,
          uint32_t rows, const struct pressure *pr, struct estimate *ret);
@@ -128,7 +135,6 @@ struct pressure field_beside(const struct kind *k, uint32_t granules);
 bool let_fit(struct job *j, struct let *l, const struct pressure *pr);
 /* Where it stands (device or floating), its neighbours included; they may grow. */
 bool let_settle(struct job *j, uint32_t let);
-bool dev_settle(struct job *j, uint32_t device);
 
 /* ---- make_state.c */
 struct save {
@@ -149,6 +155,7 @@ void let_lift(struct job *j, uint32_t let);
 bool let_resize(struct job *j, uint32_t let, uint32_t at);
 uint32_t dev_of_free(const struct job *j, uint32_t type, uint32_t free); /* first; PLAN_NONE */
 bool mem_holds(struct job *j, uint32_t device);
+bool dev_import(struct job *j, uint32_t device, uint32_t let);
 void state_clear(struct job *j);
 
 /* ---- pack.c */
@@ -179,8 +186,13 @@ struct score {
 struct score score_of(struct job *j); /* rest[] is then what is left of each model's rate */
 int job_init(struct job *j, const struct problem *p, const struct plan *was, struct arena *a);
 
+/* ---- make_was.c: 1: done, 0: plan anew, < 0: an error */
+int make_from(struct job *j, struct plan *ret);
+
 /* ---- make_out.c */
 int job_emit(struct job *j, struct plan *ret); /* gpu-lets and shares, no verdicts */
 int job_judge(struct job *j, struct plan *plan);
+/* Only of these models, beside those that stay: their verdicts, and the shares that are new. */
+int job_judge_changed(struct job *j, struct plan *plan, const uint32_t *model, uint32_t n);
 uint64_t problem_key(const struct problem *p);
 uint64_t model_key(const struct problem *p, uint32_t model, uint64_t problem);

@@ -71,6 +71,26 @@ static void dev_set_free(struct job *j, uint32_t device, uint32_t free)
     bucket_in(j, device);
 }
 
+/* A gpu-let of the running plan; false: it does not fit, the plan is not of these devices. */
+bool dev_import(struct job *j, uint32_t device, uint32_t let)
+{
+    struct dev *d = &j->dev[device];
+    const struct let *l = &j->let[let];
+    uint32_t n = let_granules(j, l);
+
+    if (d->free < n)
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(l->set.bits); i++) {
+        if (d->used.bits[i] & l->set.bits[i])
+            return false;
+        d->used.bits[i] |= l->set.bits[i];
+    }
+    d->first = let;
+    d->n_lets++;
+    dev_set_free(j, device, d->free - n);
+    return true;
+}
+
 /* ---- taking back */
 
 struct save save_take(struct job *j)
@@ -127,6 +147,7 @@ struct let *touch_let(struct job *j, uint32_t let)
         struct plan_share *s = shares_get(j, l->class);
         if (s) /* else the job is `full` and comes to nothing */
             l->share = memcpy(s, l->share, l->n_shares * sizeof(*s));
+        l->borrowed = false;
     }
     return l;
 }
@@ -172,7 +193,8 @@ void save_commit(struct job *j)
 {
     while (j->n_undo > 0) {
         const struct undo *u = &j->undo[--j->n_undo];
-        if (!u->is_dev && u->let.share && j->let[u->index].share != u->let.share)
+        if (!u->is_dev && u->let.share && !u->let.borrowed &&
+            j->let[u->index].share != u->let.share)
             shares_put(j, u->let.share, u->let.class);
     }
     j->txn++;
@@ -252,6 +274,8 @@ bool let_add(struct job *j, uint32_t let, uint32_t model, double rate_rps)
         j->p->rules.max_shares ? MIN(j->p->rules.max_shares, LET_SHARES_MAX) : LET_SHARES_MAX;
     const struct cell *c = cell_of(j, model, l->type, l->at);
 
+    if (j->p->rules.rule == RULE_QUEUE)
+        most = MIN(most, LET_QUEUE_MAX);
     for (uint32_t i = 0; i < l->n_shares; i++)
         if (l->share[i].model == model) {
             l->share[i].rate_rps += rate_rps;
@@ -374,6 +398,7 @@ void let_lift(struct job *j, uint32_t let)
         touch_let(j, k)->next = l->next;
     }
     d->n_lets--;
+    d->refused = 0;
     set_flip(&d->used, &l->set);
     dev_set_free(j, l->device, d->free + let_granules(j, l));
     l->device = FLOATING;

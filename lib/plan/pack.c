@@ -9,6 +9,8 @@
 #include "make_priv.h"
 #include <math.h>
 
+#define SEARCH_DEVICES 64 /* up to so many, all are tried */
+#define REFUSED_MOST 4
 #define RING 8 /* shared gpu-lets that a residue is tried in */
 
 /* Stable merge sort of order[n] by key[order[i]], ascending.  scratch[n]. */
@@ -41,28 +43,38 @@ static bool dev_take(struct job *j, uint32_t let, uint32_t device)
 
     if (j->steps++ > j->limit)
         return false;
-    if (let_put(j, let, device) && let_settle(j, let))
+    if (let_put(j, let, device) && let_settle(j, let)) {
+        j->dev[device].refused = 0;
         return true;
+    }
     save_back(j, &s);
+    j->dev[device].refused++;
     return false;
+}
+
+/* Where its neighbours are so tight that they bear nobody, others need not try. */
+static bool bears_nobody(const struct job *j, uint32_t device)
+{
+    return j->p->n_devices > SEARCH_DEVICES && j->dev[device].refused >= REFUSED_MOST;
 }
 
 bool let_place(struct job *j, uint32_t let, bool opened, uint32_t avoid)
 {
     uint32_t type = j->let[let].type, most = j->kind[type].t->n_granules;
-    uint32_t tries = j->p->n_devices <= 64 ? 64 : 8;
+    uint32_t tries = j->p->n_devices <= SEARCH_DEVICES ? SEARCH_DEVICES : 24, d, next;
 
-    for (uint32_t free = let_granules(j, &j->let[let]); free <= most && tries; free++)
-        for (uint32_t d = dev_of_free(j, type, free), next; d != PLAN_NONE && tries; d = next) {
+    for (uint32_t free = let_granules(j, &j->let[let]); free < most && tries; free++)
+        for (d = dev_of_free(j, type, free); d != PLAN_NONE && tries; d = next) {
             next = j->dev[d].next;
-            if (d == avoid || (opened && j->dev[d].n_lets == 0))
+            if (d == avoid || bears_nobody(j, d) || (opened && j->dev[d].n_lets == 0))
                 continue;
             tries--;
             if (dev_take(j, let, d))
                 return true;
-            if (j->dev[d].n_lets == 0)
-                break; /* what an empty device does not take, no empty one does */
         }
+    for (d = opened ? PLAN_NONE : dev_of_free(j, type, most); d != PLAN_NONE; d = j->dev[d].next)
+        if (d != avoid) /* what one empty device does not take, no other does */
+            return dev_take(j, let, d);
     return false;
 }
 
@@ -109,6 +121,29 @@ static uint32_t share_size(struct job *j, const struct style *st, uint32_t m)
     return cell_of(j, m, w->type, at)->rps > 0 ? at : w->at;
 }
 
+/* What sharing would cost: in a cycle of most of its SLO a residue's batch is small, and the fixed
+ * part of a run then weighs more. */
+static double shared_price(struct job *j, const struct style *st, uint32_t m, double rest)
+{
+    static const struct pressure nobody;
+    const struct want *w = &j->want[m];
+    uint32_t at = share_size(j, st, m);
+    const struct cell *c = cell_of(j, m, w->type, at);
+    const struct kind *k = &j->kind[w->type];
+    double slo_us = w->slo_us < 1e15 ? w->slo_us : 1e7;
+    double rows = floor(rest * 0.7 * slo_us / (1e6 * MAX(c->streams, 1u)));
+    struct estimate e;
+
+    if (!(c->rps > 0))
+        return INFINITY;
+    rows = fmax(1, fmin(rows, c->batch));
+    if (!ask(j, m, w->type, k->size[at] * k->t->granule_units, c->streams, (uint32_t)rows, &nobody,
+             &e))
+        return INFINITY;
+    double duty = rest * e.hold_us / (1e6 * rows * c->streams);
+    return fmin(duty, 1) * size_price(j, w->type, at);
+}
+
 /* Saturated pieces of a model, and a gpu-let of its own for the rest if that wastes little. *rest
  * is what should share. */
 static bool pieces(struct job *j, const struct style *st, uint32_t m, double *rest)
@@ -124,7 +159,7 @@ static bool pieces(struct job *j, const struct style *st, uint32_t m, double *re
         *rest = 0;
     if (n >= 1 && *rest > 0) { /* one piece and the rest together */
         uint32_t at = size_for(j, m, w->type, rps + *rest);
-        double apart = size_price(j, w->type, w->at) + *rest * w->cost;
+        double apart = size_price(j, w->type, w->at) + shared_price(j, st, m, *rest);
         if (size_price(j, w->type, at) <= apart * (1 + st->waste)) {
             if (!float_new(j, w->type, at, m, rps + *rest))
                 return false;
@@ -136,9 +171,10 @@ static bool pieces(struct job *j, const struct style *st, uint32_t m, double *re
         if (!float_new(j, w->type, w->at, m, rps))
             return false;
     uint32_t at = size_for(j, m, w->type, *rest);
-    bool alone = j->p->rules.max_shares == 1 ||
-                 size_price(j, w->type, at) <= *rest * w->cost * (1 + st->waste);
-    if (*rest > 0 && alone) {
+    bool alone = *rest > 0 &&
+                 (j->p->rules.max_shares == 1 ||
+                  size_price(j, w->type, at) <= shared_price(j, st, m, *rest) * (1 + st->waste));
+    if (alone) {
         bool ok = at < j->kind[w->type].n_sizes && float_new(j, w->type, at, m, *rest);
         *rest = 0;
         return ok;
@@ -182,6 +218,7 @@ static bool residues(struct job *j, const struct style *st)
         if (class != type * SIZES_MAX + at)
             n_ring = 0;
         class = type * SIZES_MAX + at;
+        save_commit(j);
         if (join_ring(j, ring, n_ring, m, j->rest[m]))
             continue;
         if (!float_new(j, type, at, m, j->rest[m]))
@@ -251,13 +288,19 @@ static void floats_pour(struct job *j)
 
 bool pack(struct job *j, const struct style *st)
 {
+    double price = 0;
+
     for (uint32_t m = 0; m < j->p->n_models; m++) {
         const struct want *w = &j->want[m];
         j->rest[m] = 0;
         if (w->type == PLAN_NONE || w->rate_rps == 0 || w->hopeless)
             continue;
+        price += w->rate_rps * w->cost;
+        if (price > 1.5 * j->all_price) /* far too much: in turn, then */
+            return false;
         if (!pieces(j, st, m, &j->rest[m]) || j->full)
             return false;
+        save_commit(j);
     }
     if (j->p->rules.max_shares != 1 && !residues(j, st))
         return false;

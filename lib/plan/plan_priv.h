@@ -60,6 +60,9 @@ static inline bool counts_presence(const struct plan_type *t)
     return t->predict.interference.kind == INTERFERE_IGNITER;
 }
 
+/* Shares in one gpu-let whose queue is predicted, RULE_QUEUE: its scratch space is on the stack. */
+#define LET_QUEUE_MAX 8
+
 /* ---- truth.c: the gpu-lets of one device together */
 
 #define CROWD_MAX (PREDICT_NEIGHBOURS_MAX + 1) /* shares on a device that knows interference */

@@ -16,7 +16,7 @@
 #include "plan_priv.h"
 #include <math.h>
 
-#define QUEUE_SCRATCH (256u << 10)
+#define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10))
 #define RATE_STEPS 24 /* halvings of the search for most_rps */
 
 struct load share_load(const struct problem *p, uint32_t type, const struct plan_gpulet *g,
@@ -253,11 +253,11 @@ static bool queue_let(const struct crowd *c, uint32_t k, uint32_t i, double rate
                       struct queue_result *ret)
 {
     _Alignas(16) char buf[QUEUE_SCRATCH];
-    struct queue_share q[QUEUE_SHARES_MAX];
+    struct queue_share q[LET_QUEUE_MAX];
     struct arena a;
 
     arena_init_fixed(&a, buf, sizeof(buf));
-    if (c->let[k]->n_shares > QUEUE_SHARES_MAX || !queue_tables(c, k, &a, q))
+    if (c->let[k]->n_shares > LET_QUEUE_MAX || !queue_tables(c, k, &a, q))
         return false;
     q[i].rate_rps = rate_rps;
     return queue_predict(q, c->let[k]->n_shares, &a, ret, NULL) == 0;
@@ -266,7 +266,7 @@ static bool queue_let(const struct crowd *c, uint32_t k, uint32_t i, double rate
 static bool queue_holds(const struct crowd *c, uint32_t k, uint32_t i, double rate_rps,
                         struct share_truth *t)
 {
-    struct queue_result r[QUEUE_SHARES_MAX];
+    struct queue_result r[LET_QUEUE_MAX];
 
     if (!queue_let(c, k, i, rate_rps, r))
         return false;
@@ -283,7 +283,7 @@ static bool queue_holds(const struct crowd *c, uint32_t k, uint32_t i, double ra
 static void truth_queue(const struct crowd *c, uint32_t k, uint32_t i, bool most,
                         struct share_truth *t)
 {
-    struct queue_result r[QUEUE_SHARES_MAX];
+    struct queue_result r[LET_QUEUE_MAX];
     double slo_us = slo_of(c, k, i), rate_rps = c->let[k]->share[i].rate_rps;
 
     t->late = 1;

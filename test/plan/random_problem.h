@@ -12,7 +12,8 @@
 
 enum random_kind {
     RANDOM_HOSTILE, /* any field at its ends: sizes, places, memory, names, rates, SLOs, rules */
-    RANDOM_SMALL,   /* 1..4 models, 1..2 devices of 2..4 granules, paced, RULE_PART, nobody disturbs */
+    RANDOM_SMALL,   /* 1..4 models, 1..2 devices of 2..4 granules, paced, RULE_PART, nobody disturbs
+                     */
     RANDOM_LARGE,   /* n models for about as many devices, paced, RULE_PART, pressure */
 };
 
@@ -42,8 +43,8 @@ static inline bool random_in(uint64_t *s, uint32_t n) /* once in n */
     return random_below(s, n) == 0;
 }
 
-/* A run takes fixed + work x batch / units^scaling us: launches, then work that spreads over the
- * units less than evenly, as on published profiles. */
+/* A run takes fixed + work x batch / units^scaling us.  With a scaling of 1 that is the form of
+ * iGniter's published curves (TPDS'22, section 3); hostile problems have worse. */
 struct random_shape {
     double fixed_us, work_us, scaling, l2, dram;
 };
@@ -54,7 +55,7 @@ static inline struct profile random_profile(uint64_t *s, struct arena *a, uint32
     static const uint32_t batches[] = {1, 2, 4, 8, 16, 32};
     uint32_t n_units = 0, at[16];
 
-    for (uint32_t u = units; u > 0 && n_units < 6; u = u > 2 ? u * 5 / 8 : u - 1)
+    for (uint32_t u = units; u > 0 && n_units<6; u = u> 2 ? u * 5 / 8 : u - 1)
         at[n_units++] = u;
     uint32_t *rows = ARENA_ARRAY(a, uint32_t, n_units);
     usec_t *run = ARENA_ARRAY(a, usec_t, (size_t)n_units * 6);
@@ -189,7 +190,8 @@ static inline void random_hostile(uint64_t *s, struct arena *a, struct problem *
  * a run of 8 on half a device. */
 static inline void random_cluster(uint64_t *s, struct arena *a, uint32_t n_models,
                                   uint32_t n_devices, uint32_t granules, uint32_t units,
-                                  double load_lo, double load_hi, struct problem *p)
+                                  double load_lo, double load_hi, double scaling,
+                                  uint32_t max_batch, struct problem *p)
 {
     struct plan_type *t = ARENA_ARRAY(a, struct plan_type, 1);
     struct plan_device *d = ARENA_ARRAY(a, struct plan_device, n_devices);
@@ -203,7 +205,7 @@ static inline void random_cluster(uint64_t *s, struct arena *a, uint32_t n_model
         d[i] = (struct plan_device){"gpu", 0};
     for (uint32_t i = 0; i < n_models; i++) {
         struct random_shape shape = {.fixed_us = random_log(s, 200, 3000),
-                                     .scaling = 0.75 + 0.25 * random_unit(s),
+                                     .scaling = scaling,
                                      .l2 = 0.1 + 0.5 * random_unit(s),
                                      .dram = 0.1 + 0.6 * random_unit(s)};
         shape.work_us = shape.fixed_us * random_log(s, 0.5, 10) * pow(units, shape.scaling) / 4;
@@ -215,7 +217,7 @@ static inline void random_cluster(uint64_t *s, struct arena *a, uint32_t n_model
                                    .slo_us = (usec_t)(run_us * random_log(s, 2.5, 10)),
                                    .rate_rps = 32e6 / full_us * random_log(s, load_lo, load_hi),
                                    .arrivals = ARRIVALS_PACED,
-                                   .max_batch = 32,
+                                   .max_batch = max_batch,
                                    .profile = f};
     }
     *p = (struct problem){.n_types = 1,
@@ -238,11 +240,10 @@ static inline void random_problem(uint64_t seed, enum random_kind kind, uint32_t
         uint32_t granules = 2 + random_below(&s, 3);
         n_models = n_models ? n_models : 1 + random_below(&s, 4);
         n_devices = n_devices ? n_devices : 1 + random_below(&s, 2);
-        random_cluster(&s, a, n_models, n_devices, granules, granules * 8, 0.1, 0.7, p);
+        random_cluster(&s, a, n_models, n_devices, granules, granules * 8, 0.1, 0.7, 0.85, 32, p);
     } else {
-        /* gpu-lets of thirds of twenty granules and the like; a load of 0.86 of a device each on
-         * average, so that about as many devices are used as there are models */
-        random_cluster(&s, a, n_models, n_devices, 20, 80, 0.1, 2.0, p);
+        /* popularity is heavy-tailed: 0.01 to 5 devices each, 0.8 on average; twenty granules */
+        random_cluster(&s, a, n_models, n_devices, 20, 80, 0.01, 5.0, 1, 128, p);
         struct plan_type *t = (struct plan_type *)(uintptr_t)p->type;
         t->predict.interference.kind = INTERFERE_PRESSURE;
         t->predict.interference.n_terms = 4;
