@@ -104,10 +104,27 @@ double glet_place(struct gplan *g, uint32_t model, double rps)
     return glet_share_time(g, model, left_rps);
 }
 
+/* What a placement has cost others (and the newcomer) beside whom it lies is added to what is
+ * still to be placed of them: of the first i models in the order. */
+static void place_lost(struct gplan *g, uint32_t i)
+{
+    for (uint32_t j = 0; j < i; j++) {
+        uint32_t m = g->order[j];
+        double lost = g->had_rps[m] - glet_planned(g, m);
+        if (lost > GLET_EPS)
+            (void)glet_place(g, m, lost);
+        g->had_rps[m] = fmin(g->had_rps[m], glet_planned(g, m));
+    }
+}
+
 void glet_place_all(struct gplan *g)
 {
-    for (uint32_t i = 0; i < g->p->n_models; i++)
-        (void)glet_place(g, g->order[i], g->rate_rps[g->order[i]]);
+    for (uint32_t i = 0; i < g->p->n_models; i++) {
+        uint32_t m = g->order[i];
+        g->had_rps[m] = g->rate_rps[m] - glet_place(g, m, g->rate_rps[m]);
+        if (g->interference)
+            place_lost(g, i + 1);
+    }
     for (uint32_t i = 0; g->interference && i < g->p->n_models; i++) {
         uint32_t m = g->order[i];
         double planned = glet_planned(g, m);

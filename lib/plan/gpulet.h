@@ -51,6 +51,7 @@ struct gplan {
     bool *skip;                             /* by gpu-let: tried */
     uint32_t *order;                        /* models, in the order of placement */
     double *rate_rps;                       /* by model, raised */
+    double *had_rps;                        /* by model: what was placed of it */
 };
 
 static inline uint32_t glet_type(const struct gplan *g, uint32_t k)

@@ -214,8 +214,9 @@ int glet_begin(struct gplan *g, const struct problem *p, struct arena *a, struct
     g->skip = ARENA_ARRAY(a, bool, lets);
     g->order = ARENA_ARRAY(a, uint32_t, models);
     g->rate_rps = ARENA_ARRAY(a, double, models);
+    g->had_rps = ARENA_ARRAY(a, double, models);
     if (!g->n_sizes || !g->size || !g->let || !g->saved || !g->merging || !g->skip || !g->order ||
-        !g->rate_rps)
+        !g->rate_rps || !g->had_rps)
         return err_set(err, -ENOMEM, "plan: the arena is too small");
     for (uint32_t t = 0; t < p->n_types; t++)
         g->n_sizes[t] = sizes_of(&p->type[t], g->size[t]);

@@ -97,7 +97,7 @@ static bool residue_at(const struct gplan *g, uint32_t type, uint32_t granules, 
 {
     double us = glet_est(g, type, granules, model, batch, NULL), slo_us = pub_slo_us(g->p, model);
 
-    *duty_us = fmin(1e6 * batch / rps, slo_us - us);
+    *duty_us = batch > 1 ? 1e6 * batch / rps : fmin(1e6 / rps, slo_us - us);
     return us<INFINITY && * duty_us> 0 && within(us, *duty_us) && within(us + *duty_us, slo_us);
 }
 

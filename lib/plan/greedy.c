@@ -42,31 +42,71 @@ struct admit_choice greedy_admit(const struct admit_view *v)
     return (struct admit_choice){.what = ADMIT_YES};
 }
 
-/* Requests at the head that cannot be done in time even if they run now. */
-static uint32_t hopeless(const struct queue_view *q, usec_t now_us)
+/* Requests from `from` on that cannot be done in time even if they run now. */
+static uint32_t hopeless(const struct queue_view *q, uint32_t from, usec_t now_us)
 {
-    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), i = 0;
+    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), i = from;
 
     while (i < n && now_us + q->run_us[MIN(q->rows[i], q->max_batch)] > q->deadline_us[i])
         i++;
-    return i;
+    return i - from;
 }
 
-/* How many requests from the head go into one run: rows within max_batch, and nobody among them
- * made late by those that join. */
-static uint32_t take(const struct queue_view *q, usec_t now_us)
+/* How many requests from `from` on go into one run: rows within max_batch, and nobody among them
+ * made late by those that join.  *squeezed: there would be more, but for somebody's deadline. */
+static uint32_t take(const struct queue_view *q, uint32_t from, usec_t now_us, uint32_t *rows,
+                     bool *squeezed)
 {
-    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), rows = 0, i = 0;
+    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), i = from;
     usec_t least_us = USEC_NEVER;
 
-    for (; i < n && rows + q->rows[i] <= q->max_batch; i++) {
+    *rows = 0;
+    *squeezed = false;
+    for (; i < n && *rows + q->rows[i] <= q->max_batch; i++) {
         usec_t deadline_us = MIN(least_us, q->deadline_us[i]);
-        if (i > 0 && now_us + q->run_us[rows + q->rows[i]] > deadline_us)
+        if (i > from && now_us + q->run_us[*rows + q->rows[i]] > deadline_us) {
+            *squeezed = true;
             break;
+        }
         least_us = deadline_us;
-        rows += q->rows[i];
+        *rows += q->rows[i];
     }
-    return MAX(i, 1);
+    return MAX(i - from, 1);
+}
+
+/* How many of those that wait will have been dropped if the first `drop` are, and all that follows
+ * is run as it fits. */
+static uint32_t dropped_after(const struct queue_view *q, uint32_t drop, usec_t now_us)
+{
+    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), dropped = drop, rows;
+    bool squeezed;
+
+    for (uint32_t i = drop; i < n;) {
+        uint32_t late = hopeless(q, i, now_us);
+        dropped += late;
+        i += late;
+        if (i >= n)
+            break;
+        i += take(q, i, now_us, &rows, &squeezed);
+        now_us += q->run_us[MIN(rows, q->max_batch)];
+    }
+    return dropped;
+}
+
+/* A run that is kept small to save the oldest makes all others wait for more runs, and once that
+ * has begun it does not end: small runs only, everybody nearly late (why Nexus, SOSP'19, drops
+ * early).  How many at the head to give up, so that the next run is not squeezed: only if fewer of
+ * those that wait are dropped in the end. */
+static uint32_t give_up(const struct queue_view *q, usec_t now_us)
+{
+    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), drop = 0, rows;
+    bool squeezed = true;
+
+    while (squeezed && drop < n) {
+        (void)take(q, drop, now_us, &rows, &squeezed);
+        drop += squeezed;
+    }
+    return dropped_after(q, drop, now_us) < dropped_after(q, 0, now_us) ? drop : 0;
 }
 
 /* Does queue a go before queue b?  By priority (1 first, 0 last), then the earlier deadline. */
@@ -93,7 +133,7 @@ struct batch_choice greedy_batch_next(const struct batch_view *v)
 
     for (uint32_t i = 0; i < v->n_queues; i++) {
         const struct queue_view *q = &v->queue[i];
-        uint32_t late = q->n ? hopeless(q, v->now_us) : 0;
+        uint32_t late = q->n ? hopeless(q, 0, v->now_us) : 0;
         if (late == 1 && q->n == 1 && q->ready && may_try(v, i))
             late = 0;
         if (late)
@@ -109,6 +149,10 @@ struct batch_choice greedy_batch_next(const struct batch_view *v)
                 until_us = MIN(until_us, v->queue[i].deadline_us[0]);
         return (struct batch_choice){.what = BATCH_WAIT, .until_us = until_us};
     }
-    return (struct batch_choice){
-        .what = BATCH_RUN, .queue = best, .take = take(&v->queue[best], v->now_us)};
+    bool squeezed;
+    uint32_t rows, n = take(&v->queue[best], 0, v->now_us, &rows, &squeezed);
+    uint32_t drop = squeezed ? give_up(&v->queue[best], v->now_us) : 0;
+    if (drop)
+        return (struct batch_choice){.what = BATCH_DROP, .queue = best, .take = drop};
+    return (struct batch_choice){.what = BATCH_RUN, .queue = best, .take = n};
 }

@@ -173,7 +173,7 @@ static bool dissolve(struct job *j, uint32_t device)
             moved = sh.rate_rps > 0 ? !(pour(j, sh.model, sh.rate_rps, true, device) > 0)
                                     : pour_place(j, sh.model, true, device);
         }
-        if (!moved || j->full) {
+        if (!moved || j->full || j->n_undo > UNDO_MOST) {
             save_back(j, &s);
             return false;
         }

@@ -133,7 +133,7 @@ static void ruin(struct job *j, uint64_t *rng)
         n = lift_all(j, j->victim[i], let, n);
     }
     order_lets(j, let, n, rng);
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n && j->n_undo < UNDO_MOST; i++)
         if (draw(rng, 6) == 0 || !let_place(j, let[i], false, PLAN_NONE))
             take_apart(j, let[i]);
     unserved_pour(j);
@@ -153,7 +153,8 @@ void ruin_and_recreate(struct job *j, uint32_t enough, uint64_t until)
         j->steps += 10;
         ruin(j, &rng);
         struct worth then = worth_of(j);
-        if (worse(&then, &now, draw(&rng, 1024) / 4096.0) || j->full) {
+        bool whole = j->n_undo < UNDO_MOST && !j->full;
+        if (worse(&then, &now, draw(&rng, 1024) / 4096.0) || !whole) {
             save_back(j, &s);
             continue;
         }

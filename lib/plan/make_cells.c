@@ -259,6 +259,32 @@ static bool cells_choose(struct job *j, uint32_t m, bool crowd, bool queue)
     return w->type != PLAN_NONE;
 }
 
+/* What a request costs at least, RULE_PART: rows of a run have all come within one SLO, so that a
+ * slow model never has the batches that its cells were made with. */
+static double least_cost(struct job *j, uint32_t m)
+{
+    const struct want *w = &j->want[m];
+    double come = ceil(j->p->model[m].rate_rps * w->slo_us / 1e6 + 1e-6), best = INFINITY;
+
+    if (j->p->rules.rule != RULE_PART || w->slo_us == INFINITY || w->guessed)
+        return w->cost;
+    for (uint32_t t = 0; t < j->p->n_types; t++)
+        for (uint32_t at = 0; j->kind[t].has_devices && at < j->kind[t].n_sizes; at++) {
+            const struct kind *k = &j->kind[t];
+            const struct cell *c = cell_of(j, m, t, at);
+            struct cell now = {0};
+            if (c->batch == 0)
+                continue;
+            if (come >= c->batch)
+                now = *c;
+            for (double s = 1; come < c->batch && s <= c->streams; s++)
+                cell_try(j, m, t, k->size[at] * k->t->granule_units, (uint32_t)s, (uint32_t)come,
+                         &nobody, &now);
+            best = now.rps > 0 ? fmin(best, k->price * k->size[at] / now.rps) : best;
+        }
+    return best;
+}
+
 static bool any_field(const struct job *j)
 {
     for (uint32_t t = 0; t < j->p->n_types; t++)
@@ -278,7 +304,7 @@ void want_make(struct job *j, uint32_t m)
     bool queue = j->p->rules.rule == RULE_QUEUE, field = any_field(j);
     j->for_bound = queue;
     w->hopeless = !cells_choose(j, m, false, false);
-    w->least = w->hopeless ? 0 : queue ? w->cost * (1 - violations(&j->p->rules)) : w->cost;
+    w->least = w->hopeless ? 0 : least_cost(j, m) * (queue ? 1 - violations(&j->p->rules) : 1);
     j->for_bound = false;
     if (queue && !w->hopeless)
         w->hopeless = !cells_choose(j, m, false, !field);

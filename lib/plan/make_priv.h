@@ -12,6 +12,7 @@
 #define LET_SHARES_MAX 64
 #define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10))
 #define QUEUE_STEPS 100 /* that a prediction of one share's queue counts as */
+#define UNDO_MOST 4096  /* changes on trial at once, where there is a choice */
 #define PLANS_MAX 24    /* that are written down on the way, the best so far */
 #define FLOATING (PLAN_NONE - 1)
 
@@ -47,6 +48,7 @@ struct dev {
     uint32_t type, free, n_lets, first;
     uint32_t prev, next; /* with as many free granules */
     uint32_t stamp;
+    uint32_t refused; /* gpu-lets in a row that did not hold here */
     struct plan_granules used;
 };
 

@@ -398,6 +398,7 @@ void let_lift(struct job *j, uint32_t let)
         touch_let(j, k)->next = l->next;
     }
     d->n_lets--;
+    d->refused = 0;
     set_flip(&d->used, &l->set);
     dev_set_free(j, l->device, d->free + let_granules(j, l));
     l->device = FLOATING;

@@ -22,7 +22,8 @@ size_t plan_need(const struct problem *p)
     size_t plan = lets * (sizeof(struct plan_gpulet) + 16) +
                   shares * (sizeof(struct plan_share) + 16) + models * sizeof(struct plan_verdict);
     size_t state = 4 * lets * sizeof(struct let) + 4 * shares * sizeof(struct plan_share) +
-                   4 * (lets + devices) * sizeof(struct undo) + devices * sizeof(struct dev);
+                   4 * (lets + devices + UNDO_MOST) * sizeof(struct undo) +
+                   devices * sizeof(struct dev);
     size_t tables = models * (p->n_types * SIZES_MAX * sizeof(struct cell) + sizeof(struct want) +
                               sizeof(struct judged) + 16) +
                     larger * 64 + p->n_types * (sizeof(struct kind) + (PLAN_MAX_GRANULES + 1) * 4);

@@ -9,6 +9,8 @@
 #include "make_priv.h"
 #include <math.h>
 
+#define SEARCH_DEVICES 64 /* up to so many, all are tried */
+#define REFUSED_MOST 4
 #define RING 8 /* shared gpu-lets that a residue is tried in */
 
 /* Stable merge sort of order[n] by key[order[i]], ascending.  scratch[n]. */
@@ -41,21 +43,30 @@ static bool dev_take(struct job *j, uint32_t let, uint32_t device)
 
     if (j->steps++ > j->limit)
         return false;
-    if (let_put(j, let, device) && let_settle(j, let))
+    if (let_put(j, let, device) && let_settle(j, let)) {
+        j->dev[device].refused = 0;
         return true;
+    }
     save_back(j, &s);
+    j->dev[device].refused++;
     return false;
+}
+
+/* Where its neighbours are so tight that they bear nobody, others need not try. */
+static bool bears_nobody(const struct job *j, uint32_t device)
+{
+    return j->p->n_devices > SEARCH_DEVICES && j->dev[device].refused >= REFUSED_MOST;
 }
 
 bool let_place(struct job *j, uint32_t let, bool opened, uint32_t avoid)
 {
     uint32_t type = j->let[let].type, most = j->kind[type].t->n_granules;
-    uint32_t tries = j->p->n_devices <= 64 ? 64 : 6, d, next;
+    uint32_t tries = j->p->n_devices <= SEARCH_DEVICES ? SEARCH_DEVICES : 24, d, next;
 
     for (uint32_t free = let_granules(j, &j->let[let]); free < most && tries; free++)
         for (d = dev_of_free(j, type, free); d != PLAN_NONE && tries; d = next) {
             next = j->dev[d].next;
-            if (d == avoid || (opened && j->dev[d].n_lets == 0))
+            if (d == avoid || bears_nobody(j, d) || (opened && j->dev[d].n_lets == 0))
                 continue;
             tries--;
             if (dev_take(j, let, d))
@@ -160,9 +171,9 @@ static bool pieces(struct job *j, const struct style *st, uint32_t m, double *re
         if (!float_new(j, w->type, w->at, m, rps))
             return false;
     uint32_t at = size_for(j, m, w->type, *rest);
-    bool alone = *rest > 0 && (j->p->rules.max_shares == 1 ||
-                               size_price(j, w->type, at) <=
-                                   shared_price(j, st, m, *rest) * (1 + st->waste));
+    bool alone = *rest > 0 &&
+                 (j->p->rules.max_shares == 1 ||
+                  size_price(j, w->type, at) <= shared_price(j, st, m, *rest) * (1 + st->waste));
     if (alone) {
         bool ok = at < j->kind[w->type].n_sizes && float_new(j, w->type, at, m, *rest);
         *rest = 0;
@@ -207,13 +218,14 @@ static bool residues(struct job *j, const struct style *st)
         if (class != type * SIZES_MAX + at)
             n_ring = 0;
         class = type * SIZES_MAX + at;
+        save_commit(j);
         if (join_ring(j, ring, n_ring, m, j->rest[m]))
             continue;
         if (!float_new(j, type, at, m, j->rest[m]))
             return false;
         uint32_t k = j->last_let;
-        if (!let_settle(j, k))
-            return false;
+        while (!let_settle(j, k) && j->let[k].at + 1 < j->kind[type].n_sizes)
+            touch_let(j, k)->at++; /* beside neighbours it takes more; or is poured in the end */
         n_ring = MIN(n_ring, RING - 1u);
         memmove(&ring[1], ring, n_ring * sizeof(*ring));
         ring[0] = k;
@@ -276,13 +288,19 @@ static void floats_pour(struct job *j)
 
 bool pack(struct job *j, const struct style *st)
 {
+    double price = 0;
+
     for (uint32_t m = 0; m < j->p->n_models; m++) {
         const struct want *w = &j->want[m];
         j->rest[m] = 0;
         if (w->type == PLAN_NONE || w->rate_rps == 0 || w->hopeless)
             continue;
+        price += w->rate_rps * w->cost;
+        if (price > 1.5 * j->all_price) /* far too much: in turn, then */
+            return false;
         if (!pieces(j, st, m, &j->rest[m]) || j->full)
             return false;
+        save_commit(j);
     }
     if (j->p->rules.max_shares != 1 && !residues(j, st))
         return false;

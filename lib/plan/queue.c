@@ -7,17 +7,14 @@
  * where nobody can be in time any more.  Nobody is dropped or refused in it, which errs on the safe
  * side where many are late.
  *
- * Several shares in time, or streams: walked through in virtual time with the run-time functions
- * (queue_walk.c).
- *
- * Cost (docs: queue.h). */
+ * Anything else (several shares in time, streams, other arrivals) is walked through in virtual
+ * time with the run-time functions (queue_walk.c). */
 #include "queue_priv.h"
 
 #include <math.h>
 
 #define GRAINS_MAX 64 /* of a run: larger caps are counted in steps */
 #define STATES_MAX 192
-#define DISPERSION_MOST 400.0
 
 static double hold_at(const struct part *p, double rows)
 {
@@ -39,17 +36,15 @@ static uint32_t states_of(const struct part *p, uint32_t cap)
     return (uint32_t)fmin(fmax(runs * cap, 2.0 * cap + 8), MAX(STATES_MAX, 3 * cap));
 }
 
+/* Large caps are counted in steps. */
 static int chain_init(struct chain *c, const struct part *p, struct arena *a)
 {
     const struct queue_share *s = p->s;
     uint32_t grain = (s->cap + GRAINS_MAX - 1) / GRAINS_MAX, cap = (s->cap + grain - 1) / grain;
-    bool bursty = (s->arrivals == ARRIVALS_CV || s->arrivals == ARRIVALS_TRACE) && s->cv > 1;
     double *hold_us = ARENA_ARRAY(a, double, cap + 1), *run_us = ARENA_ARRAY(a, double, cap + 1);
 
-    *c = (struct chain){.flow = {.kind = s->arrivals,
-                                 .rate = p->rate,
-                                 .dispersion = bursty ? fmin(s->cv * s->cv, DISPERSION_MOST) : 1,
-                                 .grain = grain},
+    *c = (struct chain){.rate = p->rate,
+                        .grain = grain,
                         .cap = cap,
                         .most = states_of(p, cap),
                         .hold_us = hold_us,
@@ -162,8 +157,34 @@ int queue_predict(const struct queue_share *share, uint32_t n, struct arena *a,
         return 0;
     }
     usual_find(p, n);
-    r = n == 1 && p->s->streams <= 1 ? alone_predict(p, a, ret) : walk_predict(p, n, a, ret);
+    r = n == 1 && p->s->streams <= 1 && p->s->arrivals < ARRIVALS_CV ? alone_predict(p, a, ret)
+                                                                     : walk_predict(p, n, a, ret);
     if (a->base == mark.base)
         *a = mark;
     return r < 0 ? err_set(err, r, "out of memory for a queue of %u models", n) : 0;
+}
+
+/* Between nothing and what full runs can take; late grows with the rate. */
+int queue_most_rps(const struct queue_share *s, double late, struct arena *a, double *ret,
+                   struct err *err)
+{
+    struct queue_share at = *s;
+    struct queue_result result;
+    struct part p;
+    double lo = 0;
+
+    at.rate_rps = 1e6;
+    int r = part_init(&p, &at, err);
+    if (r < 0)
+        return r;
+    double hi = 1e6 / full_load(&p);
+    for (int i = 0; i < 20; i++) {
+        at.rate_rps = (lo + hi) / 2;
+        r = queue_predict(&at, 1, a, &result, err);
+        if (r < 0)
+            return r;
+        *(result.late <= late ? &lo : &hi) = at.rate_rps;
+    }
+    *ret = lo;
+    return 0;
 }

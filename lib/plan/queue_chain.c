@@ -1,15 +1,15 @@
 /* The Markov chain of one share alone: how many wait when a run starts.
  *
  * A run with n waiting takes b = min(n, cap) of them; while it holds the gpu-let A more come, and
- * n - b + A wait.  When nothing waits (state 0), the next request starts at once (state 1).  The
- * latency of a request follows from where in a run it came, which is even, and from its place in
- * the queue. */
+ * n - b + A wait.  When nothing waits, the next that comes starts at once: state 0 is a run of one
+ * that began so.  The latency of a request follows from where in a run it came, which is even, and
+ * from its place in the queue. */
 #include "queue_priv.h"
 
 #include <math.h>
 
 #define STEPS_MAX 400
-#define LEAP_EVERY 8
+#define LEAP_AFTER 6 /* steps, for the other parts to die out */
 #define SETTLED 1e-6
 #define STATE_LEAST 1e-9 /* cases that are rarer are not looked at */
 
@@ -19,17 +19,14 @@ static int all_counts(struct chain *c, struct arena *a)
     int r = scratch ? 0 : -ENOMEM;
 
     for (uint32_t b = 1; b <= c->cap && r == 0; b++)
-        r = counts_make(&c->flow, c->flow.rate * c->hold_us[b], c->most, scratch, a, &c->count[b]);
+        r = counts_make(c->rate * c->hold_us[b], c->grain, c->most, scratch, a, &c->count[b]);
+    c->count[0] = c->count[1];
     return r;
 }
 
 /* One step of the chain from state n, which has probability p. */
 static void step_from(struct chain *c, uint32_t n, double p)
 {
-    if (n == 0) { /* nothing runs: the next that comes is served at once */
-        c->next[1] += p;
-        return;
-    }
     uint32_t b = MIN(n, c->cap), left = n - b;
     const struct counts *a = &c->count[b];
     uint32_t cases = a->hi - a->lo + 1, room = c->most - left;
@@ -68,7 +65,7 @@ static uint32_t balance(const struct chain *c)
     uint32_t n = 1;
 
     for (int i = 0; i < 64; i++) {
-        double grains = c->flow.rate * c->hold_us[MIN(n, c->cap)] / c->flow.grain;
+        double grains = c->rate * c->hold_us[MIN(n, c->cap)] / c->grain;
         n = (uint32_t)fmin(fmax(ceil(grains), 1), c->most);
     }
     return n;
@@ -90,22 +87,34 @@ static void leap(struct chain *c, double ratio)
 
 int chain_solve(struct chain *c, struct arena *a)
 {
-    double was = 2;
+    double moved_was = 2, ratio_was = 2;
 
     c->state = ARENA_ARRAY(a, double, c->most + 1);
     c->next = ARENA_ARRAY(a, double, c->most + 1);
     if (!c->state || !c->next || all_counts(c, a) < 0)
         return -ENOMEM;
     c->state[balance(c)] = 1;
-    for (int i = 1; i <= STEPS_MAX; i++) {
-        double moved = step(c), ratio = moved / was;
+    for (int i = 1, rest = LEAP_AFTER; i <= STEPS_MAX; i++) {
+        double moved = step(c), ratio = moved / moved_was;
         if (moved < SETTLED)
             break;
-        if (i % LEAP_EVERY == 0 && ratio < 0.995)
+        if (--rest <= 0 && ratio < 0.999 && fabs(ratio - ratio_was) < 0.03 * (1 - ratio)) {
             leap(c, ratio);
-        was = moved;
+            rest = LEAP_AFTER;
+        }
+        moved_was = moved;
+        ratio_was = ratio;
     }
     return 0;
+}
+
+/* Where in a run the i-th of n arrivals ends, 0..1: in the middle i / n, but those around it spread
+ * (a beta distribution); `side` says to which side of the edge we look. */
+static double place(uint32_t i, uint32_t n, double side)
+{
+    double x = (double)i / n;
+
+    return fmin(fmax(x + side * 0.85 * sqrt(x * (1 - x) / (n + 1)), 0), 1);
 }
 
 /* Of n requests that came in a run of `us`, `left` waiting before them, all in order: those at
@@ -121,8 +130,8 @@ static void run_measure(const struct chain *c, double mass, double us, uint32_t 
         if (to > first) {
             /* Behind a full run it will be joined by those that come meanwhile. */
             double run_us = wait_us + c->run_us[from ? c->cap : to - from];
-            double newest_us = us * (1 - (double)(to - left) / n);
-            double oldest_us = us * (1 - (double)(first - left) / n);
+            double newest_us = us * (1 - place(to - left, n, 1));
+            double oldest_us = us * (1 - place(first - left, n, -1));
             tail_add(t, mass * (to - first), newest_us + run_us, oldest_us + run_us);
             first = to;
         }
@@ -135,10 +144,6 @@ static void state_measure(const struct chain *c, uint32_t n, double p, struct ta
     uint32_t b = MIN(n, c->cap), left = n - b;
     const struct counts *a = &c->count[b];
 
-    if (n == 0) {
-        tail_add(t, p, c->run_us[1], c->run_us[1]);
-        return;
-    }
     for (uint32_t i = a->lo; i <= a->hi; i++) {
         double mass = p * a->p[i - a->lo];
         if (mass < STATE_LEAST)
@@ -147,7 +152,7 @@ static void state_measure(const struct chain *c, uint32_t n, double p, struct ta
         uint32_t over = left + i >= c->most ? left + i - c->most + 1 : 0;
         over = MIN(over, i);
         t->lost += mass * over;
-        run_measure(c, mass, c->hold_us[b], left, i - over, t);
+        run_measure(c, mass, c->hold_us[MAX(b, 1)], left, i - over, t);
     }
 }
 
@@ -155,21 +160,20 @@ void chain_measure(const struct chain *c, struct tail *t, struct queue_result *r
 {
     double runs = 0, rows = 0, held_us = 0;
 
+    tail_add(t, c->state[0], c->run_us[1], c->run_us[1]);
     for (uint32_t n = 0; n <= c->most; n++) {
         double p = c->state[n];
         if (p <= STATE_LEAST)
             continue;
         state_measure(c, n, p, t);
-        if (n > 0) {
-            runs += p;
-            rows += p * MIN(n, c->cap);
-            held_us += p * c->hold_us[MIN(n, c->cap)];
-        }
+        runs += p;
+        rows += p * MIN(MAX(n, 1), c->cap);
+        held_us += p * c->hold_us[MIN(MAX(n, 1), c->cap)];
     }
     double all = t->mass + t->lost;
     ret->late = all > 0 ? fmin((t->late + t->lost) / all, 1) : 0;
     ret->p99_us = tail_quantile(t, 0.99);
     ret->mean_us = t->mass > 0 ? t->sum_us / t->mass : INFINITY;
-    ret->mean_batch = runs > 0 ? rows / runs * c->flow.grain : 0;
-    ret->duty = rows > 0 ? fmin(c->flow.rate * held_us / (rows * c->flow.grain), 1) : 0;
+    ret->mean_batch = runs > 0 ? rows / runs * c->grain : 0;
+    ret->duty = rows > 0 ? fmin(c->rate * held_us / (rows * c->grain), 1) : 0;
 }

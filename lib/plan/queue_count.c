@@ -1,21 +1,18 @@
-/* How many requests come in a given time.
+/* How many requests come in a given time: Poisson.
  *
- * Poisson; for burstier arrivals the negative binomial with the variance that a renewal process
- * with such gaps has over long times (cv^2 times the mean), for less bursty ones Poisson, which is
- * on the safe side; paced: the two whole numbers around the mean.  Both distributions follow
- * p[k + 1] = p[k] (a + b / (k + 1)); we start at the mode and stop where nothing is left. */
+ * p[k + 1] = p[k] mean / (k + 1); we start at the mode, which no exp() can make vanish, and stop
+ * where nothing is left. */
 #include "queue_priv.h"
 
 #include <math.h>
 
 #define COUNT_LEAST 1e-9 /* against the mode */
 
-/* One that is exactly k requests. */
-static void count_add(const struct flow *f, struct counts *c, uint32_t most, uint32_t k, double p)
+/* k requests, in steps of so many, rounded up: that many of them would not be fewer. */
+static void count_add(struct counts *c, uint32_t grain, uint32_t most, double k, double p)
 {
-    uint32_t at = (k + f->grain - 1) / f->grain;
+    uint32_t at = (uint32_t)fmin(ceil(k / grain), most);
 
-    at = MIN(at, most);
     while (c->hi < at)
         c->p[++c->hi] = 0;
     while (c->lo > at)
@@ -23,50 +20,24 @@ static void count_add(const struct flow *f, struct counts *c, uint32_t most, uin
     c->p[at] += p;
 }
 
-static void counts_paced(const struct flow *f, double mean, uint32_t most, struct counts *c)
-{
-    double whole = fmin(floor(mean), 1e9), part = mean - floor(mean);
-
-    count_add(f, c, most, (uint32_t)whole, 1 - part);
-    if (part > 0)
-        count_add(f, c, most, (uint32_t)whole + 1, part);
-}
-
-static void counts_random(const struct flow *f, double mean, uint32_t most, struct counts *c)
-{
-    double d = f->dispersion, a = 1 - 1 / d;
-    double b = d > 1 ? (mean / (d - 1) - 1) * a : mean;
-    double mode = floor(fmin(fmax(mean - (d - 1), 0), 1e8)), sum = 0;
-    double p = 1, p0 = 1;
-
-    for (double k = mode; k > 0 && p > COUNT_LEAST; k--) { /* down from the mode */
-        p /= a + b / k;
-        count_add(f, c, most, (uint32_t)k - 1, p);
-        sum += p;
-    }
-    for (double k = mode;; k++) {
-        count_add(f, c, most, (uint32_t)k, p0);
-        sum += p0;
-        p0 *= a + b / (k + 1);
-        if (p0 < COUNT_LEAST || k > 1e9)
-            break;
-    }
-    for (uint32_t k = c->lo; k <= c->hi; k++)
-        c->p[k] /= sum;
-}
-
-int counts_make(const struct flow *f, double mean, uint32_t most, double *scratch, struct arena *a,
+int counts_make(double mean, uint32_t grain, uint32_t most, double *scratch, struct arena *a,
                 struct counts *ret)
 {
-    double start = fmin(floor(mean), (double)most * f->grain);
-    uint32_t at = (uint32_t)fmin((start + f->grain - 1) / f->grain, most);
+    double mode = floor(mean), sum = 0;
+    uint32_t at = (uint32_t)fmin(ceil(mode / grain), most);
     struct counts c = {.lo = at, .hi = at, .p = scratch};
 
     c.p[at] = 0;
-    if (f->kind == ARRIVALS_PACED)
-        counts_paced(f, mean, most, &c);
-    else
-        counts_random(f, mean, most, &c);
+    for (double k = mode, p = 1; p > COUNT_LEAST; p *= mean / ++k) {
+        count_add(&c, grain, most, k, p);
+        sum += p;
+    }
+    for (double k = mode, p = 1; k > 0 && (p *= k / mean) > COUNT_LEAST; k--) {
+        count_add(&c, grain, most, k - 1, p);
+        sum += p;
+    }
+    for (uint32_t k = c.lo; k <= c.hi; k++)
+        c.p[k] /= sum;
     c.p = arena_memdup(a, scratch + c.lo, (c.hi - c.lo + 1) * sizeof(*scratch));
     if (!c.p)
         return -ENOMEM;

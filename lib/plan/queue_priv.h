@@ -25,15 +25,8 @@ struct counts {
     uint32_t lo, hi; /* those of 0..K that matter */
     double *p;       /* p[k - lo]; the one of K stands for K and more */
 };
-/* How a share's requests come. */
-struct flow {
-    enum arrivals kind;
-    double rate;       /* in a microsecond */
-    double dispersion; /* variance of a count over its mean: cv^2, at least 1 */
-    uint32_t grain;    /* requests in a step of a count; rounded up */
-};
-/* scratch has room for most + 1. */
-int counts_make(const struct flow *f, double mean, uint32_t most, double *scratch, struct arena *a,
+/* A grain: so many requests are one step of a count.  scratch has room for most + 1. */
+int counts_make(double mean, uint32_t grain, uint32_t most, double *scratch, struct arena *a,
                 struct counts *ret);
 
 /* A share with what is derived from it. */
@@ -46,7 +39,8 @@ struct part {
 
 /* ---- queue_chain.c: one share alone, one run at a time */
 struct chain {
-    struct flow flow;
+    double rate; /* in a microsecond */
+    uint32_t grain;
     uint32_t cap, most;             /* in grains: of a run; that may wait */
     const double *hold_us, *run_us; /* [0..cap], in grains; [0] unused */
     struct counts *count;           /* [cap + 1]: requests that come in a run of so many */

@@ -2,7 +2,7 @@
  *
  * Who is next depends on everybody's deadlines, which no short chain describes; so the decisions
  * are made by the functions of the run time itself, on arrivals from a fixed seed.  Equal input
- * gives equal output.  The part that is late is given with twice its standard error, from the
+ * gives equal output.  The part that is late is given with 2.5 of its standard errors, from the
  * differences between blocks of time, and the walk ends early where that leaves no doubt. */
 #include "plan_priv.h"
 #include "queue_priv.h"
@@ -10,14 +10,17 @@
 
 #include <math.h>
 
-#define RUNS_MOST 12000.0 /* of all shares */
-#define REQUESTS_MOST 60000.0
+#define RUNS_MOST 20000.0 /* of all shares */
+#define REQUESTS_MOST 100000.0
 #define BLOCKS 40
 #define BLOCKS_LEAST 8 /* the first is warm-up */
 #define SAMPLES_LEAST 800
-#define CLEAR_GOOD 0.004  /* no doubt below and */
-#define CLEAR_BAD 0.03    /* above */
-#define DUTY_LEAST 0.01   /* who comes less often is walked as if it took that much */
+#define SAFETY 2.5       /* standard errors */
+#define CLEAR_GOOD 0.004 /* no doubt below and */
+#define CLEAR_BAD 0.03   /* above */
+/* Who comes less often is walked as if it took so much of the time; all together at most: */
+#define DUTY_LEAST 0.02
+#define DUTY_EXTRA 0.08
 #define WAITING_LEAST 512 /* room in a queue; and 4 full runs at least */
 
 struct walker {
@@ -265,22 +268,22 @@ static void result(const struct walker *w, uint32_t blocks, struct queue_result 
     double hold_us = w->runs > 0 ? w->held_us / w->rows : w->hold_us[1];
 
     *ret = (struct queue_result){
-        .late = w->s->slo_us ? fmin(part + 2 * error, 1) : 0,
+        .late = w->s->slo_us ? fmin(part + SAFETY * error, 1) : 0,
         .p99_us = bin_quantile(w, 0.99),
         .mean_us = w->answered > 0 ? w->sum_us / w->answered : INFINITY,
         .mean_batch = w->runs > 0 ? w->rows / w->runs : 1,
         .duty = fmin(w->s->rate_rps * hold_us / (1e6 * MAX(w->s->streams, 1u)), 1)};
 }
 
-static int walker_init(struct walker *w, const struct part *p, uint32_t i, struct arena *a,
-                       struct queue_view *q)
+static int walker_init(struct walker *w, const struct part *p, uint32_t i, double duty_least,
+                       struct arena *a, struct queue_view *q)
 {
     const struct queue_share *s = p->s;
     bool cv = (s->arrivals == ARRIVALS_CV || s->arrivals == ARRIVALS_TRACE) && s->cv > 0;
 
     *w = (struct walker){.s = s,
                          .hold_us = p->hold_us,
-                         .rate = fmax(p->rate, DUTY_LEAST / p->hold_us[1]),
+                         .rate = fmax(p->rate, duty_least / p->hold_us[1]),
                          .shape = cv ? 1 / fmin(fmax(s->cv * s->cv, 1e-4), 1e4) : 0,
                          .room = WAITING_LEAST,
                          .view_us = ARENA_ARRAY(a, usec_t, s->cap + 1)};
@@ -313,7 +316,7 @@ int walk_predict(const struct part *p, uint32_t n, struct arena *a, struct queue
     if (!k.w || !k.view)
         return -ENOMEM;
     for (uint32_t i = 0; i < n; i++) {
-        if (walker_init(&k.w[i], &p[i], i, a, &k.view[i]) < 0)
+        if (walker_init(&k.w[i], &p[i], i, fmin(DUTY_LEAST, DUTY_EXTRA / n), a, &k.view[i]) < 0)
             return -ENOMEM;
         k.n_lanes = MAX(k.n_lanes, p[i].s->streams);
         runs += k.w[i].rate / p[i].usual;

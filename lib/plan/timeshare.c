@@ -93,7 +93,7 @@ static bool take(struct squishy *s, struct slot *at, uint32_t model, double rps)
 static double merged(const struct squishy *s, struct slot *at, uint32_t model, double rps)
 {
     uint32_t batch;
-    double duty_us, us = 0;
+    double duty_us, us = 0, own_us[PUB_SHARES];
 
     if (at->n >= pub_max_shares(s->g.p, PUB_SHARES) ||
         !residue_batch(s, at, model, rps, &batch, &duty_us) || !memory_holds(s, at, model))
@@ -105,10 +105,12 @@ static double merged(const struct squishy *s, struct slot *at, uint32_t model, d
     at->share[at->n++] = (struct glet_share){model, batch, rps};
     for (uint32_t i = 0; i < at->n; i++) {
         at->share[i].batch = (uint32_t)fmax(1, ceil(at->duty_us * at->share[i].rps / 1e6 - 1e-6));
-        us += est(s, at, at->share[i].model, at->share[i].batch);
+        own_us[i] = est(s, at, at->share[i].model, at->share[i].batch);
+        us += own_us[i];
     }
+    /* Everybody has its turn once a cycle: a request waits for one cycle and its own run. */
     for (uint32_t i = 0; i < at->n; i++)
-        if (!within(at->duty_us + us, pub_slo_us(s->g.p, at->share[i].model)))
+        if (!within(at->duty_us + own_us[i], pub_slo_us(s->g.p, at->share[i].model)))
             return 0;
     return within(us, at->duty_us) ? us / at->duty_us : 0;
 }
@@ -197,14 +199,15 @@ static int emit(struct squishy *s, struct pub *b, struct err *err)
         for (uint32_t i = 0; i < at->n; i++)
             all_us += est(s, at, at->share[i].model, at->share[i].batch);
         double duty_us = fmax(at->duty_us, all_us);
-        for (uint32_t i = 0; i < at->n; i++)
+        for (uint32_t i = 0; i < at->n; i++) {
+            double us = est(s, at, at->share[i].model, at->share[i].batch);
             pub_share(b, out,
                       &(struct plan_share){.model = at->share[i].model,
                                            .batch = at->share[i].batch,
                                            .rate_rps = at->share[i].rps,
-                                           .run_us = (usec_t)ceil(
-                                               est(s, at, at->share[i].model, at->share[i].batch)),
-                                           .latency_us = (usec_t)ceil(duty_us + all_us)});
+                                           .run_us = (usec_t)ceil(us),
+                                           .latency_us = (usec_t)ceil(duty_us + us)});
+        }
     }
     return 0;
 }

@@ -2,7 +2,8 @@
  * published: 19,682 mixes, of which time sharing takes 5,773, with an even split 17,865, gpu-lets
  * with interference 18,139 and its full search 18,659).
  *
- *     bench_mixes [RULE [ARRIVALS [EVERY]]]     cycle | queue, paced | poisson, 1: every mix
+ *     bench_mixes [RULE [ARRIVALS [EVERY [POLICY]]]]
+ *         cycle | queue, paced | poisson, 1: every mix, one by name
  *
  * A policy accepts a mix when it claims to serve every model; such a plan is valid when
  * plan_check() agrees under the rule.  With poisson arrivals the gpu-lets policies raise their
@@ -114,6 +115,8 @@ int main(int argc, char **argv)
         char text[64];
         mix_set(&all, mix, arrivals, model, &p, text);
         for (uint32_t i = 0; policy_at(i); i++) {
+            if (argc > 4 && !STREQ(argv[4], policy_at(i)->name))
+                continue;
             arena_init_fixed(&a, memory, bytes);
             judge(policy_at(i), &p, &a, &tally[i], n, text);
         }
@@ -123,7 +126,8 @@ int main(int argc, char **argv)
     printf("%-14s %8s %8s %8s %10s %10s\n", "policy", "accepted", "valid", "errors", "median",
            "p99");
     for (uint32_t i = 0; policy_at(i); i++)
-        print(policy_at(i)->name, &tally[i], n);
+        if (argc <= 4 || STREQ(argv[4], policy_at(i)->name))
+            print(policy_at(i)->name, &tally[i], n);
     for (uint32_t i = 0; policy_at(i); i++)
         free(tally[i].ns);
     free(memory);

@@ -1,7 +1,8 @@
 /* The largest rate that each policy serves on four devices with at most 1 % of violations: five
  * sets of models at equal rates and two applications (gpu-lets, ATC'22, section 6.2).
  *
- *     bench_scenarios [RULE [SCENARIO]]     cycle | queue, 0: all of them
+ *     bench_scenarios [RULE [ARRIVALS [SCENARIO [POLICY]]]]
+ *         cycle | queue, paced | poisson, 0: all of them, one by name
  *
  * A rate counts when the policy claims to serve every model, plan_check() agrees under the rule,
  * and the replay of 60 s of Poisson arrivals (seed 1, first 5 s not counted) has at most 1 % of
@@ -52,7 +53,8 @@ struct run {
     struct problem p;
     struct plan_model model[MOST];
     const struct policy *by;
-    uint32_t refuted; /* plans that were claimed and failed the check */
+    enum arrivals planned_for; /* what planners are told; replayed is Poisson */
+    uint32_t refuted;          /* plans that were claimed and failed the check */
     void *memory;
 };
 #define MEMORY (256u << 20)
@@ -73,7 +75,7 @@ static void scenario_set(struct run *r, const struct problem *all, const struct 
     for (; r->p.n_models < MOST && s->of[r->p.n_models].model; r->p.n_models++) {
         struct plan_model *m = &r->model[r->p.n_models];
         *m = *named(all, s->of[r->p.n_models].model);
-        m->arrivals = ARRIVALS_POISSON;
+        m->arrivals = r->planned_for;
         if (s->of[r->p.n_models].slo_us)
             m->slo_us = s->of[r->p.n_models].slo_us;
     }
@@ -90,8 +92,10 @@ static bool claims_all(const struct plan *plan)
 /* Part of all requests that were not answered in time. */
 static double violated(const struct run *r, const struct plan *plan, struct arena *a)
 {
+    struct replay_load load[MOST];
     struct replay_config cfg = {.problem = &r->p,
                                 .plan = plan,
+                                .load = load,
                                 .policy = r->by,
                                 .seed = 1,
                                 .duration_us = 65 * USEC_PER_SEC,
@@ -100,6 +104,8 @@ static double violated(const struct run *r, const struct plan *plan, struct aren
     struct err err = {0};
     double offered = 0, in_time = 0;
 
+    for (uint32_t m = 0; m < r->p.n_models; m++)
+        load[m] = (struct replay_load){.kind = REPLAY_POISSON, .rate_rps = -1};
     if (replay_run(&cfg, a, &res, &err) < 0) {
         printf("# %s: %s\n", r->by->name, err.msg);
         exit(1);
@@ -153,7 +159,8 @@ static double largest_rate(struct run *r)
 int main(int argc, char **argv)
 {
     const char *rule = argc > 1 ? argv[1] : "cycle";
-    uint32_t only = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 0;
+    const char *how = argc > 2 ? argv[2] : "paced";
+    uint32_t only = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0;
     struct arena file;
     struct run r = {.memory = malloc(MEMORY)};
 
@@ -161,15 +168,19 @@ int main(int argc, char **argv)
     struct problem all = problem_file(&file, "gpulet");
     r.p = all;
     r.p.rules.rule = STREQ(rule, "queue") ? RULE_QUEUE : RULE_CYCLE;
-    printf("largest rate with at most 1 %% of violations, rule %s; refuted: plans that the check "
-           "refused\n%-14s",
-           rule, "policy");
+    r.planned_for = STREQ(how, "paced") ? ARRIVALS_PACED : ARRIVALS_POISSON;
+    printf(
+        "largest rate with at most 1 %% of violations, rule %s, planned for %s arrivals; refuted: "
+        "plans that the check refused\n%-14s",
+        rule, how, "policy");
     for (uint32_t s = 0; s < ARRAY_SIZE(scenarios); s++)
         printf(" %7s", scenarios[s].name);
     printf(" %7s %8s\n", "mean", "refuted");
     for (uint32_t i = 0; policy_at(i); i++) {
         double logs = 0;
         r.by = policy_at(i);
+        if (argc > 4 && !STREQ(argv[4], r.by->name))
+            continue;
         r.refuted = 0;
         printf("%-14s", r.by->name);
         for (uint32_t s = 0; s < ARRAY_SIZE(scenarios); s++) {

@@ -12,7 +12,8 @@
 
 enum random_kind {
     RANDOM_HOSTILE, /* any field at its ends: sizes, places, memory, names, rates, SLOs, rules */
-    RANDOM_SMALL,   /* 1..4 models, 1..2 devices of 2..4 granules, paced, RULE_PART, nobody disturbs */
+    RANDOM_SMALL,   /* 1..4 models, 1..2 devices of 2..4 granules, paced, RULE_PART, nobody disturbs
+                     */
     RANDOM_LARGE,   /* n models for about as many devices, paced, RULE_PART, pressure */
 };
 
@@ -54,7 +55,7 @@ static inline struct profile random_profile(uint64_t *s, struct arena *a, uint32
     static const uint32_t batches[] = {1, 2, 4, 8, 16, 32};
     uint32_t n_units = 0, at[16];
 
-    for (uint32_t u = units; u > 0 && n_units < 6; u = u > 2 ? u * 5 / 8 : u - 1)
+    for (uint32_t u = units; u > 0 && n_units<6; u = u> 2 ? u * 5 / 8 : u - 1)
         at[n_units++] = u;
     uint32_t *rows = ARENA_ARRAY(a, uint32_t, n_units);
     usec_t *run = ARENA_ARRAY(a, usec_t, (size_t)n_units * 6);
@@ -241,8 +242,8 @@ static inline void random_problem(uint64_t seed, enum random_kind kind, uint32_t
         n_devices = n_devices ? n_devices : 1 + random_below(&s, 2);
         random_cluster(&s, a, n_models, n_devices, granules, granules * 8, 0.1, 0.7, 0.85, 32, p);
     } else {
-        /* 0.1 to 3 devices each, 0.85 on average, twenty granules of four units */
-        random_cluster(&s, a, n_models, n_devices, 20, 80, 0.1, 3.0, 1, 128, p);
+        /* popularity is heavy-tailed: 0.01 to 5 devices each, 0.8 on average; twenty granules */
+        random_cluster(&s, a, n_models, n_devices, 20, 80, 0.01, 5.0, 1, 128, p);
         struct plan_type *t = (struct plan_type *)(uintptr_t)p->type;
         t->predict.interference.kind = INTERFERE_PRESSURE;
         t->predict.interference.n_terms = 4;
