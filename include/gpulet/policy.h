@@ -30,11 +30,12 @@ struct admit_choice {
 };
 
 /* What waits in one gpu-let for one model: at most this many requests are looked at. */
-#define BATCH_VIEW_MAX 64
+#define BATCH_VIEW_MAX 128
 struct queue_view {
     uint32_t n;                    /* requests waiting, joinable with the first, in order */
     uint32_t rows[BATCH_VIEW_MAX]; /* of the first MIN(n, BATCH_VIEW_MAX) */
     usec_t deadline_us[BATCH_VIEW_MAX];
+    usec_t since_us;      /* when the first of them arrived */
     uint32_t max_batch;   /* rows in one run */
     const usec_t *run_us; /* [rows], 0..max_batch: predicted */
     usec_t least_us;      /* of a run of the first request alone: the fastest that it was */

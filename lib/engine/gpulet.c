@@ -585,6 +585,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
         atomic_store(compiled ? &g->wants_later : &g->wants, true);
     }
     v->n = q->n;
+    v->since_us = q->head->arrival_us;
     v->max_batch = fits ? MAX(MIN(most, s->batch), q->head->rows) : MAX(s->batch, q->head->rows);
     v->priority = q->head->priority ? q->head->priority : s->priority;
     v->ready = fits && !g->lost && g->entered; /* a new partition is entered first */

@@ -1,6 +1,10 @@
 /* The run-time half of the first policies: admit what is predicted to finish in time, route to
  * the earliest finish, never let a gpu-let idle while something waits.
  *
+ * Several models of a gpu-let take turns, whoever waits for longest, unless that would make
+ * somebody late: in turns everybody's batch has a whole cycle to grow, whereas by the earliest
+ * deadline a model with a tight one runs row by row and leaves no time for the others.
+ *
  * greedy is work-conserving: a batch holds what waits at the moment the gpu-let comes free; it is
  * never delayed to grow.  patient starts a batch when it is full or when its oldest request has no
  * more time to spare.  Replayed on random
@@ -112,13 +116,25 @@ static uint32_t give_up(const struct queue_view *q, usec_t now_us)
     return dropped_after(q, drop, now_us) < dropped_after(q, 0, now_us) ? drop : 0;
 }
 
-/* Does queue a go before queue b?  By priority (1 first, 0 last), then the earlier deadline. */
+static uint32_t level(const struct queue_view *q)
+{
+    return q->priority > 0 ? (uint32_t)q->priority : UINT32_MAX;
+}
+
+/* Does queue a go before queue b?  By priority (1 first, 0 last), then who waits for longest. */
 static bool goes_before(const struct queue_view *a, const struct queue_view *b)
 {
-    uint32_t level_a = a->priority > 0 ? (uint32_t)a->priority : UINT32_MAX;
-    uint32_t level_b = b->priority > 0 ? (uint32_t)b->priority : UINT32_MAX;
+    return level(a) != level(b) ? level(a) < level(b) : a->since_us < b->since_us;
+}
 
-    return level_a != level_b ? level_a < level_b : a->deadline_us[0] < b->deadline_us[0];
+/* A run of what waits, up to a full one. */
+static usec_t next_run_us(const struct queue_view *q)
+{
+    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), rows = 0;
+
+    for (uint32_t i = 0; i < n && rows < q->max_batch; i++)
+        rows += q->rows[i];
+    return q->run_us[MIN(rows, q->max_batch)];
 }
 
 /* Only this queue waits, nothing runs, and the fastest run so far would make its deadline. */
@@ -167,6 +183,25 @@ static struct batch_choice wait(const struct batch_view *v, bool patient)
     return (struct batch_choice){.what = BATCH_WAIT, .until_us = until_us};
 }
 
+/* Queue `next` would make the first of another one late that can still be answered in time: that
+ * one goes first. */
+static uint32_t urgent(const struct batch_view *v, uint32_t next, bool patient)
+{
+    usec_t done_us = v->now_us + next_run_us(&v->queue[next]);
+    uint32_t best = next;
+
+    for (uint32_t i = 0; i < v->n_queues; i++) {
+        const struct queue_view *q = &v->queue[i];
+        if (i == next || !may_start(v, i, patient) || level(q) > level(&v->queue[next]))
+            continue;
+        usec_t run_us = next_run_us(q);
+        if (done_us + run_us > q->deadline_us[0] && v->now_us + run_us <= q->deadline_us[0] &&
+            q->deadline_us[0] < v->queue[best].deadline_us[0])
+            best = i;
+    }
+    return best;
+}
+
 static struct batch_choice run(const struct batch_view *v, uint32_t i)
 {
     bool squeezed;
@@ -192,7 +227,9 @@ static struct batch_choice choose(const struct batch_view *v, bool patient)
         if (may_start(v, i, patient) && (best == UINT32_MAX || goes_before(q, &v->queue[best])))
             best = i;
     }
-    return best == UINT32_MAX || v->n_flying >= v->max_flying ? wait(v, patient) : run(v, best);
+    if (best == UINT32_MAX || v->n_flying >= v->max_flying)
+        return wait(v, patient);
+    return run(v, v->n_queues > 1 ? urgent(v, best, patient) : best);
 }
 
 struct batch_choice greedy_batch_next(const struct batch_view *v)

@@ -73,6 +73,7 @@ static void look_at(const struct walk *k, const struct walker *w, uint32_t n_wai
                     struct queue_view *q)
 {
     q->n = w->n;
+    q->since_us = w->waiting[w->first & (w->room - 1)];
     for (uint32_t i = 0; i < MIN(w->n, BATCH_VIEW_MAX); i++)
         q->deadline_us[i] = deadline_us(w, w->waiting[(w->first + i) & (w->room - 1)]);
     q->ready = k->n_flying == 0 || (k->n_flying == w->n_flying &&

@@ -210,6 +210,7 @@ static void queue_show(const struct replay *r, const struct seat *s, struct queu
     q->n = s->n;
     for (uint32_t i = 0; i < n; i++)
         q->deadline_us[i] = slo_us ? s->ring[(s->first + i) & (s->size - 1)] + slo_us : USEC_NEVER;
+    q->since_us = s->n ? s->ring[s->first & (s->size - 1)] : 0;
     q->max_batch = s->cap;
     q->run_us = s->view_us;
     q->least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]);
