@@ -247,8 +247,11 @@ bool let_fit(struct job *j, struct let *l, const struct pressure *pr)
     for (uint32_t i = 0; i < l->n_shares; i++) {
         if (!j->want[l->share[i].model].ready)
             want_make(j, l->share[i].model);
-        if (cell_of(j, l->share[i].model, l->type, l->at)->batch == 0)
+        const struct cell *c = cell_of(j, l->share[i].model, l->type, l->at);
+        if (c->batch == 0)
             return false;
+        /* Several streams are worth their wait where nobody else waits (plan_check()). */
+        l->share[i].streams = l->n_shares == 1 ? c->streams : 1;
     }
     if (l->n_shares == 0)
         return true;
