@@ -162,7 +162,10 @@ static void verdict_set(struct job *j, uint32_t m, struct plan_verdict *v)
                : is->placed                                      ? LIMIT_RATE
                                                                  : LIMIT_UNITS;
     v->least_slo_us = slo_us < 1e15 ? (usec_t)ceil(slo_us) : 0;
-    v->most_rps = v->limit == LIMIT_NONE ? fmax(is->most_rps, model->rate_rps) : is->most_rps;
+    bool short_of = v->limit == LIMIT_RATE || v->limit == LIMIT_UNITS;
+    v->most_rps = v->limit == LIMIT_NONE ? fmax(is->most_rps, model->rate_rps)
+                  : short_of             ? is->rate_rps /* more would harm others */
+                                         : is->most_rps;
     v->need =
         v->limit == LIMIT_RATE || v->limit == LIMIT_UNITS
             ? fmax(0, model->rate_rps - is->rate_rps) * w->cost * j->p->n_devices / j->all_price

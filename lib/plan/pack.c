@@ -224,8 +224,8 @@ static bool residues(struct job *j, const struct style *st)
         if (!float_new(j, type, at, m, j->rest[m]))
             return false;
         uint32_t k = j->last_let;
-        if (!let_settle(j, k))
-            return false;
+        while (!let_settle(j, k) && j->let[k].at + 1 < j->kind[type].n_sizes)
+            touch_let(j, k)->at++; /* beside neighbours it takes more; or is poured in the end */
         n_ring = MIN(n_ring, RING - 1u);
         memmove(&ring[1], ring, n_ring * sizeof(*ring));
         ring[0] = k;

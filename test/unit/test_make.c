@@ -5,6 +5,12 @@
 #include <gpulet/policy.h>
 #include <gpulet/problem.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#define SEEDS 400 /* each takes ten times as long */
+#else
+#define SEEDS 10000
+#endif
+
 static struct arena arena;
 
 static struct problem problem_read(const char *name)
@@ -103,7 +109,7 @@ static void random_problems_give_checked_plans(void)
 {
     static char fixed[64 << 20];
 
-    for (uint64_t seed = 1; seed <= 10000; seed++) {
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct problem p;
         struct plan again = {0};
         struct arena small;
@@ -158,8 +164,8 @@ static bool let_holds(const struct problem *p, uint32_t granules, uint32_t code)
         if (level_of(code, m) == 0)
             continue;
         uint32_t batch = q->max_batch;
-        while (batch > 1 && (double)predict_run_us(q->profile, batch, g.units) >
-                                0.5 * (double)q->slo_us)
+        while (batch > 1 &&
+               (double)predict_run_us(q->profile, batch, g.units) > 0.5 * (double)q->slo_us)
             batch--;
         share[g.n_shares++] = (struct plan_share){
             .model = m, .batch = batch, .rate_rps = q->rate_rps * level_of(code, m) / 2};
@@ -281,9 +287,8 @@ static void small_problems_are_within_two_per_cent_of_a_full_search(void)
             rate_n++;
         }
         if (best > rates * (1 - 1e-9)) { /* all of it: on how many devices? */
-            uint32_t least = p.n_devices == 2 && search_all(&p, 1, &rates) < rates * (1 - 1e-9)
-                                 ? 2
-                                 : 1;
+            uint32_t least =
+                p.n_devices == 2 && search_all(&p, 1, &rates) < rates * (1 - 1e-9) ? 2 : 1;
             p.rules.as_few = true;
             plan = make(&p, NULL);
             CHECK_EQ(unmet(&plan), 0);
@@ -301,38 +306,176 @@ static void small_problems_are_within_two_per_cent_of_a_full_search(void)
 
 /* ---- large ones */
 
-static struct plan large(uint32_t n, struct problem *p)
+static void large_problem(uint32_t n, bool disturb, struct problem *p)
 {
     random_problem(1, RANDOM_LARGE, n, n, &arena, p);
-    struct plan plan = make(p, NULL);
+    struct plan_type *t = arena_memdup(&arena, p->type, sizeof(*t));
+    if (!disturb)
+        t->predict.interference.kind = INTERFERE_NONE;
+    p->type = t;
+}
+
+static double over_bound(bool disturb)
+{
+    struct problem p;
+
+    arena_init(&arena);
+    large_problem(1000, disturb, &p);
+    struct plan plan = make(&p, NULL);
     CHECK_EQ(unmet(&plan), 0);
-    return plan;
+    double ratio = plan_devices_used(&p, &plan, &arena) / plan.bound;
+    printf("# devices over bound %.4f, %llu steps\n", ratio, (unsigned long long)plan.steps);
+    arena_done(&arena);
+    return ratio;
 }
 
 static void a_thousand_models_are_within_three_per_cent_of_the_bound(void)
 {
-    struct problem p;
+    CHECK(over_bound(false) <= 1.03);
+}
 
-    arena_init(&arena);
-    struct plan plan = large(1000, &p);
-    uint32_t n = plan_devices_used(&p, &plan, &arena);
-    printf("# %u devices, bound %.1f, %llu steps\n", n, plan.bound,
-           (unsigned long long)plan.steps);
-    CHECK(n <= 1.03 * plan.bound);
-    arena_done(&arena);
+/* The bound knows no neighbours: what they cost, about 4 % where two share a device, is on top. */
+static void a_thousand_models_that_disturb_each_other_are_within_ten_per_cent(void)
+{
+    CHECK(over_bound(true) <= 1.10);
 }
 
 static void steps_grow_no_faster_than_the_problem(void)
 {
+    uint64_t before = 0;
+
+    arena_init(&arena);
+    for (uint32_t n = 500; n <= 4000; n *= 2) {
+        struct problem p;
+        large_problem(n, true, &p);
+        uint64_t steps = make(&p, NULL).steps;
+        CHECK(before == 0 || (double)steps <= 2.6 * (double)before);
+        before = steps;
+    }
+    arena_done(&arena);
+}
+
+/* ---- from plan to plan */
+
+static const struct plan_gpulet *same_place(const struct plan *plan, const struct plan_gpulet *g)
+{
+    for (uint32_t k = 0; k < plan->n_gpulets; k++)
+        if (plan->gpulet[k].device == g->device &&
+            memcmp(&plan->gpulet[k].set, &g->set, sizeof(g->set)) == 0)
+            return &plan->gpulet[k];
+    return NULL;
+}
+
+/* Gpu-lets that are opened, closed, or have other shares. */
+static uint32_t touched(const struct plan *was, const struct plan *now)
+{
+    uint32_t n = 0;
+
+    for (uint32_t k = 0; k < now->n_gpulets; k++) {
+        const struct plan_gpulet *g = &now->gpulet[k], *old = same_place(was, g);
+        n += !old || old->n_shares != g->n_shares ||
+             memcmp(old->share, g->share, g->n_shares * sizeof(*g->share)) != 0;
+    }
+    for (uint32_t k = 0; k < was->n_gpulets; k++)
+        n += !same_place(now, &was->gpulet[k]);
+    return n;
+}
+
+static void one_changed_rate_touches_two_gpulets_and_few_steps(void)
+{
+    enum { CHANGES = 100 };
+    uint32_t few_lets = 0, few_steps = 0;
+    uint64_t s = 7;
     struct problem p;
 
     arena_init(&arena);
-    uint64_t before = large(500, &p).steps;
-    for (uint32_t n = 1000; n <= 4000; n *= 2) {
-        uint64_t steps = large(n, &p).steps;
-        CHECK(steps <= 2.6 * (double)before);
-        before = steps;
+    random_problem(1, RANDOM_LARGE, 1000, 1200, &arena, &p);
+    struct plan_model *model = arena_memdup(&arena, p.model, p.n_models * sizeof(*model));
+    p.model = model;
+    struct plan was = make(&p, NULL);
+    for (uint32_t i = 0; i < CHANGES; i++) {
+        struct err err = {0};
+        model[random_below(&s, p.n_models)].rate_rps *= random_in(&s, 2) ? 1.3 : 0.7;
+        struct plan now = make(&p, &was);
+        CHECK_EQ(plan_check(&p, &was, &now, &err), 0); /* the change too, with both in memory */
+        CHECK_EQ(unmet(&now), 0);
+        few_lets += touched(&was, &now) <= 2;
+        few_steps += now.steps <= 10000; /* a full plan takes some 400,000 */
+        was = now;
     }
+    CHECK(few_lets >= CHANGES / 2);
+    CHECK(few_steps >= CHANGES * 9 / 10);
+    arena_done(&arena);
+}
+
+static void nothing_changed_changes_nothing(void)
+{
+    struct problem p;
+
+    arena_init(&arena);
+    random_problem(2, RANDOM_LARGE, 100, 120, &arena, &p);
+    struct plan was = make(&p, NULL), now = make(&p, &was);
+    CHECK_EQ(touched(&was, &now), 0);
+    CHECK_EQ(memcmp(was.verdict, now.verdict, p.n_models * sizeof(*was.verdict)), 0);
+    CHECK(now.bound == was.bound);
+    arena_done(&arena);
+}
+
+static void a_profile_that_got_slower_is_planned_again(void)
+{
+    struct problem p;
+
+    arena_init(&arena);
+    random_problem(3, RANDOM_LARGE, 100, 150, &arena, &p);
+    struct plan was = make(&p, NULL);
+    const struct profile *f = p.model[17].profile;
+    for (uint32_t i = 0; i < f->n_batch * f->n_units; i++)
+        ((usec_t *)(uintptr_t)f->run_us)[i] += f->run_us[i] / 10;
+    struct plan now = make(&p, &was);
+    CHECK_EQ(unmet(&now), 0);
+    CHECK(touched(&was, &now) > 0);
+    arena_done(&arena);
+}
+
+/* ---- too few devices */
+
+static void important_models_come_first_and_the_others_are_named(void)
+{
+    struct problem p;
+
+    arena_init(&arena);
+    random_problem(4, RANDOM_LARGE, 40, 10, &arena, &p);
+    struct plan_model *model = (struct plan_model *)(uintptr_t)p.model;
+    for (uint32_t m = 0; m < p.n_models; m++)
+        model[m].priority = m < 5 ? 1 : 2;
+    p.rules.as_few = false;
+    struct plan plan = make(&p, NULL);
+    CHECK(unmet(&plan) > 0);
+    for (uint32_t m = 0; m < p.n_models; m++) {
+        const struct plan_verdict *v = &plan.verdict[m];
+        CHECK(m >= 5 || v->limit == LIMIT_NONE);
+        if (v->limit == LIMIT_NONE)
+            continue;
+        CHECK(v->limit == LIMIT_RATE || v->limit == LIMIT_UNITS);
+        CHECK(v->need > 0 && v->least_slo_us > 0 && v->most_rps < p.model[m].rate_rps);
+    }
+    arena_done(&arena);
+}
+
+static void spare_capacity_is_spread_over_all_devices(void)
+{
+    struct problem p;
+
+    arena_init(&arena);
+    random_problem(5, RANDOM_LARGE, 4, 8, &arena, &p);
+    p.rules.as_few = false;
+    struct plan plan = make(&p, NULL);
+    CHECK_EQ(unmet(&plan), 0);
+    double least = INFINITY;
+    for (uint32_t m = 0; m < p.n_models; m++)
+        least = fmin(least, plan.verdict[m].most_rps / p.model[m].rate_rps);
+    printf("# everybody could have %.2f times its rate; fluid %.2f\n", least, 8 / plan.bound);
+    CHECK(least >= 0.6 * 8 / plan.bound);
     arena_done(&arena);
 }
 
@@ -343,6 +486,12 @@ int main(void)
     RUN(small_problems_are_within_two_per_cent_of_a_full_search);
     RUN(random_problems_give_checked_plans);
     RUN(a_thousand_models_are_within_three_per_cent_of_the_bound);
+    RUN(a_thousand_models_that_disturb_each_other_are_within_ten_per_cent);
     RUN(steps_grow_no_faster_than_the_problem);
+    RUN(nothing_changed_changes_nothing);
+    RUN(one_changed_rate_touches_two_gpulets_and_few_steps);
+    RUN(a_profile_that_got_slower_is_planned_again);
+    RUN(important_models_come_first_and_the_others_are_named);
+    RUN(spare_capacity_is_spread_over_all_devices);
     return check_end();
 }
