@@ -56,7 +56,7 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
         check-ops check-http check-docs check-units check-clang check-asan check-tsan check-race \
-        check-fresh check-systemd bench-http
+        check-fresh check-systemd bench-http bench-plan
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -170,6 +170,9 @@ check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)
 
 check-systemd: all man ## the installed daemon under a real systemd (root)
 	@test/systemd/run.sh
+
+bench-plan: $(B)/test/bench/bench_fit ## interference on pairs that were not measured
+	@$(B)/test/bench/bench_fit
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
 	@test/bench/pairs.py $(B)

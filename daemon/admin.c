@@ -549,6 +549,18 @@ static void plan_post(struct exchange *x)
     arena_done(&a);
 }
 
+/* As a file that gpuletctl plans with: docs/problem-file.md. */
+static void problem_get(struct exchange *x)
+{
+    struct err err = {0};
+    char *text = NULL;
+
+    if (engine_problem_text(gpuletd_of(x)->engine, &text, &err) < 0)
+        exchange_reply_err(x, &err, USEC_PER_SEC);
+    else
+        exchange_reply_text(x, 200, "application/json", text, strlen(text));
+}
+
 static int pin_shares(json_t *models, struct arena *a, struct pin_gpulet *ret, struct err *err)
 {
     struct pin_share *share = ARENA_ARRAY(a, struct pin_share, json_array_size(models) + 1);
@@ -733,6 +745,7 @@ const struct route admin_routes[] = {
     {"POST", "/v1/plan", guard, plan_post, BODY_MAX},
     {"PUT", "/v1/plan", guard, plan_put, BODY_MAX},
     {"DELETE", "/v1/plan", guard, plan_delete, 0},
+    {"GET", "/v1/problem", guard, problem_get, 0},
     {"GET", "/v1/events", guard, events_get, 0},
     {"POST", "/v1/drain", guard, drain_post, BODY_MAX},
     {"DELETE", "/v1/drain", guard, drain_delete, 0},

@@ -203,6 +203,8 @@ int engine_events_fd(struct engine *e);
  * arena, with the problem it was made for. */
 int engine_plan_dry(struct engine *e, struct arena *a, struct problem *ret_problem,
                     struct plan *ret, struct err *err);
+/* The problem as it is now and the plan that runs, as a problem file; the caller frees it. */
+int engine_problem_text(struct engine *e, char **ret, struct err *err);
 struct pin_share {
     char model[MODEL_NAME_MAX + 1];
     uint32_t batch; /* 0: the model's */

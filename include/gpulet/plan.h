@@ -127,11 +127,14 @@ struct plan_verdict {
     usec_t least_slo_us;   /* the smallest SLO that would hold on this plan; 0: none would */
     double most_rps;       /* what the plan can serve of it */
     double need;           /* LIMIT_RATE, LIMIT_UNITS: devices more that would do, a fraction */
+    double least;          /* its part of the plan's bound */
+    uint64_t key;          /* what the model was when this was planned (all but its rate), so that
+                              the next plan looks again only at what has changed; 0: not known */
 };
 
 struct plan {
     uint32_t n_gpulets, n_models;
-    struct plan_gpulet *gpulet;
+    struct plan_gpulet *gpulet;   /* best in order of device: plan_check() is then linear */
     struct plan_verdict *verdict; /* n_models of them */
     double bound;   /* no plan uses fewer devices (dearest first: less money); 0: not computed */
     uint64_t steps; /* elementary operations that planning took */

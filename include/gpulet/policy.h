@@ -70,4 +70,4 @@ int policy_find(const char *name, const struct policy **ret, struct err *err);
 /* The i-th policy, NULL at the end: for those that compare them all. */
 const struct policy *policy_at(uint32_t i);
 
-extern const struct policy policy_equal;
+extern const struct policy policy_equal, policy_gpuletd;

@@ -40,6 +40,18 @@ struct profile {
 
 enum interfere_kind { INTERFERE_NONE, INTERFERE_IGNITER, INTERFERE_GPULET, INTERFERE_PRESSURE };
 
+/* INTERFERE_PRESSURE: what interference.term holds.  Those that are not there are 0. */
+enum pressure_term {
+    TERM_MEMORY,  /* compute waits for L2 and DRAM that others use */
+    TERM_LAUNCH,  /* kernels wait for others' kernels */
+    TERM_COPY,    /* copying in, which ends in DRAM, waits for DRAM that others use */
+    TERM_UNKNOWN, /* part of L2 and DRAM that a load on all units is taken to use where its profile
+                     does not say */
+    TERM_SEEN, /* most kernels a ms of a measured run: shorter ones wait no longer; 0: no limit */
+    N_TERMS,
+    N_FITTED = TERM_UNKNOWN /* that slow down; the rest is what the pairs were like */
+};
+
 /* The hardware's part of an interference model: of a type of device, no model in it. */
 struct interference {
     enum interfere_kind kind;
@@ -48,7 +60,7 @@ struct interference {
     double sched_ms, sched_base_ms;                      /* per kernel: times processes, plus */
     /* INTERFERE_GPULET: c1..c5 of gpu-lets section 4.2 */
     double c[5];
-    /* INTERFERE_PRESSURE: fitted, lib/plan/fit.c names the terms */
+    /* INTERFERE_PRESSURE: fitted, by enum pressure_term */
     uint32_t n_terms;
     double term[PRESSURE_TERMS];
 };
@@ -81,7 +93,8 @@ struct estimate {
  * linear in 1/units); above the last batch the last two points are continued; below the first
  * units the first are scaled.  Streams: the nearest number of the table that is not above, and
  * beyond that the device does no more at once than it did there.
- * The order of the others does not matter, to the last bit. */
+ * The order of the others does not matter, to the last bit (INTERFERE_GPULET: up to PRESSURE_LINES
+ * of them; with more, the answer may be above the worst neighbour's, never below). */
 bool predict(const struct predict_device *d, const struct load *me, const struct load *other,
              uint32_t n_other, struct estimate *ret);
 
@@ -98,8 +111,7 @@ enum pressure_kind {
     PRESSURE_RUNS,    /* runs at once */
     PRESSURE_L2,      /* part of its peak */
     PRESSURE_DRAM,    /* part of its peak */
-    PRESSURE_KERNELS, /* launches per us */
-    PRESSURE_COPIES,  /* part of the link, in and out */
+    PRESSURE_KERNELS, /* launches a ms */
     PRESSURE_WATTS,   /* above idle */
     PRESSURE_KINDS
 };
@@ -107,7 +119,9 @@ enum pressure_kind {
 
 struct solo {
     double in_us, out_us, host_us; /* not slowed by neighbours' computing */
-    double sched_us, active_us;    /* compute, alone, at full clock */
+    double sched_us, active_us;    /* compute, alone */
+    double clock;                  /* full clock over the clock that those were measured at */
+    double alone_us;               /* both, at the clock that its own power leaves */
     double tail_us;                /* 99th percentile less median */
     double kernels, cache;         /* of a run; iGniter's alpha_cache per per cent, 0: unknown */
     double disturb, disturbed;     /* INTERFERE_GPULET: what it adds to others' and to its own */
@@ -154,9 +168,14 @@ struct fit_report {
 };
 /* Fit d->interference (its `kind` is set by the caller; the known hardware terms are kept) to the
  * pairs; with `leave` != UINT32_MAX pairs of that fold are not looked at.  The arena holds scratch
- * space.  -EINVAL: too few pairs for the terms. */
+ * space.  INTERFERE_IGNITER has nothing to fit: its terms are the hardware's and the models' own.
+ * -EINVAL: too few pairs for the terms, or a pair that cannot be (err names it). */
 int fit_interference(struct predict_device *d, const struct fit_pair *pair, uint32_t n,
                      uint32_t leave, struct arena *a, struct err *err);
 /* How well d predicts the pairs of one fold, or of all (UINT32_MAX). */
 void fit_evaluate(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
                   uint32_t fold, struct arena *a, struct fit_report *ret);
+/* How well d's kind of model predicts pairs of models that it has not seen: each fold in turn is
+ * left out of the fit and predicted. */
+int fit_cross(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
+              struct arena *a, struct fit_report *ret, struct err *err);

@@ -1,13 +1,47 @@
-/* The problem file: one JSON form for devices, models, SLOs, rates and profiles
- * (docs/problem-file.md).  Read into the structs of plan.h, written from them. */
+/* The problem file: one JSON form for devices, models, SLOs, rates and profiles, for plans and
+ * for measured pairs (docs/problem-file.md is the reference).  Read into the structs of plan.h
+ * and predict.h, written from them.
+ *
+ * A file holds a problem, a plan (key `plan`), pairs (key `pairs`), or several of these; each
+ * reader looks at its own part.  Reading: everything is allocated in *a; -EINVAL names path
+ * (`models[3].profile.v100.run_ms[0][12]`), value and what was expected; -EFBIG: more bytes than
+ * the limit; -ENOMEM.  Printing: a malloc'ed text that the caller frees; what is printed and read
+ * again prints the same bytes.  Numbers are written as the C locale does. */
 #pragma once
 
 #include <gpulet/plan.h>
 
 #define PROBLEM_VERSION 1
 
-/* Everything is allocated in *a.  -EINVAL names path, value and what was expected. */
+/* What a file can make us allocate. */
+#define PROBLEM_MAX_BYTES (64u << 20)
+#define PROBLEM_MAX_TYPES 64
+#define PROBLEM_MAX_DEVICES 65536
+#define PROBLEM_MAX_MODELS 65536
+#define PROBLEM_MAX_GPULETS 1048576
+#define PROBLEM_MAX_PAIRS 1048576
+#define PROBLEM_MAX_NAME 128 /* bytes */
+
 int problem_parse(const char *json, size_t bytes, struct arena *a, struct problem *ret,
                   struct err *err);
-/* A malloc'ed JSON text; the caller frees it. */
 int problem_print(const struct problem *p, char **ret, struct err *err);
+
+/* A plan by the names of p.  It is not verified: see plan_check().  Without `verdicts` every model
+ * that has a share counts as met and the others have LIMIT_UNITS. */
+int plan_parse(const char *json, size_t bytes, const struct problem *p, struct arena *a,
+               struct plan *ret, struct err *err);
+int plan_print(const struct problem *p, const struct plan *plan, char **ret, struct err *err);
+/* Both in one file: what there is to plan and what runs. */
+int problem_plan_print(const struct problem *p, const struct plan *plan, char **ret,
+                       struct err *err);
+
+/* Measured pairs for fit_interference(): two runs side by side give two of them.  A fold is an
+ * unordered pair of models. */
+struct pairs {
+    uint32_t n, n_folds;
+    uint32_t type; /* of device, index into problem.type */
+    const struct fit_pair *pair;
+    const char *const *fold; /* [n_folds]: "alexnet+vgg19" */
+};
+int pairs_parse(const char *json, size_t bytes, const struct problem *p, struct arena *a,
+                struct pairs *ret, struct err *err);

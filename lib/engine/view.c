@@ -5,6 +5,7 @@
  * the engine's list; the list is copied under the lock, into room made before. */
 #include "engine_priv.h"
 
+#include <gpulet/problem.h>
 #include <stdio.h>
 
 #define GPULETS_MAX (MAX_DEVICES * MAX_GRANULES * 2) /* old and new plan side by side */
@@ -245,6 +246,15 @@ int engine_plan_dry(struct engine *e, struct arena *a, struct problem *ret_probl
     *ret_problem = p;
     *ret = plan;
     return 0;
+}
+
+int engine_problem_text(struct engine *e, char **ret, struct err *err)
+{
+    struct epoch *ep = epoch_pin(e);
+    int r = problem_plan_print(&ep->problem, &ep->plan, ret, err);
+
+    epoch_put(e, ep);
+    return r;
 }
 
 static struct pin *pin_copy(uint32_t n, const struct pin_gpulet *from)

@@ -289,7 +289,7 @@ static void split_rates(struct job *w)
     }
 }
 
-size_t plan_need(const struct problem *p)
+size_t equal_need(const struct problem *p)
 {
     size_t lets = 0;
 

@@ -4,12 +4,25 @@
  *   INTERFERE_IGNITER   iGniter (TPDS'22) section 3: kernels wait in turn for the scheduler, L2
  *                       that others use slows what is active, power above the cap lowers the clock
  *   INTERFERE_GPULET    gpu-lets (ATC'22) section 4.2: linear in both sides' utilisations
- *   INTERFERE_PRESSURE  ours, see fit.c
+ *   INTERFERE_PRESSURE  ours, below
  *
  * Duty counts: a neighbour that runs for a part of the time is that part of a neighbour.  The
  * published models know presence only; with duty 1 everywhere they are as published.  iGniter's
  * number of processes p becomes 1 + the sum of duties, and its extra gap per kernel, which is 0 at
- * p = 1 and on a line from p = 2, goes straight between these. */
+ * p = 1 and on a line from p = 2, goes straight between these.  gpu-lets' factor f becomes
+ * 1 + duty (f - 1), and the worst neighbour counts.
+ *
+ * Ours: with memory = (L2 + DRAM) / 2 and kernels (launches a ms) summed over the others,
+ *
+ *   compute = alone x clock x (1 + t0 sqrt(memory) + t1 k^1.5 sqrt(kernels)),  k = my launches/ms
+ *   copy in = alone x (1 + t2 DRAM)
+ *
+ * clock is iGniter's: power above the cap lowers it, by the hardware's own terms.  The square
+ * roots are what 750 measured pairs ask for: the first bit of pressure costs the most (more of it
+ * finds me waiting already), and several small neighbours are one large one.  A model of short
+ * kernels loses more than one of long ones, as every launch may have to wait; sqrt(k) of the
+ * waiting stops at the shortest kernels that were measured.  Terms are fitted (fit.c) and never
+ * negative, so that more pressure is never faster. */
 #include "interfere.h"
 
 #include <math.h>
@@ -27,21 +40,42 @@ static double amount(const struct pressure *p, enum pressure_kind k)
     return (double)p->sum[k] / PRESSURE_ONE;
 }
 
+static double mine(const struct solo *s, enum pressure_kind k)
+{
+    return (double)s->push[k] / PRESSURE_ONE;
+}
+
+/* Full clock over the clock that the power cap leaves. */
+static double clock_stretch(const struct interference *f, double watts)
+{
+    double over = f->idle_watts + watts - f->max_watts;
+
+    if (over <= 0 || f->max_watts <= 0 || f->max_mhz <= 0)
+        return 1;
+    return 1 / fmax(1 + f->mhz_per_watt * over / f->max_mhz, CLOCK_LEAST);
+}
+
+static bool knows_clock(const struct interference *f)
+{
+    return f->kind == INTERFERE_IGNITER || f->kind == INTERFERE_PRESSURE;
+}
+
 /* ---- alone */
 
-/* iGniter's curve gives utilisation and power as lines over the rate of an always busy model. */
-static bool curve_solo(const struct predict_device *d, const struct load *l, struct solo *ret,
-                       struct cell *c)
+/* iGniter's curve gives utilisation and power as lines over the rate of an always busy model.  It
+ * knows one stream: several take turns. */
+static bool curve_solo(const struct predict_device *d, const struct load *l, uint32_t streams,
+                       struct solo *ret, struct cell *c)
 {
     const struct igniter_curve *v = l->profile->curve;
     double b = l->batch, share_pct = 100.0 * l->units / MAX(d->units, 1u);
     double ms = (v->k[0] * b * b + v->k[1] * b + v->k[2]) / (share_pct + v->k[3]) + v->k[4];
 
-    if (!(ms > 0) || l->units == 0)
+    if (!(ms > 0))
         return false;
     double rps = 1000.0 * b / ms;
-    *c = (struct cell){.run_us = 1000.0 * ms,
-                       .upper_us = 1000.0 * ms,
+    *c = (struct cell){.run_us = 1000.0 * ms * streams,
+                       .upper_us = 1000.0 * ms * streams,
                        .l2 = fmax(v->l2_per_rps * rps + v->l2_base, 0) / 100.0,
                        .dram = -1,
                        .watts = fmax(v->watts_per_rps * rps + v->watts_base, 0)};
@@ -51,22 +85,30 @@ static bool curve_solo(const struct predict_device *d, const struct load *l, str
     return true;
 }
 
-static void push_solo(const struct predict_device *d, struct solo *s, const struct cell *c,
-                      uint32_t streams)
+/* Who was not measured is taken as what the fit has seen of others, in proportion to its units. */
+static double part_or(double part, double other, double unknown)
 {
-    double busy_us = s->sched_us + s->active_us;
-
-    s->push[PRESSURE_RUNS] = fixed(streams);
-    s->push[PRESSURE_L2] = fixed(fmax(c->l2, 0));
-    s->push[PRESSURE_DRAM] = fixed(fmax(c->dram, 0));
-    s->push[PRESSURE_KERNELS] = fixed(streams * s->kernels / busy_us);
-    s->push[PRESSURE_COPIES] = fixed(streams * (s->in_us + s->out_us) / busy_us);
-    s->push[PRESSURE_WATTS] = fixed(fmax(c->watts, 0));
-    (void)d;
+    return part >= 0 ? part : other >= 0 ? other : unknown;
 }
 
-/* gpu-lets section 4.2: f = c1 L2me pme + c2 L2other pother + c3 Mme pme + c4 Mother pother + c5.
- */
+static void push_solo(const struct predict_device *d, struct solo *s, const struct cell *c,
+                      const struct load *l, uint32_t streams)
+{
+    const struct interference *f = &d->interference;
+    double busy_ms = (s->sched_us + s->active_us) / 1000, unknown = 0;
+
+    if (f->kind == INTERFERE_PRESSURE)
+        unknown = f->term[TERM_UNKNOWN] * fmin((double)l->units / MAX(d->units, 1u), 1);
+
+    s->push[PRESSURE_RUNS] = fixed(streams);
+    s->push[PRESSURE_L2] = fixed(part_or(c->l2, c->dram, unknown));
+    s->push[PRESSURE_DRAM] = fixed(part_or(c->dram, c->l2, unknown));
+    s->push[PRESSURE_KERNELS] = fixed(streams * s->kernels / busy_ms);
+    s->push[PRESSURE_WATTS] = fixed(fmax(c->watts, 0));
+}
+
+/* gpu-lets section 4.2, 1 me and 2 the other:
+ * f = c1 L2_1 p_1 + c2 L2_2 p_2 + c3 M_1 p_1 + c4 M_2 p_2 + c5. */
 static void gpulet_solo(const struct predict_device *d, const struct cell *c, uint32_t units,
                         struct solo *s)
 {
@@ -85,7 +127,9 @@ bool load_solo(const struct predict_device *d, const struct load *l, struct solo
     struct cell c;
 
     *ret = (struct solo){.kernels = p->kernels};
-    if (v ? !curve_solo(d, l, ret, &c) : !table_cell(p, l->batch, l->units, streams, &c))
+    if (!l->batch || !l->units)
+        return false;
+    if (v ? !curve_solo(d, l, streams, ret, &c) : !table_cell(p, l->batch, l->units, streams, &c))
         return false;
     if (d->link_bps > 0) {
         ret->in_us = 1e6 * l->batch * (v ? v->in_bytes : p->in_bytes) / d->link_bps;
@@ -94,7 +138,11 @@ bool load_solo(const struct predict_device *d, const struct load *l, struct solo
     ret->host_us = c.host_us;
     ret->active_us = c.run_us;
     ret->tail_us = fmax(c.upper_us - c.run_us, 0);
-    push_solo(d, ret, &c, streams);
+    double own =
+        knows_clock(&d->interference) ? clock_stretch(&d->interference, fmax(c.watts, 0)) : 1;
+    ret->clock = v ? 1 : own; /* a table was measured as it is, a curve is fitted at full clock */
+    ret->alone_us = (ret->sched_us + ret->active_us) * (own / ret->clock);
+    push_solo(d, ret, &c, l, streams);
     gpulet_solo(d, &c, l->units, ret);
     return true;
 }
@@ -132,7 +180,7 @@ static double duty_within(double duty)
 static void sum_add(struct pressure *p, const struct solo *s, double duty, int64_t sign)
 {
     for (uint32_t k = 0; k < PRESSURE_KINDS; k++)
-        p->sum[k] += sign * (int64_t)round((double)s->push[k] * duty);
+        p->sum[k] += sign * (int64_t)((double)s->push[k] * duty);
 }
 
 void pressure_add(const struct predict_device *d, struct pressure *p, const struct solo *s,
@@ -165,29 +213,19 @@ static double none_under(const struct interference *f, const struct solo *me,
                          const struct pressure *p)
 {
     (void)f, (void)p;
-    return me->sched_us + me->active_us;
-}
-
-/* Full clock over the clock that the power cap leaves. */
-static double clock_stretch(const struct interference *f, double watts)
-{
-    double over = f->idle_watts + watts - f->max_watts;
-
-    if (over <= 0 || f->max_watts <= 0 || f->max_mhz <= 0)
-        return 1;
-    return 1 / fmax(1 + f->mhz_per_watt * over / f->max_mhz, CLOCK_LEAST);
+    return me->alone_us;
 }
 
 static double igniter_under(const struct interference *f, const struct solo *me,
                             const struct pressure *p)
 {
     double others = amount(p, PRESSURE_RUNS), l2_pct = 100 * amount(p, PRESSURE_L2);
-    double watts = amount(p, PRESSURE_WATTS) + (double)me->push[PRESSURE_WATTS] / PRESSURE_ONE;
+    double watts = amount(p, PRESSURE_WATTS) + mine(me, PRESSURE_WATTS);
     double n = 1 + fmax(others, 1); /* processes: the line starts at 2 */
     double gap_ms = fmax(f->sched_ms * n + f->sched_base_ms, 0) * fmin(others, 1);
 
     return (me->sched_us + 1000 * gap_ms * me->kernels + me->active_us * (1 + me->cache * l2_pct)) *
-           clock_stretch(f, watts);
+           (clock_stretch(f, watts) / me->clock);
 }
 
 static double gpulet_under(const struct interference *f, const struct solo *me,
@@ -198,27 +236,61 @@ static double gpulet_under(const struct interference *f, const struct solo *me,
     (void)f;
     for (uint32_t i = 0; i < p->n_lines; i++)
         worst = fmax(worst, p->line[i].duty * (me->disturbed + p->line[i].disturb - 1));
-    return (me->sched_us + me->active_us) * (1 + worst);
+    return me->alone_us * (1 + worst);
+}
+
+void pressure_slowing(const struct interference *f, const struct solo *me, const struct pressure *p,
+                      struct slowing *ret)
+{
+    double watts = amount(p, PRESSURE_WATTS) + mine(me, PRESSURE_WATTS);
+    double us = (me->sched_us + me->active_us) * (clock_stretch(f, watts) / me->clock);
+    double k = 1000 * me->kernels / (me->sched_us + me->active_us);
+    /* Of all the time somebody runs for a part only: that part of what its full pressure does. */
+    double busy = fmin(fmax(amount(p, PRESSURE_RUNS), 0), 1);
+    double l2 = amount(p, PRESSURE_L2), dram = amount(p, PRESSURE_DRAM);
+    double kernels = amount(p, PRESSURE_KERNELS), seen = f->term[TERM_SEEN];
+
+    ret->compute_us = us;
+    ret->each_us[TERM_MEMORY] = us * sqrt(busy * fmax(l2 + dram, 0) / 2);
+    ret->each_us[TERM_LAUNCH] =
+        us * k * sqrt((seen > 0 ? fmin(k, seen) : k) * busy * fmax(kernels, 0));
+    ret->each_us[TERM_COPY] = me->in_us * fmax(dram, 0);
+}
+
+static double pressure_under(const struct interference *f, const struct solo *me,
+                             const struct pressure *p)
+{
+    struct slowing s;
+
+    pressure_slowing(f, me, p, &s);
+    return s.compute_us + f->term[TERM_MEMORY] * s.each_us[TERM_MEMORY] +
+           f->term[TERM_LAUNCH] * s.each_us[TERM_LAUNCH];
+}
+
+static double copy_in_us(const struct interference *f, const struct solo *me,
+                         const struct pressure *p)
+{
+    if (f->kind != INTERFERE_PRESSURE)
+        return me->in_us;
+    return me->in_us * (1 + f->term[TERM_COPY] * fmax(amount(p, PRESSURE_DRAM), 0));
 }
 
 static under_fn *const under[] = {
     [INTERFERE_NONE] = none_under,
     [INTERFERE_IGNITER] = igniter_under,
     [INTERFERE_GPULET] = gpulet_under,
-    [INTERFERE_PRESSURE] = none_under,
+    [INTERFERE_PRESSURE] = pressure_under,
 };
 
 void pressure_of(const struct predict_device *d, const struct solo *me, const struct pressure *p,
                  struct estimate *ret)
 {
-    static const struct pressure nobody;
     const struct interference *f = &d->interference;
-    double alone_us = under[f->kind](f, me, &nobody);
-    double us = fmax(under[f->kind](f, me, p), alone_us);
-    double slowdown = us / alone_us;
+    double us = fmax(under[f->kind](f, me, p), me->alone_us);
+    double in_us = copy_in_us(f, me, p);
 
-    ret->run_us = me->in_us + us + me->out_us + me->host_us;
-    ret->hold_us = ret->run_us - me->in_us;
-    ret->upper_us = ret->run_us + me->tail_us * slowdown;
-    ret->slowdown = slowdown;
+    ret->slowdown = us / me->alone_us;
+    ret->hold_us = us + me->out_us + me->host_us;
+    ret->run_us = ret->hold_us + in_us;
+    ret->upper_us = ret->run_us + me->tail_us * ret->slowdown;
 }

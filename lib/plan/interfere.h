@@ -13,3 +13,11 @@ struct cell {
 /* False: it does not run there. */
 bool table_cell(const struct profile *p, uint32_t batch, uint32_t units, uint32_t streams,
                 struct cell *ret);
+
+/* A run under pressure: linear in its terms. */
+struct slowing {
+    double compute_us;        /* at the clock that the power cap leaves */
+    double each_us[N_FITTED]; /* what a term of 1 adds */
+};
+void pressure_slowing(const struct interference *f, const struct solo *me, const struct pressure *p,
+                      struct slowing *ret);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gpulet/policy.h>
+#include <gpulet/queue.h>
 
 static inline bool set_has(const struct plan_granules *s, uint32_t i)
 {
@@ -36,6 +37,57 @@ static inline const struct profile *profile_of(const struct problem *p, uint32_t
 {
     return &p->model[model].profile[p->device[device].type];
 }
+
+/* a <= b but for rounding. */
+static inline bool within(double a, double b)
+{
+    return a <= b + 1e-6 * (b < 0 ? -b : b);
+}
+
+static inline double slo_part(const struct plan_rules *r)
+{
+    return r->slo_part > 0 ? r->slo_part : 0.5;
+}
+
+static inline double violations(const struct plan_rules *r)
+{
+    return r->violations > 0 ? r->violations : 0.01;
+}
+
+/* iGniter knows who is there, not for how much of the time. */
+static inline bool counts_presence(const struct plan_type *t)
+{
+    return t->predict.interference.kind == INTERFERE_IGNITER;
+}
+
+/* Shares in one gpu-let whose queue is predicted, RULE_QUEUE: its scratch space is on the stack. */
+#define LET_QUEUE_MAX 8
+
+/* ---- truth.c: the gpu-lets of one device together */
+
+#define CROWD_MAX (PREDICT_NEIGHBOURS_MAX + 1) /* shares on a device that knows interference */
+
+struct crowd {
+    const struct problem *p;
+    uint32_t type;
+    const struct plan_gpulet *const *let;
+    uint32_t n_lets, n_loads;
+    bool alone; /* no neighbour counts */
+    uint32_t from[PLAN_MAX_GRANULES + 1];
+    struct load load[2 * CROWD_MAX];
+};
+
+struct load share_load(const struct problem *p, uint32_t type, const struct plan_gpulet *g,
+                       const struct plan_share *s, uint32_t rows);
+uint32_t share_usual(const struct plan_share *s);
+/* let[] is kept while the crowd is used.  -E2BIG: more than CROWD_MAX shares disturb each other. */
+int crowd_init(struct crowd *c, const struct problem *p, uint32_t type,
+               const struct plan_gpulet *const *let, uint32_t n);
+/* Share i of gpu-let k of the crowd.  most: search for most_rps too, which takes longer. */
+void crowd_truth(const struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *ret);
+
+/* What their planners need of an arena; plan_need() is the most of them. */
+size_t equal_need(const struct problem *p);
 
 /* The first thing in a problem that is out of range. */
 int problem_check(const struct problem *p, struct err *err);

@@ -1,7 +1,11 @@
 /* The policies there are, by the name that gpuletd.conf uses. */
-#include <gpulet/policy.h>
+#include "published.h"
 
-static const struct policy *const policies[] = {&policy_equal};
+static const struct policy *const policies[] = {
+    &policy_gpuletd,      &policy_equal,  &policy_timeshare, &policy_static_equal,
+    &policy_static_seven, &policy_greedy, &policy_gpulet,    &policy_gpulet_int,
+    &policy_gpulet_full,  &policy_ffd,    &policy_igniter,   &policy_parva,
+};
 
 const struct policy *policy_at(uint32_t i)
 {
@@ -15,5 +19,8 @@ int policy_find(const char *name, const struct policy **ret, struct err *err)
             *ret = policies[i];
             return 0;
         }
-    return err_set(err, -ENOENT, "there is no policy '%s'; there is: equal", name);
+    return err_set(err, -ENOENT,
+                   "there is no policy '%s'; there are: gpuletd, equal, timeshare, static-equal, "
+                   "static-seven, greedy, gpulet, gpulet-int, gpulet-full, ffd, igniter, parva",
+                   name);
 }

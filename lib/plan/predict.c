@@ -113,9 +113,16 @@ static double host_us(const struct profile *p, const struct spot *o)
     return MAX(on_line(o->ti, p->host_us[o->i], p->host_us[o->i + o->di]), 0);
 }
 
+static bool has_table(const struct profile *p)
+{
+    return p->run_us && p->n_batch && p->n_units;
+}
+
 bool table_cell(const struct profile *p, uint32_t batch, uint32_t units, uint32_t streams,
                 struct cell *ret)
 {
+    if (!has_table(p))
+        return false;
     struct spot o = find_spot(p, batch, units, streams);
 
     ret->run_us = table_us(p, p->run_us, &o);
@@ -129,6 +136,8 @@ bool table_cell(const struct profile *p, uint32_t batch, uint32_t units, uint32_
 
 usec_t predict_run_us(const struct profile *p, uint32_t batch, uint32_t units)
 {
+    if (!has_table(p))
+        return RUN_NEVER_US;
     struct spot o = find_spot(p, batch, units, 1);
     double us = table_us(p, p->run_us, &o);
 

@@ -302,6 +302,20 @@ def test_the_plan_can_be_read_and_tried_without_changing_it(daemon):
     assert daemon.admin_get("/v1/plan")["epoch"] == plan["epoch"]
 
 
+def test_the_running_problem_is_a_problem_file_with_the_running_plan(daemon):
+    p = daemon.admin_get("/v1/problem")
+    lets = [g for g in daemon.admin_get("/v1/gpulets")["gpulets"] if g["state"] == "serving"]
+    assert p["version"] == 1 and p["types"][0]["granules"] == 4
+    base = next(m for m in p["models"] if m["name"] == "base")
+    assert base["max_batch"] >= 1
+    table = base["profile"][p["types"][0]["name"]]
+    assert len(table["run_ms"]) == len(table["units"])
+    assert all(len(row) == len(table["batch"]) for row in table["run_ms"])
+    assert sorted(s["model"] for g in p["plan"]["gpulets"] for s in g["shares"]) == sorted(
+        s["model"] for g in lets for s in g["models"])
+    assert {v["model"] for v in p["plan"]["verdicts"]} == {m["name"] for m in p["models"]}
+
+
 def pin(daemon, lets):
     return daemon.admin("PUT", "/v1/plan", {"gpulets": lets})
 

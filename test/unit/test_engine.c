@@ -1,5 +1,6 @@
 /* The engine on a backend that does what a test says. */
 #include "test/unit/engine_rig.h"
+#include <gpulet/problem.h>
 
 static char *dir_batch, *dir_fixed, *dir_two, *dir_free;
 
@@ -626,6 +627,34 @@ static void a_dry_run_says_what_the_policy_would_do(void)
     arena_done(&a);
 }
 
+static void the_running_problem_and_plan_can_be_read_as_a_file(void)
+{
+    struct rig r = rig_new(2);
+    AUTO(free) char *text = NULL;
+    struct problem p = {0};
+    struct plan plan = {0};
+    struct arena a;
+    struct err err = {0};
+
+    rig_load_ok(&r, "a", 1, dir_batch);
+    arena_init(&a);
+    CHECK_EQ(engine_problem_text(r.e, &text, &err), 0);
+    rig_free(&r);
+    CHECK_EQ(problem_parse(text, strlen(text), &a, &p, &err), 0);
+    CHECK_EQ(plan_parse(text, strlen(text), &p, &a, &plan, &err), 0);
+    CHECK_STR(err.msg, "");
+    CHECK_EQ(p.n_models, 1);
+    if (p.n_models == 1 && plan.n_gpulets == 1) {
+        CHECK_STR(p.model[0].name, "a");
+        CHECK(p.model[0].profile->run_us[0] > 0);
+        CHECK_EQ(plan.gpulet[0].units, 2);
+        CHECK_EQ(plan.gpulet[0].share[0].model, 0);
+        CHECK_EQ(plan_check(&p, NULL, &plan, &err), 0);
+    }
+    CHECK_EQ(plan.n_gpulets, 1);
+    arena_done(&a);
+}
+
 static void events_are_numbered_and_read_once(void)
 {
     struct rig r = rig_new(1);
@@ -745,6 +774,7 @@ int main(void)
     RUN(a_stalled_run_is_told_to_the_watchdog);
     RUN(models_share_the_granules_and_the_plan_can_be_pinned);
     RUN(a_dry_run_says_what_the_policy_would_do);
+    RUN(the_running_problem_and_plan_can_be_read_as_a_file);
     RUN(events_are_numbered_and_read_once);
     RUN(two_hundred_loads_and_unloads_leave_nothing);
     RUN(stopping_with_models_loaded_closes_everything);

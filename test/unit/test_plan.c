@@ -11,7 +11,7 @@ static const struct profile profile = {
 static struct plan_type type = {.name = "d", .n_granules = 8, .granule_units = 1};
 static const struct plan_device device = {.name = "d"};
 static struct plan_model model[16];
-static char memory[1 << 20];
+static char memory[8 << 20];
 static struct arena arena;
 
 static void set_up(uint32_t n_models)
@@ -346,7 +346,7 @@ static void routing_takes_the_earliest_finish(void)
 /* Any problem gives a plan that passes the check, the same one each time, naming every model. */
 static void random_problems_give_checked_and_equal_plans(void)
 {
-    static char again_memory[1 << 20];
+    static char again_memory[8 << 20];
     unsigned seed = 1;
 
     set_up(16);

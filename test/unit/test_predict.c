@@ -64,6 +64,18 @@ static void a_hole_does_not_run_nor_does_what_lies_beside_it(void)
     CHECK(predict_run_us(&p, 4, 2) > 86400 * USEC_PER_SEC);
 }
 
+static void nothing_runs_without_a_profile_without_rows_or_on_no_units(void)
+{
+    struct profile none = {0};
+    struct load me = {.profile = &none, .batch = 1, .units = 1};
+    struct estimate e;
+
+    CHECK(!predict(&device, &me, NULL, 0, &e));
+    CHECK(predict_run_us(&none, 1, 1) > 86400 * USEC_PER_SEC);
+    CHECK(run_us(&plain, 0, 4) == 0);
+    CHECK(run_us(&plain, 1, 0) == 0);
+}
+
 static void streams_are_those_of_the_table_and_beyond_it_gain_nothing(void)
 {
     static const uint32_t streams[] = {1, 3};
@@ -366,6 +378,7 @@ int main(void)
     RUN(a_table_is_exact_at_its_points_and_for_work_that_divides_between_them);
     RUN(outside_the_table_nothing_is_free);
     RUN(a_hole_does_not_run_nor_does_what_lies_beside_it);
+    RUN(nothing_runs_without_a_profile_without_rows_or_on_no_units);
     RUN(streams_are_those_of_the_table_and_beyond_it_gain_nothing);
     RUN(host_copies_and_the_upper_quantile_are_counted_once);
     RUN(more_rows_are_never_faster_and_more_units_never_slower_on_any_table);

@@ -1,0 +1,423 @@
+/* What one gpu-let of each size can do for each model: the numbers that all packing starts from.
+ *
+ * A cell is the best batch and number of streams at which a model keeps the latency rule alone in
+ * a gpu-let of that size, and the requests/s that this serves.  The cheapest cell (price of its
+ * granules for each request/s) is where saturated pieces go, and the fluid bound.
+ *
+ * On a device where neighbours disturb each other cells are made twice: alone, and then beside
+ * the average of what the first round chose, spread over the granules that are left. */
+#include "make_priv.h"
+#include <math.h>
+
+static const struct pressure nobody;
+
+bool ask(struct job *j, uint32_t model, uint32_t type, uint32_t units, uint32_t streams,
+         uint32_t rows, const struct pressure *pr, struct estimate *ret)
+{
+    const struct predict_device *d = &j->p->type[type].predict;
+    struct load me = {&j->p->model[model].profile[type], rows, units, streams, 1.0};
+    struct solo solo;
+
+    j->steps++;
+    if (!load_solo(d, &me, &solo))
+        return false;
+    pressure_of(d, &solo, pr, ret);
+    return true;
+}
+
+/* The longest run that the rule allows a share by itself; under RULE_QUEUE the one that is planned
+ * for, as half of the SLO goes to waiting, but only the SLO itself is sure for a bound. */
+double run_limit_us(const struct job *j, double slo_us)
+{
+    if (j->p->rules.rule == RULE_PART)
+        return slo_part(&j->p->rules) * slo_us;
+    return j->for_bound && j->p->rules.rule == RULE_QUEUE ? slo_us : slo_us / 2;
+}
+
+/* The largest batch whose run keeps the limit; 0: none.  Runs never get shorter with more rows and
+ * are close to a line in them: along it from a guess, and by halves if that takes too long. */
+static uint32_t batch_within(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
+                             uint32_t guess, const struct pressure *pr)
+{
+    double limit_us = fmin(run_limit_us(j, j->want[m].slo_us), 1e15);
+    uint32_t lo = 0, hi = j->p->model[m].max_batch + 1, mid = guess ? guess : (hi + 1) / 2;
+    double at = 0, us = 0; /* the point before */
+
+    for (int step = 0; lo + 1 < hi; step++) {
+        struct estimate e = {.run_us = 2 * limit_us};
+        mid = MAX(MIN(mid, hi - 1), lo + 1);
+        bool runs = ask(j, m, type, units, s, mid, pr, &e);
+        if (runs && within(e.run_us, limit_us))
+            lo = mid;
+        else
+            hi = mid;
+        double slope = mid != at && e.run_us != us ? (e.run_us - us) / (mid - at) : 0;
+        double to = slope > 0 ? floor(mid + (limit_us - e.run_us) / slope) : 0;
+        at = mid;
+        us = e.run_us;
+        bool along = runs && step < 4 && to > 0 && to < 1e9;
+        mid = along ? (uint32_t)to : (lo + hi) / 2;
+        mid = along && mid == lo ? lo + 1 : mid;
+    }
+    return lo;
+}
+
+static void cell_try(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
+                     uint32_t rows, const struct pressure *pr, struct cell *best)
+{
+    struct estimate e;
+
+    if (!ask(j, m, type, units, s, rows, pr, &e) || !(e.hold_us > 0))
+        return;
+    double us = j->p->rules.rule == RULE_CYCLE ? e.run_us : e.hold_us;
+    double rps = 1e6 * rows * s / us;
+    if (rps > best->rps)
+        *best = (struct cell){rps, rows, s};
+}
+
+/* Between two points of a table rows/run has its best at an end; a curve is looked at everywhere.
+ * Beside neighbours only the batch that is best alone is tried, and the largest that holds. */
+static struct cell cell_make(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
+                             uint32_t *guess, const struct pressure *pr)
+{
+    const struct profile *f = &j->p->model[m].profile[type];
+    uint32_t most = batch_within(j, m, type, units, s, *guess, pr);
+    struct cell best = {0};
+
+    *guess = most;
+    if (most == 0)
+        return best;
+    cell_try(j, m, type, units, s, most, pr, &best);
+    if (f->curve)
+        for (uint32_t b = 1; b < most; b++)
+            cell_try(j, m, type, units, s, b, pr, &best);
+    for (uint32_t i = f->curve ? 0 : f->n_batch; i-- > 0;) {
+        if (f->batch[i] >= most)
+            continue;
+        cell_try(j, m, type, units, s, f->batch[i], pr, &best);
+        if (f->batch[i] * 4 < best.batch)
+            break; /* far below the best, and it has only fallen */
+    }
+    return best;
+}
+
+struct pressure field_beside(const struct kind *k, uint32_t granules)
+{
+    struct pressure pr = k->field;
+    double beside = (double)(k->t->n_granules - granules);
+
+    if (!k->crowded || beside <= 0)
+        return nobody;
+    for (uint32_t i = 0; i < PRESSURE_KINDS; i++)
+        pr.sum[i] = (int64_t)((double)pr.sum[i] * beside);
+    return pr;
+}
+
+/* The same cells beside average neighbours. */
+static void cells_beside(struct job *j, uint32_t m, uint32_t type)
+{
+    const struct kind *k = &j->kind[type];
+
+    for (uint32_t at = 0; at < k->n_sizes; at++) {
+        struct cell *c = cell_of(j, m, type, at), now = {0};
+        struct pressure pr = field_beside(k, k->size[at]);
+        uint32_t units = k->size[at] * k->t->granule_units;
+        if (c->batch == 0 || k->size[at] == k->t->n_granules)
+            continue;
+        uint32_t most = batch_within(j, m, type, units, c->streams, c->batch, &pr);
+        if (most)
+            cell_try(j, m, type, units, c->streams, MIN(most, c->batch), &pr, &now);
+        *c = now;
+    }
+}
+
+static void cells_of_type(struct job *j, uint32_t m, uint32_t type, bool crowd)
+{
+    const struct kind *k = &j->kind[type];
+    uint32_t streams = MAX(j->p->rules.max_streams, 1u);
+    const struct profile *f = &j->p->model[m].profile[type];
+
+    if (crowd) {
+        cells_beside(j, m, type);
+        return;
+    }
+    if (f->n_streams)
+        streams = MIN(streams, f->streams[f->n_streams - 1]);
+    for (uint32_t at = 0; at < k->n_sizes; at++)
+        *cell_of(j, m, type, at) = (struct cell){0};
+    for (uint32_t s = 1; s <= (f->n_streams ? streams : 1); s++) {
+        uint32_t guess = 0;
+        for (uint32_t at = 0; at < k->n_sizes; at++) {
+            struct cell c =
+                cell_make(j, m, type, k->size[at] * k->t->granule_units, s, &guess, &nobody);
+            if (c.rps > cell_of(j, m, type, at)->rps * (1 + 1e-9))
+                *cell_of(j, m, type, at) = c;
+        }
+    }
+}
+
+/* ---- RULE_QUEUE: how much of that the arrivals leave */
+
+static double *queue_table(struct job *j, uint32_t m, uint32_t type, uint32_t units,
+                           const struct cell *c, struct arena *a)
+{
+    double *t = ARENA_ARRAY(a, double, 2 * ((size_t)c->batch + 1));
+
+    for (uint32_t b = 1; t && b <= c->batch; b++) {
+        struct estimate e;
+        if (!ask(j, m, type, units, c->streams, b, &nobody, &e))
+            return NULL;
+        t[b] = e.run_us;
+        t[c->batch + 1 + b] = e.hold_us;
+    }
+    return t;
+}
+
+/* The part of a cell's rate at which its queue still holds. */
+static double queue_part(struct job *j, uint32_t m, uint32_t type, uint32_t at)
+{
+    const struct cell *c = cell_of(j, m, type, at);
+    const struct plan_model *model = &j->p->model[m];
+    const struct kind *k = &j->kind[type];
+    usec_t slo_us = j->want[m].slo_us < INFINITY ? model->slo_us : 0;
+    double lo = 0, hi = 1;
+    struct arena a;
+
+    arena_init_fixed(&a, j->queue_scratch, QUEUE_SCRATCH);
+    double *t = queue_table(j, m, type, k->size[at] * k->t->granule_units, c, &a);
+    for (int step = 0; t && step < 7; step++) {
+        double part = step == 0 ? 0.8 : (lo + hi) / 2;
+        struct queue_share q = {c->rps * part, model->arrivals, model->cv, slo_us,
+                                c->batch,      c->streams,      t,         t + c->batch + 1};
+        struct queue_result r;
+        j->steps += c->streams == 1 ? QUEUE_STEPS : 20 * QUEUE_STEPS;
+        bool holds = queue_predict(&q, 1, &a, &r, NULL) == 0 && r.p99_us < INFINITY &&
+                     (!slo_us || r.late <= violations(&j->p->rules));
+        if (holds)
+            lo = part;
+        else
+            hi = part;
+    }
+    return lo;
+}
+
+/* At some sizes, and between them on a line. */
+static void cells_queue(struct job *j, uint32_t m, uint32_t type)
+{
+    const struct kind *k = &j->kind[type];
+    uint32_t step = k->n_sizes / 6 + 1, from = 0, to = 0;
+    double part_from = 0, part_to = 0;
+
+    for (uint32_t at = 0; at < k->n_sizes; at++) {
+        struct cell *c = cell_of(j, m, type, at);
+        if (c->batch == 0)
+            continue;
+        if (part_to == 0 || at > to) {
+            bool first = part_to == 0;
+            from = to;
+            part_from = part_to;
+            to = first ? at : MIN(at + step - 1, k->n_sizes - 1);
+            part_to = queue_part(j, m, type, to);
+            if (first) {
+                from = to;
+                part_from = part_to;
+            }
+        }
+        double x = to > from ? (double)(at - from) / (to - from) : 1;
+        c->rps *= at == to ? part_to : part_from + x * (part_to - part_from);
+        if (!(c->rps > 0))
+            *c = (struct cell){0};
+    }
+}
+
+/* ---- of a model */
+
+/* Its cells, and the cheapest of them; false: there is none. */
+static bool cells_choose(struct job *j, uint32_t m, bool crowd, bool queue)
+{
+    struct want *w = &j->want[m];
+
+    w->cost = INFINITY;
+    w->type = PLAN_NONE;
+    for (uint32_t t = 0; t < j->p->n_types; t++) {
+        const struct kind *k = &j->kind[t];
+        if (!k->has_devices)
+            continue;
+        cells_of_type(j, m, t, crowd);
+        if (queue)
+            cells_queue(j, m, t);
+        for (uint32_t at = 0; at < k->n_sizes; at++) {
+            double rps = cell_of(j, m, t, at)->rps;
+            double cost = rps > 0 ? k->price * k->size[at] / rps : INFINITY;
+            if (cost < w->cost * (1 - 1e-9)) {
+                w->cost = cost;
+                w->type = t;
+                w->at = at;
+            }
+        }
+    }
+    return w->type != PLAN_NONE;
+}
+
+/* What a request costs at least, RULE_PART: rows of a run have all come within one SLO, so that a
+ * slow model never has the batches that its cells were made with. */
+static double least_cost(struct job *j, uint32_t m)
+{
+    const struct want *w = &j->want[m];
+    double come = ceil(j->p->model[m].rate_rps * w->slo_us / 1e6 + 1e-6), best = INFINITY;
+
+    if (j->p->rules.rule != RULE_PART || w->slo_us == INFINITY || w->guessed)
+        return w->cost;
+    for (uint32_t t = 0; t < j->p->n_types; t++)
+        for (uint32_t at = 0; j->kind[t].has_devices && at < j->kind[t].n_sizes; at++) {
+            const struct kind *k = &j->kind[t];
+            const struct cell *c = cell_of(j, m, t, at);
+            struct cell now = {0};
+            if (c->batch == 0)
+                continue;
+            if (come >= c->batch)
+                now = *c;
+            for (double s = 1; come < c->batch && s <= c->streams; s++)
+                cell_try(j, m, t, k->size[at] * k->t->granule_units, (uint32_t)s, (uint32_t)come,
+                         &nobody, &now);
+            best = now.rps > 0 ? fmin(best, k->price * k->size[at] / now.rps) : best;
+        }
+    return best;
+}
+
+static bool any_field(const struct job *j)
+{
+    for (uint32_t t = 0; t < j->p->n_types; t++)
+        if (j->kind[t].crowded && j->kind[t].has_field)
+            return true;
+    return false;
+}
+
+void want_make(struct job *j, uint32_t m)
+{
+    const struct plan_model *model = &j->p->model[m];
+    struct want *w = &j->want[m];
+
+    w->ready = true;
+    w->guessed = !(model->rate_rps > 0);
+    w->slo_us = model->slo_us ? (double)model->slo_us : INFINITY;
+    bool queue = j->p->rules.rule == RULE_QUEUE, field = any_field(j);
+    j->for_bound = queue;
+    w->hopeless = !cells_choose(j, m, false, false);
+    w->least = w->hopeless ? 0 : least_cost(j, m) * (queue ? 1 - violations(&j->p->rules) : 1);
+    j->for_bound = false;
+    if (queue && !w->hopeless)
+        w->hopeless = !cells_choose(j, m, false, !field);
+    if (w->hopeless) { /* no size keeps its SLO: it is served as it comes */
+        w->slo_us = INFINITY;
+        (void)cells_choose(j, m, false, queue && !field);
+    }
+    if (field && w->type != PLAN_NONE && !cells_choose(j, m, true, queue))
+        (void)cells_choose(j, m, false, queue); /* only alone on a device, perhaps */
+    /* Without a rate: as much of each model as an equal part of the devices' time gives. */
+    double rps = w->type == PLAN_NONE ? 0 : cell_of(j, m, w->type, w->at)->rps;
+    double guess_rps = j->p->rules.rule == RULE_CYCLE ? rps * 0.01 : 0;
+    w->rate_rps = (w->guessed ? guess_rps : model->rate_rps) * j->scale;
+}
+
+/* ---- types */
+
+static void sizes_add(struct kind *k, uint32_t n)
+{
+    uint32_t i = 0;
+
+    while (i < k->n_sizes && k->size[i] < n)
+        i++;
+    if ((i < k->n_sizes && k->size[i] == n) || k->n_sizes == SIZES_MAX)
+        return;
+    memmove(&k->size[i + 1], &k->size[i], (k->n_sizes - i) * sizeof(*k->size));
+    k->size[i] = n;
+    k->n_sizes++;
+}
+
+static bool size_allowed(const struct plan_type *t, uint32_t n)
+{
+    bool listed = t->n_sizes == 0, placed = t->n_places == 0;
+
+    for (uint32_t i = 0; i < t->n_sizes; i++)
+        listed |= t->size[i] == n;
+    for (uint32_t i = 0; i < t->n_places; i++)
+        placed |= t->place[i].n == n;
+    return listed && placed && n <= t->n_granules && (!t->max_granules || n <= t->max_granules);
+}
+
+/* All sizes there are, or, of very many, small ones and then some: the largest is among them. */
+static void sizes_make(struct kind *k)
+{
+    uint32_t most = k->t->n_granules, step = 1;
+
+    while (most > 0 && !size_allowed(k->t, most))
+        most--;
+    if (most)
+        sizes_add(k, most);
+    for (uint32_t n = 1; n < most; n += step) {
+        if (size_allowed(k->t, n))
+            sizes_add(k, n);
+        step = most <= SIZES_MAX ? 1 : 1 + n * 6 / SIZES_MAX;
+    }
+}
+
+/* The average of what all models do at their cheapest, by the granules that they take. */
+static void field_make(struct job *j, uint32_t type)
+{
+    struct kind *k = &j->kind[type];
+    double sum[PRESSURE_KINDS] = {0}, granules = 0;
+    uint32_t step = j->p->n_models / 64 + 1; /* a sample of a large problem is as good */
+
+    for (uint32_t m = 0; m < j->p->n_models; m += step) {
+        want_make(j, m);
+        const struct want *w = &j->want[m];
+        if (w->type != type)
+            continue;
+        const struct cell *c = cell_of(j, m, type, w->at);
+        struct load l = {&j->p->model[m].profile[type], c->batch,
+                         k->size[w->at] * k->t->granule_units, c->streams, 1.0};
+        struct solo s;
+        struct pressure pr = {0};
+        if (!load_solo(&k->t->predict, &l, &s))
+            continue;
+        double share = j->p->model[m].rate_rps / c->rps;
+        share = share > 0 ? share : 1;
+        pressure_add(&k->t->predict, &pr, &s, 1.0);
+        for (uint32_t i = 0; i < PRESSURE_KINDS; i++)
+            sum[i] += share * (double)pr.sum[i];
+        granules += share * k->size[w->at];
+        j->want[m].ready = false;
+    }
+    for (uint32_t i = 0; i < PRESSURE_KINDS && granules > 0; i++)
+        k->field.sum[i] = (int64_t)(0.9 * sum[i] / granules);
+    k->has_field = true;
+}
+
+int kinds_make(struct job *j)
+{
+    j->kind = ARENA_ARRAY(j->a, struct kind, j->p->n_types);
+    if (!j->kind)
+        return -ENOMEM;
+    j->cells = 0;
+    for (uint32_t t = 0; t < j->p->n_types; t++) {
+        struct kind *k = &j->kind[t];
+        k->t = &j->p->type[t];
+        k->crowded = k->t->predict.interference.kind != INTERFERE_NONE;
+        k->price = (k->t->price > 0 ? k->t->price : 1.0) / k->t->n_granules;
+        sizes_make(k);
+        k->cell_at = j->cells;
+        j->cells += k->n_sizes;
+    }
+    for (uint32_t d = 0; d < j->p->n_devices; d++)
+        j->kind[j->p->device[d].type].has_devices = j->kind[j->p->device[d].type].n_sizes > 0;
+    return 0;
+}
+
+/* After j->want and j->cell are there. */
+void fields_make(struct job *j)
+{
+    for (uint32_t t = 0; t < j->p->n_types; t++)
+        if (j->kind[t].crowded)
+            field_make(j, t);
+}
