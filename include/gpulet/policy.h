@@ -14,6 +14,9 @@ struct let_view {
     usec_t least_us;   /* the fastest that such a run was */
     usec_t full_us;    /* of a run of a full batch */
     uint32_t n_queued; /* requests of this model waiting there */
+    uint32_t n_routed; /* sent there so far; wraps */
+    double part;       /* of the model's requests that the plan wants there; 0: it does not say */
+    bool shared;       /* with other models */
 };
 
 struct admit_view {

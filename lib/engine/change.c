@@ -376,6 +376,18 @@ static int change_verdict(struct engine *e, struct change *c, struct err *err)
     return 0;
 }
 
+/* Of a model's requests, by rates; 0: they are not known. */
+static double part_of(const struct epoch *ep, const struct plan_share *sh)
+{
+    double all_rps = 0;
+
+    for (uint32_t k = 0; k < ep->n_gpulets; k++)
+        for (uint32_t i = 0; i < ep->plan.gpulet[k].n_shares; i++)
+            if (ep->plan.gpulet[k].share[i].model == sh->model)
+                all_rps += ep->plan.gpulet[k].share[i].rate_rps;
+    return all_rps > 0 ? sh->rate_rps / all_rps : 0;
+}
+
 /* What the plan says about a seat that may be serving already. */
 static void seats_adopt(struct epoch *ep)
 {
@@ -389,6 +401,9 @@ static void seats_adopt(struct epoch *ep)
                     (void)pthread_mutex_lock(&s->g->lock);
                     s->batch = MIN(sh->batch, s->max_batch);
                     s->priority = rt->served->spec.priority;
+                    s->shared = ep->plan.gpulet[k].n_shares > 1;
+                    s->part = part_of(ep, sh);
+                    s->n_routed = 0;
                     (void)pthread_mutex_unlock(&s->g->lock);
                 }
         }

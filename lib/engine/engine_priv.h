@@ -151,6 +151,9 @@ struct seat {
     /* under g->lock */
     uint32_t batch; /* rows joined at most, by the plan in force */
     int32_t priority;
+    double part; /* of the model's requests, by the plan; 0: it does not say */
+    bool shared; /* the gpu-let serves other models too */
+    uint32_t n_routed;
     uint32_t n_queued, n_keys;
     struct keyq *keys;
     usec_t bucket_us[BUCKETS_MAX]; /* what a new key starts with */

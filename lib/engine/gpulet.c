@@ -40,7 +40,10 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
                              .run_us = run_us(s, q, rows),
                              .least_us = least_us(s, q, rows),
                              .full_us = run_us(s, q, s->batch),
-                             .n_queued = s->n_queued};
+                             .n_queued = s->n_queued,
+                             .n_routed = s->n_routed,
+                             .part = s->part,
+                             .shared = s->shared};
 }
 
 void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
@@ -142,6 +145,7 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
         return refuse(r, let.full_us, "the model's queue is full");
     }
     enqueue(q, r);
+    s->n_routed++;
     if (!s->g->kicked)
         *ret_kick = s->g;
     s->g->kicked = true;

@@ -16,21 +16,48 @@
  * so far would make it, and runs it unless something else waits. */
 #include "plan_priv.h"
 
+#define PART_SLACK 4 /* requests beyond its part, so that gaps even out */
+
 static usec_t finish_us(const struct admit_view *v, uint32_t i)
 {
     return MAX(v->now_us, v->let[i].free_us) + v->let[i].run_us;
 }
 
-uint32_t greedy_route(const struct admit_view *v)
+/* A gpu-let that other models share has had its part of the requests: more would be at the cost of
+ * those others, whom the plan has promised the rest of it. */
+static bool had_its_part(const struct admit_view *v, uint32_t i)
 {
-    uint32_t best = 0;
+    double all = 0;
 
-    for (uint32_t i = 1; i < v->n_lets; i++) {
-        usec_t us = finish_us(v, i), best_us = finish_us(v, best);
-        if (us < best_us || (us == best_us && v->let[i].n_queued < v->let[best].n_queued))
+    if (!v->let[i].shared || v->let[i].part <= 0)
+        return false;
+    for (uint32_t k = 0; k < v->n_lets; k++)
+        all += v->let[k].n_routed;
+    return v->let[i].n_routed > v->let[i].part * all + PART_SLACK;
+}
+
+/* The earliest finish, of those that have not had their part or of all; PLAN_NONE: there is none.
+ */
+static uint32_t earliest(const struct admit_view *v, bool of_all)
+{
+    uint32_t best = PLAN_NONE;
+
+    for (uint32_t i = 0; i < v->n_lets; i++) {
+        if (!of_all && had_its_part(v, i))
+            continue;
+        usec_t us = finish_us(v, i), best_us = best == PLAN_NONE ? 0 : finish_us(v, best);
+        if (best == PLAN_NONE || us < best_us ||
+            (us == best_us && v->let[i].n_queued < v->let[best].n_queued))
             best = i;
     }
     return best;
+}
+
+uint32_t greedy_route(const struct admit_view *v)
+{
+    uint32_t best = earliest(v, false);
+
+    return best != PLAN_NONE && finish_us(v, best) <= v->deadline_us ? best : earliest(v, true);
 }
 
 struct admit_choice greedy_admit(const struct admit_view *v)

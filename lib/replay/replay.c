@@ -99,7 +99,9 @@ void seat_join(struct replay *r, uint32_t at)
     y->seat[s->slot] = at;
     y->view[s->slot] = (struct let_view){.run_us = s->view_us[1],
                                          .least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]),
-                                         .full_us = s->view_us[s->cap]};
+                                         .full_us = s->view_us[s->cap],
+                                         .part = s->part,
+                                         .shared = r->let[s->let].n_seats > 1};
 }
 
 void seat_leave(struct replay *r, struct seat *s)
@@ -298,7 +300,9 @@ static void arrive(struct replay *r, uint32_t model)
         return;
     }
     uint32_t at = y->n_living > 1 ? r->policy->route(&v) : 0;
-    struct seat *s = &r->seat[y->seat[MIN(at, y->n_living - 1)]];
+    at = MIN(at, y->n_living - 1);
+    y->view[at].n_routed++;
+    struct seat *s = &r->seat[y->seat[at]];
     struct let *g = &r->let[s->let];
     seat_push(r, s, r->now_us);
     if (g->n_flying < g->n_lanes)

@@ -58,6 +58,7 @@ struct seat {
     uint32_t slot; /* in its model's list of living seats; PLAN_NONE: its device is gone */
     const struct run_table *runs;
     usec_t *view_us; /* [0..cap]: what the policy believes that a run takes */
+    double part;     /* of its model's requests, by the plan */
     usec_t work_us;  /* what a waiting request adds to the work, as the daemon counts it */
     /* Waiting requests, by their arrival: a ring that doubles when it is full. */
     usec_t *ring;

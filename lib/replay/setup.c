@@ -115,6 +115,9 @@ static int seat_setup(struct replay *r, uint32_t k, uint32_t i, uint32_t at)
                        .model = s->model,
                        .cap = s->batch,
                        .streams = MAX(s->streams, 1u),
+                       .part = r->cfg->problem->model[s->model].rate_rps > 0
+                                   ? s->rate_rps / r->cfg->problem->model[s->model].rate_rps
+                                   : 0,
                        .size = RING_FIRST,
                        .slot = PLAN_NONE};
     if (ROOM(r, t->ring, RING_FIRST) || ROOM(r, t->view_us, s->batch + 1))
