@@ -283,7 +283,7 @@ static struct queue_result predict_one(const struct queue_share *s)
     return r;
 }
 
-static bool within(double a, double b, double part)
+static bool near(double a, double b, double part)
 {
     if (fabs(a - b) <= part * fabs(b))
         return true;
@@ -322,11 +322,11 @@ static void m_d_1_is_as_erlang_says(void)
         double rho = 0.3 + 0.15 * i, p99 = m_d_1_quantile(rho, 0.99);
         struct queue_share s = {.rate_rps = 1000 * rho, .cap = 1, .run_us = run_us};
         struct queue_result r = predict_one(&s);
-        CHECK(within(r.mean_us, 1000 + 1000 * rho / (2 * (1 - rho)), 0.001));
-        CHECK(within(r.p99_us, 1000 * (1 + p99), 0.02)); /* places in a run are approximated */
-        CHECK(within(r.duty, rho, 1e-6));
+        CHECK(near(r.mean_us, 1000 + 1000 * rho / (2 * (1 - rho)), 0.001));
+        CHECK(near(r.p99_us, 1000 * (1 + p99), 0.02)); /* places in a run are approximated */
+        CHECK(near(r.duty, rho, 1e-6));
         s.slo_us = 4000; /* late: waits more than 3 runs */
-        CHECK(within(predict_one(&s).late, 1 - m_d_1_waits_within(rho, 3), 0.02));
+        CHECK(near(predict_one(&s).late, 1 - m_d_1_waits_within(rho, 3), 0.02));
     }
 }
 
@@ -344,10 +344,10 @@ static void the_replay_has_the_same_p99(void)
         arena_init(&a);
         rig_replay(&g, 200000, &a, &r);
         double p99 = (double)hist_quantile(&r.model[0].latency, 0.99);
-        CHECK(within(predict_one(g.queue).p99_us, p99, 0.05));
-        CHECK(within(predict_one(g.queue).mean_us,
-                     (double)r.model[0].latency.sum_us / (double)r.model[0].latency.count, 0.02));
-        CHECK(within(predict_one(g.queue).duty, r.gpulet_busy[0], 0.02));
+        CHECK(near(predict_one(g.queue).p99_us, p99, 0.05));
+        CHECK(near(predict_one(g.queue).mean_us,
+                   (double)r.model[0].latency.sum_us / (double)r.model[0].latency.count, 0.02));
+        CHECK(near(predict_one(g.queue).duty, r.gpulet_busy[0], 0.02));
         arena_done(&a);
     }
 }
@@ -360,9 +360,9 @@ static void a_paced_queue_settles_into_its_cycle(void)
         .rate_rps = 1000, .arrivals = ARRIVALS_PACED, .slo_us = 6001, .cap = 8, .run_us = run_us};
     struct queue_result r = predict_one(&s);
 
-    CHECK(within(r.mean_batch, 3, 1e-9));
+    CHECK(near(r.mean_batch, 3, 1e-9));
     CHECK(r.late == 0);
-    CHECK(within(r.duty, 1, 1e-9));
+    CHECK(near(r.duty, 1, 1e-9));
     CHECK(r.p99_us <= 6001 && r.p99_us > 4500);
     s.slo_us = 3000; /* only who comes as a run starts is in time, and nobody else */
     CHECK(predict_one(&s).late >= 2.0 / 3);
@@ -439,7 +439,7 @@ static void strange_shares_are_refused_or_survived(void)
     CHECK(predict_one(&s).late == 0);
     s.rate_rps = 0.01;
     s.slo_us = 50; /* below a run alone */
-    CHECK(within(predict_one(&s).late, 1, 1e-9));
+    CHECK(near(predict_one(&s).late, 1, 1e-9));
     s.slo_us = 5000;
     s.rate_rps = 500000;
     r = predict_one(&s);
@@ -474,7 +474,7 @@ static void rare_models_share_a_gpulet(void)
     CHECK_EQ(queue_predict(s, 8, &a, r, NULL), 0);
     for (int i = 0; i < 8; i++) {
         CHECK(r[i].late <= 0.01);
-        CHECK(within(r[i].duty, i ? 0.001 : 0.1, 0.1));
+        CHECK(near(r[i].duty, i ? 0.001 : 0.1, 0.1));
     }
 }
 
