@@ -298,6 +298,11 @@ void want_make(struct job *j, uint32_t m)
     const struct plan_model *model = &j->p->model[m];
     struct want *w = &j->want[m];
 
+    if (j->cell[m] == j->no_cell) {
+        struct cell *cell = ARENA_ARRAY(j->a, struct cell, j->cells);
+        j->full |= !cell;
+        j->cell[m] = cell ? cell : j->no_cell;
+    }
     w->ready = true;
     w->guessed = !(model->rate_rps > 0);
     w->slo_us = model->slo_us ? (double)model->slo_us : INFINITY;
