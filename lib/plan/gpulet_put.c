@@ -18,8 +18,9 @@ static uint32_t sizes_of(const struct plan_type *t, uint32_t *ret)
     }
     for (uint32_t i = 0; i < ARRAY_SIZE(published_pct); i++) {
         uint32_t size = MAX((t->n_granules * published_pct[i] + 50) / 100, 1u);
-        if ((!t->max_granules || size <= t->max_granules) && (n == 0 || size > ret[n - 1]))
-            ret[n++] = size;
+        for (uint32_t j = 0; j < n_all; j++)
+            if (all[j] == size && (n == 0 || size > ret[n - 1]))
+                ret[n++] = size;
     }
     return n;
 }

@@ -122,8 +122,10 @@ bool glet_piece(const struct gplan *g, uint32_t type, uint32_t size, uint32_t mo
                 struct piece *ret)
 {
     double most;
-    uint32_t b = glet_saturated(g, type, g->size[type][size], model, NULL, &most);
 
+    if (size >= g->n_sizes[type])
+        return false;
+    uint32_t b = glet_saturated(g, type, g->size[type][size], model, NULL, &most);
     if (b == 0)
         return false;
     if (rps <= most && glet_residue(g, type, size, model, rps, ret))

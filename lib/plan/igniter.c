@@ -94,6 +94,8 @@ static bool least_size(const struct igniter *g, uint32_t type, struct work *w)
 /* A device of its own: the largest batch within T, and what it serves.  0: not even one row. */
 static double dedicated_rps(const struct igniter *g, uint32_t type, struct work *w)
 {
+    if (g->n_sizes[type] == 0)
+        return 0;
     w->size = g->n_sizes[type] - 1;
     w->rate_rps = 0;
     for (w->batch = g->b.p->model[w->model].max_batch; w->batch > 0; w->batch--) {

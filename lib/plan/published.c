@@ -17,13 +17,21 @@ uint32_t pub_max_shares(const struct problem *p, uint32_t own)
     return p->rules.max_shares ? MIN(p->rules.max_shares, own) : own;
 }
 
+static bool has_place(const struct plan_type *t, uint32_t n)
+{
+    for (uint32_t i = 0; i < t->n_places; i++)
+        if (t->place[i].n == n)
+            return true;
+    return t->n_places == 0;
+}
+
 uint32_t pub_sizes(const struct plan_type *t, uint32_t ret[PLAN_MAX_GRANULES])
 {
     uint32_t most = t->max_granules ? MIN(t->max_granules, t->n_granules) : t->n_granules, n = 0;
 
     for (uint32_t i = 0; i < (t->n_sizes ? t->n_sizes : most); i++) {
         uint32_t size = t->n_sizes ? t->size[i] : i + 1;
-        if (size <= most)
+        if (size <= most && has_place(t, size))
             ret[n++] = size;
     }
     return n;

@@ -1,5 +1,6 @@
 /* The published planners, against figures from their papers and sums done by hand. */
 #include "../check.h"
+#include "../plan/random_problem.h"
 #include "../problem_file.h"
 #include "../../lib/plan/gpulet.h"
 
@@ -484,6 +485,54 @@ static void plans_are_the_same_each_time_and_need_no_more_memory_than_said(void)
     }
 }
 
+/* Whatever they believe of SLOs and rates: nobody crashes, hangs, forgets a model, or makes a plan
+ * that the devices cannot run; the arena is as large as plan_need() says. */
+#define RANDOM_PROBLEMS 1000
+
+static void plan_random(const struct policy *by, const struct problem *p, uint64_t seed)
+{
+    size_t bytes = plan_need(p);
+    AUTO(free) void *memory = malloc(bytes);
+    struct plan plan = {0};
+    struct err err = {0};
+    struct arena fixed;
+
+    arena_init_fixed(&fixed, memory, bytes);
+    int r = by->plan_make(p, NULL, &fixed, &plan, &err);
+    if (r == -E2BIG || r == -ENOTSUP) {
+        CHECK(err.msg[0] != 0);
+        return;
+    }
+    CHECK_EQ(r, 0);
+    if (r == 0) {
+        CHECK_EQ(plan.n_models, p->n_models);
+        for (uint32_t m = 0; m < plan.n_models; m++)
+            plan.verdict[m].limit = LIMIT_UNITS; /* what is claimed is not asked here */
+        CHECK_EQ(plan_check(p, NULL, &plan, &err), 0);
+    }
+    if (err.msg[0])
+        printf("# %s, problem %" PRIu64 ": %s\n", by->name, seed, err.msg);
+}
+
+static void plans_of_random_problems_can_be_run(void)
+{
+    static const char *const names[] = {"gpulet",    "gpulet-int",   "gpulet-full",  "greedy",
+                                        "timeshare", "static-equal", "static-seven", "ffd",
+                                        "igniter",   "parva"};
+
+    for (uint64_t seed = 1; seed <= RANDOM_PROBLEMS; seed++) {
+        struct problem p;
+        arena_init(&arena);
+        random_problem(seed, RANDOM_HOSTILE, 0, 0, &arena, &p);
+        for (uint32_t i = 0; i < ARRAY_SIZE(names); i++) {
+            const struct policy *by;
+            CHECK_EQ(policy_find(names[i], &by, NULL), 0);
+            plan_random(by, &p, seed);
+        }
+        arena_done(&arena);
+    }
+}
+
 int main(void)
 {
     RUN(igniter_plans_its_example_as_published);
@@ -508,5 +557,6 @@ int main(void)
     RUN(a_workload_above_a_device_gets_devices_of_its_own);
     RUN(every_policy_is_found_by_its_name);
     RUN(plans_are_the_same_each_time_and_need_no_more_memory_than_said);
+    RUN(plans_of_random_problems_can_be_run);
     return check_end();
 }
