@@ -54,8 +54,9 @@ static const struct option options[] = {
      "Cores that gpu-lets may use: auto, or a list such as 1-3,6."},
     {"device", "sim-file", KIND_STRING, AT(device.sim_file), "", 0, 0, NULL, false,
      "The file that describes the device of the sim backend."},
-    {"plan", "policy", KIND_STRING, AT(plan.policy), "equal", 0, 0, NULL, false,
-     "Which policy plans, admits, routes and batches: equal."},
+    {"plan", "policy", KIND_STRING, AT(plan.policy), "gpuletd", 0, 0, NULL, false,
+     "Which policy plans, admits, routes and batches: gpuletd, or to compare: equal, timeshare, "
+     "static-equal, static-seven, greedy, gpulet, gpulet-int, gpulet-full, ffd, igniter, parva."},
     {"limits", "model-bytes", KIND_BYTES, AT(limits.model_bytes), "8G", 1024, UINT64_C(1) << 44,
      NULL, true, "Largest model, its external data included."},
     {"limits", "host-bytes", KIND_BYTES, AT(limits.host_bytes), "1G", 1 << 20, UINT64_C(1) << 44,

@@ -294,7 +294,7 @@ def test_gpulets_share_no_granule_and_name_their_models(daemon):
 
 def test_the_plan_can_be_read_and_tried_without_changing_it(daemon):
     plan = daemon.admin_get("/v1/plan")
-    assert (plan["policy"], plan["pinned"], plan["error"]) == ("equal", False, "")
+    assert (plan["policy"], plan["pinned"], plan["error"]) == ("gpuletd", False, "")
     r = daemon.admin("POST", "/v1/plan", {})
     dry = json.loads(r.body)
     assert r.status == 200 and {m["model"] for m in dry["models"]} >= {"base"}
