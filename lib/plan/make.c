@@ -21,7 +21,6 @@ static const struct style styles[] = {
     {.by_slo = true, .part = 0, .waste = 10},   {.by_slo = false, .part = 1, .waste = 0.3},
     {.by_slo = true, .part = 0.25, .waste = 0}, {.by_slo = false, .part = 0.5, .waste = 0.2},
 };
-#define LARGE 256      /* models or devices: the first style only */
 #define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
 #define SPREAD_STEPS 6 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
@@ -32,7 +31,10 @@ static bool alloc(struct job *j)
     size_t larger = MAX(p->n_models, p->n_devices) + (size_t)1;
 
     j->want = ARENA_ARRAY(j->a, struct want, p->n_models);
-    j->cell = ARENA_ARRAY(j->a, struct cell, (size_t)p->n_models * j->cells);
+    j->cell = ARENA_ARRAY(j->a, struct cell *, p->n_models);
+    j->no_cell = ARENA_ARRAY(j->a, struct cell, j->cells);
+    for (uint32_t i = 0; j->cell && i < p->n_models; i++)
+        j->cell[i] = j->no_cell;
     j->dev = ARENA_ARRAY(j->a, struct dev, p->n_devices);
     j->bucket = ARENA_ARRAY(j->a, uint32_t, (size_t)p->n_types * (PLAN_MAX_GRANULES + 1));
     j->key = ARENA_ARRAY(j->a, double, larger);
@@ -43,9 +45,9 @@ static bool alloc(struct job *j)
     j->judged = ARENA_ARRAY(j->a, struct judged, p->n_models);
     j->key_of = ARENA_ARRAY(j->a, uint64_t, p->n_models);
     j->queue_scratch = p->rules.rule == RULE_QUEUE ? arena_alloc(j->a, QUEUE_SCRATCH) : NULL;
-    return (j->queue_scratch || p->rules.rule != RULE_QUEUE) && j->want && j->cell && j->dev &&
-           j->bucket && j->key && j->rest && j->order && j->scratch && j->victim && j->judged &&
-           j->key_of;
+    return (j->queue_scratch || p->rules.rule != RULE_QUEUE) && j->want && j->cell && j->no_cell &&
+           j->dev && j->bucket && j->key && j->rest && j->order && j->scratch && j->victim &&
+           j->judged && j->key_of;
 }
 
 static void devices_init(struct job *j)

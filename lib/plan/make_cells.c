@@ -72,7 +72,7 @@ static void cell_try(struct job *j, uint32_t m, uint32_t type, uint32_t units, u
     double us = j->p->rules.rule == RULE_CYCLE ? e.run_us : e.hold_us;
     double rps = 1e6 * rows * s / us;
     if (rps > best->rps)
-        *best = (struct cell){rps, rows, s};
+        *best = (struct cell){rps, rows, s, rows};
 }
 
 /* Between two points of a table rows/run has its best at an end; a curve is looked at everywhere.
@@ -127,6 +127,7 @@ static void cells_beside(struct job *j, uint32_t m, uint32_t type)
         uint32_t most = batch_within(j, m, type, units, c->streams, c->batch, &pr);
         if (most)
             cell_try(j, m, type, units, c->streams, MIN(most, c->batch), &pr, &now);
+        now.most = c->most;
         *c = now;
     }
 }
@@ -298,6 +299,11 @@ void want_make(struct job *j, uint32_t m)
     const struct plan_model *model = &j->p->model[m];
     struct want *w = &j->want[m];
 
+    if (j->cell[m] == j->no_cell) {
+        struct cell *cell = ARENA_ARRAY(j->a, struct cell, j->cells);
+        j->full |= !cell;
+        j->cell[m] = cell ? cell : j->no_cell;
+    }
     w->ready = true;
     w->guessed = !(model->rate_rps > 0);
     w->slo_us = model->slo_us ? (double)model->slo_us : INFINITY;

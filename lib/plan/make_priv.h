@@ -13,12 +13,14 @@
 #define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10))
 #define QUEUE_STEPS 100 /* that a prediction of one share's queue counts as */
 #define UNDO_MOST 4096  /* changes on trial at once, where there is a choice */
+#define LARGE 256       /* models or devices: less is tried */
 #define PLANS_MAX 24    /* that are written down on the way, the best so far */
 #define FLOATING (PLAN_NONE - 1)
 
 struct cell {
     double rps;              /* that one gpu-let of the size serves alone; 0: it cannot */
     uint32_t batch, streams; /* at which */
+    uint32_t most;           /* batch that is best alone; batch is beside average neighbours */
 };
 
 struct kind { /* a type of device, prepared */
@@ -52,6 +54,10 @@ struct dev {
     struct plan_granules used;
 };
 
+struct spare {
+    struct spare *next;
+};
+
 struct undo {
     uint32_t index;
     bool is_dev;
@@ -81,14 +87,15 @@ struct job {
     const struct plan *was;
     struct arena *a;
     struct kind *kind;
-    uint32_t cells; /* of a model */
-    struct cell *cell;
+    uint32_t cells;       /* of a model */
+    struct cell **cell;   /* of each model, from want_make() on */
+    struct cell *no_cell; /* of all others */
     struct want *want;
     struct dev *dev;
     uint32_t *bucket; /* [type * (PLAN_MAX_GRANULES + 1) + free]: first device */
     struct let *let;
     uint32_t n_lets, max_lets, free_let;
-    struct plan_share *spare[SHARE_CLASSES];
+    struct spare *spare[SHARE_CLASSES]; /* arrays of shares that are not in use */
     struct undo *undo;
     uint32_t n_undo, max_undo, txn;
     uint64_t steps, budget;
@@ -108,7 +115,7 @@ struct job {
 
 static inline struct cell *cell_of(struct job *j, uint32_t model, uint32_t type, uint32_t at)
 {
-    return &j->cell[(size_t)model * j->cells + j->kind[type].cell_at + at];
+    return &j->cell[model][j->kind[type].cell_at + at];
 }
 
 static inline uint32_t let_granules(const struct job *j, const struct let *l)

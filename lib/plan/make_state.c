@@ -9,23 +9,25 @@
 
 static struct plan_share *shares_get(struct job *j, uint32_t class)
 {
-    struct plan_share *s = j->spare[class];
+    struct spare *spare = j->spare[class];
 
-    if (s) {
-        memcpy(&j->spare[class], s, sizeof(s));
-        return s;
+    if (spare) {
+        j->spare[class] = spare->next;
+        return (struct plan_share *)(void *)spare;
     }
-    s = ARENA_ARRAY(j->a, struct plan_share, (size_t)1 << class);
+    struct plan_share *s = ARENA_ARRAY(j->a, struct plan_share, (size_t)1 << class);
     j->full |= !s;
     return s;
 }
 
 static void shares_put(struct job *j, struct plan_share *s, uint32_t class)
 {
+    struct spare *spare = (struct spare *)(void *)s;
+
     if (!s)
         return;
-    memcpy(s, &j->spare[class], sizeof(s));
-    j->spare[class] = s;
+    spare->next = j->spare[class];
+    j->spare[class] = spare;
 }
 
 /* ---- devices by free granules */
