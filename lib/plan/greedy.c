@@ -1,8 +1,11 @@
 /* The run-time half of the first policies: admit what is predicted to finish in time, route to
  * the earliest finish, never let a gpu-let idle while something waits.
  *
- * Work-conserving: a batch holds what waits at the moment the gpu-let comes free; it is never
- * delayed to grow.
+ * greedy is work-conserving: a batch holds what waits at the moment the gpu-let comes free; it is
+ * never delayed to grow.  patient starts a batch when it is full or when its oldest request has no
+ * more time to spare.  Replayed on random
+ * gpu-lets patient is late no more often and holds the gpu-let half as long at low load, which its
+ * neighbours and the power feel; the price is the time to spare: answers come late in their SLO.
  *
  * Predictions follow what runs take, so a prediction that refuses everything would never be put
  * right.  Therefore an idle gpu-let takes a request that is predicted to be late if the fastest run
@@ -127,7 +130,55 @@ static bool may_try(const struct batch_view *v, uint32_t i)
     return v->n_flying == 0 && v->now_us + v->queue[i].least_us <= v->queue[i].deadline_us[0];
 }
 
-struct batch_choice greedy_batch_next(const struct batch_view *v)
+/* When queue i should start at the latest: all that waits in this gpu-let may have to run before
+ * it, in full runs, and there is a quarter of its own to spare. */
+static usec_t last_start_us(const struct batch_view *v, uint32_t i)
+{
+    const struct queue_view *q = &v->queue[i];
+    usec_t need_us = q->run_us[q->max_batch] / 4;
+
+    for (uint32_t j = 0; j < v->n_queues; j++)
+        if (v->queue[j].n || j == i)
+            need_us += v->queue[j].run_us[v->queue[j].max_batch];
+    if (q->n >= q->max_batch || q->deadline_us[0] == USEC_NEVER || q->deadline_us[0] < need_us)
+        return 0;
+    return q->deadline_us[0] - need_us;
+}
+
+static bool may_start(const struct batch_view *v, uint32_t i, bool patient)
+{
+    const struct queue_view *q = &v->queue[i];
+
+    return q->n && q->ready && (!patient || last_start_us(v, i) <= v->now_us);
+}
+
+/* Nothing to start: look again when somebody is due or, where nothing can start (an exe is being
+ * compiled), late. */
+static struct batch_choice wait(const struct batch_view *v, bool patient)
+{
+    usec_t until_us = USEC_NEVER;
+
+    for (uint32_t i = 0; i < v->n_queues; i++) {
+        const struct queue_view *q = &v->queue[i];
+        bool waits = patient && q->ready && v->n_flying < v->max_flying;
+        if (q->n)
+            until_us = MIN(until_us, waits ? last_start_us(v, i) : q->deadline_us[0]);
+    }
+    return (struct batch_choice){.what = BATCH_WAIT, .until_us = until_us};
+}
+
+static struct batch_choice run(const struct batch_view *v, uint32_t i)
+{
+    bool squeezed;
+    uint32_t rows, n = take(&v->queue[i], 0, v->now_us, &rows, &squeezed);
+    uint32_t drop = squeezed ? give_up(&v->queue[i], v->now_us) : 0;
+
+    if (drop)
+        return (struct batch_choice){.what = BATCH_DROP, .queue = i, .take = drop};
+    return (struct batch_choice){.what = BATCH_RUN, .queue = i, .take = n};
+}
+
+static struct batch_choice choose(const struct batch_view *v, bool patient)
 {
     uint32_t best = UINT32_MAX;
 
@@ -138,21 +189,18 @@ struct batch_choice greedy_batch_next(const struct batch_view *v)
             late = 0;
         if (late)
             return (struct batch_choice){.what = BATCH_DROP, .queue = i, .take = late};
-        if (q->n && q->ready && (best == UINT32_MAX || goes_before(q, &v->queue[best])))
+        if (may_start(v, i, patient) && (best == UINT32_MAX || goes_before(q, &v->queue[best])))
             best = i;
     }
-    if (best == UINT32_MAX || v->n_flying >= v->max_flying) {
-        /* A queue that is not ready yet (its exe is being compiled) still has deadlines. */
-        usec_t until_us = USEC_NEVER;
-        for (uint32_t i = 0; i < v->n_queues; i++)
-            if (v->queue[i].n)
-                until_us = MIN(until_us, v->queue[i].deadline_us[0]);
-        return (struct batch_choice){.what = BATCH_WAIT, .until_us = until_us};
-    }
-    bool squeezed;
-    uint32_t rows, n = take(&v->queue[best], 0, v->now_us, &rows, &squeezed);
-    uint32_t drop = squeezed ? give_up(&v->queue[best], v->now_us) : 0;
-    if (drop)
-        return (struct batch_choice){.what = BATCH_DROP, .queue = best, .take = drop};
-    return (struct batch_choice){.what = BATCH_RUN, .queue = best, .take = n};
+    return best == UINT32_MAX || v->n_flying >= v->max_flying ? wait(v, patient) : run(v, best);
+}
+
+struct batch_choice greedy_batch_next(const struct batch_view *v)
+{
+    return choose(v, false);
+}
+
+struct batch_choice patient_batch_next(const struct batch_view *v)
+{
+    return choose(v, true);
 }

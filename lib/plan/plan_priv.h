@@ -96,3 +96,4 @@ int problem_check(const struct problem *p, struct err *err);
 struct admit_choice greedy_admit(const struct admit_view *v);
 uint32_t greedy_route(const struct admit_view *v);
 struct batch_choice greedy_batch_next(const struct batch_view *v);
+struct batch_choice patient_batch_next(const struct batch_view *v);

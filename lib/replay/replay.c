@@ -37,7 +37,7 @@ static bool ring_grow(struct replay *r, struct seat *s)
     return true;
 }
 
-static void seat_push(struct replay *r, struct seat *s, usec_t arrival_us)
+void seat_push(struct replay *r, struct seat *s, usec_t arrival_us)
 {
     if (s->n == s->size && !ring_grow(r, s))
         return;
@@ -46,7 +46,7 @@ static void seat_push(struct replay *r, struct seat *s, usec_t arrival_us)
     r->let[s->let].work_us += s->work_us;
 }
 
-static usec_t seat_pop(struct replay *r, struct seat *s)
+usec_t seat_pop(struct replay *r, struct seat *s)
 {
     usec_t arrival_us = s->ring[s->first];
 
@@ -57,7 +57,7 @@ static usec_t seat_pop(struct replay *r, struct seat *s)
     return arrival_us;
 }
 
-static usec_t deadline_us(const struct replay *r, uint32_t model, usec_t arrival_us)
+usec_t deadline_us(const struct replay *r, uint32_t model, usec_t arrival_us)
 {
     usec_t slo_us = r->party[model].slo_us;
 
@@ -90,7 +90,7 @@ static void let_show(struct replay *r, struct let *g)
     }
 }
 
-static void seat_join(struct replay *r, uint32_t at)
+void seat_join(struct replay *r, uint32_t at)
 {
     struct seat *s = &r->seat[at];
     struct party *y = &r->party[s->model];
@@ -102,7 +102,7 @@ static void seat_join(struct replay *r, uint32_t at)
                                          .full_us = s->view_us[s->cap]};
 }
 
-static void seat_leave(struct replay *r, struct seat *s)
+void seat_leave(struct replay *r, struct seat *s)
 {
     struct party *y = &r->party[s->model];
     uint32_t last = --y->n_living;
@@ -176,7 +176,7 @@ static void busy_count(struct replay *r, struct let *g)
     g->busy_us += to_us > from_us ? to_us - from_us : 0;
 }
 
-static void run_end(struct replay *r, uint32_t lane)
+void run_end(struct replay *r, uint32_t lane)
 {
     struct seat *s = &r->seat[r->lane_seat[lane]];
     struct let *g = &r->let[s->let];
@@ -251,7 +251,7 @@ static bool anybody_waits(const struct replay *r, const struct let *g)
 }
 
 /* Ask the policy until it waits or nothing more can start. */
-static void let_look(struct replay *r, struct let *g)
+void let_look(struct replay *r, struct let *g)
 {
     usec_t timer_us = USEC_NEVER;
 
@@ -322,7 +322,7 @@ static void arrival_due(struct replay *r, uint32_t model)
         agenda_set(&r->agenda, event_arrival(r, model), MAX((usec_t)s->next_us, r->now_us));
 }
 
-static void source_reschedule(struct replay *r, uint32_t model)
+void source_reschedule(struct replay *r, uint32_t model)
 {
     const struct source *s = &r->source[model];
     double end_us = (double)r->cfg->duration_us;
@@ -331,91 +331,6 @@ static void source_reschedule(struct replay *r, uint32_t model)
                s->next_us < end_us ? MAX((usec_t)s->next_us, r->now_us) : USEC_NEVER);
     agenda_set(&r->agenda, event_switch(r, model),
                s->switch_us < end_us ? MAX((usec_t)s->switch_us, r->now_us) : USEC_NEVER);
-}
-
-/* ---- steps of the configuration */
-static void let_reroute(struct replay *r, struct let *g)
-{
-    for (uint32_t i = 0; i < g->n_seats; i++) {
-        struct seat *s = &r->seat[g->first_seat + i];
-        struct party *y = &r->party[s->model];
-        while (s->n && y->n_living) {
-            usec_t arrival_us = seat_pop(r, s);
-            struct admit_view v = {.now_us = r->now_us,
-                                   .deadline_us = deadline_us(r, s->model, arrival_us),
-                                   .n_queued = y->n_queued,
-                                   .queue_max = r->queue_max,
-                                   .n_lets = y->n_living,
-                                   .let = y->view};
-            struct seat *to = &r->seat[y->seat[MIN(r->policy->route(&v), y->n_living - 1)]];
-            seat_push(r, to, arrival_us);
-            let_look(r, &r->let[to->let]);
-        }
-    }
-}
-
-static void device_fail(struct replay *r, uint32_t device, uint32_t event)
-{
-    struct device *d = &r->device[device];
-
-    if (!d->down)
-        for (uint32_t i = 0; i < d->n_lets; i++) {
-            struct let *g = &r->let[r->by_device[d->first_let + i]];
-            for (uint32_t k = 0; k < g->n_seats; k++)
-                seat_leave(r, &r->seat[g->first_seat + k]);
-            for (uint32_t k = 0; k < g->n_lanes; k++)
-                if (r->lane_us[g->first_lane + k])
-                    run_end(r, g->first_lane + k);
-        }
-    d->down = true;
-    d->fails_us = USEC_NEVER;
-    for (uint32_t i = r->cfg->n_events; i-- > event + 1;)
-        if (r->cfg->event[i].kind == REPLAY_FAIL && r->cfg->event[i].device == device)
-            d->fails_us = r->cfg->event[i].at_us;
-    for (uint32_t i = 0; i < d->n_lets; i++) {
-        struct let *g = &r->let[r->by_device[d->first_let + i]];
-        let_reroute(r, g);
-        let_look(r, g);
-    }
-}
-
-static void device_heal(struct replay *r, uint32_t device)
-{
-    struct device *d = &r->device[device];
-
-    for (uint32_t i = 0; d->down && i < d->n_lets; i++) {
-        const struct let *g = &r->let[r->by_device[d->first_let + i]];
-        for (uint32_t k = 0; k < g->n_seats; k++)
-            seat_join(r, g->first_seat + k);
-    }
-    d->down = false;
-    for (uint32_t i = 0; i < d->n_lets; i++)
-        let_look(r, &r->let[r->by_device[d->first_let + i]]);
-}
-
-static void rate_step(struct replay *r, const struct replay_event *e)
-{
-    for (uint32_t m = 0; m < r->n_models; m++)
-        if (e->model == PLAN_NONE || e->model == m) {
-            source_factor(&r->source[m], (double)r->now_us, e->factor);
-            source_reschedule(r, m);
-        }
-}
-
-static void config_due(struct replay *r)
-{
-    uint32_t i = r->next_event++;
-    const struct replay_event *e = &r->cfg->event[i];
-
-    if (e->kind == REPLAY_RATE)
-        rate_step(r, e);
-    else if (e->kind == REPLAY_FAIL)
-        device_fail(r, e->device, i);
-    else
-        device_heal(r, e->device);
-    agenda_set(&r->agenda, 0,
-               r->next_event < r->cfg->n_events ? r->cfg->event[r->next_event].at_us : USEC_NEVER);
-    r->ret->events++;
 }
 
 /* ---- the loop */

@@ -139,3 +139,17 @@ void let_pull(struct replay *r, struct let *g);
 
 /* ---- setup.c */
 int replay_setup(struct replay *r);
+
+/* ---- replay.c */
+usec_t deadline_us(const struct replay *r, uint32_t model, usec_t arrival_us);
+void seat_push(struct replay *r, struct seat *s, usec_t arrival_us);
+usec_t seat_pop(struct replay *r, struct seat *s);
+void seat_join(struct replay *r, uint32_t seat); /* its model's living ones */
+void seat_leave(struct replay *r, struct seat *s);
+void run_end(struct replay *r, uint32_t lane);
+/* Ask the policy until it waits or nothing more can start. */
+void let_look(struct replay *r, struct let *g);
+void source_reschedule(struct replay *r, uint32_t model);
+
+/* ---- change.c */
+void config_due(struct replay *r); /* the next event of the configuration */

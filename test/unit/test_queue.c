@@ -2,6 +2,7 @@
 
 #include <gpulet/queue.h>
 #include <gpulet/replay.h>
+#include <lib/plan/plan_priv.h>
 #include <math.h>
 #include <time.h>
 
@@ -282,7 +283,7 @@ static struct queue_result predict_one(const struct queue_share *s)
     return r;
 }
 
-static bool within(double a, double b, double part)
+static bool near(double a, double b, double part)
 {
     if (fabs(a - b) <= part * fabs(b))
         return true;
@@ -321,11 +322,11 @@ static void m_d_1_is_as_erlang_says(void)
         double rho = 0.3 + 0.15 * i, p99 = m_d_1_quantile(rho, 0.99);
         struct queue_share s = {.rate_rps = 1000 * rho, .cap = 1, .run_us = run_us};
         struct queue_result r = predict_one(&s);
-        CHECK(within(r.mean_us, 1000 + 1000 * rho / (2 * (1 - rho)), 0.001));
-        CHECK(within(r.p99_us, 1000 * (1 + p99), 0.02)); /* places in a run are approximated */
-        CHECK(within(r.duty, rho, 1e-6));
+        CHECK(near(r.mean_us, 1000 + 1000 * rho / (2 * (1 - rho)), 0.001));
+        CHECK(near(r.p99_us, 1000 * (1 + p99), 0.02)); /* places in a run are approximated */
+        CHECK(near(r.duty, rho, 1e-6));
         s.slo_us = 4000; /* late: waits more than 3 runs */
-        CHECK(within(predict_one(&s).late, 1 - m_d_1_waits_within(rho, 3), 0.02));
+        CHECK(near(predict_one(&s).late, 1 - m_d_1_waits_within(rho, 3), 0.02));
     }
 }
 
@@ -343,10 +344,10 @@ static void the_replay_has_the_same_p99(void)
         arena_init(&a);
         rig_replay(&g, 200000, &a, &r);
         double p99 = (double)hist_quantile(&r.model[0].latency, 0.99);
-        CHECK(within(predict_one(g.queue).p99_us, p99, 0.05));
-        CHECK(within(predict_one(g.queue).mean_us,
-                     (double)r.model[0].latency.sum_us / (double)r.model[0].latency.count, 0.02));
-        CHECK(within(predict_one(g.queue).duty, r.gpulet_busy[0], 0.02));
+        CHECK(near(predict_one(g.queue).p99_us, p99, 0.05));
+        CHECK(near(predict_one(g.queue).mean_us,
+                   (double)r.model[0].latency.sum_us / (double)r.model[0].latency.count, 0.02));
+        CHECK(near(predict_one(g.queue).duty, r.gpulet_busy[0], 0.02));
         arena_done(&a);
     }
 }
@@ -359,9 +360,9 @@ static void a_paced_queue_settles_into_its_cycle(void)
         .rate_rps = 1000, .arrivals = ARRIVALS_PACED, .slo_us = 6001, .cap = 8, .run_us = run_us};
     struct queue_result r = predict_one(&s);
 
-    CHECK(within(r.mean_batch, 3, 1e-9));
+    CHECK(near(r.mean_batch, 3, 1e-9));
     CHECK(r.late == 0);
-    CHECK(within(r.duty, 1, 1e-9));
+    CHECK(near(r.duty, 1, 1e-9));
     CHECK(r.p99_us <= 6001 && r.p99_us > 4500);
     s.slo_us = 3000; /* only who comes as a run starts is in time, and nobody else */
     CHECK(predict_one(&s).late >= 2.0 / 3);
@@ -438,7 +439,7 @@ static void strange_shares_are_refused_or_survived(void)
     CHECK(predict_one(&s).late == 0);
     s.rate_rps = 0.01;
     s.slo_us = 50; /* below a run alone */
-    CHECK(within(predict_one(&s).late, 1, 1e-9));
+    CHECK(near(predict_one(&s).late, 1, 1e-9));
     s.slo_us = 5000;
     s.rate_rps = 500000;
     r = predict_one(&s);
@@ -473,7 +474,7 @@ static void rare_models_share_a_gpulet(void)
     CHECK_EQ(queue_predict(s, 8, &a, r, NULL), 0);
     for (int i = 0; i < 8; i++) {
         CHECK(r[i].late <= 0.01);
-        CHECK(within(r[i].duty, i ? 0.001 : 0.1, 0.1));
+        CHECK(near(r[i].duty, i ? 0.001 : 0.1, 0.1));
     }
 }
 
@@ -523,6 +524,72 @@ static void small_runs_do_not_breed_small_runs(void)
     arena_done(&a);
 }
 
+/* ---- waiting for a fuller batch */
+
+/* Runs of 10 + b ms, at most 4 rows: full ones take 14 ms, with a quarter to spare 17.5. */
+static void patient_starts_when_full_or_when_there_is_no_time_to_spare(void)
+{
+    static const usec_t run_us[] = {10000, 11000, 12000, 13000, 14000};
+    struct queue_view q[2] = {
+        {.n = 2, .rows = {1, 1, 1, 1}, .max_batch = 4, .run_us = run_us, .ready = true},
+        {.n = 0, .rows = {1, 1, 1, 1}, .max_batch = 4, .run_us = run_us, .ready = true}};
+    struct batch_view v = {.now_us = 1000, .max_flying = 1, .n_queues = 2, .queue = q};
+
+    for (int i = 0; i < 4; i++)
+        q[0].deadline_us[i] = q[1].deadline_us[i] = 100000;
+    struct batch_choice c = patient_batch_next(&v);
+    CHECK_EQ(c.what, BATCH_WAIT);
+    CHECK_EQ(c.until_us, 82500);
+    q[1].n = 1; /* its run may come first */
+    CHECK_EQ(patient_batch_next(&v).until_us, 68500);
+    v.now_us = 68500;
+    c = patient_batch_next(&v);
+    CHECK_EQ(c.what, BATCH_RUN);
+    CHECK_EQ(c.queue, 0);
+    CHECK_EQ(c.take, 2);
+    v.now_us = 1000;
+    q[1].n = 4; /* full */
+    c = patient_batch_next(&v);
+    CHECK_EQ(c.what, BATCH_RUN);
+    CHECK_EQ(c.queue, 1);
+    CHECK_EQ(c.take, 4);
+    q[1].n = 0;
+    q[0].deadline_us[0] = USEC_NEVER; /* nothing tells how long it may wait */
+    CHECK_EQ(patient_batch_next(&v).what, BATCH_RUN);
+}
+
+/* Two models at a third of what full runs can take, SLOs of four full runs of both. */
+static void patient_holds_the_gpulet_less_and_is_late_no_more(void)
+{
+    static struct rig g;
+    struct policy patient = *policy_at(0);
+    double late[2] = {0}, busy[2] = {0};
+
+    patient.batch_next = patient_batch_next;
+    for (int p = 0; p < 2; p++) {
+        seed = 11;
+        for (int k = 0; k < 10; k++) {
+            struct replay_result r;
+            struct arena a;
+            rig_make(&g, 2, 0.35, ARRIVALS_POISSON, 0, 1);
+            double all_us = g.run_us[0][g.share[0].batch] + g.run_us[1][g.share[1].batch];
+            g.model[0].slo_us = g.model[1].slo_us = (usec_t)(4 * all_us);
+            struct replay_config cfg = {.problem = &g.problem,
+                                        .plan = &g.plan,
+                                        .policy = p ? &patient : policy_at(0),
+                                        .seed = 1,
+                                        .duration_us = (usec_t)(1000 * all_us)};
+            arena_init(&a);
+            CHECK_EQ(replay_run(&cfg, &a, &r, NULL), 0);
+            late[p] += late_of(&r.model[0]) + late_of(&r.model[1]);
+            busy[p] += r.gpulet_busy[0];
+            arena_done(&a);
+        }
+    }
+    CHECK(late[1] <= late[0] + 0.001);
+    CHECK(busy[1] < 0.7 * busy[0]);
+}
+
 int main(void)
 {
     RUN(m_d_1_is_as_erlang_says);
@@ -535,6 +602,8 @@ int main(void)
     RUN(rare_models_share_a_gpulet);
     RUN(the_oldest_is_given_up_when_it_would_cost_the_others);
     RUN(small_runs_do_not_breed_small_runs);
+    RUN(patient_starts_when_full_or_when_there_is_no_time_to_spare);
+    RUN(patient_holds_the_gpulet_less_and_is_late_no_more);
     RUN(what_is_promised_is_kept_in_the_replay);
     return check_end();
 }

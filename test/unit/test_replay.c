@@ -87,7 +87,7 @@ static const struct replay_model *replay(void)
     return &result.model[0];
 }
 
-static bool within(double a, double b, double part)
+static bool near(double a, double b, double part)
 {
     if (fabs(a - b) <= part * fabs(b))
         return true;
@@ -113,8 +113,8 @@ static void m_d_1_waits_as_long_as_pollaczek_and_khinchine_say(void)
         cfg.duration_us = 4000 * USEC_PER_SEC;
         add_let(0, 0, 1);
         const struct replay_model *m = replay();
-        CHECK(within(mean_us(&m->latency) - 1000, rho * 1000 / (2 * (1 - rho)), 0.01));
-        CHECK(within(result.gpulet_busy[0], rho, 0.01));
+        CHECK(near(mean_us(&m->latency) - 1000, rho * 1000 / (2 * (1 - rho)), 0.01));
+        CHECK(near(result.gpulet_busy[0], rho, 0.01));
     }
 }
 
@@ -158,7 +158,7 @@ static void batches_are_served_as_the_balance_equations_say(void)
         cfg.duration_us = 300 * USEC_PER_SEC;
         add_let(0, 0, 8);
         const struct replay_model *m = replay();
-        CHECK(within(mean_us(&m->latency), bulk_mean_us(rates[i], 8, 1000, 50), 0.01));
+        CHECK(near(mean_us(&m->latency), bulk_mean_us(rates[i], 8, 1000, 50), 0.01));
     }
 }
 
@@ -174,8 +174,8 @@ static void paced_requests_do_not_meet(void)
     CHECK_EQ(m->offered, 2000);
     CHECK_EQ(m->in_time, 2000);
     CHECK_EQ(m->latency.max_us, 1000);
-    CHECK(within(result.gpulet_busy[0], 0.2, 0.001));
-    CHECK(within(result.device_s, 10, 1e-9));
+    CHECK(near(result.gpulet_busy[0], 0.2, 0.001));
+    CHECK(near(result.device_s, 10, 1e-9));
 }
 
 /* ---- arrivals */
@@ -198,7 +198,7 @@ static void each_kind_of_arrivals_keeps_its_mean_rate(void)
         cfg.duration_us = 10000 * USEC_PER_SEC;
         add_let(0, 0, 1);
         const struct replay_model *m = replay();
-        CHECK(within((double)m->offered, 1e6, 0.02));
+        CHECK(near((double)m->offered, 1e6, 0.02));
     }
 }
 
@@ -218,7 +218,7 @@ static void burstier_arrivals_wait_longer(void)
         double us = mean_us(&replay()->latency);
         CHECK(us > last * 1.05);
         if (cvs[i] == 1) /* gamma gaps of cv 1 are Poisson: M/D/1 at 0.5 */
-            CHECK(within(us, 1500, 0.02));
+            CHECK(near(us, 1500, 0.02));
         last = us;
     }
 }
@@ -253,7 +253,7 @@ static void a_rate_step_changes_the_rate_from_then_on(void)
     cfg.event = event;
     cfg.n_events = 3;
     add_let(0, 0, 1);
-    CHECK(within((double)replay()->offered, 4 * 100 + 2 * 300 + 0 + 1 * 100, 0.005));
+    CHECK(near((double)replay()->offered, 4 * 100 + 2 * 300 + 0 + 1 * 100, 0.005));
 }
 
 /* ---- failures */
@@ -295,7 +295,7 @@ static void without_another_device_requests_wait_and_are_dropped_when_late(void)
     const struct replay_model *m = replay();
     CHECK(m->lost <= 1);
     CHECK(m->dropped >= 1 && m->dropped <= 10);
-    CHECK(within((double)m->rejected, 500, 0.5));
+    CHECK(near((double)m->rejected, 500, 0.5));
     set_up(10000, 0); /* the same without an SLO: it waits for ever */
     model[0].rate_rps = 99;
     cfg.event = event;
@@ -340,7 +340,7 @@ static void streams_run_side_by_side(void)
     share[0].streams = 2; /* twice the work at once: 2 ms each */
     const struct replay_model *m = replay();
     CHECK_EQ(m->latency.max_us, 2000); /* the second starts 1.1 ms after the first */
-    CHECK(within(result.gpulet_busy[0], 1, 0.001));
+    CHECK(near(result.gpulet_busy[0], 1, 0.001));
 }
 
 /* No neighbour, SLO long: what the noise adds to M/D/1 is the variance of the run (M/G/1). */
@@ -353,7 +353,7 @@ static void noise_has_the_variance_that_was_asked_for(void)
     cfg.duration_us = 4000 * USEC_PER_SEC;
     add_let(0, 0, 1);
     /* wait = lambda E[S^2] / (2 (1 - rho)) = 500e-6 x 2e6 / 1 = 1000 */
-    CHECK(within(mean_us(&replay()->latency), 2000, 0.03));
+    CHECK(near(mean_us(&replay()->latency), 2000, 0.03));
 }
 
 /* ---- bookkeeping */
@@ -383,8 +383,8 @@ static void the_warm_up_is_not_counted(void)
     cfg.warmup_us = 9 * USEC_PER_SEC;
     add_let(0, 0, 1);
     CHECK_EQ(replay()->offered, 100);
-    CHECK(within(result.gpulet_busy[0], 0.1, 0.01));
-    CHECK(within(result.device_s, 1, 1e-9));
+    CHECK(near(result.gpulet_busy[0], 0.1, 0.01));
+    CHECK(near(result.device_s, 1, 1e-9));
 }
 
 static void merged_histograms_are_that_of_all(void)
@@ -397,7 +397,76 @@ static void merged_histograms_are_that_of_all(void)
     }
     hist_merge(&a, &b);
     CHECK(memcmp(&a, &both, sizeof(a)) == 0);
-    CHECK(within((double)hist_quantile(&a, 0.99), 990 * 990, 1.0 / 32));
+    CHECK(near((double)hist_quantile(&a, 0.99), 990 * 990, 1.0 / 32));
+}
+
+static uint32_t pick(uint32_t n)
+{
+    static uint64_t x = 99;
+
+    x = x * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(x >> 33) % n;
+}
+
+/* Anything may happen; every request offered has one fate, and the same again. */
+static void random_plans_under_random_events_keep_their_books(void)
+{
+    static struct replay_load load[4];
+    static struct replay_event event[6];
+
+    for (int k = 0; k < 300; k++) {
+        usec_t each_us = pick(300);
+        set_up(200 + pick(3000), each_us);
+        type.predict.interference =
+            (struct interference){.kind = INTERFERE_GPULET, .c = {0.1, 0.2, 0.1, 0.2, 1}};
+        type.predict.link_bps = pick(2) ? 1e9 : 0;
+        profile.in_bytes = 1e5;
+        problem.n_devices = 1 + pick(3);
+        problem.n_models = plan.n_models = 1 + pick(4);
+        for (uint32_t m = 0; m < problem.n_models; m++) {
+            model[m].rate_rps = 1 + pick(3000);
+            model[m].slo_us = pick(4) ? 2000 + pick(50000) : 0;
+            model[m].priority = (int32_t)pick(3);
+            load[m] = (struct replay_load){.kind = pick(REPLAY_TRACE),
+                                           .rate_rps = -1,
+                                           .cv = 0.5 + pick(5),
+                                           .on_s = 0.1,
+                                           .off_s = 0.2,
+                                           .period_s = 1,
+                                           .swing = 0.9};
+            model[m].arrivals = pick(ARRIVALS_TRACE + 1);
+            model[m].cv = load[m].cv;
+        }
+        for (uint32_t j = 0, n = 1 + pick(8); j < n; j++) {
+            uint32_t d = pick(problem.n_devices), m = pick(problem.n_models);
+            add_let(d, m, 1 + pick(32));
+            share[j].streams = pick(4);
+            if (j > 0 && pick(3) == 0) { /* two models in one gpu-let */
+                let[j - 1].n_shares = 2;
+                plan.n_gpulets--;
+                break;
+            }
+        }
+        for (uint32_t e = 0; e < 6; e++)
+            event[e] = (struct replay_event){.at_us = 300000 * e + pick(300000),
+                                             .kind = pick(3),
+                                             .model = pick(problem.n_models),
+                                             .factor = pick(4),
+                                             .device = pick(problem.n_devices)};
+        cfg.load = load;
+        cfg.event = event;
+        cfg.n_events = pick(7);
+        cfg.noise = pick(2) * 0.2;
+        cfg.queue_max = 1 + pick(500);
+        cfg.duration_us = 2 * USEC_PER_SEC;
+        cfg.warmup_us = pick(2) * 500000;
+        (void)replay(); /* checks the books */
+        uint64_t events = result.events;
+        for (uint32_t g = 0; g < result.n_gpulets; g++)
+            CHECK(result.gpulet_busy[g] >= 0 && result.gpulet_busy[g] <= 1);
+        (void)replay();
+        CHECK_EQ(result.events, events);
+    }
 }
 
 static void what_is_wrong_is_named(void)
@@ -442,6 +511,7 @@ int main(void)
     RUN(same_seed_same_bytes_other_seed_other_bytes);
     RUN(the_warm_up_is_not_counted);
     RUN(merged_histograms_are_that_of_all);
+    RUN(random_plans_under_random_events_keep_their_books);
     RUN(what_is_wrong_is_named);
     return check_end();
 }
