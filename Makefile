@@ -172,8 +172,10 @@ check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)
 check-systemd: all man ## the installed daemon under a real systemd (root)
 	@test/systemd/run.sh
 
-bench-plan: $(B)/test/bench/bench_fit ## interference on pairs that were not measured
+bench-plan: $(addprefix $(B)/test/bench/,bench_fit bench_mixes bench_scenarios) ## planners: prediction, mixes, rates
 	@$(B)/test/bench/bench_fit
+	@$(B)/test/bench/bench_mixes
+	@$(B)/test/bench/bench_scenarios
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
 	@test/bench/pairs.py $(B)

@@ -21,7 +21,6 @@ static const struct style styles[] = {
     {.by_slo = true, .part = 0, .waste = 10},   {.by_slo = false, .part = 1, .waste = 0.3},
     {.by_slo = true, .part = 0.25, .waste = 0}, {.by_slo = false, .part = 0.5, .waste = 0.2},
 };
-#define LARGE 256      /* models or devices: the first style only */
 #define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
 #define SPREAD_STEPS 6 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0

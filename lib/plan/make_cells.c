@@ -72,7 +72,7 @@ static void cell_try(struct job *j, uint32_t m, uint32_t type, uint32_t units, u
     double us = j->p->rules.rule == RULE_CYCLE ? e.run_us : e.hold_us;
     double rps = 1e6 * rows * s / us;
     if (rps > best->rps)
-        *best = (struct cell){rps, rows, s};
+        *best = (struct cell){rps, rows, s, rows};
 }
 
 /* Between two points of a table rows/run has its best at an end; a curve is looked at everywhere.
@@ -127,6 +127,7 @@ static void cells_beside(struct job *j, uint32_t m, uint32_t type)
         uint32_t most = batch_within(j, m, type, units, c->streams, c->batch, &pr);
         if (most)
             cell_try(j, m, type, units, c->streams, MIN(most, c->batch), &pr, &now);
+        now.most = c->most;
         *c = now;
     }
 }

@@ -20,7 +20,8 @@ static double slo_us(const struct job *j, const struct plan_share *s)
 static bool batch_set(struct job *j, const struct let *l, struct plan_share *s, double limit_us,
                       const struct pressure *pr, struct estimate *ret)
 {
-    uint32_t lo = 0, hi = cell_of(j, s->model, l->type, l->at)->batch + 1, mid = hi - 1;
+    const struct cell *c = cell_of(j, s->model, l->type, l->at);
+    uint32_t lo = 0, hi = (j->p->n_models > LARGE ? c->batch : c->most) + 1, mid = hi - 1;
     struct estimate e;
 
     while (mid > lo) {

@@ -13,12 +13,14 @@
 #define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10))
 #define QUEUE_STEPS 100 /* that a prediction of one share's queue counts as */
 #define UNDO_MOST 4096  /* changes on trial at once, where there is a choice */
+#define LARGE 256       /* models or devices: less is tried */
 #define PLANS_MAX 24    /* that are written down on the way, the best so far */
 #define FLOATING (PLAN_NONE - 1)
 
 struct cell {
     double rps;              /* that one gpu-let of the size serves alone; 0: it cannot */
     uint32_t batch, streams; /* at which */
+    uint32_t most;           /* batch that is best alone; batch is beside average neighbours */
 };
 
 struct kind { /* a type of device, prepared */

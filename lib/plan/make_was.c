@@ -189,15 +189,20 @@ int make_from(struct job *j, struct plan *ret)
         return 0;
     uint32_t n = changes_find(j);
     if (n > j->p->n_models / 4 + 4)
-        return 0; /* most of it is new */
+        return 0;        /* most of it is new */
+    bool others = false; /* more than rates */
     j->limit = j->steps + 1000 * (uint64_t)n + 4 * j->budget;
     for (uint32_t i = 0; i < n && !j->full; i++) {
         uint32_t m = j->order[i];
         bool other = j->was->verdict[m].key != j->key_of[m];
+        others |= other;
         if (!model_change(j, m, other))
             return 0;
         save_commit(j);
     }
+    for (uint32_t d = 0; others && d < j->p->n_devices; d++)
+        if (!mem_holds(j, d))
+            return 0; /* a model grew, and those beside it have no room any more */
     int r = j->full ? -ENOMEM : job_emit(j, ret);
     if (r < 0)
         return r;

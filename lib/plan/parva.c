@@ -133,7 +133,8 @@ static bool room_for(const struct parva *v, uint32_t device, const struct segmen
     struct pub_item item[PLAN_MAX_GRANULES + 1];
     uint32_t n = 0;
 
-    if (r->max_lets == 0 && v->b.p->type[v->type].mem_bytes == 0)
+    if (r->max_lets == 0 && v->b.p->type[v->type].mem_bytes == 0 &&
+        v->b.p->type[v->type].n_granules <= CROWD_MAX)
         return true;
     for (uint32_t i = 0; i < v->n; i++) {
         const struct segment *s = &v->segment[i];
@@ -143,7 +144,8 @@ static bool room_for(const struct parva *v, uint32_t device, const struct segmen
     }
     const struct triplet *t = triplet_of(v, x->model, x->size);
     item[n++] = (struct pub_item){PLAN_NONE, x->model, t->batch, t->streams};
-    return (r->max_lets == 0 || n <= r->max_lets) && pub_memory_holds(v->b.p, v->type, item, n);
+    return (r->max_lets == 0 || n <= r->max_lets) && n <= CROWD_MAX &&
+           pub_memory_holds(v->b.p, v->type, item, n);
 }
 
 /* At the first free place of the first device before `end`. */

@@ -43,19 +43,18 @@ static double est(const struct squishy *s, const struct slot *at, uint32_t model
     return glet_est(&s->g, s->g.p->device[at->device].type, at->granules, model, batch, NULL);
 }
 
-static bool memory_holds(const struct squishy *s, const struct slot *at, uint32_t model)
+/* With `with` in place of slot k. */
+static bool memory_holds(const struct squishy *s, uint32_t k, const struct slot *with)
 {
     struct pub_item item[PLAN_MAX_GRANULES];
     uint32_t n = 0;
 
-    for (uint32_t k = 0; k < s->n_slots; k++)
-        for (uint32_t i = 0; s->slot[k].device == at->device && i < s->slot[k].n; i++)
-            if (n < ARRAY_SIZE(item) - 1)
-                item[n++] =
-                    (struct pub_item){k, s->slot[k].share[i].model, s->slot[k].share[i].batch, 1};
-    /* Alone, in a gpu-let that may be counted twice: on the safe side. */
-    item[n++] = (struct pub_item){PLAN_NONE, model, 1, 1};
-    return pub_memory_holds(s->g.p, s->g.p->device[at->device].type, item, n);
+    for (uint32_t j = 0; j < s->n_slots; j++) {
+        const struct slot *at = j == k ? with : &s->slot[j];
+        for (uint32_t i = 0; at->device == with->device && i < at->n; i++)
+            item[n++] = (struct pub_item){j, at->share[i].model, at->share[i].batch, 1};
+    }
+    return pub_memory_holds(s->g.p, s->g.p->device[with->device].type, item, n);
 }
 
 /* ---- residues */
@@ -76,16 +75,17 @@ static bool residue_batch(const struct squishy *s, const struct slot *at, uint32
     return false;
 }
 
-static bool take(struct squishy *s, struct slot *at, uint32_t model, double rps)
+/* The next free gpu-let, for one model. */
+static bool take(struct squishy *s, uint32_t model, uint32_t batch, double rps, double duty_us)
 {
-    uint32_t batch;
-    double duty_us;
+    struct slot with = s->slot[s->next];
 
-    if (!residue_batch(s, at, model, rps, &batch, &duty_us) || !memory_holds(s, at, model))
+    with.n = 1;
+    with.duty_us = duty_us;
+    with.share[0] = (struct glet_share){model, batch, rps};
+    if (!memory_holds(s, s->next, &with))
         return false;
-    at->n = 1;
-    at->duty_us = duty_us;
-    at->share[0] = (struct glet_share){model, batch, rps};
+    s->slot[s->next++] = with;
     return true;
 }
 
@@ -96,7 +96,7 @@ static double merged(const struct squishy *s, struct slot *at, uint32_t model, d
     double duty_us, us = 0, own_us[PUB_SHARES];
 
     if (at->n >= pub_max_shares(s->g.p, PUB_SHARES) ||
-        !residue_batch(s, at, model, rps, &batch, &duty_us) || !memory_holds(s, at, model))
+        !residue_batch(s, at, model, rps, &batch, &duty_us))
         return 0;
     for (uint32_t i = 0; i < at->n; i++)
         if (at->share[i].model == model)
@@ -125,7 +125,7 @@ static bool merge(struct squishy *s, const struct residue *r)
         if (trial.duty_us <= 0) /* saturated */
             continue;
         double full = merged(s, &trial, r->model, r->rps);
-        if (full > fullest) {
+        if (full > fullest && memory_holds(s, k, &trial)) {
             fullest = full;
             best = &s->slot[k];
             with = trial;
@@ -145,14 +145,10 @@ static void saturate(struct squishy *s, uint32_t model, double *rps)
         uint32_t type = s->g.p->device[at->device].type, batch;
         double most, duty_us;
         uint32_t b = glet_saturated(&s->g, type, at->granules, model, NULL, &most);
-        if (b == 0 || !memory_holds(s, at, model) ||
-            (*rps <= most && residue_batch(s, at, model, *rps, &batch, &duty_us)))
+        if (b == 0 || (*rps <= most && residue_batch(s, at, model, *rps, &batch, &duty_us)) ||
+            !take(s, model, b, fmin(*rps, most), 0))
             return;
-        at->n = 1;
-        at->duty_us = 0;
-        at->share[0] = (struct glet_share){model, b, fmin(*rps, most)};
-        *rps -= at->share[0].rps;
-        s->next++;
+        *rps -= fmin(*rps, most);
         if (*rps <= GLET_EPS)
             return;
     }
@@ -183,8 +179,11 @@ static void pack(struct squishy *s)
     }
     for (uint32_t i = 0; i < s->n_residues; i++) {
         const struct residue *r = &s->residue[i];
-        if (!merge(s, r) && s->next < s->n_slots && take(s, &s->slot[s->next], r->model, r->rps))
-            s->next++;
+        uint32_t batch;
+        double duty_us;
+        if (!merge(s, r) && s->next < s->n_slots &&
+            residue_batch(s, &s->slot[s->next], r->model, r->rps, &batch, &duty_us))
+            (void)take(s, r->model, batch, r->rps, duty_us);
     }
 }
 

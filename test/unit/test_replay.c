@@ -400,6 +400,75 @@ static void merged_histograms_are_that_of_all(void)
     CHECK(near((double)hist_quantile(&a, 0.99), 990 * 990, 1.0 / 32));
 }
 
+static uint32_t pick(uint32_t n)
+{
+    static uint64_t x = 99;
+
+    x = x * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(x >> 33) % n;
+}
+
+/* Anything may happen; every request offered has one fate, and the same again. */
+static void random_plans_under_random_events_keep_their_books(void)
+{
+    static struct replay_load load[4];
+    static struct replay_event event[6];
+
+    for (int k = 0; k < 300; k++) {
+        usec_t each_us = pick(300);
+        set_up(200 + pick(3000), each_us);
+        type.predict.interference =
+            (struct interference){.kind = INTERFERE_GPULET, .c = {0.1, 0.2, 0.1, 0.2, 1}};
+        type.predict.link_bps = pick(2) ? 1e9 : 0;
+        profile.in_bytes = 1e5;
+        problem.n_devices = 1 + pick(3);
+        problem.n_models = plan.n_models = 1 + pick(4);
+        for (uint32_t m = 0; m < problem.n_models; m++) {
+            model[m].rate_rps = 1 + pick(3000);
+            model[m].slo_us = pick(4) ? 2000 + pick(50000) : 0;
+            model[m].priority = (int32_t)pick(3);
+            load[m] = (struct replay_load){.kind = pick(REPLAY_TRACE),
+                                           .rate_rps = -1,
+                                           .cv = 0.5 + pick(5),
+                                           .on_s = 0.1,
+                                           .off_s = 0.2,
+                                           .period_s = 1,
+                                           .swing = 0.9};
+            model[m].arrivals = pick(ARRIVALS_TRACE + 1);
+            model[m].cv = load[m].cv;
+        }
+        for (uint32_t j = 0, n = 1 + pick(8); j < n; j++) {
+            uint32_t d = pick(problem.n_devices), m = pick(problem.n_models);
+            add_let(d, m, 1 + pick(32));
+            share[j].streams = pick(4);
+            if (j > 0 && pick(3) == 0) { /* two models in one gpu-let */
+                let[j - 1].n_shares = 2;
+                plan.n_gpulets--;
+                break;
+            }
+        }
+        for (uint32_t e = 0; e < 6; e++)
+            event[e] = (struct replay_event){.at_us = 300000 * e + pick(300000),
+                                             .kind = pick(3),
+                                             .model = pick(problem.n_models),
+                                             .factor = pick(4),
+                                             .device = pick(problem.n_devices)};
+        cfg.load = load;
+        cfg.event = event;
+        cfg.n_events = pick(7);
+        cfg.noise = pick(2) * 0.2;
+        cfg.queue_max = 1 + pick(500);
+        cfg.duration_us = 2 * USEC_PER_SEC;
+        cfg.warmup_us = pick(2) * 500000;
+        (void)replay(); /* checks the books */
+        uint64_t events = result.events;
+        for (uint32_t g = 0; g < result.n_gpulets; g++)
+            CHECK(result.gpulet_busy[g] >= 0 && result.gpulet_busy[g] <= 1);
+        (void)replay();
+        CHECK_EQ(result.events, events);
+    }
+}
+
 static void what_is_wrong_is_named(void)
 {
     struct err err = {0};
@@ -442,6 +511,7 @@ int main(void)
     RUN(same_seed_same_bytes_other_seed_other_bytes);
     RUN(the_warm_up_is_not_counted);
     RUN(merged_histograms_are_that_of_all);
+    RUN(random_plans_under_random_events_keep_their_books);
     RUN(what_is_wrong_is_named);
     return check_end();
 }
