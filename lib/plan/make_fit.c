@@ -114,8 +114,8 @@ static bool fit_part(struct job *j, struct let *l, const struct pressure *pr)
 
 /* ---- RULE_CYCLE */
 
-/* Whose batch to halve when a latency does not hold: the longest run, no SLO first. */
-static struct plan_share *to_halve(struct job *j, struct let *l)
+/* Whose batch to lower when a latency does not hold: the longest run, no SLO first. */
+static struct plan_share *to_lower(struct job *j, struct let *l)
 {
     struct plan_share *best = NULL;
 
@@ -161,10 +161,10 @@ static bool fit_cycle(struct job *j, struct let *l, const struct pressure *pr)
     for (uint32_t i = 0; i < l->n_shares; i++)
         l->share[i].batch = cell_of(j, l->share[i].model, l->type, l->at)->batch;
     while (!cycle_holds(j, l, pr, &slo)) {
-        struct plan_share *s = slo ? NULL : to_halve(j, l);
+        struct plan_share *s = slo ? NULL : to_lower(j, l);
         if (!s)
             return false;
-        s->batch /= 2;
+        s->batch -= (s->batch + 7) / 8;
     }
     return true;
 }
