@@ -360,8 +360,13 @@ static int plan_make_gpuletd(const struct problem *p, const struct plan *was, st
 
     if (r < 0)
         return r;
-    if (no_rates(p)) /* nothing to weigh one model against another: equal parts */
-        return policy_equal.plan_make(p, was, a, ret, err);
+    /* Nothing to weigh one model against another: equal parts, if they are right here. */
+    struct plan equal = {0};
+    if (no_rates(p) && policy_equal.plan_make(p, was, a, &equal, NULL) == 0 &&
+        plan_check(p, was, &equal, NULL) == 0) {
+        *ret = equal;
+        return 0;
+    }
     r = make_any(p, was, a, ret);
     return r < 0 ? err_set(err, r, "plan: the arena is too small") : 0;
 }

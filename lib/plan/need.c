@@ -29,5 +29,5 @@ size_t plan_need(const struct problem *p)
     size_t ours = PLANS_MAX * plan + state + tables + 8192 +
                   (p->rules.rule == RULE_QUEUE ? QUEUE_SCRATCH : 0);
 
-    return MAX(ours, equal_need(p));
+    return ours + equal_need(p);
 }
