@@ -45,9 +45,10 @@ static bool alloc(struct job *j)
     j->judged = ARENA_ARRAY(j->a, struct judged, p->n_models);
     j->key_of = ARENA_ARRAY(j->a, uint64_t, p->n_models);
     j->queue_scratch = p->rules.rule == RULE_QUEUE ? arena_alloc(j->a, QUEUE_SCRATCH) : NULL;
-    return (j->queue_scratch || p->rules.rule != RULE_QUEUE) && j->want && j->cell && j->no_cell &&
-           j->dev && j->bucket && j->key && j->rest && j->order && j->scratch && j->victim &&
-           j->judged && j->key_of;
+    j->solo = ARENA_ARRAY(j->a, struct solo_slot, SOLO_SLOTS);
+    return j->solo && (j->queue_scratch || p->rules.rule != RULE_QUEUE) && j->want && j->cell &&
+           j->no_cell && j->dev && j->bucket && j->key && j->rest && j->order && j->scratch &&
+           j->victim && j->judged && j->key_of;
 }
 
 static void devices_init(struct job *j)
@@ -360,8 +361,13 @@ static int plan_make_gpuletd(const struct problem *p, const struct plan *was, st
 
     if (r < 0)
         return r;
-    if (no_rates(p)) /* nothing to weigh one model against another: equal parts */
-        return policy_equal.plan_make(p, was, a, ret, err);
+    /* Nothing to weigh one model against another: equal parts, if they are right here. */
+    struct plan equal = {0};
+    if (no_rates(p) && policy_equal.plan_make(p, was, a, &equal, NULL) == 0 &&
+        plan_check(p, was, &equal, NULL) == 0) {
+        *ret = equal;
+        return 0;
+    }
     r = make_any(p, was, a, ret);
     return r < 0 ? err_set(err, r, "plan: the arena is too small") : 0;
 }

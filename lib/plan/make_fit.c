@@ -324,10 +324,13 @@ static bool beside_make(struct job *j, const struct dev *d, struct beside *b)
             struct plan_share *s = &l->share[i];
             if (s->usual == 0)
                 s->usual = MAX(cell_of(j, s->model, l->type, l->at)->batch, 1u);
-            struct load me = {&j->p->model[s->model].profile[d->type], s->usual, let_units(j, l),
-                              s->streams, 1.0};
-            if (b->n == CROWD_MAX || !load_solo(&j->p->type[d->type].predict, &me, &b->solo[b->n]))
+            const struct solo *solo =
+                b->n < CROWD_MAX
+                    ? solo_of(j, s->model, d->type, let_units(j, l), s->streams, s->usual)
+                    : NULL;
+            if (!solo)
                 return false;
+            b->solo[b->n] = *solo;
             b->duty[b->n] = 1;
             b->let_of[b->n++] = k;
         }

@@ -82,6 +82,16 @@ struct judged { /* of a model, while verdicts are made */
     bool placed, fails, changed;
 };
 
+/* A look-up that was made: planning asks for the same few again and again. */
+struct solo_slot {
+    struct {
+        uint32_t model, type, units, streams, rows; /* rows 0: the slot is free */
+    } of;
+    bool runs;
+    struct solo solo;
+};
+#define SOLO_SLOTS 1024 /* a power of two */
+
 struct job {
     const struct problem *p;
     const struct plan *was;
@@ -105,6 +115,7 @@ struct job {
     double all_price;               /* of all devices */
     uint32_t last_let;              /* that let_new() gave */
     void *queue_scratch;            /* RULE_QUEUE */
+    struct solo_slot *solo;         /* [SOLO_SLOTS], by hash */
     bool for_bound;                 /* cells are being made for the bound: nothing but their SLO */
     double *key, *rest;             /* scratch of sorts; what is left of each model's rate */
     uint32_t *order, *scratch, *victim;
@@ -133,6 +144,9 @@ int kinds_make(struct job *j);
 void fields_make(struct job *j); /* when want and cell are there */
 double run_limit_us(const struct job *j, double slo_us);
 void want_make(struct job *j, uint32_t model); /* once each */
+/* NULL: it does not run there.  Good until the next call. */
+const struct solo *solo_of(struct job *j, uint32_t model, uint32_t type, uint32_t units,
+                           uint32_t streams, uint32_t rows);
 bool ask(struct job *j, uint32_t model, uint32_t type, uint32_t units, uint32_t streams,
          uint32_t rows, const struct pressure *pr, struct estimate *ret);
 /* Average neighbours of a gpu-let with so many granules. */
