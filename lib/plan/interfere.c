@@ -30,9 +30,20 @@
 #define PRESSURE_MOST 1e6 /* of one load and kind: sums of thousands stay within 64 bits */
 #define CLOCK_LEAST 0.1   /* of full clock: the fitted line must not reach 0 */
 
+/* fmax() and fmin() are calls, here the hottest of a planner: nothing is NaN. */
+static inline double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static inline double smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
+
 static int64_t fixed(double x)
 {
-    return (int64_t)round(fmin(fmax(x, -PRESSURE_MOST), PRESSURE_MOST) * PRESSURE_ONE);
+    return (int64_t)round(smaller(larger(x, -PRESSURE_MOST), PRESSURE_MOST) * PRESSURE_ONE);
 }
 
 static double amount(const struct pressure *p, enum pressure_kind k)
@@ -52,7 +63,7 @@ static double clock_stretch(const struct interference *f, double watts)
 
     if (over <= 0 || f->max_watts <= 0 || f->max_mhz <= 0)
         return 1;
-    return 1 / fmax(1 + f->mhz_per_watt * over / f->max_mhz, CLOCK_LEAST);
+    return 1 / larger(1 + f->mhz_per_watt * over / f->max_mhz, CLOCK_LEAST);
 }
 
 static bool knows_clock(const struct interference *f)
@@ -76,9 +87,9 @@ static bool curve_solo(const struct predict_device *d, const struct load *l, uin
     double rps = 1000.0 * b / ms;
     *c = (struct cell){.run_us = 1000.0 * ms * streams,
                        .upper_us = 1000.0 * ms * streams,
-                       .l2 = fmax(v->l2_per_rps * rps + v->l2_base, 0) / 100.0,
+                       .l2 = larger(v->l2_per_rps * rps + v->l2_base, 0) / 100.0,
                        .dram = -1,
-                       .watts = fmax(v->watts_per_rps * rps + v->watts_base, 0)};
+                       .watts = larger(v->watts_per_rps * rps + v->watts_base, 0)};
     ret->sched_us = 1000.0 * v->sched_ms;
     ret->cache = v->cache_per_pct;
     ret->kernels = v->kernels;
@@ -98,13 +109,13 @@ static void push_solo(const struct predict_device *d, struct solo *s, const stru
     double busy_ms = (s->sched_us + s->active_us) / 1000, unknown = 0;
 
     if (f->kind == INTERFERE_PRESSURE)
-        unknown = f->term[TERM_UNKNOWN] * fmin((double)l->units / MAX(d->units, 1u), 1);
+        unknown = f->term[TERM_UNKNOWN] * smaller((double)l->units / MAX(d->units, 1u), 1);
 
     s->push[PRESSURE_RUNS] = fixed(streams);
     s->push[PRESSURE_L2] = fixed(part_or(c->l2, c->dram, unknown));
     s->push[PRESSURE_DRAM] = fixed(part_or(c->dram, c->l2, unknown));
     s->push[PRESSURE_KERNELS] = fixed(streams * s->kernels / busy_ms);
-    s->push[PRESSURE_WATTS] = fixed(fmax(c->watts, 0));
+    s->push[PRESSURE_WATTS] = fixed(larger(c->watts, 0));
 }
 
 /* gpu-lets section 4.2, 1 me and 2 the other:
@@ -113,7 +124,7 @@ static void gpulet_solo(const struct predict_device *d, const struct cell *c, ui
                         struct solo *s)
 {
     const double *w = d->interference.c;
-    double part = (double)units / MAX(d->units, 1u), l2 = fmax(c->l2, 0), dram = fmax(c->dram, 0);
+    double part = (double)units / MAX(d->units, 1u), l2 = larger(c->l2, 0), dram = larger(c->dram, 0);
 
     s->disturbed = (w[0] * l2 + w[2] * dram) * part + w[4];
     s->disturb = (w[1] * l2 + w[3] * dram) * part;
@@ -137,9 +148,9 @@ bool load_solo(const struct predict_device *d, const struct load *l, struct solo
     }
     ret->host_us = c.host_us;
     ret->active_us = c.run_us;
-    ret->tail_us = fmax(c.upper_us - c.run_us, 0);
+    ret->tail_us = larger(c.upper_us - c.run_us, 0);
     double own =
-        knows_clock(&d->interference) ? clock_stretch(&d->interference, fmax(c.watts, 0)) : 1;
+        knows_clock(&d->interference) ? clock_stretch(&d->interference, larger(c.watts, 0)) : 1;
     ret->clock = v ? 1 : own; /* a table was measured as it is, a curve is fitted at full clock */
     ret->alone_us = (ret->sched_us + ret->active_us) * (own / ret->clock);
     push_solo(d, ret, &c, l, streams);
@@ -154,8 +165,8 @@ static void line_add(struct pressure *p, double disturb, double duty)
 {
     if (p->n_lines == PRESSURE_LINES) {
         p->folded = true;
-        p->line[PRESSURE_LINES - 1].disturb = fmax(p->line[PRESSURE_LINES - 1].disturb, disturb);
-        p->line[PRESSURE_LINES - 1].duty = fmax(p->line[PRESSURE_LINES - 1].duty, duty);
+        p->line[PRESSURE_LINES - 1].disturb = larger(p->line[PRESSURE_LINES - 1].disturb, disturb);
+        p->line[PRESSURE_LINES - 1].duty = larger(p->line[PRESSURE_LINES - 1].duty, duty);
         return;
     }
     p->line[p->n_lines].disturb = disturb;
@@ -174,7 +185,7 @@ static bool line_sub(struct pressure *p, double disturb, double duty)
 
 static double duty_within(double duty)
 {
-    return fmin(fmax(duty, 0), 1);
+    return smaller(larger(duty, 0), 1);
 }
 
 static void sum_add(struct pressure *p, const struct solo *s, double duty, int64_t sign)
@@ -221,8 +232,8 @@ static double igniter_under(const struct interference *f, const struct solo *me,
 {
     double others = amount(p, PRESSURE_RUNS), l2_pct = 100 * amount(p, PRESSURE_L2);
     double watts = amount(p, PRESSURE_WATTS) + mine(me, PRESSURE_WATTS);
-    double n = 1 + fmax(others, 1); /* processes: the line starts at 2 */
-    double gap_ms = fmax(f->sched_ms * n + f->sched_base_ms, 0) * fmin(others, 1);
+    double n = 1 + larger(others, 1); /* processes: the line starts at 2 */
+    double gap_ms = larger(f->sched_ms * n + f->sched_base_ms, 0) * smaller(others, 1);
 
     return (me->sched_us + 1000 * gap_ms * me->kernels + me->active_us * (1 + me->cache * l2_pct)) *
            (clock_stretch(f, watts) / me->clock);
@@ -235,7 +246,7 @@ static double gpulet_under(const struct interference *f, const struct solo *me,
 
     (void)f;
     for (uint32_t i = 0; i < p->n_lines; i++)
-        worst = fmax(worst, p->line[i].duty * (me->disturbed + p->line[i].disturb - 1));
+        worst = larger(worst, p->line[i].duty * (me->disturbed + p->line[i].disturb - 1));
     return me->alone_us * (1 + worst);
 }
 
@@ -246,15 +257,15 @@ void pressure_slowing(const struct interference *f, const struct solo *me, const
     double us = (me->sched_us + me->active_us) * (clock_stretch(f, watts) / me->clock);
     double k = 1000 * me->kernels / (me->sched_us + me->active_us);
     /* Of all the time somebody runs for a part only: that part of what its full pressure does. */
-    double busy = fmin(fmax(amount(p, PRESSURE_RUNS), 0), 1);
+    double busy = smaller(larger(amount(p, PRESSURE_RUNS), 0), 1);
     double l2 = amount(p, PRESSURE_L2), dram = amount(p, PRESSURE_DRAM);
     double kernels = amount(p, PRESSURE_KERNELS), seen = f->term[TERM_SEEN];
 
     ret->compute_us = us;
-    ret->each_us[TERM_MEMORY] = us * sqrt(busy * fmax(l2 + dram, 0) / 2);
+    ret->each_us[TERM_MEMORY] = us * sqrt(busy * larger(l2 + dram, 0) / 2);
     ret->each_us[TERM_LAUNCH] =
-        us * k * sqrt((seen > 0 ? fmin(k, seen) : k) * busy * fmax(kernels, 0));
-    ret->each_us[TERM_COPY] = me->in_us * fmax(dram, 0);
+        us * k * sqrt((seen > 0 ? smaller(k, seen) : k) * busy * larger(kernels, 0));
+    ret->each_us[TERM_COPY] = me->in_us * larger(dram, 0);
 }
 
 static double pressure_under(const struct interference *f, const struct solo *me,
@@ -272,7 +283,7 @@ static double copy_in_us(const struct interference *f, const struct solo *me,
 {
     if (f->kind != INTERFERE_PRESSURE)
         return me->in_us;
-    return me->in_us * (1 + f->term[TERM_COPY] * fmax(amount(p, PRESSURE_DRAM), 0));
+    return me->in_us * (1 + f->term[TERM_COPY] * larger(amount(p, PRESSURE_DRAM), 0));
 }
 
 static under_fn *const under[] = {
@@ -286,7 +297,7 @@ void pressure_of(const struct predict_device *d, const struct solo *me, const st
                  struct estimate *ret)
 {
     const struct interference *f = &d->interference;
-    double us = fmax(under[f->kind](f, me, p), me->alone_us);
+    double us = larger(under[f->kind](f, me, p), me->alone_us);
     double in_us = copy_in_us(f, me, p);
 
     ret->slowdown = us / me->alone_us;

@@ -22,7 +22,7 @@ static const struct style styles[] = {
     {.by_slo = true, .part = 0.25, .waste = 0}, {.by_slo = false, .part = 0.5, .waste = 0.2},
 };
 #define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
-#define SPREAD_STEPS 3 /* halvings of the search for the factor */
+#define SPREAD_STEPS 4 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
 
 static bool alloc(struct job *j)
