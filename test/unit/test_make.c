@@ -437,6 +437,41 @@ static void a_profile_that_got_slower_is_planned_again(void)
     arena_done(&arena);
 }
 
+/* A rate, an SLO, rows or nothing at all has changed, where memory may be tight.  A change that
+ * cannot be made beside what runs is an error that says so: the running plan stays. */
+static void hostile_problems_are_planned_again_or_say_why_not(void)
+{
+    uint32_t refused = 0;
+
+    for (uint64_t seed = 1; seed <= 6000; seed++) {
+        struct plan was = {0}, now = {0};
+        struct err err = {0};
+        struct problem p;
+        uint64_t s = seed;
+
+        arena_init(&arena);
+        random_problem(seed, RANDOM_HOSTILE, 0, 0, &arena, &p);
+        if (policy_gpuletd.plan_make(&p, NULL, &arena, &was, &err) == 0 && p.n_models) {
+            struct plan_model *model = arena_memdup(&arena, p.model, p.n_models * sizeof(*model));
+            struct plan_model *m = &model[random_below(&s, p.n_models)];
+            p.model = model;
+            m->rate_rps *= random_in(&s, 2) ? 3 : 0.2;
+            m->slo_us = random_in(&s, 3) ? m->slo_us / 2 : m->slo_us;
+            m->row_bytes += random_in(&s, 3) ? 50 : 0;
+            int r = policy_gpuletd.plan_make(&p, &was, &arena, &now, &err);
+            refused += r < 0;
+            if (r == 0 && plan_check(&p, &was, &now, &err) < 0) {
+                printf("# seed %u: %s\n", (unsigned)seed, err.msg);
+                CHECK(false);
+            }
+            CHECK(r == 0 || (r == -ENOSPC && err.msg[0]));
+        }
+        arena_done(&arena);
+    }
+    printf("# %u of 6000 changes refused\n", refused);
+    CHECK(refused < 300);
+}
+
 /* ---- too few devices */
 
 static void important_models_come_first_and_the_others_are_named(void)
@@ -491,6 +526,7 @@ int main(void)
     RUN(nothing_changed_changes_nothing);
     RUN(one_changed_rate_touches_two_gpulets_and_few_steps);
     RUN(a_profile_that_got_slower_is_planned_again);
+    RUN(hostile_problems_are_planned_again_or_say_why_not);
     RUN(important_models_come_first_and_the_others_are_named);
     RUN(spare_capacity_is_spread_over_all_devices);
     return check_end();
