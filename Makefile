@@ -172,10 +172,9 @@ check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)
 check-systemd: all man ## the installed daemon under a real systemd (root)
 	@test/systemd/run.sh
 
-bench-plan: $(addprefix $(B)/test/bench/,bench_fit bench_mixes bench_scenarios) ## planners: prediction, mixes, rates
-	@$(B)/test/bench/bench_fit
-	@$(B)/test/bench/bench_mixes
-	@$(B)/test/bench/bench_scenarios
+PLAN_BENCH := bench_fit bench_published bench_scenarios bench_mixes bench_plan_scale bench_replay
+bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size
+	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
 	@test/bench/pairs.py $(B)
