@@ -103,7 +103,7 @@ struct plan_share {
     uint32_t model;    /* index into problem.model */
     uint32_t batch;    /* rows joined at most (the cap that drains bursts) */
     uint32_t usual;    /* rows that a run has at the planned rate; 0: as batch */
-    uint32_t streams;  /* runs of it at once; 0: 1 */
+    uint32_t streams;  /* runs of it at once; 0: 1; more only where it has the gpu-let for itself */
     double rate_rps;   /* part of the model's rate that goes here */
     usec_t run_us;     /* predicted, of a full batch on this gpu-let, beside its neighbours */
     usec_t latency_us; /* predicted, arrival to reply, worst or 99th percentile by the rule; 0:

@@ -180,6 +180,10 @@ static int shares_check(const struct problem *p, const struct plan_gpulet *g, ui
     for (uint32_t i = 0; i < g->n_shares; i++) {
         if (share_check(p, &g->share[i], k, err) < 0)
             return -EINVAL;
+        if (g->n_shares > 1 && g->share[i].streams > 1)
+            return err_set(err, -EINVAL,
+                           "gpu-let %u: model '%s' has %u streams, models that take turns have one",
+                           k, p->model[g->share[i].model].name, g->share[i].streams);
         for (uint32_t j = 0; j < i; j++)
             if (g->share[j].model == g->share[i].model)
                 return err_set(err, -EINVAL, "gpu-let %u names model '%s' twice", k,

@@ -119,6 +119,13 @@ static void streams_and_usual_batches_have_limits(void)
     share[0].streams = 1;
     share[0].usual = 3;
     fails("usually runs 3, its batch is 2");
+    set_up();
+    problem.rules.max_streams = 2;
+    share[1].streams = 2;
+    passes();
+    plan.n_gpulets = 1;
+    let[0].n_shares = 2; /* share[] is one array: both models in one gpu-let */
+    fails("has 2 streams, models that take turns have one");
 }
 
 static void memory_counts_contexts_copies_slots_rows_and_the_pool(void)
