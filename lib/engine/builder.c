@@ -120,7 +120,7 @@ static bool builder_step(struct engine *e)
 {
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
         if (sources[i](e))
-            return true;
+            return e->trim = true;
     return false;
 }
 
@@ -129,7 +129,7 @@ static bool builder_wait(struct engine *e)
 {
     struct timespec t;
 
-    if (e->trim) /* what a model leaves behind lies between what stays: malloc would keep it */
+    if (e->trim) /* what loads and compiles leave behind lies between what stays: malloc keeps it */
         (void)malloc_trim(0);
     e->trim = false;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);

@@ -400,7 +400,7 @@ struct engine {
     pthread_t builder;
     struct seat *closing_seats;
     struct gpulet *closing_gpulets;
-    bool trim;             /* a model has left since memory was last given back */
+    bool trim;             /* something was done since memory was last given back */
     struct change *change; /* under way */
     struct pin *pin;       /* in force */
     uint32_t next_gpulet_id;

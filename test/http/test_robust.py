@@ -347,6 +347,14 @@ def test_two_hundred_loads_and_unloads_leave_memory_as_after_twenty(make, backen
     d.put("m", data)
     images = [{"image": np.ones((rows, 1, 8, 8), np.float32)} for rows in (1, 2, 4, 8)]
     after = {}
+
+    def at_rest():  # compiling ahead goes on for a moment, then what it left behind is given back
+        samples = []
+        for _ in range(20):
+            samples.append(d.rss_kb())
+            time.sleep(0.05)
+        return min(samples)
+
     for cycle in range(1, 201):
         assert d.post("/v2/repository/models/m/unload", {}).status == 200
         assert d.post("/v2/repository/models/m/load", {}).status == 200
@@ -354,5 +362,6 @@ def test_two_hundred_loads_and_unloads_leave_memory_as_after_twenty(make, backen
             for image in images:
                 d.infer_binary("m", image)
         if cycle in (20, 200):
-            after[cycle] = d.rss_kb()
+            after[cycle] = at_rest()
+    print(f"# at rest {after[20]} KB after 20 cycles, {after[200]} after 200")
     assert after[200] <= 1.02 * after[20], after
