@@ -13,6 +13,7 @@ struct arena {
     char *base; /* the block being filled */
     size_t used, size;
     size_t total_bytes;         /* handed out so far */
+    size_t limit_bytes;         /* of a growing arena: what would go beyond fails; 0: no limit */
     struct arena_block *blocks; /* all blocks of a growing arena; NULL for a fixed one */
     bool fixed;
 };

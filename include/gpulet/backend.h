@@ -8,7 +8,7 @@
 
 #include <gpulet/graph.h>
 
-#define BACKEND_ABI 1
+#define BACKEND_ABI 2
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -101,6 +101,7 @@ struct exe_info {
     uint32_t n_segments;
     size_t slot_bytes, weights_bytes;
     uint32_t n_steps, n_reorders;
+    bool late_outputs; /* shapes of outputs are known only after a run: see outputs() */
 };
 
 struct compile_args {
@@ -157,6 +158,10 @@ struct backend {
     /* Returns on any finished ticket, at until_us, or on a kick; how many are in done[]. */
     size_t (*wait)(struct part *p, usec_t until_us, struct done *done, size_t max);
     enum part_fault (*fault)(struct part *p);
+    /* Of an exe with late_outputs (it runs one request at a time, and its io's out pointers are
+     * not used): the outputs of the run that was done last, in graph order, valid until the next
+     * submit to this slot. */
+    void (*outputs)(const struct slot *s, struct tensor *ret);
 
     /* ---- any thread */
     void (*kick)(struct part *p); /* the next or present wait() returns at once */

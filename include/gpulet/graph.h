@@ -8,7 +8,11 @@
  * dimension of the inputs, one of which may be the batch.  For a *shape key* (a number for each
  * free dimension) graph_bind() gives every value its concrete shape, and evaluates whatever
  * depends on shapes alone (Shape -> Gather -> Concat -> Reshape), so that backends see numbers
- * only and never run shape arithmetic. */
+ * only and never run shape arithmetic.
+ *
+ * What cannot be known before the model runs is *late*: shapes that depend on data (NonZero),
+ * strings, whose size does, nested graphs (If, Loop, Scan), and whatever reads one of these.  Late
+ * nodes are run after all others, one by one, by graph_run(). */
 #pragma once
 
 #include <gpulet/arena.h>
@@ -41,10 +45,25 @@ enum attr_type {
     ATTR_GRAPH
 };
 
+struct attr_text {
+    const char *s; /* NUL-terminated */
+    uint32_t n;    /* its length */
+};
+
+/* A nested graph: a branch of an If, the body of a Loop or a Scan.  Values of outer graphs that
+ * it reads are inputs of its own, behind those that it declares, and inputs of the node that
+ * holds it, behind those in the file.  So whoever counts readers or drops dead nodes need not
+ * look inside.  The shapes of its inputs are not known before it runs. */
+struct body {
+    struct graph *g;          /* dies with the graph that the node is in */
+    uint32_t n_declared;      /* of g->n_in */
+    const uint32_t *captured; /* [g->n_in - n_declared]: which input of the node each of them is */
+};
+
 struct attr {
     const char *name;
     enum attr_type type;
-    uint32_t n; /* ATTR_INTS, ATTR_FLOATS; length of ATTR_STRING */
+    uint32_t n; /* ATTR_INTS, ATTR_FLOATS, ATTR_STRINGS; length of ATTR_STRING */
     union {
         int64_t i;
         float f;
@@ -52,6 +71,8 @@ struct attr {
         const int64_t *ints;
         const float *floats;
         const struct tensor *t;
+        const struct attr_text *strs;
+        const struct body *body;
     };
 };
 
@@ -95,8 +116,9 @@ struct node {
     enum op_id op;
     uint32_t opset; /* of the default domain, as the model imports it */
     uint32_t n_in, n_out, n_attr, n_post;
-    uint32_t *in;  /* value ids or VALUE_NONE */
-    uint32_t *out; /* value ids or VALUE_NONE */
+    uint32_t n_own; /* inputs as the file has them; behind them what its bodies capture */
+    uint32_t *in;   /* value ids or VALUE_NONE */
+    uint32_t *out;  /* value ids or VALUE_NONE */
     struct attr *attr;
     struct post post[MAX_POST];
 };
@@ -104,7 +126,7 @@ struct node {
 struct value {
     const char *name;
     enum dtype dtype;
-    int32_t rank; /* -1 until shapes are inferred */
+    int32_t rank; /* -1 until shapes are inferred; late values: as declared in the file, or -1 */
     struct dim dims[MAX_RANK];
     const struct constant *constant; /* NULL unless the value is one */
     uint32_t producer;               /* node, or NODE_NONE for inputs and constants */
@@ -174,7 +196,33 @@ struct bound {
     struct shape_key key;
     struct tensor *value; /* by value id.  data != NULL: known now (constant or shape arithmetic) */
     bool *skip;           /* by node: every result is known, nothing is left to run */
+    bool *late_value;     /* by value id: shape, or size of strings, is known only in a run; of
+                           * inputs that are strings value[] has the shape but not bytes */
+    bool *late_node;      /* by node: reads or makes such a value, or has bodies */
+    uint32_t n_late;      /* nodes that are late */
 };
+
+/* ---- running nodes one by one, on tensors in memory, shapes as they come to be known */
+
+/* Run one node: in[] and out[] as for a reference kernel (kernels/ref/ref.h). */
+typedef int node_fn(void *ctx, const struct node *n, const struct tensor *const *in,
+                    const struct tensor *const *add, struct tensor *const *out, struct arena *a,
+                    struct err *err);
+struct graph_run {
+    const struct graph *graph;
+    const bool *only;     /* by node; NULL: all */
+    struct tensor *value; /* by value id, the caller's; dtype DT_NONE: not known yet.  Inputs (and
+                           * whatever nodes not in `only` make) are set before; constants are read
+                           * from the graph */
+    struct arena *arena;  /* results live there; its limit bounds the run */
+    node_fn *run;         /* NULL: the reference kernels */
+    void *ctx;
+    unsigned depth; /* of nesting so far; 0 */
+};
+/* -EINVAL: an input cannot be run (names the node); -ENOMEM: over the arena's limit, or of
+ * memory; -ENOTSUP.  Results that an operator makes smaller than its rule said are so in value[].
+ */
+int graph_run(const struct graph_run *r, struct err *err);
 
 /* -EINVAL names the node whose shapes do not go together; -ENOTSUP a shape that depends on data. */
 int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,

@@ -5,7 +5,12 @@
  *
  * in[i] is NULL for an omitted input.  out[i] has dtype, rank, dims and bytes set (node_infer())
  * and data allocated by the caller, or is NULL for an omitted output; inputs and outputs never
- * overlap.  Strings are not handled here: -ENOTSUP.  Any thread; no state. */
+ * overlap.  Any thread; no state.
+ *
+ * Shapes that depend on data: the rule in node_infer(), which then sees the inputs' data, gives
+ * either the exact shape or the largest possible one; in the latter case the kernel lowers dims
+ * and bytes of its out[i] to what it wrote.  The same holds for the bytes of strings, which lie in
+ * wire form (gpulet/tensor.h). */
 #pragma once
 
 #include <gpulet/graph.h>

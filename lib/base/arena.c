@@ -58,6 +58,8 @@ void *arena_alloc(struct arena *a, size_t bytes)
     if (bytes > SIZE_MAX - ARENA_ALIGN)
         return NULL;
     bytes = align_up(bytes ? bytes : 1, ARENA_ALIGN);
+    if (a->limit_bytes && bytes > a->limit_bytes - MIN(a->total_bytes, a->limit_bytes))
+        return NULL;
     if (bytes > a->size - a->used && !arena_grow(a, bytes))
         return NULL;
     void *p = a->base + a->used;

@@ -145,6 +145,7 @@ int graph_add_node(struct graph *g, const char *name, enum op_id op, uint32_t n_
                                       .op = op,
                                       .opset = g->opset,
                                       .n_in = n_in,
+                                      .n_own = n_in,
                                       .n_out = n_out,
                                       .in = ins,
                                       .out = outs};

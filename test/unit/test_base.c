@@ -45,6 +45,19 @@ static void a_fixed_arena_ends_at_its_buffer(void)
     CHECK(arena_alloc(&a, 16));
 }
 
+static void a_growing_arena_refuses_what_goes_beyond_its_limit(void)
+{
+    struct arena a;
+
+    arena_init(&a);
+    a.limit_bytes = 4096;
+    CHECK(arena_alloc(&a, 4000));
+    CHECK(!arena_alloc(&a, 200));
+    CHECK(arena_alloc(&a, 96));
+    CHECK(!arena_alloc(&a, 1));
+    arena_done(&a);
+}
+
 static void a_quantile_is_right_within_a_32nd(void)
 {
     static struct hist h;
@@ -96,6 +109,7 @@ int main(void)
     RUN(an_error_message_stays_on_one_line);
     RUN(a_growing_arena_gives_zeroed_memory_of_any_size);
     RUN(a_fixed_arena_ends_at_its_buffer);
+    RUN(a_growing_arena_refuses_what_goes_beyond_its_limit);
     RUN(a_quantile_is_right_within_a_32nd);
     RUN(merged_histograms_count_as_one);
     RUN(a_shape_whose_bytes_overflow_is_refused);
