@@ -286,10 +286,11 @@ int plan_softmax(const struct cpu_args *a, struct cpu_call *ret, struct err *err
     const struct tensor *x = a->in[0];
     bool old = a->node->opset < 13;
     uint32_t axis = 0;
+    int64_t at = node_int(a->node, "axis", old ? 1 : -1);
     int r = floats_only(a, err);
 
     if (r == 0 && x->rank)
-        r = arg_axis(a, node_int(a->node, "axis", old ? 1 : -1), x->rank + old, &axis, err);
+        r = arg_axis(a, at < 0 ? at + x->rank : at, x->rank + old, &axis, err);
     if (r < 0)
         return r;
     struct softmax p = {.outer = span(x, 0, axis),

@@ -3,6 +3,7 @@
  * typical implementation needs.  The numbers rank nodes and place cut-points: they predict
  * no time. */
 #include "infer.h"
+#include <gpulet/einsum.h>
 
 static double elems(const struct tensor *t)
 {
@@ -41,6 +42,12 @@ static double per_elem(enum op_id op)
     case OP_Cast:
     case OP_Concat:
     case OP_ConstantOfShape:
+    case OP_DepthToSpace:
+    case OP_SpaceToDepth:
+    case OP_GatherElements:
+    case OP_GatherND:
+    case OP_ReverseSequence:
+    case OP_CastLike:
     case OP_Dropout:
     case OP_Expand:
     case OP_Flatten:
@@ -66,6 +73,20 @@ static double per_elem(enum op_id op)
     case OP_InstanceNormalization:
         return 8;
     case OP_Cos:
+    case OP_Acos:
+    case OP_Acosh:
+    case OP_Asin:
+    case OP_Asinh:
+    case OP_Atan:
+    case OP_Atanh:
+    case OP_Celu:
+    case OP_Cosh:
+    case OP_Mish:
+    case OP_ReduceLogSumExp:
+    case OP_Selu:
+    case OP_Sinh:
+    case OP_Swish:
+    case OP_Tan:
     case OP_Elu:
     case OP_Erf:
     case OP_Exp:
@@ -82,7 +103,19 @@ static double per_elem(enum op_id op)
     }
 }
 
-static double node_flops(const struct node *n, const struct tensor *const in[3],
+static double einsum_flops(const struct node *n, const struct tensor *const *in)
+{
+    double flops = 2;
+    struct einsum e;
+
+    if (einsum_read(n, in, &e, NULL) < 0)
+        return 0;
+    for (uint32_t l = 0; l < e.n_labels; l++)
+        flops *= (double)e.size[l];
+    return flops;
+}
+
+static double node_flops(const struct node *n, const struct tensor *const *in,
                          const struct tensor *out)
 {
     double n_out = elems(out);
@@ -95,6 +128,12 @@ static double node_flops(const struct node *n, const struct tensor *const in[3],
                (2 * (double)in[0]->dims[node_int(n, "transA", 0) ? 0 : 1] + (in[2] ? 1 : 0));
     case OP_MatMul:
         return n_out * 2 * (double)in[0]->dims[in[0]->rank - 1];
+    case OP_Einsum:
+        return einsum_flops(n, in);
+    case OP_Det:
+        return elems(in[0]) * (double)in[0]->dims[in[0]->rank - 1];
+    case OP_TopK: /* as the reference does it */
+        return elems(in[0]) * (double)MAX(1, out->dims[out->rank ? out->rank - 1 : 0]);
     case OP_AveragePool:
     case OP_MaxPool:
         return n_out * window_flops(n);
@@ -122,11 +161,11 @@ static double io_bytes(const struct bound *b, const struct node *n)
 struct cost node_cost(const struct bound *b, uint32_t node)
 {
     const struct node *n = &b->graph->nodes[node];
-    const struct tensor *in[3] = {0}, *out = NULL;
+    const struct tensor *in[EINSUM_MAX_IN] = {0}, *out = NULL;
 
     if (b->skip[node])
         return (struct cost){0};
-    for (uint32_t i = 0; i < n->n_in && i < 3; i++)
+    for (uint32_t i = 0; i < n->n_in && i < ARRAY_SIZE(in); i++)
         in[i] = n->in[i] == VALUE_NONE ? NULL : &b->value[n->in[i]];
     for (uint32_t i = 0; !out && i < n->n_out; i++)
         out = n->out[i] == VALUE_NONE ? NULL : &b->value[n->out[i]];
