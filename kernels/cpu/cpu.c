@@ -1,8 +1,10 @@
 /* Which kernel plans which operator, and what planning has in common. */
 #include "kit.h"
+#include <kernels/ref/ref.h>
 #include <stdio.h>
 
-/* One row an operator; what is not here is refused by name. */
+/* One row an operator; what is not here is refused by name.  plan_plain: the reference's loops, of
+ * which no speed is claimed. */
 static plan_fn *const table[OP_END] = {
     [OP_Abs] = plan_unary,
     [OP_Add] = plan_binary,
@@ -16,6 +18,7 @@ static plan_fn *const table[OP_END] = {
     [OP_Clip] = plan_unary,
     [OP_Concat] = plan_concat,
     [OP_ConstantOfShape] = plan_fill,
+    [OP_Conv] = plan_plain, /* what the library refuses */
     [OP_Cos] = plan_unary,
     [OP_Div] = plan_binary,
     [OP_Dropout] = plan_copy_first,
@@ -94,11 +97,16 @@ static plan_fn *const table[OP_END] = {
 int cpu_plan(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 {
     const struct node *n = a->node;
+    struct err why = {0};
 
     if (n->op >= OP_END || !table[n->op])
         return err_set(err, -ENOTSUP, "node '%s' (%s): not supported by the cpu backend", n->name,
                        op_name(n->op));
-    return table[n->op](a, ret, err);
+    *ret = (struct cpu_call){0};
+    int r = table[n->op](a, ret, &why);
+    if (r == -ENOTSUP && ref_find(n->op))
+        return plan_plain(a, ret, err);
+    return r < 0 ? err_set(err, r, "%s", why.msg) : 0;
 }
 
 int plan_fail(const struct cpu_args *a, int code, const char *what, struct err *err)

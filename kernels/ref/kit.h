@@ -128,7 +128,3 @@ REF_FN(ref_layer_norm);
 REF_FN(ref_instance_norm);
 REF_FN(ref_lrn);
 REF_FN(ref_softmax);
-
-/* out[i] = post steps of out[i], in order. */
-int ref_post(const struct node *n, const struct tensor *const *add, struct tensor *out,
-             struct err *err);
