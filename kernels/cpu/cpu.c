@@ -1,8 +1,10 @@
 /* Which kernel plans which operator, and what planning has in common. */
 #include "kit.h"
+#include <kernels/ref/ref.h>
 #include <stdio.h>
 
-/* One row an operator; what is not here is refused by name. */
+/* One row an operator; what is not here is refused by name.  plan_plain: the reference's loops, of
+ * which no speed is claimed. */
 static plan_fn *const table[OP_END] = {
     [OP_Abs] = plan_unary,
     [OP_Acos] = plan_unary,
@@ -27,12 +29,15 @@ static plan_fn *const table[OP_END] = {
     [OP_Ceil] = plan_unary,
     [OP_Celu] = plan_unary,
     [OP_Clip] = plan_unary,
+    [OP_Compress] = plan_plain,
     [OP_Concat] = plan_concat,
     [OP_ConstantOfShape] = plan_fill,
+    [OP_Conv] = plan_plain, /* what the library refuses */
     [OP_Cos] = plan_unary,
     [OP_Cosh] = plan_unary,
     [OP_CumSum] = plan_cum_sum,
     [OP_DepthToSpace] = plan_depth_to_space,
+    [OP_Det] = plan_plain,
     [OP_Div] = plan_binary,
     [OP_Dropout] = plan_copy_first,
     [OP_Einsum] = plan_einsum,
@@ -41,6 +46,7 @@ static plan_fn *const table[OP_END] = {
     [OP_Erf] = plan_unary,
     [OP_Exp] = plan_unary,
     [OP_Expand] = plan_expand,
+    [OP_EyeLike] = plan_plain,
     [OP_Flatten] = plan_copy_first,
     [OP_Floor] = plan_unary,
     [OP_Gather] = plan_gather,
@@ -52,6 +58,7 @@ static plan_fn *const table[OP_END] = {
     [OP_GlobalMaxPool] = plan_pool,
     [OP_Greater] = plan_binary,
     [OP_GreaterOrEqual] = plan_binary,
+    [OP_Hardmax] = plan_plain,
     [OP_HardSigmoid] = plan_unary,
     [OP_HardSwish] = plan_unary,
     [OP_Identity] = plan_copy_first,
@@ -74,6 +81,7 @@ static plan_fn *const table[OP_END] = {
     [OP_Mod] = plan_binary,
     [OP_Mul] = plan_binary,
     [OP_Neg] = plan_unary,
+    [OP_NonZero] = plan_plain,
     [OP_Not] = plan_unary,
     [OP_OneHot] = plan_one_hot,
     [OP_Or] = plan_binary,
@@ -94,6 +102,7 @@ static plan_fn *const table[OP_END] = {
     [OP_ReduceSumSquare] = plan_reduce,
     [OP_Relu] = plan_unary,
     [OP_Reshape] = plan_copy_first,
+    [OP_ReverseSequence] = plan_plain,
     [OP_Round] = plan_unary,
     [OP_Scatter] = plan_scatter_elements,
     [OP_ScatterElements] = plan_scatter_elements,
@@ -119,11 +128,13 @@ static plan_fn *const table[OP_END] = {
     [OP_Swish] = plan_unary,
     [OP_Tan] = plan_unary,
     [OP_Tanh] = plan_unary,
+    [OP_TensorScatter] = plan_plain,
     [OP_ThresholdedRelu] = plan_unary,
     [OP_Tile] = plan_tile,
     [OP_TopK] = plan_top_k,
     [OP_Transpose] = plan_transpose,
     [OP_Trilu] = plan_trilu,
+    [OP_Unique] = plan_plain,
     [OP_Unsqueeze] = plan_copy_first,
     [OP_Where] = plan_where,
     [OP_Xor] = plan_binary,
@@ -132,11 +143,16 @@ static plan_fn *const table[OP_END] = {
 int cpu_plan(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 {
     const struct node *n = a->node;
+    struct err why = {0};
 
     if (n->op >= OP_END || !table[n->op])
         return err_set(err, -ENOTSUP, "node '%s' (%s): not supported by the cpu backend", n->name,
                        op_name(n->op));
-    return table[n->op](a, ret, err);
+    *ret = (struct cpu_call){0};
+    int r = table[n->op](a, ret, &why);
+    if (r == -ENOTSUP && ref_find(n->op))
+        return plan_plain(a, ret, err);
+    return r < 0 ? err_set(err, r, "%s", why.msg) : 0;
 }
 
 int plan_fail(const struct cpu_args *a, int code, const char *what, struct err *err)

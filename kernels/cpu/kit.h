@@ -125,6 +125,10 @@ plan_fn plan_unary, plan_binary, plan_where, plan_cast, plan_concat, plan_split,
     plan_instance_norm, plan_lrn, plan_pool, plan_product, plan_copy_first;
 plan_fn plan_gather_elements, plan_gather_nd, plan_scatter_elements, plan_scatter_nd, plan_one_hot,
     plan_cum_sum, plan_top_k, plan_depth_to_space, plan_space_to_depth, plan_einsum;
+/* The explicit row of an operator of which no speed is claimed. */
+plan_fn plan_plain;
+int plan_plain_post(const struct post *step, const struct tensor *y, struct arena *arena,
+                    struct cpu_call *ret);
 
 /* ---- elementary functions that vectorise: relative error below 3e-7 where the result is normal */
 static inline __attribute__((always_inline)) float pow2_of(int32_t n)

@@ -150,7 +150,3 @@ REF_FN(ref_cum_sum);
 REF_FN(ref_hardmax);
 REF_FN(ref_einsum);
 REF_FN(ref_det);
-
-/* out[i] = post steps of out[i], in order. */
-int ref_post(const struct node *n, const struct tensor *const *add, struct tensor *out,
-             struct err *err);
