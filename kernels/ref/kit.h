@@ -156,7 +156,3 @@ REF_FN(ref_lp_pool);
 REF_FN(ref_max_roi_pool);
 REF_FN(ref_roi_align);
 REF_FN(ref_non_max_suppression);
-
-/* out[i] = post steps of out[i], in order. */
-int ref_post(const struct node *n, const struct tensor *const *add, struct tensor *out,
-             struct err *err);

@@ -345,6 +345,9 @@ int infer_prelu(struct infer *c)
     int64_t dims[MAX_RANK];
     uint32_t rank;
     char buf[80];
+
+    if (c->n->opset < 7 && slope->rank > 0)
+        return err_set(c->err, -ENOTSUP, "a slope for each channel, as before opset 7");
     int rc = infer_broadcast(c, x->rank, x->dims, slope->rank, slope->dims, &rank, dims);
 
     if (rc < 0)

@@ -133,6 +133,7 @@ C("Softmax over the last axis, 1000 classes", Softmax, 17, "f[N,1000](-9,9)", NU
 C("Softmax over axis 1 of 4", Softmax, 13, "f[N,7,3,5](-9,9)", "axis=1", NULL, 0, 0),
 C("Softmax over axis 0", Softmax, 13, "f[7,5](-9,9)", "axis=0", NULL, 0, 0),
 C("Softmax of opset 11 over axes 1 on", Softmax, 11, "f[N,7,3](-9,9)", NULL, NULL, 0, 0),
+C("Softmax of opset 11 over axis -1", Softmax, 11, "f[N,4,7,17](-9,9)", "axis=-1", NULL, 0, 0),
 C("Softmax of opset 11 over the last axis", Softmax, 11, "f[N,4,7,17](-9,9)", "axis=3", NULL, 0, 0),
 C("Softmax of large values does not overflow", Softmax, 13, "f[N,17](500,900)", NULL, NULL, 0, 0),
 C("LogSoftmax over the last axis", LogSoftmax, 13, "f[N,17](-9,9)", NULL, NULL, 0, 0),

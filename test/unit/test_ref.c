@@ -572,6 +572,16 @@ static void softmax_before_opset_13_flattens_the_rest(void)
     CHECK_FLOATS(y, 0.5f, 0.5f, 0.5f, 0.5f);
 }
 
+static void softmax_before_opset_13_counts_a_negative_axis_from_the_last(void)
+{
+    float y[4], *x = F32(0, 0, 0, 0);
+
+    CHECK_EQ(RUN_OP(.op = OP_Softmax, .opset = 11, .attr = {number("axis", -1)},
+                    .in = {FLOATS(x, 1, 2, 2)}, .out = {FLOATS(y, 1, 2, 2)}),
+             0);
+    CHECK_FLOATS(y, 0.5f, 0.5f, 0.5f, 0.5f);
+}
+
 /* ---- all of them */
 static void every_operator_has_a_kernel(void)
 {
@@ -633,6 +643,7 @@ int main(void)
     RUN(norms_shift_and_scale);
     RUN(training_outputs_of_a_batch_norm_are_refused);
     RUN(softmax_before_opset_13_flattens_the_rest);
+    RUN(softmax_before_opset_13_counts_a_negative_axis_from_the_last);
     RUN(every_operator_has_a_kernel);
     RUN(strings_and_missing_data_are_refused_by_every_operator);
     return check_end();
