@@ -18,7 +18,7 @@ struct equation {
     uint32_t n_in;
     bool explicit_out;
     uint32_t n_dots;     /* dimensions behind an ellipsis, at most */
-    uint8_t letter[128]; /* label of a letter */
+    uint8_t letter[256]; /* label of a letter */
     uint8_t dots;        /* label of the first dimension of the ellipsis */
 };
 

@@ -57,14 +57,14 @@ struct call {
     enum op_id op;
     uint32_t opset; /* 0: 17 */
     struct attr attr[6];
-    struct tensor in[6]; /* rank 0 without data: the end, or omitted */
+    struct tensor in[9]; /* rank 0 without data: the end, or omitted */
     struct tensor out[3];
 };
 static struct err last;
 
 static inline int run(struct call *c)
 {
-    const struct tensor *in[6];
+    const struct tensor *in[9];
     struct tensor *out[3];
     struct node n = {.name = "n", .op = c->op, .opset = c->opset ? c->opset : 17, .attr = c->attr};
 
