@@ -124,7 +124,8 @@ plan_fn plan_unary, plan_binary, plan_where, plan_cast, plan_concat, plan_split,
     plan_range, plan_shape, plan_reduce, plan_arg, plan_softmax, plan_layer_norm, plan_batch_norm,
     plan_instance_norm, plan_lrn, plan_pool, plan_product, plan_copy_first;
 /* The explicit row of an operator of which no speed is claimed. */
-plan_fn plan_plain;
+plan_fn plan_plain, plan_resize, plan_quant, plan_qproduct, plan_qconv, plan_grid_sample,
+    plan_roi_align;
 int plan_plain_post(const struct post *step, const struct tensor *y, struct arena *arena,
                     struct cpu_call *ret);
 
