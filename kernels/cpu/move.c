@@ -311,7 +311,8 @@ static int pad_before(const struct cpu_args *a, int64_t *before, struct err *err
 {
     int64_t pads[2 * MAX_RANK], axes[MAX_RANK];
     uint32_t n, n_axes, rank = a->in[0]->rank;
-    int r = arg_ints(a, 1, "pads", pads, 2 * MAX_RANK, &n, err);
+    const char *name = node_attr(a->node, "paddings") ? "paddings" : "pads"; /* opset 1 */
+    int r = arg_ints(a, 1, name, pads, 2 * MAX_RANK, &n, err);
 
     if (r == 0)
         r = arg_ints(a, 3, "", axes, MAX_RANK, &n_axes, err);
@@ -581,7 +582,7 @@ int cpu_plan_copy(size_t bytes, struct arena *arena, struct cpu_call *ret)
 {
     struct plain p = {.bytes = bytes, .out = 1};
 
-    ret->run = run_plain;
+    *ret = (struct cpu_call){.run = run_plain};
     ret->params = arena_memdup(arena, &p, sizeof(p));
     return ret->params ? 0 : -ENOMEM;
 }

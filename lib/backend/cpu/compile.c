@@ -112,6 +112,7 @@ static bool by_element(enum op_id op)
     case OP_Abs:
     case OP_Add:
     case OP_Ceil:
+    case OP_Celu:
     case OP_Clip:
     case OP_Cos:
     case OP_Div:
@@ -125,7 +126,9 @@ static bool by_element(enum op_id op)
     case OP_LeakyRelu:
     case OP_Log:
     case OP_Max:
+    case OP_Mean:
     case OP_Min:
+    case OP_Mish:
     case OP_Mul:
     case OP_Neg:
     case OP_Pow:
@@ -133,14 +136,18 @@ static bool by_element(enum op_id op)
     case OP_Reciprocal:
     case OP_Relu:
     case OP_Round:
+    case OP_Selu:
     case OP_Sigmoid:
     case OP_Sign:
     case OP_Sin:
     case OP_Softplus:
+    case OP_Softsign:
     case OP_Sqrt:
     case OP_Sub:
     case OP_Sum:
+    case OP_Swish:
     case OP_Tanh:
+    case OP_ThresholdedRelu:
         return true;
     default:
         return false;
@@ -202,9 +209,10 @@ static int lower_blocked(struct build *b, const struct node *n)
     uint32_t n_blocked = 0;
     int64_t block = b->part->dev->dn.block;
 
-    if (!by_element(n->op) || n->n_in > MAX_BLOCKED_IN || n->n_out != 1 || n->n_post ||
-        y->dtype != DT_FP32 || y->rank < 3 || y->dims[1] % block ||
-        layout_blocked(&layout, y->rank, y->dims) < 0 || !block_view(y, y->rank, block, &out_view))
+    if (!by_element(n->op) || n->opset < 7 /* shapes align in another way */ ||
+        n->n_in > MAX_BLOCKED_IN || n->n_out != 1 || n->n_post || y->dtype != DT_FP32 ||
+        y->rank < 3 || y->dims[1] % block || layout_blocked(&layout, y->rank, y->dims) < 0 ||
+        !block_view(y, y->rank, block, &out_view))
         return -ENOTSUP;
     for (uint32_t i = 0; i < n->n_in; i++) {
         const struct tensor *t = build_tensor(b, n->in[i]);
@@ -256,7 +264,7 @@ static int lower_blocked_concat(struct build *b, const struct node *n)
 
 int build_posts(struct build *b, const struct node *n, uint32_t from, struct ref rows)
 {
-    int64_t count = (int64_t)(build_tensor(b, n->out[0])->bytes / sizeof(float));
+    const struct tensor *y = build_tensor(b, n->out[0]);
 
     for (uint32_t i = from; i < n->n_post; i++) {
         const struct post *p = &n->post[i];
@@ -264,7 +272,7 @@ int build_posts(struct build *b, const struct node *n, uint32_t from, struct ref
         struct cpu_call call;
         int r = p->kind == POST_ADD ? build_rows(b, p->value, &refs[1]) : 0;
         if (r == 0)
-            r = cpu_plan_post(p, count, &b->exe->arena, &call);
+            r = cpu_plan_post(p, y, &b->exe->arena, &call);
         if (r == 0)
             r = build_call(b, &call, 2, refs);
         if (r < 0)
@@ -311,6 +319,9 @@ static int lower(struct build *b, const struct node *n)
     switch (n->op) {
     case OP_Conv:
         r = lower_conv(b, n);
+        break;
+    case OP_ConvTranspose:
+        r = lower_deconv(b, n);
         break;
     case OP_MatMul:
     case OP_Gemm:
@@ -553,9 +564,14 @@ int cpu_compile(struct part *p, const struct compile_args *args, struct exe **re
 
 void cpu_exe_info(const struct exe *x, struct exe_info *ret)
 {
+    uint32_t n_plain = 0;
+
+    for (uint32_t i = 0; i < x->n_steps; i++)
+        n_plain += !x->step[i].is_prim && x->step[i].call.plain;
     *ret = (struct exe_info){.n_segments = x->n_segments,
                              .slot_bytes = x->slot_bytes,
                              .weights_bytes = x->weights_bytes,
                              .n_steps = x->n_steps,
+                             .n_plain = n_plain,
                              .n_reorders = x->n_reorders};
 }
