@@ -334,8 +334,9 @@ static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
     requests_finish(g->e, first, rc == 0 ? FATE_DONE : FATE_FAILED, rc, err, now_us);
 }
 
-/* The input of one of these requests cannot be run.  Which one's, only a run of each alone can
- * tell: they go back to the head of their queue, never to be joined again. */
+/* The input of one of these requests cannot be run, or there is no memory for all their outputs.
+ * Which one's, only a run of each alone can tell: they go back to the head of their queue, never to
+ * be joined again. */
 static void run_alone(struct gpulet *g, struct run *run, uint64_t ns)
 {
     struct request *first = TAKE(run->first);
@@ -467,8 +468,12 @@ static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t t
     if (!popped)
         return;
     int rc = run_fill(g, run);
+    if (rc < 0 && run->n > 1) {
+        run_alone(g, run, 0);
+        return;
+    }
     if (rc < 0) {
-        (void)err_set(&err, rc, "no memory for the outputs of %u requests", run->n);
+        (void)err_set(&err, rc, "no memory for the outputs of the request");
         run_finish(g, run, rc, 0, &err);
         return;
     }
