@@ -37,6 +37,7 @@
 #define IDLE_S 75
 #define TURN_MS 1000        /* the loop comes round at least that often */
 #define CHUNKED_FIRST 65536 /* bytes of the first slab of a body of unknown length */
+#define CHUNKED_COPY (UINT64_C(1) << 20) /* up to here it grows by copying, in well under 1 ms */
 #define STOP_TURN_MS 20     /* while stopping */
 #define BODY_GRACE_US (30 * USEC_PER_SEC)
 #define BODY_MIN_BYTES_PER_S 1024 /* after the grace: slower senders are cut off */
@@ -181,10 +182,14 @@ void *exchange_turn(struct exchange *x)
 /* ---- sinks */
 /* Bodies take at most half of the pool: the rest is for results, else a burst of large requests
  * fills it, none of them can be answered, and all were read for nothing. */
+static bool pool_has(struct pool *pool, size_t bytes)
+{
+    return bytes < BODY_LARGE || pool_used_bytes(pool) + bytes <= pool_max_bytes(pool) / 2;
+}
+
 static int body_slab(struct pool *pool, size_t bytes, struct slab **ret, struct err *err)
 {
-    if ((bytes >= BODY_LARGE && pool_used_bytes(pool) + bytes > pool_max_bytes(pool) / 2) ||
-        slab_new(pool, bytes, ret) < 0)
+    if (!pool_has(pool, bytes) || slab_new(pool, bytes, ret) < 0)
         return err_set(err, -ENOMEM, "no memory for a body of %zu bytes now", bytes);
     return 0;
 }
@@ -221,20 +226,39 @@ int exchange_sink_fd(struct exchange *x, int fd, uint64_t max, struct err *err)
     return 0;
 }
 
-/* A slab with room for `need` bytes of a body whose length was not declared: twice the size. */
-static int slab_grow(struct live *l, size_t need, struct err *err)
+/* A large body is moved once, to where there is room for the longest; a small one, and a large one
+ * if there is no such place, to a slab of twice the size. */
+static int body_move(struct live *l, size_t bytes, struct err *err)
 {
     struct exchange *x = &l->x;
-    size_t room = MIN(MAX(need, 2 * x->slab->bytes), (size_t)l->sink_max);
-    struct slab *bigger;
+    struct pool *pool = x->http->cfg.pool;
+    size_t most = l->slab_pad + (size_t)l->sink_max;
+    struct slab *to;
 
-    if (body_slab(x->http->cfg.pool, l->slab_pad + room, &bigger, err) < 0)
-        return err->code;
-    memcpy((char *)bigger->data + l->slab_pad, x->body, x->body_bytes);
+    bytes = MIN(MAX(bytes, 2 * x->slab->bytes), most);
+    if (!pool_has(pool, bytes) ||
+        ((bytes <= CHUNKED_COPY || slab_new_room(pool, bytes, most, &to) < 0) &&
+         slab_new(pool, bytes, &to) < 0))
+        return err_set(err, -ENOMEM, "no memory for a body of %zu bytes now", bytes);
+    memcpy((char *)to->data + l->slab_pad, x->body, x->body_bytes);
     slab_put(x->slab);
-    x->slab = bigger;
-    x->body = (char *)bigger->data + l->slab_pad;
+    x->slab = to;
+    x->body = (char *)to->data + l->slab_pad;
     return 0;
+}
+
+/* Room for `need` bytes of a body whose length was not declared. */
+static int body_grow(struct live *l, size_t need, struct err *err)
+{
+    struct slab *s = l->x.slab;
+    size_t bytes = l->slab_pad + need, step = MAX(bytes - s->bytes, s->bytes / 8);
+    int r = -ENOMEM;
+
+    if (pool_has(l->x.http->cfg.pool, step))
+        r = slab_grow(s, MIN(s->bytes + step, l->slab_pad + (size_t)l->sink_max));
+    if (r == -ENOSPC)
+        return body_move(l, bytes, err);
+    return r < 0 ? err_set(err, r, "no memory for a body of %zu bytes now", bytes) : 0;
 }
 
 static int slab_append(struct live *l, const char *data, size_t n, struct err *err)
@@ -242,7 +266,7 @@ static int slab_append(struct live *l, const char *data, size_t n, struct err *e
     struct exchange *x = &l->x;
     size_t need = x->body_bytes + n;
 
-    if (l->slab_pad + need > x->slab->bytes && slab_grow(l, need, err) < 0)
+    if (l->slab_pad + need > x->slab->bytes && body_grow(l, need, err) < 0)
         return err->code;
     memcpy((char *)x->slab->data + l->slab_pad + x->body_bytes, data, n);
     return 0;
