@@ -3,8 +3,9 @@
  * The mapping is sparse and at least twice max_bytes, so that rounding to powers of two never
  * costs a caller anything but address space: the limit counts what was asked for, in blocks of
  * BLOCK_MIN.  A slab that may grow is a block that is larger than its slab; the mapping is twice as
- * large once more, and such blocks may take that half.  One head per block lies in an array beside the region (also sparse): an allocation
- * needs no malloc, and freeing merges buddies in at most MAX_ORDERS steps under the lock.
+ * large once more, and such blocks may take that half.  One head per block lies in an array beside
+ * the region (also sparse): an allocation needs no malloc, and freeing merges buddies in at most
+ * MAX_ORDERS steps under the lock.
  *
  * Memory that was written once stays with the kernel until it is punched out.  Each free block
  * knows how many of its bytes may be dirty; when all free blocks together hold more than
