@@ -7,18 +7,22 @@
 
 /* clang-format off */
 #define OPS(OP) \
-    OP(Abs) OP(Add) OP(And) OP(ArgMax) OP(ArgMin) OP(AveragePool) OP(BatchNormalization) \
-    OP(Cast) OP(Ceil) OP(Clip) OP(Concat) OP(Constant) OP(ConstantOfShape) OP(Conv) OP(Cos) \
-    OP(Div) OP(Dropout) OP(Elu) OP(Equal) OP(Erf) OP(Exp) OP(Expand) OP(Flatten) OP(Floor) \
-    OP(Gather) OP(Gelu) OP(Gemm) OP(GlobalAveragePool) OP(GlobalMaxPool) OP(Greater) \
-    OP(GreaterOrEqual) OP(HardSigmoid) OP(HardSwish) OP(Identity) OP(InstanceNormalization) OP(IsNaN) \
-    OP(LayerNormalization) OP(LeakyRelu) OP(Less) OP(LessOrEqual) OP(Log) OP(LogSoftmax) \
-    OP(LRN) OP(MatMul) OP(Max) OP(MaxPool) OP(Min) OP(Mod) OP(Mul) OP(Neg) OP(Not) OP(Or) \
-    OP(Pad) OP(Pow) OP(PRelu) OP(Range) OP(Reciprocal) OP(ReduceMax) OP(ReduceMean) OP(ReduceMin) \
-    OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) OP(ReduceL2) OP(Relu) OP(Reshape) OP(Round) \
-    OP(Shape) OP(Sigmoid) OP(Sign) OP(Sin) OP(Size) OP(Slice) OP(Softmax) OP(Softplus) OP(Split) OP(Sqrt) \
-    OP(Squeeze) OP(Sub) OP(Sum) OP(Tanh) OP(Tile) OP(Transpose) OP(Trilu) OP(Unsqueeze) \
-    OP(Where) OP(Xor)
+    OP(Abs) OP(Add) OP(And) OP(ArgMax) OP(ArgMin) OP(Attention) OP(AveragePool) \
+    OP(BatchNormalization) OP(Bernoulli) OP(BlackmanWindow) OP(Cast) OP(Ceil) OP(Clip) OP(Concat) \
+    OP(Constant) OP(ConstantOfShape) OP(Conv) OP(Cos) OP(DFT) OP(Div) OP(Dropout) OP(Elu) \
+    OP(Equal) OP(Erf) OP(Exp) OP(Expand) OP(Flatten) OP(Floor) OP(Gather) OP(Gelu) OP(Gemm) \
+    OP(GlobalAveragePool) OP(GlobalMaxPool) OP(Greater) OP(GreaterOrEqual) OP(GroupNormalization) \
+    OP(GRU) OP(HammingWindow) OP(HannWindow) OP(HardSigmoid) OP(HardSwish) OP(Identity) \
+    OP(InstanceNormalization) OP(IsNaN) OP(LayerNormalization) OP(LeakyRelu) OP(Less) \
+    OP(LessOrEqual) OP(Log) OP(LogSoftmax) OP(LpNormalization) OP(LRN) OP(LSTM) OP(MatMul) OP(Max) \
+    OP(MaxPool) OP(MeanVarianceNormalization) OP(MelWeightMatrix) OP(Min) OP(Mod) OP(Mul) \
+    OP(Multinomial) OP(Neg) OP(NegativeLogLikelihoodLoss) OP(Not) OP(Or) OP(Pad) OP(Pow) OP(PRelu) \
+    OP(RandomNormal) OP(RandomNormalLike) OP(RandomUniform) OP(RandomUniformLike) OP(Range) \
+    OP(Reciprocal) OP(ReduceL2) OP(ReduceMax) OP(ReduceMean) OP(ReduceMin) OP(ReduceProd) \
+    OP(ReduceSum) OP(ReduceSumSquare) OP(Relu) OP(Reshape) OP(RMSNormalization) OP(RNN) \
+    OP(RotaryEmbedding) OP(Round) OP(Shape) OP(Sigmoid) OP(Sign) OP(Sin) OP(Size) OP(Slice) \
+    OP(Softmax) OP(SoftmaxCrossEntropyLoss) OP(Softplus) OP(Split) OP(Sqrt) OP(Squeeze) OP(STFT) \
+    OP(Sub) OP(Sum) OP(Tanh) OP(Tile) OP(Transpose) OP(Trilu) OP(Unsqueeze) OP(Where) OP(Xor)
 /* clang-format on */
 
 enum op_id {

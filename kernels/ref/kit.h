@@ -59,6 +59,11 @@ int ref_fail(const struct node *n, struct err *err, int code, const char *what);
 int ref_no_type(const struct node *n, enum dtype t, struct err *err); /* -ENOTSUP */
 /* -ENOTSUP unless all are floating-point types; NULLs are skipped. */
 int ref_floats(const struct node *n, const struct tensor *const *t, uint32_t n_t, struct err *err);
+/* The one number of an INT64 or INT32 tensor; -EINVAL when it is anything else. */
+int ref_integer(const struct node *n, const struct tensor *t, int64_t *ret, struct err *err);
+/* -EINVAL unless t is NULL or has this shape. */
+int ref_shaped(const struct node *n, const struct tensor *t, uint32_t rank, const int64_t *dims,
+               struct err *err);
 /* memcpy() that takes NULL for no bytes. */
 void ref_copy(void *to, const void *from, size_t bytes);
 
@@ -128,3 +133,19 @@ REF_FN(ref_layer_norm);
 REF_FN(ref_instance_norm);
 REF_FN(ref_lrn);
 REF_FN(ref_softmax);
+REF_FN(ref_attention);
+REF_FN(ref_bernoulli);
+REF_FN(ref_dft);
+REF_FN(ref_group_norm);
+REF_FN(ref_lp_norm);
+REF_FN(ref_mel_weights);
+REF_FN(ref_multinomial);
+REF_FN(ref_mvn);
+REF_FN(ref_nll_loss);
+REF_FN(ref_random);
+REF_FN(ref_rms_norm);
+REF_FN(ref_rnn);
+REF_FN(ref_rotary_embedding);
+REF_FN(ref_softmax_loss);
+REF_FN(ref_stft);
+REF_FN(ref_window);

@@ -12,8 +12,11 @@ static const struct row {
     ROW(And, ref_binary, 2),
     ROW(ArgMax, ref_arg, 1),
     ROW(ArgMin, ref_arg, 1),
+    ROW(Attention, ref_attention, 3),
     ROW(AveragePool, ref_average_pool, 1),
     ROW(BatchNormalization, ref_batch_norm, 5),
+    ROW(Bernoulli, ref_bernoulli, 1),
+    ROW(BlackmanWindow, ref_window, 1),
     ROW(Cast, ref_cast, 1),
     ROW(Ceil, ref_unary, 1),
     ROW(Clip, ref_clip, 1),
@@ -22,6 +25,7 @@ static const struct row {
     ROW(ConstantOfShape, ref_constant_of_shape, 1),
     ROW(Conv, ref_conv, 2),
     ROW(Cos, ref_unary, 1),
+    ROW(DFT, ref_dft, 1),
     ROW(Div, ref_binary, 2),
     ROW(Dropout, ref_dropout, 1),
     ROW(Elu, ref_unary, 1),
@@ -38,6 +42,10 @@ static const struct row {
     ROW(GlobalMaxPool, ref_global_pool, 1),
     ROW(Greater, ref_binary, 2),
     ROW(GreaterOrEqual, ref_binary, 2),
+    ROW(GroupNormalization, ref_group_norm, 3),
+    ROW(GRU, ref_rnn, 3),
+    ROW(HammingWindow, ref_window, 1),
+    ROW(HannWindow, ref_window, 1),
     ROW(HardSigmoid, ref_unary, 1),
     ROW(HardSwish, ref_unary, 1),
     ROW(Identity, ref_same_bytes, 1),
@@ -49,19 +57,29 @@ static const struct row {
     ROW(LessOrEqual, ref_binary, 2),
     ROW(Log, ref_unary, 1),
     ROW(LogSoftmax, ref_softmax, 1),
+    ROW(LpNormalization, ref_lp_norm, 1),
     ROW(LRN, ref_lrn, 1),
+    ROW(LSTM, ref_rnn, 3),
     ROW(MatMul, ref_matmul, 2),
     ROW(Max, ref_variadic, 1),
     ROW(MaxPool, ref_max_pool, 1),
+    ROW(MeanVarianceNormalization, ref_mvn, 1),
+    ROW(MelWeightMatrix, ref_mel_weights, 5),
     ROW(Min, ref_variadic, 1),
     ROW(Mod, ref_binary, 2),
     ROW(Mul, ref_binary, 2),
+    ROW(Multinomial, ref_multinomial, 1),
     ROW(Neg, ref_unary, 1),
+    ROW(NegativeLogLikelihoodLoss, ref_nll_loss, 2),
     ROW(Not, ref_unary, 1),
     ROW(Or, ref_binary, 2),
     ROW(Pad, ref_pad, 1),
     ROW(Pow, ref_binary, 2),
     ROW(PRelu, ref_binary, 2),
+    ROW(RandomNormal, ref_random, 0),
+    ROW(RandomNormalLike, ref_random, 1),
+    ROW(RandomUniform, ref_random, 0),
+    ROW(RandomUniformLike, ref_random, 1),
     ROW(Range, ref_range, 3),
     ROW(Reciprocal, ref_unary, 1),
     ROW(ReduceL2, ref_reduce, 1),
@@ -73,6 +91,9 @@ static const struct row {
     ROW(ReduceSumSquare, ref_reduce, 1),
     ROW(Relu, ref_unary, 1),
     ROW(Reshape, ref_same_bytes, 1),
+    ROW(RMSNormalization, ref_rms_norm, 2),
+    ROW(RNN, ref_rnn, 3),
+    ROW(RotaryEmbedding, ref_rotary_embedding, 3),
     ROW(Round, ref_unary, 1),
     ROW(Shape, ref_shape, 1),
     ROW(Sigmoid, ref_unary, 1),
@@ -81,10 +102,12 @@ static const struct row {
     ROW(Size, ref_size, 1),
     ROW(Slice, ref_slice, 1),
     ROW(Softmax, ref_softmax, 1),
+    ROW(SoftmaxCrossEntropyLoss, ref_softmax_loss, 2),
     ROW(Softplus, ref_unary, 1),
     ROW(Split, ref_split, 1),
     ROW(Sqrt, ref_unary, 1),
     ROW(Squeeze, ref_same_bytes, 1),
+    ROW(STFT, ref_stft, 2),
     ROW(Sub, ref_binary, 2),
     ROW(Sum, ref_variadic, 1),
     ROW(Tanh, ref_unary, 1),
@@ -111,6 +134,12 @@ static int check_tensor(const struct node *n, const struct tensor *t, struct err
     return 0;
 }
 
+/* Outputs that each stand for themselves. */
+static bool first_output_optional(enum op_id op)
+{
+    return op == OP_Split || op == OP_RNN || op == OP_GRU || op == OP_LSTM;
+}
+
 static int check_args(const struct row *row, const struct node *n, const struct tensor *const *in,
                       struct tensor *const *out, struct err *err)
 {
@@ -126,7 +155,7 @@ static int check_args(const struct row *row, const struct node *n, const struct 
             r = check_tensor(n, in[i], err);
     }
     for (uint32_t i = 0; i < n->n_out && r == 0; i++) {
-        if (!out[i] && i == 0 && n->op != OP_Split)
+        if (!out[i] && i == 0 && !first_output_optional(n->op))
             r = ref_fail(n, err, -ENOTSUP, "an omitted first output is not supported");
         else if (out[i])
             r = check_tensor(n, out[i], err);

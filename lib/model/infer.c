@@ -12,6 +12,7 @@
     (BIT(DT_INT8) | BIT(DT_INT16) | BIT(DT_INT32) | BIT(DT_INT64) | BIT(DT_UINT8) |                \
      BIT(DT_UINT16) | BIT(DT_UINT32) | BIT(DT_UINT64))
 #define NUMS (FLOATS | INTS)
+#define INDICES (BIT(DT_INT32) | BIT(DT_INT64))
 #define BOOLS BIT(DT_BOOL)
 #define ANY (NUMS | BOOLS | BIT(DT_STRING))
 #define MANY 65536
@@ -27,8 +28,11 @@ static const struct rule {
     [OP_And] = {infer_compare, 2, 2, 1, BOOLS, 3},
     [OP_ArgMax] = {infer_arg, 1, 1, 1, NUMS, 0},
     [OP_ArgMin] = {infer_arg, 1, 1, 1, NUMS, 0},
+    [OP_Attention] = {infer_attention, 3, 6, 4, FLOATS, 0x13},
     [OP_AveragePool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_BatchNormalization] = {infer_batch_norm, 5, 5, 5, FLOATS, 0},
+    [OP_Bernoulli] = {infer_random_like, 1, 1, 1, FLOATS, 0},
+    [OP_BlackmanWindow] = {infer_window, 1, 1, 1, INDICES, 0},
     [OP_Cast] = {infer_cast, 1, 1, 1, ANY, 0},
     [OP_Ceil] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Clip] = {infer_same, 1, 3, 1, NUMS, 7},
@@ -36,6 +40,7 @@ static const struct rule {
     [OP_ConstantOfShape] = {infer_constant_of_shape, 1, 1, 1, BIT(DT_INT64), 0},
     [OP_Conv] = {infer_conv, 2, 3, 1, FLOATS, 7},
     [OP_Cos] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_DFT] = {infer_dft, 1, 3, 1, FLOATS, 0},
     [OP_Div] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Dropout] = {infer_dropout, 1, 3, 2, FLOATS, 0},
     [OP_Elu] = {infer_same, 1, 1, 1, FLOATS, 0},
@@ -52,6 +57,10 @@ static const struct rule {
     [OP_GlobalMaxPool] = {infer_global_pool, 1, 1, 1, FLOATS, 0},
     [OP_Greater] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_GreaterOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
+    [OP_GroupNormalization] = {infer_group_norm, 3, 3, 1, FLOATS, 7},
+    [OP_GRU] = {infer_rnn, 3, 6, 2, FLOATS, 0x2f},
+    [OP_HammingWindow] = {infer_window, 1, 1, 1, INDICES, 0},
+    [OP_HannWindow] = {infer_window, 1, 1, 1, INDICES, 0},
     [OP_HardSigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_HardSwish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Identity] = {infer_same, 1, 1, 1, ANY, 0},
@@ -63,30 +72,43 @@ static const struct rule {
     [OP_LessOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_Log] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_LogSoftmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
+    [OP_LpNormalization] = {infer_lp_norm, 1, 1, 1, FLOATS, 0},
     [OP_LRN] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_LSTM] = {infer_rnn, 3, 8, 3, FLOATS, 0xef},
     [OP_MatMul] = {infer_matmul, 2, 3, 1, NUMS, 7},
     [OP_Max] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_MaxPool] = {infer_pool, 1, 1, 2, FLOATS | BIT(DT_INT8) | BIT(DT_UINT8), 0},
+    [OP_MeanVarianceNormalization] = {infer_mvn, 1, 1, 1, FLOATS, 0},
+    [OP_MelWeightMatrix] = {infer_mel_weights, 5, 5, 1, INDICES, 7},
     [OP_Min] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_Mod] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Mul] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
+    [OP_Multinomial] = {infer_multinomial, 1, 1, 1, FLOATS, 0},
     [OP_Neg] = {infer_same, 1, 1, 1, NUMS, 0},
+    [OP_NegativeLogLikelihoodLoss] = {infer_loss, 2, 3, 1, FLOATS, 5},
     [OP_Not] = {infer_same, 1, 1, 1, BOOLS, 0},
     [OP_Or] = {infer_compare, 2, 2, 1, BOOLS, 3},
     [OP_Pad] = {infer_pad, 1, 4, 1, ANY, 5},
     [OP_Pow] = {infer_same_as_all, 2, 2, 1, NUMS, 0},
     [OP_PRelu] = {infer_prelu, 2, 2, 1, NUMS, 3},
+    [OP_RandomNormal] = {infer_random, 0, 0, 1, 0, 0},
+    [OP_RandomNormalLike] = {infer_random_like, 1, 1, 1, ANY, 0},
+    [OP_RandomUniform] = {infer_random, 0, 0, 1, 0, 0},
+    [OP_RandomUniformLike] = {infer_random_like, 1, 1, 1, ANY, 0},
     [OP_Range] = {infer_range, 3, 3, 1, NUMS, 7},
     [OP_Reciprocal] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_ReduceL2] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceMax] = {infer_reduce, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_ReduceMean] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceMin] = {infer_reduce, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_ReduceProd] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceSum] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceSumSquare] = {infer_reduce, 1, 2, 1, NUMS, 0},
-    [OP_ReduceL2] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_Relu] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Reshape] = {infer_reshape, 2, 2, 1, ANY, 0},
+    [OP_RMSNormalization] = {infer_rms_norm, 2, 2, 1, FLOATS, 0},
+    [OP_RNN] = {infer_rnn, 3, 6, 2, FLOATS, 0x2f},
+    [OP_RotaryEmbedding] = {infer_rotary_embedding, 3, 4, 1, FLOATS, 7},
     [OP_Round] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Shape] = {infer_shape, 1, 1, 1, ANY, 0},
     [OP_Sigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
@@ -95,10 +117,12 @@ static const struct rule {
     [OP_Size] = {infer_size, 1, 1, 1, ANY, 0},
     [OP_Slice] = {infer_slice, 1, 5, 1, ANY, 0},
     [OP_Softmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
+    [OP_SoftmaxCrossEntropyLoss] = {infer_loss, 2, 3, 2, FLOATS, 5},
     [OP_Softplus] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Split] = {infer_split, 1, 2, MANY, ANY, 0},
     [OP_Sqrt] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Squeeze] = {infer_squeeze, 1, 2, 1, ANY, 0},
+    [OP_STFT] = {infer_stft, 2, 4, 1, FLOATS, 5},
     [OP_Sub] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Sum] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_Tanh] = {infer_same, 1, 1, 1, FLOATS, 0},
@@ -138,6 +162,18 @@ int infer_axis(struct infer *c, int64_t *axis, uint32_t rank)
     if (*axis < 0)
         *axis += r;
     return 0;
+}
+
+int infer_shaped(struct infer *c, uint32_t i, uint32_t rank, const int64_t *dims)
+{
+    const struct tensor *t = infer_in(c, i);
+    char have[80], need[80];
+
+    if (!t || (t->rank == rank && memcmp(t->dims, dims, rank * sizeof(*dims)) == 0))
+        return 0;
+    return err_set(c->err, -EINVAL, "input %u has shape %s, needed is %s", i,
+                   dims_print(t->rank, t->dims, have, sizeof(have)),
+                   dims_print(rank, dims, need, sizeof(need)));
 }
 
 int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t rank_b,
@@ -223,8 +259,9 @@ static int check_args(struct infer *c, const struct rule *r)
 
 static int check_types(struct infer *c, const struct rule *r)
 {
+    if (r->min_in == 0)
+        return 0;
     enum dtype t = c->in[0]->dtype;
-
     if (!(r->types & BIT(t)))
         return err_set(c->err, -EINVAL, "its input cannot be of type %s", dtype_name(t));
     for (uint32_t i = 1; i < c->n->n_in; i++)

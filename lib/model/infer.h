@@ -23,6 +23,8 @@ static inline const struct tensor *infer_in(const struct infer *c, uint32_t i)
 int infer_out(struct infer *c, uint32_t i, enum dtype dtype, uint32_t rank, const int64_t *dims);
 /* *axis in [-rank, rank) becomes one in [0, rank). */
 int infer_axis(struct infer *c, int64_t *axis, uint32_t rank);
+/* -EINVAL unless input i is omitted or has this shape. */
+int infer_shaped(struct infer *c, uint32_t i, uint32_t rank, const int64_t *dims);
 /* The broadcast shape of two. */
 int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t rank_b,
                     const int64_t *b, uint32_t *ret_rank, int64_t *ret);
@@ -43,3 +45,6 @@ infer_fn infer_concat, infer_constant_of_shape, infer_expand, infer_flatten, inf
     infer_pad, infer_range, infer_reshape, infer_shape, infer_size, infer_slice, infer_split,
     infer_squeeze, infer_tile, infer_transpose, infer_trilu, infer_unsqueeze, infer_is_nan,
     infer_prelu;
+infer_fn infer_attention, infer_dft, infer_group_norm, infer_loss, infer_lp_norm, infer_mel_weights,
+    infer_multinomial, infer_mvn, infer_random, infer_random_like, infer_rms_norm, infer_rnn,
+    infer_rotary_embedding, infer_stft, infer_window;

@@ -172,10 +172,12 @@ int infer_batch_norm(struct infer *c)
 {
     const struct tensor *x = c->in[0];
     int64_t channels = x->rank > 1 ? x->dims[1] : 1;
-    int rc = need_rank(c, 0, 1);
+    bool by_element = c->n->opset < 9 && !node_int(c->n, "spatial", 1);
+    int rc = need_rank(c, 0, by_element ? 2 : 1);
 
     for (uint32_t i = 1; rc == 0 && i < 5; i++)
-        rc = per_channel(c, i, channels);
+        rc =
+            by_element ? infer_shaped(c, i, x->rank - 1, x->dims + 1) : per_channel(c, i, channels);
     if (rc == 0)
         rc = infer_same(c);
     for (uint32_t i = 1; rc == 0 && i < c->n->n_out; i++)
