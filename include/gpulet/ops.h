@@ -7,22 +7,26 @@
 
 /* clang-format off */
 #define OPS(OP) \
-    OP(Abs) OP(Add) OP(And) OP(ArgMax) OP(ArgMin) OP(Attention) OP(AveragePool) \
-    OP(BatchNormalization) OP(Bernoulli) OP(BlackmanWindow) OP(Cast) OP(Ceil) OP(Clip) OP(Concat) \
-    OP(Constant) OP(ConstantOfShape) OP(Conv) OP(Cos) OP(DFT) OP(Div) OP(Dropout) OP(Elu) \
-    OP(Equal) OP(Erf) OP(Exp) OP(Expand) OP(Flatten) OP(Floor) OP(Gather) OP(Gelu) OP(Gemm) \
-    OP(GlobalAveragePool) OP(GlobalMaxPool) OP(Greater) OP(GreaterOrEqual) OP(GroupNormalization) \
-    OP(GRU) OP(HammingWindow) OP(HannWindow) OP(HardSigmoid) OP(HardSwish) OP(Identity) \
-    OP(InstanceNormalization) OP(IsNaN) OP(LayerNormalization) OP(LeakyRelu) OP(Less) \
-    OP(LessOrEqual) OP(Log) OP(LogSoftmax) OP(LpNormalization) OP(LRN) OP(LSTM) OP(MatMul) OP(Max) \
-    OP(MaxPool) OP(MeanVarianceNormalization) OP(MelWeightMatrix) OP(Min) OP(Mod) OP(Mul) \
-    OP(Multinomial) OP(Neg) OP(NegativeLogLikelihoodLoss) OP(Not) OP(Or) OP(Pad) OP(Pow) OP(PRelu) \
-    OP(RandomNormal) OP(RandomNormalLike) OP(RandomUniform) OP(RandomUniformLike) OP(Range) \
-    OP(Reciprocal) OP(ReduceL2) OP(ReduceMax) OP(ReduceMean) OP(ReduceMin) OP(ReduceProd) \
-    OP(ReduceSum) OP(ReduceSumSquare) OP(Relu) OP(Reshape) OP(RMSNormalization) OP(RNN) \
-    OP(RotaryEmbedding) OP(Round) OP(Shape) OP(Sigmoid) OP(Sign) OP(Sin) OP(Size) OP(Slice) \
-    OP(Softmax) OP(SoftmaxCrossEntropyLoss) OP(Softplus) OP(Split) OP(Sqrt) OP(Squeeze) OP(STFT) \
-    OP(Sub) OP(Sum) OP(Tanh) OP(Tile) OP(Transpose) OP(Trilu) OP(Unsqueeze) OP(Where) OP(Xor)
+    OP(Abs) OP(Add) OP(AffineGrid) OP(And) OP(ArgMax) OP(ArgMin) OP(Attention) OP(AveragePool) \
+    OP(BatchNormalization) OP(Bernoulli) OP(BlackmanWindow) OP(Cast) OP(Ceil) OP(CenterCropPad) \
+    OP(Clip) OP(Col2Im) OP(Concat) OP(Constant) OP(ConstantOfShape) OP(Conv) OP(ConvInteger) \
+    OP(ConvTranspose) OP(Cos) OP(DeformConv) OP(DequantizeLinear) OP(DFT) OP(Div) OP(Dropout) \
+    OP(DynamicQuantizeLinear) OP(Elu) OP(Equal) OP(Erf) OP(Exp) OP(Expand) OP(Flatten) OP(Floor) \
+    OP(Gather) OP(Gelu) OP(Gemm) OP(GlobalAveragePool) OP(GlobalLpPool) OP(GlobalMaxPool) \
+    OP(Greater) OP(GreaterOrEqual) OP(GridSample) OP(GroupNormalization) OP(GRU) OP(HammingWindow) \
+    OP(HannWindow) OP(HardSigmoid) OP(HardSwish) OP(Identity) OP(InstanceNormalization) OP(IsNaN) \
+    OP(LayerNormalization) OP(LeakyRelu) OP(Less) OP(LessOrEqual) OP(Log) OP(LogSoftmax) \
+    OP(LpNormalization) OP(LpPool) OP(LRN) OP(LSTM) OP(MatMul) OP(MatMulInteger) OP(Max) \
+    OP(MaxPool) OP(MaxRoiPool) OP(MaxUnpool) OP(MeanVarianceNormalization) OP(MelWeightMatrix) \
+    OP(Min) OP(Mod) OP(Mul) OP(Multinomial) OP(Neg) OP(NegativeLogLikelihoodLoss) \
+    OP(NonMaxSuppression) OP(Not) OP(Or) OP(Pad) OP(Pow) OP(PRelu) OP(QLinearConv) \
+    OP(QLinearMatMul) OP(QuantizeLinear) OP(RandomNormal) OP(RandomNormalLike) OP(RandomUniform) \
+    OP(RandomUniformLike) OP(Range) OP(Reciprocal) OP(ReduceL2) OP(ReduceMax) OP(ReduceMean) \
+    OP(ReduceMin) OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) OP(Relu) OP(Reshape) OP(Resize) \
+    OP(RMSNormalization) OP(RNN) OP(RoiAlign) OP(RotaryEmbedding) OP(Round) OP(Shape) OP(Sigmoid) \
+    OP(Sign) OP(Sin) OP(Size) OP(Slice) OP(Softmax) OP(SoftmaxCrossEntropyLoss) OP(Softplus) \
+    OP(Split) OP(Sqrt) OP(Squeeze) OP(STFT) OP(Sub) OP(Sum) OP(Tanh) OP(Tile) OP(Transpose) \
+    OP(Trilu) OP(Unsqueeze) OP(Upsample) OP(Where) OP(Xor)
 /* clang-format on */
 
 enum op_id {
