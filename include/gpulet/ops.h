@@ -25,8 +25,9 @@
     OP(ReduceMin) OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) OP(Relu) OP(Reshape) OP(Resize) \
     OP(RMSNormalization) OP(RNN) OP(RoiAlign) OP(RotaryEmbedding) OP(Round) OP(Shape) OP(Sigmoid) \
     OP(Sign) OP(Sin) OP(Size) OP(Slice) OP(Softmax) OP(SoftmaxCrossEntropyLoss) OP(Softplus) \
-    OP(Split) OP(Sqrt) OP(Squeeze) OP(STFT) OP(Sub) OP(Sum) OP(Tanh) OP(Tile) OP(Transpose) \
-    OP(Trilu) OP(Unsqueeze) OP(Upsample) OP(Where) OP(Xor)
+    OP(Split) OP(Sqrt) OP(Squeeze) OP(STFT) OP(StringConcat) OP(StringNormalizer) OP(StringSplit) \
+    OP(Sub) OP(Sum) OP(Tanh) OP(TfIdfVectorizer) OP(Tile) OP(Transpose) OP(Trilu) OP(Unsqueeze) \
+    OP(Upsample) OP(Where) OP(Xor)
 /* clang-format on */
 
 enum op_id {

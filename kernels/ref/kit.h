@@ -67,6 +67,23 @@ int ref_shaped(const struct node *n, const struct tensor *t, uint32_t rank, cons
 /* memcpy() that takes NULL for no bytes. */
 void ref_copy(void *to, const void *from, size_t bytes);
 
+/* ---- strings */
+/* All strings of t into ret, one for each element; -EINVAL when they do not fill it exactly. */
+int ref_texts(const struct node *n, const struct tensor *t, struct str *ret, struct err *err);
+struct text_writer {
+    char *p;
+    size_t used, room;
+};
+/* One string made of some parts; -EOVERFLOW without room for it. */
+int text_put(struct text_writer *w, const struct str *parts, size_t n_parts);
+/* The message for what text_put() returned. */
+int ref_texts_fit(const struct node *n, int r, struct err *err);
+bool ref_takes_strings(enum op_id op);
+/* Runs fn on numbers that stand for strings, if the operator only moves or compares them. */
+bool ref_by_number(enum op_id op);
+int ref_run_by_number(ref_fn fn, const struct node *n, const struct tensor *const *in,
+                      struct tensor *const *out, struct err *err);
+
 /* ---- windows: the geometry of convolution and pooling, one to three spatial dimensions.
  * Always three here; missing ones come first and are 1. */
 #define WINDOW_DIMS 3
@@ -177,3 +194,8 @@ REF_FN(ref_lp_pool);
 REF_FN(ref_max_roi_pool);
 REF_FN(ref_roi_align);
 REF_FN(ref_non_max_suppression);
+REF_FN(ref_cast_text);
+REF_FN(ref_string_concat);
+REF_FN(ref_string_normalizer);
+REF_FN(ref_string_split);
+REF_FN(ref_tfidf);

@@ -128,9 +128,13 @@ static const struct row {
     ROW(Sqrt, ref_unary, 1),
     ROW(Squeeze, ref_same_bytes, 1),
     ROW(STFT, ref_stft, 2),
+    ROW(StringConcat, ref_string_concat, 2),
+    ROW(StringNormalizer, ref_string_normalizer, 1),
+    ROW(StringSplit, ref_string_split, 1),
     ROW(Sub, ref_binary, 2),
     ROW(Sum, ref_variadic, 1),
     ROW(Tanh, ref_unary, 1),
+    ROW(TfIdfVectorizer, ref_tfidf, 1),
     ROW(Tile, ref_tile, 1),
     ROW(Transpose, ref_transpose, 1),
     ROW(Trilu, ref_trilu, 1),
@@ -148,7 +152,7 @@ ref_fn ref_find(enum op_id op)
 
 static int check_tensor(const struct node *n, const struct tensor *t, struct err *err)
 {
-    if (dtype_size(t->dtype) == 0)
+    if (t->dtype == DT_STRING ? !ref_takes_strings(n->op) : dtype_size(t->dtype) == 0)
         return ref_no_type(n, t->dtype, err);
     if (!t->data && ref_count(t) > 0)
         return ref_fail(n, err, -EINVAL, "the data of an input or output is not known");
@@ -184,6 +188,14 @@ static int check_args(const struct row *row, const struct node *n, const struct 
     return r;
 }
 
+static bool has_strings(const struct node *n, const struct tensor *const *in)
+{
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (in[i] && in[i]->dtype == DT_STRING)
+            return true;
+    return false;
+}
+
 int ref_run(const struct node *n, const struct tensor *const *in, const struct tensor *const *add,
             struct tensor *const *out, struct err *err)
 {
@@ -192,7 +204,11 @@ int ref_run(const struct node *n, const struct tensor *const *in, const struct t
 
     if (!fn)
         return ref_fail(n, err, -ENOTSUP, "the operator has no reference kernel");
-    if ((r = check_args(&rows[n->op], n, in, out, err)) < 0 || (r = fn(n, in, out, err)) < 0)
+    if ((r = check_args(&rows[n->op], n, in, out, err)) < 0)
+        return r;
+    if (ref_by_number(n->op) && has_strings(n, in))
+        return ref_run_by_number(fn, n, in, out, err);
+    if ((r = fn(n, in, out, err)) < 0)
         return r;
     return n->n_post && out[0] ? ref_post(n, add, out[0], err) : 0;
 }

@@ -145,9 +145,13 @@ static const struct rule {
     [OP_Sqrt] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Squeeze] = {infer_squeeze, 1, 2, 1, ANY, 0},
     [OP_STFT] = {infer_stft, 2, 4, 1, FLOATS, 5},
+    [OP_StringConcat] = {infer_string_concat, 2, 2, 1, BIT(DT_STRING), 3},
+    [OP_StringNormalizer] = {infer_string_normalizer, 1, 1, 1, BIT(DT_STRING), 0},
+    [OP_StringSplit] = {infer_string_split, 1, 1, 2, BIT(DT_STRING), 0},
     [OP_Sub] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Sum] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_Tanh] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_TfIdfVectorizer] = {infer_tfidf, 1, 1, 1, INDICES | BIT(DT_STRING), 0},
     [OP_Tile] = {infer_tile, 2, 2, 1, ANY, 0},
     [OP_Transpose] = {infer_transpose, 1, 1, 1, ANY, 0},
     [OP_Trilu] = {infer_trilu, 1, 2, 1, ANY, 0},
@@ -311,7 +315,8 @@ int node_infer(const struct node *n, const struct tensor *const *in, struct tens
         return err_set(err, -ENOTSUP, "operator is not supported");
     if ((rc = check_args(&c, r)) < 0 || (rc = check_types(&c, r)) < 0)
         return rc;
-    return r->fn(&c);
+    rc = r->fn(&c);
+    return rc < 0 ? rc : infer_texts(&c);
 }
 
 /* ---- by element */

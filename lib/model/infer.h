@@ -47,6 +47,10 @@ int infer_conv_dims(struct infer *c, const struct tensor *x, const struct tensor
 int infer_product_dims(struct infer *c, const struct tensor *a, const struct tensor *b,
                        uint32_t *ret_rank, int64_t *dims);
 
+/* The bytes of results that are strings, where the operator's rule left them 0: the most that there
+ * can be.  -ENOTSUP when the strings are not known yet. */
+int infer_texts(struct infer *c);
+
 /* One rule for each family; infer.c's table says which operator uses which. */
 typedef int infer_fn(struct infer *c);
 infer_fn infer_same, infer_same_as_all, infer_compare, infer_cast, infer_dropout, infer_where;
@@ -64,3 +68,4 @@ infer_fn infer_quantize, infer_dequantize, infer_dynamic_quantize, infer_conv_in
 infer_fn infer_resize, infer_center_crop_pad, infer_affine_grid, infer_grid_sample;
 infer_fn infer_conv_transpose, infer_deform_conv, infer_col2im, infer_max_unpool;
 infer_fn infer_max_roi_pool, infer_roi_align, infer_non_max_suppression;
+infer_fn infer_string_concat, infer_string_normalizer, infer_string_split, infer_tfidf;
