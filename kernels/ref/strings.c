@@ -11,19 +11,32 @@
 enum how { HOW_NONE, HOW_MOVED, HOW_COMPARED, HOW_OWN };
 static const uint8_t how_of[OP_END] = {
     [OP_Cast] = HOW_OWN,
+    [OP_CastLike] = HOW_OWN,
+    [OP_CenterCropPad] = HOW_MOVED,
+    [OP_Compress] = HOW_MOVED,
     [OP_Concat] = HOW_MOVED,
+    [OP_DepthToSpace] = HOW_MOVED,
     [OP_Equal] = HOW_COMPARED,
     [OP_Expand] = HOW_MOVED,
     [OP_Flatten] = HOW_MOVED,
     [OP_Gather] = HOW_MOVED,
+    [OP_GatherElements] = HOW_MOVED,
+    [OP_GatherND] = HOW_MOVED,
     [OP_Identity] = HOW_MOVED,
+    [OP_NonZero] = HOW_COMPARED,
+    [OP_OneHot] = HOW_MOVED,
     [OP_Pad] = HOW_MOVED,
     [OP_RandomNormalLike] = HOW_OWN, /* of the input only the shape is read */
     [OP_RandomUniformLike] = HOW_OWN,
     [OP_Reshape] = HOW_MOVED,
+    [OP_ReverseSequence] = HOW_MOVED,
+    [OP_Scatter] = HOW_MOVED,
+    [OP_ScatterElements] = HOW_MOVED,
+    [OP_ScatterND] = HOW_MOVED,
     [OP_Shape] = HOW_OWN,
     [OP_Size] = HOW_OWN,
     [OP_Slice] = HOW_MOVED,
+    [OP_SpaceToDepth] = HOW_MOVED,
     [OP_Split] = HOW_MOVED,
     [OP_Squeeze] = HOW_MOVED,
     [OP_StringConcat] = HOW_OWN,
@@ -33,6 +46,7 @@ static const uint8_t how_of[OP_END] = {
     [OP_Tile] = HOW_MOVED,
     [OP_Transpose] = HOW_MOVED,
     [OP_Trilu] = HOW_MOVED,
+    [OP_Unique] = HOW_COMPARED,
     [OP_Unsqueeze] = HOW_MOVED,
     [OP_Where] = HOW_MOVED,
 };
@@ -231,11 +245,14 @@ int ref_run_by_number(ref_fn fn, const struct node *n, const struct tensor *cons
                       struct tensor *const *out, struct err *err)
 {
     struct numbers x = {.n = n, .fn = fn};
+    bool computes = !STREQ(node_str(n, "reduction", "none"), "none"); /* Scatter* that adds up */
     AUTO(free) struct tensor *t = calloc(n->n_in + n->n_out + 1, sizeof(*t));
     AUTO(free) const struct tensor **numbers_in = calloc(n->n_in + 1, sizeof(*numbers_in));
     AUTO(free) struct tensor **numbers_out = calloc(n->n_out + 1, sizeof(*numbers_out));
     int r = -ENOMEM;
 
+    if (computes)
+        return ref_no_type(n, DT_STRING, err);
     x.t = t;
     x.in = numbers_in;
     x.out = numbers_out;

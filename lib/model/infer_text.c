@@ -61,6 +61,12 @@ static bool repeats(enum op_id op)
     case OP_Split:
     case OP_Slice:
     case OP_Cast:
+    case OP_CastLike:
+    case OP_Compress:
+    case OP_DepthToSpace:
+    case OP_SpaceToDepth:
+    case OP_ReverseSequence:
+    case OP_Unique:
         return false;
     default:
         return true;

@@ -65,14 +65,14 @@ struct call {
     enum op_id op;
     uint32_t opset; /* 0: 17 */
     struct attr attr[8];
-    struct tensor in[8]; /* rank 0 without data: the end, or omitted */
+    struct tensor in[9]; /* rank 0 without data: the end, or omitted */
     struct tensor out[4];
 };
 static struct err last;
 
 static inline int run(struct call *c)
 {
-    const struct tensor *in[8];
+    const struct tensor *in[9];
     struct tensor *out[4];
     struct node n = {.name = "n", .op = c->op, .opset = c->opset ? c->opset : 17, .attr = c->attr};
 

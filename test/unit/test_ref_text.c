@@ -29,8 +29,8 @@ static const char *shown(const struct tensor *t)
     struct str s;
 
     buf[0] = 0;
-    while (at < t->bytes && tensor_text(t, &at, &s) == 0)
-        n += (size_t)snprintf(buf + n, sizeof(buf) - n, "%s%.*s", n ? "|" : "", (int)s.n, s.s);
+    for (bool first = true; at < t->bytes && tensor_text(t, &at, &s) == 0; first = false)
+        n += (size_t)snprintf(buf + n, sizeof(buf) - n, "%s%.*s", first ? "" : "|", (int)s.n, s.s);
     return buf;
 }
 
@@ -105,6 +105,27 @@ static void equal_strings_are_equal_wherever_they_lie(void)
     CHECK(y[0] && !y[1] && !y[2] && y[3]);
 }
 
+static void strings_are_picked_scattered_and_told_apart(void)
+{
+    bool keep[] = {true, false, true};
+    int64_t at[6];
+
+    CHECK_EQ(GIVES("a|c", .op = OP_Compress,
+                   .in = {TEXT("a|b|c", 3), tensor_of(DT_BOOL, keep, INTS(3))}),
+             0);
+    CHECK_EQ(GIVES("c|a", .op = OP_GatherElements, .in = {TEXT("a|b|c", 3), LONGS(I64(2, 0), 2)}),
+             0);
+    CHECK_EQ(GIVES("a|long|c", .op = OP_ScatterND,
+                   .in = {TEXT("a|b|c", 3), LONGS(I64(1), 1, 1), TEXT("long", 1)}),
+             0);
+    CHECK_EQ(GIVES("", .op = OP_ScatterND, .attr = {word("reduction", "add")},
+                   .in = {TEXT("a|b|c", 3), LONGS(I64(1), 1, 1), TEXT("long", 1)}),
+             -ENOTSUP);
+    CHECK_EQ(GIVES("|ab|b", .op = OP_Unique, .in = {TEXT("b|ab||b", 4)}), 0);
+    CHECK_EQ(GIVES(NULL, .op = OP_NonZero, .in = {TEXT("x||y", 3)}, .out = {{.data = at}}), 0);
+    CHECK_LONGS(at, 0, 2);
+}
+
 static void strings_that_end_beyond_their_tensor_are_refused(void)
 {
     struct tensor x = TEXT("abc|d", 2);
@@ -158,7 +179,7 @@ static void splitting_counts_pieces_and_fills_up(void)
 {
     int64_t z[2];
 
-    CHECK_EQ(GIVES("a|b||c|||", .op = OP_StringSplit, .attr = {word("delimiter", ",")},
+    CHECK_EQ(GIVES("a|b||c||||", .op = OP_StringSplit, .attr = {word("delimiter", ",")},
                    .in = {TEXT("a,b,,c|", 2)}, .out = {[1] = LONGS(z, 2)}),
              0);
     CHECK_LONGS(z, 4, 1);
@@ -211,6 +232,7 @@ int main(void)
     RUN(strings_move_as_numbers_do);
     RUN(padding_is_an_empty_string_or_the_one_given);
     RUN(equal_strings_are_equal_wherever_they_lie);
+    RUN(strings_are_picked_scattered_and_told_apart);
     RUN(strings_that_end_beyond_their_tensor_are_refused);
     RUN(what_is_not_known_yet_has_no_size);
     RUN(numbers_become_text_and_come_back);
