@@ -372,11 +372,8 @@ int node_infer(const struct node *n, const struct tensor *const *in, struct tens
 int infer_same(struct infer *c)
 {
     const struct tensor *t = c->in[0];
-    int rc = infer_out(c, 0, t->dtype, t->rank, t->dims);
 
-    if (rc == 0 && t->dtype == DT_STRING)
-        c->out[0].bytes = t->bytes;
-    return rc;
+    return infer_out(c, 0, t->dtype, t->rank, t->dims);
 }
 
 int infer_is_nan(struct infer *c)

@@ -37,7 +37,7 @@ static const char *shown(const struct tensor *t)
 /* The rule says how much room there is, then the kernel runs: as graph_run() does it. */
 static int infer_and_run(struct call *c, const char *want)
 {
-    const struct tensor *in[8];
+    const struct tensor *in[9];
     struct tensor got[4] = {0}, *out[4] = {0};
     char buf[4][MAX_TEXT];
     struct node n = {
