@@ -87,6 +87,8 @@ int infer_texts(struct infer *c)
     for (uint32_t i = 0; i < c->n->n_in; i++) {
         if (!c->in[i] || c->in[i]->dtype != DT_STRING)
             continue;
+        if (c->n->op == OP_CastLike && i > 0)
+            continue; /* names a type; its strings go nowhere */
         int rc = strings_of(c, i, &one);
         if (rc < 0)
             return rc;
