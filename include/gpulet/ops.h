@@ -7,18 +7,22 @@
 
 /* clang-format off */
 #define OPS(OP) \
-    OP(Abs) OP(Add) OP(And) OP(ArgMax) OP(ArgMin) OP(AveragePool) OP(BatchNormalization) \
-    OP(Cast) OP(Ceil) OP(Clip) OP(Concat) OP(Constant) OP(ConstantOfShape) OP(Conv) OP(Cos) \
-    OP(Div) OP(Dropout) OP(Elu) OP(Equal) OP(Erf) OP(Exp) OP(Expand) OP(Flatten) OP(Floor) \
-    OP(Gather) OP(Gelu) OP(Gemm) OP(GlobalAveragePool) OP(GlobalMaxPool) OP(Greater) \
-    OP(GreaterOrEqual) OP(HardSigmoid) OP(HardSwish) OP(Identity) OP(InstanceNormalization) OP(IsNaN) \
+    OP(Abs) OP(Add) OP(AffineGrid) OP(And) OP(ArgMax) OP(ArgMin) OP(AveragePool) \
+    OP(BatchNormalization) OP(Cast) OP(Ceil) OP(CenterCropPad) OP(Clip) OP(Col2Im) OP(Concat) \
+    OP(Constant) OP(ConstantOfShape) OP(Conv) OP(ConvInteger) OP(ConvTranspose) OP(Cos) \
+    OP(DeformConv) OP(DequantizeLinear) OP(Div) OP(Dropout) OP(DynamicQuantizeLinear) OP(Elu) \
+    OP(Equal) OP(Erf) OP(Exp) OP(Expand) OP(Flatten) OP(Floor) OP(Gather) OP(Gelu) OP(Gemm) \
+    OP(GlobalAveragePool) OP(GlobalLpPool) OP(GlobalMaxPool) OP(Greater) OP(GreaterOrEqual) \
+    OP(GridSample) OP(HardSigmoid) OP(HardSwish) OP(Identity) OP(InstanceNormalization) OP(IsNaN) \
     OP(LayerNormalization) OP(LeakyRelu) OP(Less) OP(LessOrEqual) OP(Log) OP(LogSoftmax) \
-    OP(LRN) OP(MatMul) OP(Max) OP(MaxPool) OP(Min) OP(Mod) OP(Mul) OP(Neg) OP(Not) OP(Or) \
-    OP(Pad) OP(Pow) OP(PRelu) OP(Range) OP(Reciprocal) OP(ReduceMax) OP(ReduceMean) OP(ReduceMin) \
-    OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) OP(ReduceL2) OP(Relu) OP(Reshape) OP(Round) \
-    OP(Shape) OP(Sigmoid) OP(Sign) OP(Sin) OP(Size) OP(Slice) OP(Softmax) OP(Softplus) OP(Split) OP(Sqrt) \
-    OP(Squeeze) OP(Sub) OP(Sum) OP(Tanh) OP(Tile) OP(Transpose) OP(Trilu) OP(Unsqueeze) \
-    OP(Where) OP(Xor)
+    OP(LpPool) OP(LRN) OP(MatMul) OP(MatMulInteger) OP(Max) OP(MaxPool) OP(MaxRoiPool) \
+    OP(MaxUnpool) OP(Min) OP(Mod) OP(Mul) OP(Neg) OP(NonMaxSuppression) OP(Not) OP(Or) OP(Pad) \
+    OP(Pow) OP(PRelu) OP(QLinearConv) OP(QLinearMatMul) OP(QuantizeLinear) OP(Range) \
+    OP(Reciprocal) OP(ReduceL2) OP(ReduceMax) OP(ReduceMean) OP(ReduceMin) OP(ReduceProd) \
+    OP(ReduceSum) OP(ReduceSumSquare) OP(Relu) OP(Reshape) OP(Resize) OP(RoiAlign) OP(Round) \
+    OP(Shape) OP(Sigmoid) OP(Sign) OP(Sin) OP(Size) OP(Slice) OP(Softmax) OP(Softplus) OP(Split) \
+    OP(Sqrt) OP(Squeeze) OP(Sub) OP(Sum) OP(Tanh) OP(Tile) OP(Transpose) OP(Trilu) OP(Unsqueeze) \
+    OP(Upsample) OP(Where) OP(Xor)
 /* clang-format on */
 
 enum op_id {

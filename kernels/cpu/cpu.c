@@ -1,11 +1,14 @@
 /* Which kernel plans which operator, and what planning has in common. */
 #include "kit.h"
+#include <kernels/ref/ref.h>
 #include <stdio.h>
 
-/* One row an operator; what is not here is refused by name. */
+/* One row an operator; what is not here is refused by name.  plan_plain: the reference's loops, of
+ * which no speed is claimed. */
 static plan_fn *const table[OP_END] = {
     [OP_Abs] = plan_unary,
     [OP_Add] = plan_binary,
+    [OP_AffineGrid] = plan_plain,
     [OP_And] = plan_binary,
     [OP_ArgMax] = plan_arg,
     [OP_ArgMin] = plan_arg,
@@ -13,12 +16,20 @@ static plan_fn *const table[OP_END] = {
     [OP_BatchNormalization] = plan_batch_norm,
     [OP_Cast] = plan_cast,
     [OP_Ceil] = plan_unary,
+    [OP_CenterCropPad] = plan_plain,
     [OP_Clip] = plan_unary,
+    [OP_Col2Im] = plan_plain,
     [OP_Concat] = plan_concat,
     [OP_ConstantOfShape] = plan_fill,
+    [OP_Conv] = plan_plain, /* what the library refuses */
+    [OP_ConvInteger] = plan_plain,
+    [OP_ConvTranspose] = plan_plain,
     [OP_Cos] = plan_unary,
+    [OP_DeformConv] = plan_plain,
+    [OP_DequantizeLinear] = plan_plain,
     [OP_Div] = plan_binary,
     [OP_Dropout] = plan_copy_first,
+    [OP_DynamicQuantizeLinear] = plan_plain,
     [OP_Elu] = plan_unary,
     [OP_Equal] = plan_binary,
     [OP_Erf] = plan_unary,
@@ -30,9 +41,11 @@ static plan_fn *const table[OP_END] = {
     [OP_Gelu] = plan_unary,
     [OP_Gemm] = plan_product,
     [OP_GlobalAveragePool] = plan_pool,
+    [OP_GlobalLpPool] = plan_plain,
     [OP_GlobalMaxPool] = plan_pool,
     [OP_Greater] = plan_binary,
     [OP_GreaterOrEqual] = plan_binary,
+    [OP_GridSample] = plan_plain,
     [OP_HardSigmoid] = plan_unary,
     [OP_HardSwish] = plan_unary,
     [OP_Identity] = plan_copy_first,
@@ -44,19 +57,27 @@ static plan_fn *const table[OP_END] = {
     [OP_LessOrEqual] = plan_binary,
     [OP_Log] = plan_unary,
     [OP_LogSoftmax] = plan_softmax,
+    [OP_LpPool] = plan_plain,
     [OP_LRN] = plan_lrn,
     [OP_MatMul] = plan_product,
+    [OP_MatMulInteger] = plan_plain,
     [OP_Max] = plan_binary,
     [OP_MaxPool] = plan_pool,
+    [OP_MaxRoiPool] = plan_plain,
+    [OP_MaxUnpool] = plan_plain,
     [OP_Min] = plan_binary,
     [OP_Mod] = plan_binary,
     [OP_Mul] = plan_binary,
     [OP_Neg] = plan_unary,
+    [OP_NonMaxSuppression] = plan_plain,
     [OP_Not] = plan_unary,
     [OP_Or] = plan_binary,
     [OP_Pad] = plan_pad,
     [OP_Pow] = plan_binary,
     [OP_PRelu] = plan_binary,
+    [OP_QLinearConv] = plan_plain,
+    [OP_QLinearMatMul] = plan_plain,
+    [OP_QuantizeLinear] = plan_plain,
     [OP_Range] = plan_range,
     [OP_Reciprocal] = plan_unary,
     [OP_ReduceL2] = plan_reduce,
@@ -68,6 +89,8 @@ static plan_fn *const table[OP_END] = {
     [OP_ReduceSumSquare] = plan_reduce,
     [OP_Relu] = plan_unary,
     [OP_Reshape] = plan_copy_first,
+    [OP_Resize] = plan_plain,
+    [OP_RoiAlign] = plan_plain,
     [OP_Round] = plan_unary,
     [OP_Shape] = plan_shape,
     [OP_Sigmoid] = plan_unary,
@@ -87,6 +110,7 @@ static plan_fn *const table[OP_END] = {
     [OP_Transpose] = plan_transpose,
     [OP_Trilu] = plan_trilu,
     [OP_Unsqueeze] = plan_copy_first,
+    [OP_Upsample] = plan_plain,
     [OP_Where] = plan_where,
     [OP_Xor] = plan_binary,
 };
@@ -94,11 +118,16 @@ static plan_fn *const table[OP_END] = {
 int cpu_plan(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 {
     const struct node *n = a->node;
+    struct err why = {0};
 
     if (n->op >= OP_END || !table[n->op])
         return err_set(err, -ENOTSUP, "node '%s' (%s): not supported by the cpu backend", n->name,
                        op_name(n->op));
-    return table[n->op](a, ret, err);
+    *ret = (struct cpu_call){0};
+    int r = table[n->op](a, ret, &why);
+    if (r == -ENOTSUP && ref_find(n->op))
+        return plan_plain(a, ret, err);
+    return r < 0 ? err_set(err, r, "%s", why.msg) : 0;
 }
 
 int plan_fail(const struct cpu_args *a, int code, const char *what, struct err *err)

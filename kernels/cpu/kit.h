@@ -123,6 +123,10 @@ plan_fn plan_unary, plan_binary, plan_where, plan_cast, plan_concat, plan_split,
     plan_pad, plan_transpose, plan_expand, plan_tile, plan_gather, plan_trilu, plan_fill,
     plan_range, plan_shape, plan_reduce, plan_arg, plan_softmax, plan_layer_norm, plan_batch_norm,
     plan_instance_norm, plan_lrn, plan_pool, plan_product, plan_copy_first;
+/* The explicit row of an operator of which no speed is claimed. */
+plan_fn plan_plain;
+int plan_plain_post(const struct post *step, const struct tensor *y, struct arena *arena,
+                    struct cpu_call *ret);
 
 /* ---- elementary functions that vectorise: relative error below 3e-7 where the result is normal */
 static inline __attribute__((always_inline)) float pow2_of(int32_t n)

@@ -269,10 +269,15 @@ static int run_post_add(const void *params, void *const *ptr)
     return 0;
 }
 
-int cpu_plan_post(const struct post *p, int64_t n, struct arena *arena, struct cpu_call *ret)
+int cpu_plan_post(const struct post *p, const struct tensor *y, struct arena *arena,
+                  struct cpu_call *ret)
 {
+    int64_t n = count_of(y);
     struct unary u = {.n = n, .alpha = p->alpha, .beta = p->beta};
 
+    if (y->dtype != DT_FP32)
+        return plan_plain_post(p, y, arena, ret);
+    *ret = (struct cpu_call){.run = run_post};
     switch (p->kind) {
     case POST_ADD:
         ret->run = run_post_add;
@@ -300,7 +305,6 @@ int cpu_plan_post(const struct post *p, int64_t n, struct arena *arena, struct c
         u.f = PICK(silu32);
         break;
     }
-    ret->run = run_post;
     ret->params = arena_memdup(arena, &u, sizeof(u));
     return ret->params ? 0 : -ENOMEM;
 }

@@ -89,6 +89,15 @@ static inline void window_split(int64_t at, const int64_t d[WINDOW_DIMS], int64_
 int64_t window_read(const struct window *w, const int64_t o[WINDOW_DIMS],
                     const int64_t k[WINDOW_DIMS], bool *ret_inside);
 
+/* ---- products of stacks of matrices; vectors are matrices of one row or column */
+struct product {
+    int64_t rows, inner, cols;
+    struct walk w; /* over the matrices of y: off[0] in a, off[1] in b, in matrices */
+};
+/* -EINVAL when the shapes do not go together. */
+int product_init(struct product *p, const struct tensor *a, const struct tensor *b,
+                 const struct tensor *y);
+
 /* ---- the kernels */
 #define REF_FN(name)                                                                               \
     int name(const struct node *n, const struct tensor *const *in, struct tensor *const *out,      \
@@ -128,7 +137,22 @@ REF_FN(ref_layer_norm);
 REF_FN(ref_instance_norm);
 REF_FN(ref_lrn);
 REF_FN(ref_softmax);
-
-/* out[i] = post steps of out[i], in order. */
-int ref_post(const struct node *n, const struct tensor *const *add, struct tensor *out,
-             struct err *err);
+REF_FN(ref_quantize);
+REF_FN(ref_dequantize);
+REF_FN(ref_dynamic_quantize);
+REF_FN(ref_conv_integer);
+REF_FN(ref_matmul_integer);
+REF_FN(ref_qlinear_conv);
+REF_FN(ref_qlinear_matmul);
+REF_FN(ref_resize);
+REF_FN(ref_center_crop_pad);
+REF_FN(ref_affine_grid);
+REF_FN(ref_grid_sample);
+REF_FN(ref_conv_transpose);
+REF_FN(ref_deform_conv);
+REF_FN(ref_col2im);
+REF_FN(ref_max_unpool);
+REF_FN(ref_lp_pool);
+REF_FN(ref_max_roi_pool);
+REF_FN(ref_roi_align);
+REF_FN(ref_non_max_suppression);

@@ -454,6 +454,110 @@ static const char *rule_trilu(struct batch *b, struct rows *ret)
     return why;
 }
 
+/* By element; scales belong to another axis than the batch, or their number would not fit. */
+static const char *rule_first(struct batch *b, struct rows *ret)
+{
+    set_all(b, ret, batch_rows(b, 0));
+    return rows_in_first(b);
+}
+
+/* As axis0, but every input that `rows` has a bit for brings rows of its own. */
+static const char *all_axis0(struct batch *b, uint32_t with_rows, struct rows *ret)
+{
+    struct rows first = batch_rows(b, 0);
+
+    for (uint32_t i = 0; i < b->node->n_in; i++) {
+        struct rows r = batch_rows(b, i);
+        bool wanted = with_rows >> i & 1 && batch_in(b, i);
+        if (r.kind != (wanted ? ROWS_ON : ROWS_NONE))
+            return "has an input that depends on the batch in another way";
+        if (wanted && (r.axis != 0 || r.k != first.k))
+            return "works across the batch: it is not the first axis";
+    }
+    set_all(b, ret, first);
+    return NULL;
+}
+
+static const char *rule_deform_conv(struct batch *b, struct rows *ret)
+{
+    return all_axis0(b, 1 | 1 << 2 | 1 << 4, ret); /* input, offset, mask */
+}
+
+static const char *rule_grid_sample(struct batch *b, struct rows *ret)
+{
+    return all_axis0(b, 3, ret);
+}
+
+/* Products of bytes: rows in the first operand alone. */
+static const char *rule_qproduct(struct batch *b, struct rows *ret)
+{
+    struct rows r = batch_rows(b, 0);
+    const char *why = rows_in_first(b);
+    uint32_t other = b->node->op == OP_QLinearMatMul ? 3 : 1;
+
+    if (why)
+        return why;
+    if (r.axis + 1 == in_rank(b, 0))
+        return "sums over the batch";
+    if (in_rank(b, other) > 1)
+        r.axis += out_rank(b) - in_rank(b, 0);
+    set_all(b, ret, r);
+    return NULL;
+}
+
+/* Whatever else the shape of the result is made from: along the batch it is that of the input,
+ * elsewhere it does not depend on the batch. */
+static const char *rows_kept(struct batch *b, struct rows *ret)
+{
+    struct rows r = batch_rows(b, 0);
+
+    if (r.kind != ROWS_ON)
+        return "takes its data from shape arithmetic";
+    for (uint32_t i = 1; i < b->node->n_in; i++)
+        if (batch_rows(b, i).kind == ROWS_ON)
+            return "has a parameter that depends on the batch";
+    for (uint32_t at = 0; at < N_BINDINGS; at++) {
+        const struct tensor *in = batch_in_at(b, at, 0), *out = batch_out_at(b, at, 0);
+        for (uint32_t d = 0; d < out->rank; d++)
+            if (out->dims[d] != (d == r.axis ? in->dims[d] : batch_out_at(b, 0, 0)->dims[d]))
+                return "changes the number of rows, or more with it";
+    }
+    set_all(b, ret, r);
+    return NULL;
+}
+
+/* The scale along the batch must be one, not only lead to as many rows. */
+static const char *rule_resize(struct batch *b, struct rows *ret)
+{
+    bool old = b->node->op == OP_Upsample || b->node->opset < 11;
+    const struct tensor *scales = batch_in(b, old ? 1 : 2);
+    const struct attr *attr = node_attr(b->node, "scales");
+    const char *why = rows_kept(b, ret);
+    float one = 1;
+
+    if (why)
+        return why;
+    if (node_attr(b->node, "axes") ||
+        STREQ(node_str(b->node, "coordinate_transformation_mode", ""), "tf_crop_and_resize") ||
+        !STREQ(node_str(b->node, "keep_aspect_ratio_policy", "stretch"), "stretch"))
+        return "may resize the batch";
+    if (scales && scales->data && scales->bytes > ret[0].axis * sizeof(one))
+        memcpy(&one, (const char *)scales->data + ret[0].axis * sizeof(one), sizeof(one));
+    else if (attr && attr->type == ATTR_FLOATS && attr->n > ret[0].axis)
+        one = attr->floats[ret[0].axis];
+    if (one < 1 || one > 1 || (scales && batch_rows(b, old ? 1 : 2).kind != ROWS_NONE))
+        return "resizes the batch";
+    return NULL;
+}
+
+/* theta brings rows; of the size only the number of rows may depend on the batch. */
+static const char *rule_affine_grid(struct batch *b, struct rows *ret)
+{
+    const char *why = rows_kept(b, ret);
+
+    return why || ret[0].axis == 0 ? why : "works across the batch: it is not the first axis";
+}
+
 /* clang-format off */
 static const batch_rule rules[OP_END] = {
 #define R(op, rule) [OP_##op] = rule,
@@ -476,6 +580,12 @@ static const batch_rule rules[OP_END] = {
     R(Expand, rule_expand) R(ConstantOfShape, rule_constant_of_shape)
     R(Reshape, rule_reshape) R(Flatten, rule_reshape) R(Squeeze, rule_reshape)
     R(Unsqueeze, rule_reshape) R(Trilu, rule_trilu)
+    R(AffineGrid, rule_affine_grid) R(CenterCropPad, rows_kept) R(Col2Im, rule_axis0)
+    R(ConvInteger, rule_axis0) R(ConvTranspose, rule_axis0) R(DeformConv, rule_deform_conv)
+    R(DequantizeLinear, rule_first) R(GlobalLpPool, rule_axis0) R(GridSample, rule_grid_sample)
+    R(LpPool, rule_axis0) R(MatMulInteger, rule_qproduct) R(QLinearConv, rule_axis0)
+    R(QLinearMatMul, rule_qproduct) R(QuantizeLinear, rule_first) R(Resize, rule_resize)
+    R(Upsample, rule_resize)
 #undef E
 #undef R
 };

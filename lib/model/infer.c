@@ -12,6 +12,8 @@
     (BIT(DT_INT8) | BIT(DT_INT16) | BIT(DT_INT32) | BIT(DT_INT64) | BIT(DT_UINT8) |                \
      BIT(DT_UINT16) | BIT(DT_UINT32) | BIT(DT_UINT64))
 #define NUMS (FLOATS | INTS)
+#define BYTES (BIT(DT_INT8) | BIT(DT_UINT8))
+#define QUANTISED (BYTES | BIT(DT_INT16) | BIT(DT_UINT16))
 #define BOOLS BIT(DT_BOOL)
 #define ANY (NUMS | BOOLS | BIT(DT_STRING))
 #define MANY 65536
@@ -27,6 +29,7 @@ static const struct rule {
 } rules[OP_END] = {
     [OP_Abs] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Add] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
+    [OP_AffineGrid] = {infer_affine_grid, 2, 2, 1, FLOATS, 0},
     [OP_And] = {infer_compare, 2, 2, 1, BOOLS, 3},
     [OP_ArgMax] = {infer_arg, 1, 1, 1, NUMS, 0},
     [OP_ArgMin] = {infer_arg, 1, 1, 1, NUMS, 0},
@@ -34,13 +37,20 @@ static const struct rule {
     [OP_BatchNormalization] = {infer_batch_norm, 5, 5, 5, FLOATS, 0},
     [OP_Cast] = {infer_cast, 1, 1, 1, ANY, 0},
     [OP_Ceil] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_CenterCropPad] = {infer_center_crop_pad, 2, 2, 1, NUMS | BOOLS, 0},
     [OP_Clip] = {infer_same, 1, 3, 1, NUMS, 7},
+    [OP_Col2Im] = {infer_col2im, 3, 3, 1, FLOATS, 0},
     [OP_Concat] = {infer_concat, 1, MANY, 1, ANY, ~0u},
     [OP_ConstantOfShape] = {infer_constant_of_shape, 1, 1, 1, BIT(DT_INT64), 0},
     [OP_Conv] = {infer_conv, 2, 3, 1, FLOATS, 7},
+    [OP_ConvInteger] = {infer_conv_integer, 2, 4, 1, BYTES, 0},
+    [OP_ConvTranspose] = {infer_conv_transpose, 2, 3, 1, FLOATS, 7},
     [OP_Cos] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_DeformConv] = {infer_deform_conv, 3, 5, 1, FLOATS, ~0u},
+    [OP_DequantizeLinear] = {infer_dequantize, 2, 3, 1, QUANTISED | BIT(DT_INT32), 0},
     [OP_Div] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Dropout] = {infer_dropout, 1, 3, 2, FLOATS, 0},
+    [OP_DynamicQuantizeLinear] = {infer_dynamic_quantize, 1, 1, 3, BIT(DT_FP32), 0},
     [OP_Elu] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Equal] = {infer_compare, 2, 2, 1, ANY, 3},
     [OP_Erf] = {infer_same, 1, 1, 1, NUMS, 0},
@@ -52,9 +62,11 @@ static const struct rule {
     [OP_Gelu] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Gemm] = {infer_gemm, 2, 3, 1, NUMS, 7},
     [OP_GlobalAveragePool] = {infer_global_pool, 1, 1, 1, FLOATS, 0},
+    [OP_GlobalLpPool] = {infer_global_pool, 1, 1, 1, FLOATS, 0},
     [OP_GlobalMaxPool] = {infer_global_pool, 1, 1, 1, FLOATS, 0},
     [OP_Greater] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_GreaterOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
+    [OP_GridSample] = {infer_grid_sample, 2, 2, 1, FLOATS, 0},
     [OP_HardSigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_HardSwish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Identity] = {infer_same, 1, 1, 1, ANY, 0},
@@ -66,19 +78,27 @@ static const struct rule {
     [OP_LessOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_Log] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_LogSoftmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
+    [OP_LpPool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_LRN] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_MatMul] = {infer_matmul, 2, 3, 1, NUMS, 7},
+    [OP_MatMulInteger] = {infer_matmul_integer, 2, 4, 1, BYTES, 0},
     [OP_Max] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_MaxPool] = {infer_pool, 1, 1, 2, FLOATS | BIT(DT_INT8) | BIT(DT_UINT8), 0},
+    [OP_MaxRoiPool] = {infer_max_roi_pool, 2, 2, 1, FLOATS, 3},
+    [OP_MaxUnpool] = {infer_max_unpool, 2, 3, 1, FLOATS, 0},
     [OP_Min] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_Mod] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Mul] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Neg] = {infer_same, 1, 1, 1, NUMS, 0},
+    [OP_NonMaxSuppression] = {infer_non_max_suppression, 2, 5, 1, BIT(DT_FP32), 0},
     [OP_Not] = {infer_same, 1, 1, 1, BOOLS, 0},
     [OP_Or] = {infer_compare, 2, 2, 1, BOOLS, 3},
     [OP_Pad] = {infer_pad, 1, 4, 1, ANY, 5},
     [OP_Pow] = {infer_same_as_all, 2, 2, 1, NUMS, 0},
     [OP_PRelu] = {infer_prelu, 2, 2, 1, NUMS, 3},
+    [OP_QLinearConv] = {infer_qlinear_conv, 8, 9, 1, BYTES, 0},
+    [OP_QLinearMatMul] = {infer_qlinear_matmul, 8, 8, 1, BYTES, 0},
+    [OP_QuantizeLinear] = {infer_quantize, 2, 3, 1, FLOATS | BIT(DT_INT32), 0},
     [OP_Range] = {infer_range, 3, 3, 1, NUMS, 7},
     [OP_Reciprocal] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_ReduceMax] = {infer_reduce, 1, 2, 1, NUMS | BOOLS, 0},
@@ -90,6 +110,8 @@ static const struct rule {
     [OP_ReduceL2] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_Relu] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Reshape] = {infer_reshape, 2, 2, 1, ANY, 0},
+    [OP_Resize] = {infer_resize, 1, 4, 1, NUMS | BOOLS, 0},
+    [OP_RoiAlign] = {infer_roi_align, 3, 3, 1, FLOATS, 3},
     [OP_Round] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Shape] = {infer_shape, 1, 1, 1, ANY, 0},
     [OP_Sigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
@@ -109,6 +131,7 @@ static const struct rule {
     [OP_Transpose] = {infer_transpose, 1, 1, 1, ANY, 0},
     [OP_Trilu] = {infer_trilu, 1, 2, 1, ANY, 0},
     [OP_Unsqueeze] = {infer_unsqueeze, 1, 2, 1, ANY, 0},
+    [OP_Upsample] = {infer_resize, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_Where] = {infer_where, 3, 3, 1, BOOLS, 0},
     [OP_Xor] = {infer_compare, 2, 2, 1, BOOLS, 3},
 };
@@ -178,7 +201,7 @@ int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t
     return 0;
 }
 
-int infer_needs_data(struct infer *c, const char *what)
+int infer_unknown(struct infer *c, const char *what)
 {
     return err_set(c->err, -ENODATA, "its %s is known only when the model runs", what);
 }
@@ -192,7 +215,7 @@ int infer_ints(struct infer *c, uint32_t i, const char *what, int64_t *ret, uint
     if (!t || (t->dtype != DT_INT64 && t->dtype != DT_INT32) || t->rank > 1)
         return err_set(c->err, -EINVAL, "its %s must be a list of INT64", what);
     if (!t->data)
-        return infer_needs_data(c, what);
+        return infer_unknown(c, what);
     if (tensor_count(t, &count) < 0 || count > max)
         return err_set(c->err, -EINVAL, "its %s has %lld numbers (at most %u)", what,
                        (long long)count, max);
@@ -373,7 +396,7 @@ int infer_dropout(struct infer *c)
     int rc = infer_out(c, 0, x->dtype, x->rank, x->dims);
 
     if (training && !training->data)
-        return infer_needs_data(c, "training_mode");
+        return infer_unknown(c, "training_mode");
     if (drops && !(ratio && ratio->data && ratio->bytes <= sizeof(zeros) &&
                    memcmp(ratio->data, zeros, ratio->bytes) == 0))
         return err_set(c->err, -ENOTSUP, "training_mode is not supported");

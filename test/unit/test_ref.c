@@ -49,14 +49,14 @@ struct call {
     enum op_id op;
     uint32_t opset; /* 0: 17 */
     struct attr attr[6];
-    struct tensor in[6]; /* rank 0 without data: the end, or omitted */
+    struct tensor in[9]; /* rank 0 without data: the end, or omitted */
     struct tensor out[3];
 };
 static struct err last;
 
 static int run(struct call *c)
 {
-    const struct tensor *in[6];
+    const struct tensor *in[9];
     struct tensor *out[3];
     struct node n = {.name = "n", .op = c->op, .opset = c->opset ? c->opset : 17, .attr = c->attr};
 
@@ -599,12 +599,13 @@ static void strings_and_missing_data_are_refused_by_every_operator(void)
     for (unsigned op = OP_NONE + 1; op < OP_END; op++) {
         struct tensor s = {.dtype = DT_STRING, .rank = 1, .dims = {1}, .bytes = 4, .data = text};
         struct tensor none = {.dtype = DT_FP32, .rank = 1, .dims = {2}, .bytes = 8};
-        struct call c = {.op = (enum op_id)op, .in = {s, s, s, s, s}, .out = {s}};
+        struct call c = {.op = (enum op_id)op, .in = {s, s, s, s, s, s, s, s}, .out = {s}};
         if (op == OP_Shape || op == OP_Size)
             continue;
         CHECK_EQ(run(&c), -ENOTSUP);
-        c = (struct call){
-            .op = (enum op_id)op, .in = {none, none, none, none, none}, .out = {none}};
+        c = (struct call){.op = (enum op_id)op,
+                          .in = {none, none, none, none, none, none, none, none},
+                          .out = {none}};
         CHECK(run(&c) < 0);
     }
 }

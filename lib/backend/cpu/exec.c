@@ -205,18 +205,28 @@ static void io_end(struct slot *s, const struct io *io)
             scatter(x, i, io, own_place(s, &x->out[i]));
 }
 
-static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t stream)
+/* -EINVAL: an input cannot be run; -ENOTSUP: plain loops lack a type; -EIO: the library failed. */
+static int run_step(const struct step *step, struct slot *s, uint32_t at, dnnl_stream_t stream,
+                    struct err *err)
+{
+    if (step->is_prim)
+        return dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg, s->arg + at) ==
+                       dnnl_success
+                   ? 0
+                   : -EIO;
+    return step->call.plain ? step->call.plain(step->call.params, s->ptr + at, err)
+                            : step->call.run(step->call.params, s->ptr + at);
+}
+
+static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t stream,
+                     struct err *err)
 {
     const struct exe *x = s->exe;
 
     for (uint32_t i = x->first_step[from]; i < x->first_step[to]; i++) {
-        const struct step *step = &x->step[i];
-        uint32_t at = s->first[i];
-        bool ok = step->is_prim ? dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg,
-                                                         s->arg + at) == dnnl_success
-                                : step->call.run(step->call.params, s->ptr + at) == 0;
-        if (!ok)
-            return -EIO;
+        int r = run_step(&x->step[i], s, s->first[i], stream, err);
+        if (r < 0)
+            return r;
     }
     return 0;
 }
@@ -234,7 +244,7 @@ int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     if (from > to || to > x->n_segments)
         return -EINVAL;
     io_begin(s, from, io);
-    int rc = run_steps(s, from, to, p->stream);
+    int rc = run_steps(s, from, to, p->stream, NULL);
     if (rc == 0 && to == x->n_segments)
         io_end(s, io);
     *ret = ++p->last;
@@ -249,6 +259,7 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
 {
     struct exe *x = s->exe;
     cpu_set_t before;
+    struct err why = {0};
     int r = 0;
 
     if (from >= to || to > x->n_segments)
@@ -263,14 +274,14 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
     for (unsigned i = 0; i <= n && r == 0; i++) { /* once more than asked: the first is warming */
         for (uint32_t k = 0; k < x->n_in; k++)    /* a run may use their place for something else */
             memset(own_place(s, &x->in[k]), 0, x->in[k].bytes);
-        r = run_steps(s, 0, from, x->part->dev->dn.stream);
+        r = run_steps(s, 0, from, x->part->dev->dn.stream, &why);
         uint64_t start = clock_now_ns();
         if (r == 0)
-            r = run_steps(s, from, to, x->part->dev->dn.stream);
+            r = run_steps(s, from, to, x->part->dev->dn.stream, &why);
         if (i > 0)
             ret_ns[i - 1] = clock_now_ns() - start;
     }
     if (moved)
         (void)sched_setaffinity(0, sizeof(before), &before);
-    return r < 0 ? err_set(err, r, "the run failed") : 0;
+    return r < 0 ? err_set(err, r, "%s", why.code ? why.msg : "the run failed") : 0;
 }
