@@ -61,6 +61,9 @@ int ref_no_type(const struct node *n, enum dtype t, struct err *err); /* -ENOTSU
 int ref_floats(const struct node *n, const struct tensor *const *t, uint32_t n_t, struct err *err);
 /* memcpy() that takes NULL for no bytes. */
 void ref_copy(void *to, const void *from, size_t bytes);
+/* to[at...] = from[from_at...], n elements of to's size. */
+void ref_put(const struct tensor *to, int64_t at, const struct tensor *from, int64_t from_at,
+             int64_t n);
 
 /* ---- windows: the geometry of convolution and pooling, one to three spatial dimensions.
  * Always three here; missing ones come first and are 1. */
@@ -137,6 +140,25 @@ REF_FN(ref_layer_norm);
 REF_FN(ref_instance_norm);
 REF_FN(ref_lrn);
 REF_FN(ref_softmax);
+REF_FN(ref_function);
+REF_FN(ref_gather_elements);
+REF_FN(ref_gather_nd);
+REF_FN(ref_scatter_elements);
+REF_FN(ref_scatter_nd);
+REF_FN(ref_tensor_scatter);
+REF_FN(ref_one_hot);
+REF_FN(ref_eye_like);
+REF_FN(ref_compress);
+REF_FN(ref_non_zero);
+REF_FN(ref_unique);
+REF_FN(ref_top_k);
+REF_FN(ref_depth_to_space);
+REF_FN(ref_space_to_depth);
+REF_FN(ref_reverse_sequence);
+REF_FN(ref_cum_sum);
+REF_FN(ref_hardmax);
+REF_FN(ref_einsum);
+REF_FN(ref_det);
 REF_FN(ref_quantize);
 REF_FN(ref_dequantize);
 REF_FN(ref_dynamic_quantize);

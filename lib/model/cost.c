@@ -3,8 +3,9 @@
  * typical implementation needs.  Of a late node nothing is known: it counts nothing.  The numbers
  * rank nodes and place cut-points: they predict no time. */
 #include "infer.h"
+#include <gpulet/einsum.h>
 
-#define MAX_SEEN 4 /* inputs of a node that its work depends on */
+#define MAX_SEEN EINSUM_MAX_IN /* inputs of a node that its work depends on */
 
 static double elems(const struct tensor *t)
 {
@@ -44,6 +45,12 @@ static double per_elem(enum op_id op)
     case OP_CenterCropPad:
     case OP_Concat:
     case OP_ConstantOfShape:
+    case OP_DepthToSpace:
+    case OP_SpaceToDepth:
+    case OP_GatherElements:
+    case OP_GatherND:
+    case OP_ReverseSequence:
+    case OP_CastLike:
     case OP_Dropout:
     case OP_Expand:
     case OP_Flatten:
@@ -76,6 +83,20 @@ static double per_elem(enum op_id op)
     case OP_Upsample:
         return 8;
     case OP_Cos:
+    case OP_Acos:
+    case OP_Acosh:
+    case OP_Asin:
+    case OP_Asinh:
+    case OP_Atan:
+    case OP_Atanh:
+    case OP_Celu:
+    case OP_Cosh:
+    case OP_Mish:
+    case OP_ReduceLogSumExp:
+    case OP_Selu:
+    case OP_Sinh:
+    case OP_Swish:
+    case OP_Tan:
     case OP_Elu:
     case OP_Erf:
     case OP_Exp:
@@ -94,6 +115,18 @@ static double per_elem(enum op_id op)
     default:
         return 1;
     }
+}
+
+static double einsum_flops(const struct node *n, const struct tensor *const *in)
+{
+    double flops = 2;
+    struct einsum e;
+
+    if (einsum_read(n, in, &e, NULL) < 0)
+        return 0;
+    for (uint32_t l = 0; l < e.n_labels; l++)
+        flops *= (double)e.size[l];
+    return flops;
 }
 
 /* Points that RoiAlign reads for one result: as the attribute says, or as many as there are. */
@@ -128,6 +161,12 @@ static double node_flops(const struct node *n, const struct tensor *const in[MAX
     case OP_MatMulInteger:
     case OP_QLinearMatMul:
         return n_out * 2 * (double)in[0]->dims[in[0]->rank - 1];
+    case OP_Einsum:
+        return einsum_flops(n, in);
+    case OP_Det:
+        return elems(in[0]) * (double)in[0]->dims[in[0]->rank - 1];
+    case OP_TopK: /* as the reference does it */
+        return elems(in[0]) * (double)MAX(1, out->dims[out->rank ? out->rank - 1 : 0]);
     case OP_AveragePool:
     case OP_MaxPool:
         return n_out * window_flops(n);
