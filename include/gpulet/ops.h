@@ -21,9 +21,9 @@
     OP(Gather) OP(GatherElements) OP(GatherND) OP(Gelu) OP(Gemm) OP(GlobalAveragePool) \
     OP(GlobalLpPool) OP(GlobalMaxPool) OP(Greater) OP(GreaterOrEqual) OP(GridSample) \
     OP(Hardmax) OP(HardSigmoid) OP(HardSwish) \
-    OP(Identity) OP(InstanceNormalization) OP(IsInf) OP(IsNaN) \
+    OP(Identity) OP(If) OP(InstanceNormalization) OP(IsInf) OP(IsNaN) \
     OP(LayerNormalization) OP(LeakyRelu) OP(Less) OP(LessOrEqual) OP(Log) OP(LogSoftmax) \
-    OP(LpPool) OP(LRN) \
+    OP(Loop) OP(LpPool) OP(LRN) \
     OP(MatMul) OP(MatMulInteger) OP(Max) OP(MaxPool) OP(MaxRoiPool) OP(MaxUnpool) OP(Mean) \
     OP(Min) OP(Mish) OP(Mod) OP(Mul) \
     OP(Neg) OP(NonMaxSuppression) OP(NonZero) OP(Not) \
@@ -33,7 +33,7 @@
     OP(Range) OP(Reciprocal) OP(ReduceL1) OP(ReduceL2) OP(ReduceLogSum) OP(ReduceLogSumExp) \
     OP(ReduceMax) OP(ReduceMean) OP(ReduceMin) OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) \
     OP(Relu) OP(Reshape) OP(Resize) OP(ReverseSequence) OP(RoiAlign) OP(Round) \
-    OP(Scatter) OP(ScatterElements) OP(ScatterND) OP(Selu) OP(Shape) OP(Shrink) OP(Sigmoid) \
+    OP(Scan) OP(Scatter) OP(ScatterElements) OP(ScatterND) OP(Selu) OP(Shape) OP(Shrink) OP(Sigmoid) \
     OP(Sign) OP(Sin) OP(Sinh) OP(Size) OP(Slice) OP(Softmax) OP(Softplus) OP(Softsign) \
     OP(SpaceToDepth) OP(Split) OP(Sqrt) OP(Squeeze) OP(Sub) OP(Sum) OP(Swish) \
     OP(Tan) OP(Tanh) OP(TensorScatter) OP(ThresholdedRelu) OP(Tile) OP(TopK) OP(Transpose) \

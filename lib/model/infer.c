@@ -55,7 +55,7 @@ static const struct rule {
     [OP_CenterCropPad] = {infer_center_crop_pad, 2, 2, 1, NUMS | BOOLS, 0},
     [OP_Clip] = {infer_same, 1, 3, 1, NUMS, 7},
     [OP_Col2Im] = {infer_col2im, 3, 3, 1, FLOATS, 0},
-    [OP_Compress] = {infer_compress, 2, 2, 1, ANY, 0},
+    [OP_Compress] = {infer_compress, 2, 2, 1, ANY | BY_DATA, 0},
     [OP_Concat] = {infer_concat, 1, MANY, 1, ANY, ~0u},
     [OP_ConstantOfShape] = {infer_constant_of_shape, 1, 1, 1, BIT(DT_INT64), 0},
     [OP_Conv] = {infer_conv, 2, 3, 1, FLOATS, 7},
@@ -95,6 +95,7 @@ static const struct rule {
     [OP_HardSigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_HardSwish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Identity] = {infer_same, 1, 1, 1, ANY, 0},
+    [OP_If] = {infer_flow, 1, MANY, MANY, BOOLS, 0},
     [OP_InstanceNormalization] = {infer_instance_norm, 3, 3, 1, FLOATS, 7},
     [OP_IsInf] = {infer_is_nan, 1, 1, 1, FLOATS, 0},
     [OP_IsNaN] = {infer_is_nan, 1, 1, 1, FLOATS, 0},
@@ -104,6 +105,7 @@ static const struct rule {
     [OP_LessOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_Log] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_LogSoftmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
+    [OP_Loop] = {infer_flow, 0, MANY, MANY, BIT(DT_INT64), 0},
     [OP_LpPool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_LRN] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_MatMul] = {infer_matmul, 2, 3, 1, NUMS, 7},
@@ -118,8 +120,8 @@ static const struct rule {
     [OP_Mod] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Mul] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Neg] = {infer_same, 1, 1, 1, NUMS, 0},
-    [OP_NonMaxSuppression] = {infer_non_max_suppression, 2, 5, 1, BIT(DT_FP32), 0},
-    [OP_NonZero] = {infer_non_zero, 1, 1, 1, ANY, 0},
+    [OP_NonMaxSuppression] = {infer_non_max_suppression, 2, 5, 1, BIT(DT_FP32) | BY_DATA, 0},
+    [OP_NonZero] = {infer_non_zero, 1, 1, 1, ANY | BY_DATA, 0},
     [OP_Not] = {infer_same, 1, 1, 1, BOOLS, 0},
     [OP_OneHot] = {infer_one_hot, 3, 3, 1, NUMS, 0},
     [OP_Or] = {infer_compare, 2, 2, 1, BOOLS, 3},
@@ -147,6 +149,7 @@ static const struct rule {
     [OP_ReverseSequence] = {infer_reverse_sequence, 2, 2, 1, ANY, 0},
     [OP_RoiAlign] = {infer_roi_align, 3, 3, 1, FLOATS, 3},
     [OP_Round] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Scan] = {infer_flow, 0, MANY, MANY, ANY, 0},
     [OP_Scatter] = {infer_scatter_elements, 3, 3, 1, ANY, 5},
     [OP_ScatterElements] = {infer_scatter_elements, 3, 3, 1, ANY, 5},
     [OP_ScatterND] = {infer_scatter_nd, 3, 3, 1, ANY, 5},
@@ -177,7 +180,7 @@ static const struct rule {
     [OP_TopK] = {infer_top_k, 1, 2, 2, NUMS, 0},
     [OP_Transpose] = {infer_transpose, 1, 1, 1, ANY, 0},
     [OP_Trilu] = {infer_trilu, 1, 2, 1, ANY, 0},
-    [OP_Unique] = {infer_unique, 1, 1, 4, ANY, 0},
+    [OP_Unique] = {infer_unique, 1, 1, 4, ANY | BY_DATA, 0},
     [OP_Unsqueeze] = {infer_unsqueeze, 1, 2, 1, ANY, 0},
     [OP_Upsample] = {infer_resize, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_Where] = {infer_where, 3, 3, 1, BOOLS, 0},
@@ -187,12 +190,6 @@ static const struct rule {
 bool infer_by_data(enum op_id op)
 {
     return op < OP_END && rules[op].types & BY_DATA;
-}
-
-bool infer_has_body(enum op_id op)
-{
-    (void)op; /* none yet */
-    return false;
 }
 
 bool infer_is_random(enum op_id op)
@@ -384,6 +381,12 @@ int infer_same_as_all(struct infer *c)
     int rc = broadcast_from(c, 0, &rank, dims);
 
     return rc < 0 ? rc : infer_out(c, 0, c->in[0]->dtype, rank, dims);
+}
+
+/* If, Loop, Scan: what comes out is what a body makes, see run_flow.c. */
+int infer_flow(struct infer *c)
+{
+    return err_set(c->err, -ENODATA, "its results are known only when the model runs");
 }
 
 int infer_compare(struct infer *c)
