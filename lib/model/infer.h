@@ -17,6 +17,13 @@ struct infer {
 bool infer_by_data(enum op_id op);   /* result shapes depend on data: late unless evaluated */
 bool infer_is_random(enum op_id op); /* results are not a function of the inputs: never evaluated */
 
+/* graph_bind() without a limit to live_bytes: for looking at shapes, not for running. */
+int graph_bind_shapes(const struct graph *g, const struct shape_key *key, struct arena *a,
+                      struct bound **ret, struct err *err);
+#define COST_INPUTS 16 /* inputs of a node that its work may depend on */
+/* Operations of a node whose shapes are known; in[] are its first inputs, NULL: omitted. */
+double node_flops(const struct node *n, const struct tensor *const in[COST_INPUTS],
+                  const struct tensor *out);
 /* Within the graph's limits for one value?  -EINVAL with shape and limit. */
 int graph_check_size(const struct graph *g, const struct tensor *t, struct err *err);
 
