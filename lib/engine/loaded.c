@@ -229,7 +229,7 @@ static int refuse_strings(const struct graph *g, struct err *err)
 static int loaded_fill(struct engine *e, struct loaded *l, const struct model_spec *spec,
                        struct err *err)
 {
-    int r = model_open(spec->dir, &l->model, err);
+    int r = model_open(spec->dir, &e->cfg.model_limits, &l->model, err);
 
     if (r < 0)
         return r;

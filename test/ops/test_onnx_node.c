@@ -121,7 +121,7 @@ static int run_model(struct model_test *t)
 
     (void)snprintf(path, sizeof(path), "%s/model.onnx", t->dir);
     if ((r = map_file(path, &file, &t->err)) < 0 ||
-        (r = onnx_read(&file, t->dir, &t->g, &ext, &n_ext, &t->err)) < 0)
+        (r = onnx_read(&file, t->dir, NULL, &t->g, &ext, &n_ext, &t->err)) < 0)
         return r;
     t->value = ARENA_ARRAY(&t->g->arena, struct tensor, t->g->n_values + 1);
     if (!t->value)
