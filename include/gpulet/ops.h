@@ -22,8 +22,8 @@
     OP(GlobalLpPool) OP(GlobalMaxPool) OP(Greater) OP(GreaterOrEqual) OP(GridSample) \
     OP(GroupNormalization) OP(GRU) \
     OP(HammingWindow) OP(HannWindow) OP(Hardmax) OP(HardSigmoid) OP(HardSwish) \
-    OP(Identity) OP(InstanceNormalization) OP(IsInf) OP(IsNaN) \
-    OP(LayerNormalization) OP(LeakyRelu) OP(Less) OP(LessOrEqual) OP(Log) OP(LogSoftmax) \
+    OP(Identity) OP(If) OP(InstanceNormalization) OP(IsInf) OP(IsNaN) \
+    OP(LayerNormalization) OP(LeakyRelu) OP(Less) OP(LessOrEqual) OP(Log) OP(LogSoftmax) OP(Loop) \
     OP(LpNormalization) OP(LpPool) OP(LRN) OP(LSTM) \
     OP(MatMul) OP(MatMulInteger) OP(Max) OP(MaxPool) OP(MaxRoiPool) OP(MaxUnpool) OP(Mean) \
     OP(MeanVarianceNormalization) OP(MelWeightMatrix) OP(Min) OP(Mish) OP(Mod) OP(Mul) \
@@ -37,10 +37,11 @@
     OP(ReduceMean) OP(ReduceMin) OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) OP(Relu) \
     OP(Reshape) OP(Resize) OP(ReverseSequence) OP(RMSNormalization) OP(RNN) OP(RoiAlign) \
     OP(RotaryEmbedding) OP(Round) \
-    OP(Scatter) OP(ScatterElements) OP(ScatterND) OP(Selu) OP(Shape) OP(Shrink) OP(Sigmoid) \
-    OP(Sign) OP(Sin) OP(Sinh) OP(Size) OP(Slice) OP(Softmax) OP(SoftmaxCrossEntropyLoss) \
-    OP(Softplus) OP(Softsign) OP(SpaceToDepth) OP(Split) OP(Sqrt) OP(Squeeze) OP(STFT) \
-    OP(StringConcat) OP(StringNormalizer) OP(StringSplit) OP(Sub) OP(Sum) OP(Swish) \
+    OP(Scan) OP(Scatter) OP(ScatterElements) OP(ScatterND) OP(Selu) OP(Shape) OP(Shrink) \
+    OP(Sigmoid) OP(Sign) OP(Sin) OP(Sinh) OP(Size) OP(Slice) OP(Softmax) \
+    OP(SoftmaxCrossEntropyLoss) OP(Softplus) OP(Softsign) OP(SpaceToDepth) OP(Split) OP(Sqrt) \
+    OP(Squeeze) OP(STFT) OP(StringConcat) OP(StringNormalizer) OP(StringSplit) OP(Sub) OP(Sum) \
+    OP(Swish) \
     OP(Tan) OP(Tanh) OP(TensorScatter) OP(TfIdfVectorizer) OP(ThresholdedRelu) OP(Tile) OP(TopK) \
     OP(Transpose) OP(Trilu) \
     OP(Unique) OP(Unsqueeze) OP(Upsample) \

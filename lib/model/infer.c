@@ -20,6 +20,8 @@
 #define BOOLS BIT(DT_BOOL)
 #define ANY (NUMS | BOOLS | BIT(DT_STRING))
 #define MANY 65536
+/* Beside the types: */
+#define BY_DATA BIT(29) /* shapes of results depend on data (NonZero) */
 
 static const struct rule {
     infer_fn *fn;
@@ -56,7 +58,7 @@ static const struct rule {
     [OP_CenterCropPad] = {infer_center_crop_pad, 2, 2, 1, ANY, 0},
     [OP_Clip] = {infer_same, 1, 3, 1, NUMS, 7},
     [OP_Col2Im] = {infer_col2im, 3, 3, 1, FLOATS, 0},
-    [OP_Compress] = {infer_compress, 2, 2, 1, ANY, 0},
+    [OP_Compress] = {infer_compress, 2, 2, 1, ANY | BY_DATA, 0},
     [OP_Concat] = {infer_concat, 1, MANY, 1, ANY, ~0u},
     [OP_ConstantOfShape] = {infer_constant_of_shape, 1, 1, 1, BIT(DT_INT64), 0},
     [OP_Conv] = {infer_conv, 2, 3, 1, FLOATS, 7},
@@ -101,6 +103,7 @@ static const struct rule {
     [OP_HardSigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_HardSwish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Identity] = {infer_same, 1, 1, 1, ANY, 0},
+    [OP_If] = {infer_flow, 1, MANY, MANY, BOOLS, 0},
     [OP_InstanceNormalization] = {infer_instance_norm, 3, 3, 1, FLOATS, 7},
     [OP_IsInf] = {infer_is_nan, 1, 1, 1, FLOATS, 0},
     [OP_IsNaN] = {infer_is_nan, 1, 1, 1, FLOATS, 0},
@@ -110,6 +113,7 @@ static const struct rule {
     [OP_LessOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_Log] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_LogSoftmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
+    [OP_Loop] = {infer_flow, 0, MANY, MANY, BIT(DT_INT64), 0},
     [OP_LpNormalization] = {infer_lp_norm, 1, 1, 1, FLOATS, 0},
     [OP_LpPool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_LRN] = {infer_same, 1, 1, 1, FLOATS, 0},
@@ -130,8 +134,8 @@ static const struct rule {
     [OP_Multinomial] = {infer_multinomial, 1, 1, 1, FLOATS, 0},
     [OP_Neg] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_NegativeLogLikelihoodLoss] = {infer_loss, 2, 3, 1, FLOATS, 5},
-    [OP_NonMaxSuppression] = {infer_non_max_suppression, 2, 5, 1, BIT(DT_FP32), 0},
-    [OP_NonZero] = {infer_non_zero, 1, 1, 1, ANY, 0},
+    [OP_NonMaxSuppression] = {infer_non_max_suppression, 2, 5, 1, BIT(DT_FP32) | BY_DATA, 0},
+    [OP_NonZero] = {infer_non_zero, 1, 1, 1, ANY | BY_DATA, 0},
     [OP_Not] = {infer_same, 1, 1, 1, BOOLS, 0},
     [OP_OneHot] = {infer_one_hot, 3, 3, 1, NUMS, 0},
     [OP_Or] = {infer_compare, 2, 2, 1, BOOLS, 3},
@@ -166,6 +170,7 @@ static const struct rule {
     [OP_RoiAlign] = {infer_roi_align, 3, 3, 1, FLOATS, 3},
     [OP_RotaryEmbedding] = {infer_rotary_embedding, 3, 4, 1, FLOATS, 7},
     [OP_Round] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Scan] = {infer_flow, 0, MANY, MANY, ANY, 0},
     [OP_Scatter] = {infer_scatter_elements, 3, 3, 1, ANY, 5},
     [OP_ScatterElements] = {infer_scatter_elements, 3, 3, 1, ANY, 5},
     [OP_ScatterND] = {infer_scatter_nd, 3, 3, 1, ANY, 5},
@@ -202,13 +207,17 @@ static const struct rule {
     [OP_TopK] = {infer_top_k, 1, 2, 2, NUMS, 0},
     [OP_Transpose] = {infer_transpose, 1, 1, 1, ANY, 0},
     [OP_Trilu] = {infer_trilu, 1, 2, 1, ANY, 0},
-    [OP_Unique] = {infer_unique, 1, 1, 4, ANY, 0},
+    [OP_Unique] = {infer_unique, 1, 1, 4, ANY | BY_DATA, 0},
     [OP_Unsqueeze] = {infer_unsqueeze, 1, 2, 1, ANY, 0},
     [OP_Upsample] = {infer_resize, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_Where] = {infer_where, 3, 3, 1, BOOLS, 0},
     [OP_Xor] = {infer_compare, 2, 2, 1, BOOLS, 3},
-
 };
+
+bool infer_by_data(enum op_id op)
+{
+    return op < OP_END && rules[op].types & BY_DATA;
+}
 
 /* ---- helpers */
 
@@ -273,8 +282,7 @@ int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t
 
 int infer_unknown(struct infer *c, const char *what)
 {
-    return err_set(c->err, -ENOTSUP, "its %s is computed from data: such shapes are not supported",
-                   what);
+    return err_set(c->err, -ENODATA, "its %s is known only when the model runs", what);
 }
 
 int infer_ints(struct infer *c, uint32_t i, const char *what, int64_t *ret, uint32_t max,
@@ -340,7 +348,7 @@ static int check_args(struct infer *c, const struct rule *r)
 
 static int check_types(struct infer *c, const struct rule *r)
 {
-    if (r->min_in == 0)
+    if (!infer_in(c, 0))
         return 0;
     enum dtype t = c->in[0]->dtype;
     if (!(r->types & BIT(t)))
@@ -404,6 +412,12 @@ int infer_same_as_all(struct infer *c)
     int rc = broadcast_from(c, 0, &rank, dims);
 
     return rc < 0 ? rc : infer_out(c, 0, c->in[0]->dtype, rank, dims);
+}
+
+/* If, Loop, Scan: what comes out is what a body makes, see run_flow.c. */
+int infer_flow(struct infer *c)
+{
+    return err_set(c->err, -ENODATA, "its results are known only when the model runs");
 }
 
 int infer_compare(struct infer *c)
@@ -482,10 +496,12 @@ int infer_cast_like(struct infer *c)
 int infer_dropout(struct infer *c)
 {
     const struct tensor *x = c->in[0], *ratio = infer_in(c, 1), *training = infer_in(c, 2);
-    bool drops = training && (!training->data || *(const uint8_t *)training->data);
+    bool drops = training && training->data && *(const uint8_t *)training->data;
     static const uint8_t zeros[8];
     int rc = infer_out(c, 0, x->dtype, x->rank, x->dims);
 
+    if (training && !training->data)
+        return infer_unknown(c, "training_mode");
     if (drops && !(ratio && ratio->data && ratio->bytes <= sizeof(zeros) &&
                    memcmp(ratio->data, zeros, ratio->bytes) == 0))
         return err_set(c->err, -ENOTSUP, "training_mode is not supported");

@@ -13,6 +13,19 @@ struct infer {
 #define MAX_DIM (INT64_C(1) << 40) /* elements of one dimension, also where another is 0 */
 #define MAX_SHAPE_NUMBERS 1024     /* entries of a Split, a Pad, a list of axes */
 
+/* What the engine of shapes must know of an operator, beside its rule; see rules[] in infer.c. */
+bool infer_by_data(enum op_id op); /* result shapes depend on data: late unless evaluated */
+
+/* graph_bind() without a limit to live_bytes: for looking at shapes, not for running. */
+int graph_bind_shapes(const struct graph *g, const struct shape_key *key, struct arena *a,
+                      struct bound **ret, struct err *err);
+#define COST_INPUTS 16 /* inputs of a node that its work may depend on */
+/* Operations of a node whose shapes are known; in[] are its first inputs, NULL: omitted. */
+double node_flops(const struct node *n, const struct tensor *const in[COST_INPUTS],
+                  const struct tensor *out);
+/* Within the graph's limits for one value?  -EINVAL with shape and limit. */
+int graph_check_size(const struct graph *g, const struct tensor *t, struct err *err);
+
 /* Input i, NULL when it is omitted or not there at all. */
 static inline const struct tensor *infer_in(const struct infer *c, uint32_t i)
 {
@@ -28,10 +41,11 @@ int infer_shaped(struct infer *c, uint32_t i, uint32_t rank, const int64_t *dims
 /* The broadcast shape of two. */
 int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t rank_b,
                     const int64_t *b, uint32_t *ret_rank, int64_t *ret);
-/* The integers in input i, which must be known; `what` names it in messages. */
+/* The integers in input i; `what` names it in messages. */
 int infer_ints(struct infer *c, uint32_t i, const char *what, int64_t *ret, uint32_t max,
                uint32_t *n);
-/* -ENOTSUP: input `what` decides the shape and is computed while the model runs. */
+/* For a rule that needs the data of an input which is not known yet: -ENODATA, which no other error
+ * has, makes the node late.  `what` names it in messages. */
 int infer_unknown(struct infer *c, const char *what);
 /* A list that was an attribute before opset `since` and is input i from then on; *n 0 and
  * *given false when it is absent. */
@@ -48,7 +62,7 @@ int infer_product_dims(struct infer *c, const struct tensor *a, const struct ten
                        uint32_t *ret_rank, int64_t *dims);
 
 /* The bytes of results that are strings, where the operator's rule left them 0: the most that there
- * can be.  -ENOTSUP when the strings are not known yet. */
+ * can be.  -ENODATA when the strings are not known yet. */
 int infer_texts(struct infer *c);
 
 /* One rule for each family; infer.c's table says which operator uses which. */
@@ -59,7 +73,7 @@ infer_fn infer_conv, infer_pool, infer_global_pool, infer_batch_norm, infer_laye
 infer_fn infer_concat, infer_constant_of_shape, infer_expand, infer_flatten, infer_gather,
     infer_pad, infer_range, infer_reshape, infer_shape, infer_size, infer_slice, infer_split,
     infer_squeeze, infer_tile, infer_transpose, infer_trilu, infer_unsqueeze, infer_is_nan,
-    infer_prelu;
+    infer_prelu, infer_flow;
 infer_fn infer_attention, infer_dft, infer_group_norm, infer_loss, infer_lp_norm, infer_mel_weights,
     infer_multinomial, infer_mvn, infer_random, infer_random_like, infer_rms_norm, infer_rnn,
     infer_rotary_embedding, infer_stft, infer_window;

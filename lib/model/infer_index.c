@@ -27,8 +27,7 @@ static int needs_data(struct infer *c, uint32_t i)
     int64_t n;
 
     if (tensor_count(c->in[i], &n) == 0 && n > 0 && !c->in[i]->data)
-        return err_set(c->err, -ENOTSUP,
-                       "input %u is computed from data: such shapes are not supported", i);
+        return infer_unknown(c, i == 0 ? "input" : "condition");
     return 0;
 }
 

@@ -18,8 +18,7 @@ static int strings_of(struct infer *c, uint32_t i, struct known *ret)
     if (tensor_count(t, &count) < 0)
         return err_set(c->err, -EINVAL, "input %u has too many elements", i);
     if (!t->data && count > 0)
-        return err_set(c->err, -ENOTSUP,
-                       "the strings of input %u come from data: such shapes are not supported", i);
+        return infer_unknown(c, "strings");
     *ret = (struct known){.bytes = t->bytes};
     for (int64_t k = 0; k < count; k++) {
         struct str s;
