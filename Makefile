@@ -190,7 +190,7 @@ bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction,
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
-	@test/bench/pairs.py $(B)
+	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))
 	@$(B)/test/bench/bench_json
 
 clean: ## remove what was built
