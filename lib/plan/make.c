@@ -4,6 +4,7 @@
  *   make_fit.c    whether the shares of a gpu-let hold, beside their neighbours
  *   make_state.c  gpu-lets on devices, and taking changes back
  *   pack.c        a first plan: saturated pieces, shared residues, best fit decreasing
+ *   pack_whole.c  another: whole devices, shared in time
  *   improve.c     pouring rates into what room there is, emptying devices
  *   make_was.c    from a running plan: only what has changed
  *   make_out.c    the plan, its verdicts
@@ -16,11 +17,17 @@
 #include <math.h>
 
 static const struct style styles[] = {
-    {.by_slo = true, .part = 0, .waste = 0.05}, {.by_slo = true, .part = 1, .waste = 0.02},
-    {.by_slo = false, .part = 0, .waste = 0.1}, {.by_slo = true, .part = 0.5, .waste = 0.05},
-    {.by_slo = true, .part = 0, .waste = 10},   {.by_slo = false, .part = 1, .waste = 0.3},
-    {.by_slo = true, .part = 0.25, .waste = 0}, {.by_slo = false, .part = 0.5, .waste = 0.2},
+    {.by_slo = true, .part = 0, .waste = 0.05},
+    {.by_slo = true, .part = 1, .waste = 0.02},
+    {.by_slo = false, .part = 0, .waste = 0.1},
+    {.by_slo = true, .part = 0.5, .waste = 0.05},
+    {.by_slo = true, .part = 0, .waste = 10},
+    {.by_slo = false, .part = 1, .waste = 0.3},
+    {.by_slo = true, .part = 0.25, .waste = 0},
+    {.by_slo = false, .part = 0.5, .waste = 0.2},
+    {.whole = true},
 };
+#define STYLE_WHOLE (ARRAY_SIZE(styles) - 1)
 #define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
 #define SPREAD_STEPS 4 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
@@ -190,6 +197,7 @@ static bool try_style(struct job *j, uint32_t x)
     bool ok;
 
     state_clear(j);
+    j->whole = x == STYLE_WHOLE;
     j->limit = j->steps + STYLE_STEPS * MAX(j->budget, 2000 + 20 * (uint64_t)j->p->n_models);
     ok = x < ARRAY_SIZE(styles) ? pack(j, &styles[x]) : pack_in_turn(j);
     if (ok)
@@ -222,21 +230,22 @@ static bool done(struct job *j, const struct score *s, uint32_t least)
 
 static int best_style(struct job *j, struct plan *ret, uint32_t *ret_style, struct score *best)
 {
-    bool large = MAX(j->p->n_models, j->p->n_devices) > LARGE;
-    uint32_t n = large ? 1 : ARRAY_SIZE(styles), least = enough(j);
+    bool large = MAX(j->p->n_models, j->p->n_devices) > LARGE, whole = whole_pays(j);
+    uint32_t n = large ? 1 : STYLE_WHOLE + whole, least = enough(j);
     int r = 0;
 
     *best = (struct score){.unserved = INFINITY};
     for (uint32_t i = 0; i <= n && r >= 0; i++) {
         if (i == n && best->unserved == 0)
             break; /* in turn is for devices that are too few */
-        bool ok = try_style(j, i < n ? i : ARRAY_SIZE(styles));
+        uint32_t x = i == n ? ARRAY_SIZE(styles) : !whole ? i : i == 0 ? STYLE_WHOLE : i - 1;
+        bool ok = try_style(j, x);
         if (!ok && j->full)
             return -ENOMEM;
         struct score s = score_of(j);
         r = keep(j, &s, best, ret);
         if (r > 0)
-            *ret_style = i < n ? i : ARRAY_SIZE(styles);
+            *ret_style = x;
         if (done(j, best, least) || (j->steps > 4 * j->budget && best->unserved == 0))
             return MIN(r, 0);
     }

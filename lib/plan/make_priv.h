@@ -122,6 +122,7 @@ struct job {
     struct judged *judged;
     uint64_t *key_of; /* of models */
     double scale;     /* of all rates, to spread spare capacity */
+    bool whole;       /* the style that is being tried */
 };
 
 static inline struct cell *cell_of(struct job *j, uint32_t model, uint32_t type, uint32_t at)
@@ -184,6 +185,7 @@ struct style {
     bool by_slo;  /* residues share with those of like SLO; else the largest come first */
     double part;  /* residues share gpu-lets of that part of a device; 0: each its cheapest size */
     double waste; /* how much dearer a gpu-let of one's own may be than sharing */
+    bool whole;   /* whole devices, shared in time: nobody has a neighbour */
 };
 bool pack(struct job *j, const struct style *st);
 bool pack_in_turn(struct job *j);
@@ -191,6 +193,10 @@ bool let_place(struct job *j, uint32_t let, bool opened, uint32_t avoid);
 void let_shrink(struct job *j, uint32_t let);
 uint32_t size_for(struct job *j, uint32_t model, uint32_t type, double rate_rps);
 void job_sort(struct job *j, uint32_t n); /* order[n] by key[]: stable */
+bool float_new(struct job *j, uint32_t type, uint32_t at, uint32_t model, double rate_rps);
+/* pack_whole.c */
+bool whole_pays(struct job *j); /* worth a try, and by what is known beforehand better */
+bool whole_float(struct job *j);
 
 /* ---- improve.c */
 /* Returns what found no room.  opened: only on devices in use; none on `avoid`. */
