@@ -2,6 +2,7 @@
  *
  *   make_cells.c  what one gpu-let of each size does for each model; the fluid bound
  *   make_fit.c    whether the shares of a gpu-let hold, beside their neighbours
+ *   make_queue.c  the same where requests queue, by a table of loads
  *   make_state.c  gpu-lets on devices, and taking changes back
  *   pack.c        a first plan: saturated pieces, shared residues, best fit decreasing
  *   pack_whole.c  another: whole devices, shared in time
@@ -28,8 +29,10 @@ static const struct style styles[] = {
     {.whole = true},
 };
 #define STYLE_WHOLE (ARRAY_SIZE(styles) - 1)
-#define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
-#define SPREAD_STEPS 4 /* halvings of the search for the factor */
+#define STYLE_STEPS 4   /* times the usual budget: a style may not take more */
+#define QUEUE_TRIES 3   /* RULE_QUEUE: plans, until all queues hold; each time with */
+#define QUEUE_CARE 0.05 /* less load where they did not */
+#define SPREAD_STEPS 4  /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
 
 static bool alloc(struct job *j)
@@ -52,10 +55,11 @@ static bool alloc(struct job *j)
     j->judged = ARENA_ARRAY(j->a, struct judged, p->n_models);
     j->key_of = ARENA_ARRAY(j->a, uint64_t, p->n_models);
     j->queue_scratch = p->rules.rule == RULE_QUEUE ? arena_alloc(j->a, QUEUE_SCRATCH) : NULL;
+    j->load = p->rules.rule == RULE_QUEUE ? ARENA_ARRAY(j->a, struct load_slot, LOAD_SLOTS) : NULL;
     j->solo = ARENA_ARRAY(j->a, struct solo_slot, SOLO_SLOTS);
-    return j->solo && (j->queue_scratch || p->rules.rule != RULE_QUEUE) && j->want && j->cell &&
-           j->no_cell && j->dev && j->bucket && j->key && j->rest && j->order && j->scratch &&
-           j->victim && j->judged && j->key_of;
+    return j->solo && ((j->queue_scratch && j->load) || p->rules.rule != RULE_QUEUE) && j->want &&
+           j->cell && j->no_cell && j->dev && j->bucket && j->key && j->rest && j->order &&
+           j->scratch && j->victim && j->judged && j->key_of;
 }
 
 static void devices_init(struct job *j)
@@ -105,7 +109,7 @@ int job_init(struct job *j, const struct problem *p, const struct plan *was, str
     *j = (struct job){.p = p, .was = was, .a = a, .free_let = PLAN_NONE, .scale = 1};
     j->budget = p->rules.steps ? p->rules.steps : 20000 + 60 * (uint64_t)n;
     if (p->rules.rule == RULE_QUEUE)
-        j->budget *= 4; /* most of them are a queue's */
+        j->budget *= 2; /* many of them are a queue's */
     if (kinds_make(j) < 0 || !alloc(j) || !was_index(j))
         return -ENOMEM;
     devices_init(j);
@@ -334,6 +338,19 @@ static int make_new(struct job *j, struct plan *ret)
     return r;
 }
 
+/* With more care where a queue was full after all. */
+static int make_again(struct job *j, struct plan *plan)
+{
+    struct plan_verdict *verdict = plan->verdict;
+
+    for (uint32_t m = 0; m < j->p->n_models; m++)
+        j->want[m].ready = false;
+    *plan = (struct plan){0};
+    int r = make_new(j, plan);
+    plan->verdict = verdict;
+    return r < 0 ? r : job_judge(j, plan);
+}
+
 static int make_any(const struct problem *p, const struct plan *was, struct arena *a,
                     struct plan *ret)
 {
@@ -356,6 +373,9 @@ static int make_any(const struct problem *p, const struct plan *was, struct aren
         r = make_new(&j, &plan);
         plan.verdict = verdict;
         r = r < 0 ? r : job_judge(&j, &plan);
+        for (int i = 0; r == 0 && p->rules.rule == RULE_QUEUE && i < QUEUE_TRIES; i++)
+            r = job_missed(&j, QUEUE_CARE) ? make_again(&j, &plan) : 1;
+        r = MIN(r, 0);
     }
     plan.steps = j.steps + (r == 0 ? steps : 0);
     if (r >= 0)
