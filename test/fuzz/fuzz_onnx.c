@@ -3,7 +3,7 @@
  *
  * As a test program: small models, changed by a seeded generator, a fixed number of times.
  * Built with -DFUZZ_LIBFUZZER -fsanitize=fuzzer it is a libFuzzer target instead. */
-#include "../check.h"
+#include "fuzz.h"
 #include "../unit/onnx_write.h"
 
 #define ROUNDS 20000
@@ -51,24 +51,7 @@ static void one_input(const uint8_t *data, size_t n)
     free(ext);
 }
 
-#ifdef FUZZ_LIBFUZZER
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
-{
-    one_input(data, n);
-    return 0;
-}
-#else
-
-static uint64_t seed = 1;
-
-static uint32_t any(uint32_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 32) % below;
-}
+#ifndef FUZZ_LIBFUZZER
 
 /* Every kind of constant, attribute and shape rule that the reader treats in its own way. */
 static struct ow seed_conv(void)
