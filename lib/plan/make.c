@@ -29,11 +29,12 @@ static const struct style styles[] = {
     {.whole = true},
 };
 #define STYLE_WHOLE (ARRAY_SIZE(styles) - 1)
-#define STYLE_STEPS 4   /* times the usual budget: a style may not take more */
-#define QUEUE_TRIES 3   /* RULE_QUEUE: plans, until all queues hold; each time with */
-#define QUEUE_CARE 0.05 /* less load where they did not */
-#define SPREAD_STEPS 4  /* halvings of the search for the factor */
+#define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
+#define SPREAD_STEPS 4 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
+
+/* RULE_QUEUE: so much less load where a queue did not hold, from try to try; at last no sharing. */
+static const double queue_care[] = {0.05, 0.15, 1};
 
 static bool alloc(struct job *j)
 {
@@ -338,17 +339,41 @@ static int make_new(struct job *j, struct plan *ret)
     return r;
 }
 
-/* With more care where a queue was full after all. */
-static int make_again(struct job *j, struct plan *plan)
+static uint32_t unmet(const struct plan *plan)
 {
-    struct plan_verdict *verdict = plan->verdict;
+    uint32_t n = 0;
 
-    for (uint32_t m = 0; m < j->p->n_models; m++)
-        j->want[m].ready = false;
-    *plan = (struct plan){0};
-    int r = make_new(j, plan);
-    plan->verdict = verdict;
-    return r < 0 ? r : job_judge(j, plan);
+    for (uint32_t m = 0; m < plan->n_models; m++)
+        n += plan->verdict[m].limit != LIMIT_NONE;
+    return n;
+}
+
+/* RULE_QUEUE: again and again with more care where a queue was too full after all; the plan that
+ * meets most models is kept. */
+static int make_careful(struct job *j, struct plan *ret)
+{
+    struct plan_verdict *kept = arena_memdup(j->a, ret->verdict, j->p->n_models * sizeof(*kept));
+    struct plan plan = *ret;
+    int r = kept ? 0 : -ENOMEM;
+
+    ret->verdict = kept;
+    for (uint32_t i = 0; r == 0 && i < ARRAY_SIZE(queue_care); i++) {
+        struct plan_verdict *verdict = plan.verdict;
+        if (!job_missed(j, queue_care[i]))
+            return 0;
+        for (uint32_t m = 0; m < j->p->n_models; m++)
+            j->want[m].ready = false;
+        plan = (struct plan){0};
+        r = make_new(j, &plan);
+        plan.verdict = verdict;
+        r = r < 0 ? r : job_judge(j, &plan);
+        if (r == 0 && unmet(&plan) < unmet(ret)) {
+            memcpy(kept, verdict, plan.n_models * sizeof(*kept));
+            *ret = plan;
+            ret->verdict = kept;
+        }
+    }
+    return r;
 }
 
 static int make_any(const struct problem *p, const struct plan *was, struct arena *a,
@@ -373,9 +398,8 @@ static int make_any(const struct problem *p, const struct plan *was, struct aren
         r = make_new(&j, &plan);
         plan.verdict = verdict;
         r = r < 0 ? r : job_judge(&j, &plan);
-        for (int i = 0; r == 0 && p->rules.rule == RULE_QUEUE && i < QUEUE_TRIES; i++)
-            r = job_missed(&j, QUEUE_CARE) ? make_again(&j, &plan) : 1;
-        r = MIN(r, 0);
+        if (r == 0 && p->rules.rule == RULE_QUEUE && p->n_models)
+            r = make_careful(&j, &plan);
     }
     plan.steps = j.steps + (r == 0 ? steps : 0);
     if (r >= 0)

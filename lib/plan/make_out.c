@@ -97,7 +97,7 @@ static void share_judge(struct job *j, const struct plan_gpulet *g, uint32_t i,
     s->latency_us = t->latency_us < 1e15 ? (usec_t)(t->latency_us + 0.5) : 0;
     v->placed = true;
     v->fails |= !t->holds || j->want[s->model].hopeless;
-    v->missed |= !t->holds && !j->want[s->model].hopeless;
+    v->missed[g->n_shares > 1] |= !t->holds && !j->want[s->model].hopeless;
     v->least_slo_us = fmax(v->least_slo_us, slo_us);
     v->rate_rps += t->holds ? s->rate_rps : 0;
     v->most_rps += share_most(j, g, s, t);
@@ -214,10 +214,11 @@ bool job_missed(struct job *j, double care)
     bool any = false;
 
     for (uint32_t m = 0; m < j->p->n_models; m++)
-        if (j->judged[m].missed) {
-            j->want[m].care += care;
-            any = true;
-        }
+        for (int x = 0; x < 2; x++)
+            if (j->judged[m].missed[x]) {
+                j->want[m].care[x] += care;
+                any = true;
+            }
     return any;
 }
 

@@ -73,14 +73,15 @@ struct want {          /* of a model */
     double least;      /* the same without neighbours: what the bound counts */
     uint32_t type, at; /* where cost is; PLAN_NONE: nowhere */
     bool ready, hopeless;
-    bool guessed; /* its rate is not known */
-    double care;  /* RULE_QUEUE: part of the load that is left out, as more did not hold */
+    bool guessed;   /* its rate is not known */
+    double care[2]; /* RULE_QUEUE: part of the load that is left out, alone and beside companions,
+                       as more did not hold */
 };
 
 struct judged { /* of a model, while verdicts are made */
     double rate_rps, most_rps, least_slo_us;
     bool placed, fails, changed;
-    bool missed; /* planned to hold, and does not */
+    bool missed[2]; /* planned to hold, and does not: alone, beside companions */
 };
 
 /* A look-up that was made: planning asks for the same few again and again. */

@@ -18,6 +18,8 @@
 #define LOAD_STEP 0.05    /* from one place in the table to the next, about */
 #define LOAD_LEAST 0.02   /* as exact as loads are */
 #define FULL_US 1000000.0 /* the unit of time, for whole microseconds */
+#define TOGETHER 0.85     /* full runs of all may take so much of the time */
+#define SPREAD 2.0        /* of the rows of a companion's run, in square roots */
 #define PRESENT 0.02      /* who comes in fewer cycles is not met by one in a hundred */
 
 static uint32_t slot_of(uint64_t key)
@@ -170,7 +172,7 @@ double queue_cell_part(struct job *j, uint32_t m, uint32_t type, uint32_t at)
     struct queue_form f;
 
     return form_of(j, &l, &s, 0, 0, &nobody, &f)
-               ? load_most(j, &j->p->model[m], &f) * (1 - j->want[m].care)
+               ? load_most(j, &j->p->model[m], &f) * (1 - j->want[m].care[0])
                : 0;
 }
 
@@ -195,32 +197,36 @@ static bool cycle_find(struct job *j, struct let *l, const struct pressure *pr, 
             held_us[i] = e.hold_us;
             sum += held_us[i];
         }
-        if (sum <= *us * (1 + 1e-6))
-            break;
+        if (sum <= *us * (1 + 1e-2))
+            return true;
         *us = sum;
     }
-    return true;
+    return false; /* it grows without end */
 }
 
 bool queue_let_holds(struct job *j, struct let *l, const struct pressure *pr)
 {
     double us, come[LET_QUEUE_MAX], mean_us[LET_QUEUE_MAX], met_us[LET_QUEUE_MAX];
-    double all_mean_us = 0, all_met_us = 0;
+    double all_mean_us = 0, all_met_us = 0, full = 0;
 
     if (l->n_shares > LET_QUEUE_MAX || !cycle_find(j, l, pr, &us))
         return false;
     for (uint32_t i = 0; i < l->n_shares; i++) {
         const struct plan_share *s = &l->share[i];
-        double rows = fmin(ceil(s->usual + sqrt(s->usual)), s->batch);
-        struct estimate usual, many;
-        if (!hold_at(j, l, s, s->usual, pr, &usual) || !hold_at(j, l, s, (uint32_t)rows, pr, &many))
+        double rows = fmin(ceil(s->usual + SPREAD * sqrt(s->usual)), s->batch);
+        struct estimate usual, many, most;
+        if (!hold_at(j, l, s, s->usual, pr, &usual) ||
+            !hold_at(j, l, s, (uint32_t)rows, pr, &many) || !hold_at(j, l, s, s->batch, pr, &most))
             return false;
+        full += s->rate_rps * most.hold_us / (1e6 * s->batch * MAX(s->streams, 1u));
         come[i] = 1 - exp(-s->rate_rps * us / 1e6);
         mean_us[i] = come[i] * usual.hold_us;
         met_us[i] = come[i] > PRESENT ? many.hold_us : 0;
         all_mean_us += mean_us[i];
         all_met_us += met_us[i];
     }
+    if (l->n_shares > 1 && full > TOGETHER)
+        return false;
     for (uint32_t i = 0; i < l->n_shares; i++) {
         struct plan_share *s = &l->share[i];
         double pause_us = all_mean_us - mean_us[i],
@@ -229,7 +235,8 @@ bool queue_let_holds(struct job *j, struct let *l, const struct pressure *pr)
         if (!form_of(j, l, s, pause_us, others_us, pr, &f))
             return false;
         double load = s->rate_rps * f.full_us / (1e6 * f.cap);
-        if (!(load <= load_most(j, &j->p->model[s->model], &f) * (1 - j->want[s->model].care)))
+        if (!(load <= load_most(j, &j->p->model[s->model], &f) *
+                          (1 - j->want[s->model].care[l->n_shares > 1])))
             return false;
         s->latency_us = 0; /* predicted when the plan is there */
     }
