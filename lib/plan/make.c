@@ -30,6 +30,7 @@ static const struct style styles[] = {
 };
 #define STYLE_WHOLE (ARRAY_SIZE(styles) - 1)
 #define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
+#define QUEUE_MORE 20  /* times that under RULE_QUEUE, where a look at a queue is many steps */
 #define SPREAD_STEPS 4 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
 
@@ -109,8 +110,6 @@ int job_init(struct job *j, const struct problem *p, const struct plan *was, str
 
     *j = (struct job){.p = p, .was = was, .a = a, .free_let = PLAN_NONE, .scale = 1};
     j->budget = p->rules.steps ? p->rules.steps : 20000 + 60 * (uint64_t)n;
-    if (p->rules.rule == RULE_QUEUE)
-        j->budget *= 2; /* many of them are a queue's */
     if (kinds_make(j) < 0 || !alloc(j) || !was_index(j))
         return -ENOMEM;
     devices_init(j);
@@ -203,7 +202,8 @@ static bool try_style(struct job *j, uint32_t x)
 
     state_clear(j);
     j->whole = x == STYLE_WHOLE;
-    j->limit = j->steps + STYLE_STEPS * MAX(j->budget, 2000 + 20 * (uint64_t)j->p->n_models);
+    uint64_t most = STYLE_STEPS * MAX(j->budget, 2000 + 20 * (uint64_t)j->p->n_models);
+    j->limit = j->steps + most * (j->p->rules.rule == RULE_QUEUE ? QUEUE_MORE : 1);
     ok = x < ARRAY_SIZE(styles) ? pack(j, &styles[x]) : pack_in_turn(j);
     if (ok)
         leftovers(j);
