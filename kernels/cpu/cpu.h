@@ -12,6 +12,7 @@
 struct cpu_call {
     int (*run)(const void *params, void *const *ptr);
     const void *params;
+    const char *name; /* of the kernel, for profiles; NULL: plain loops */
 };
 
 struct cpu_args {

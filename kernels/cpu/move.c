@@ -581,7 +581,7 @@ int cpu_plan_copy(size_t bytes, struct arena *arena, struct cpu_call *ret)
 {
     struct plain p = {.bytes = bytes, .out = 1};
 
-    ret->run = run_plain;
+    *ret = (struct cpu_call){.run = run_plain};
     ret->params = arena_memdup(arena, &p, sizeof(p));
     return ret->params ? 0 : -ENOMEM;
 }

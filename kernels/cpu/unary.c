@@ -275,7 +275,7 @@ int cpu_plan_post(const struct post *p, int64_t n, struct arena *arena, struct c
 
     switch (p->kind) {
     case POST_ADD:
-        ret->run = run_post_add;
+        *ret = (struct cpu_call){.run = run_post_add};
         ret->params = arena_memdup(arena, &n, sizeof(n));
         return ret->params ? 0 : -ENOMEM;
     case POST_RELU:
@@ -300,7 +300,7 @@ int cpu_plan_post(const struct post *p, int64_t n, struct arena *arena, struct c
         u.f = PICK(silu32);
         break;
     }
-    ret->run = run_post;
+    *ret = (struct cpu_call){.run = run_post};
     ret->params = arena_memdup(arena, &u, sizeof(u));
     return ret->params ? 0 : -ENOMEM;
 }

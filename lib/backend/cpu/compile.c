@@ -186,7 +186,10 @@ static int run_blocked(struct build *b, const struct node *n, const struct tenso
         return r;
     refs[n->n_in] = ref_buf(buf);
     r = build_call(b, &call, n->n_in + 1, refs);
-    return r < 0 ? r : build_set(b, n->out[0], refs[n->n_in], layout);
+    if (r < 0)
+        return r;
+    b->exe->step[b->exe->n_steps - 1].blocked = true;
+    return build_set(b, n->out[0], refs[n->n_in], layout);
 }
 
 #define MAX_BLOCKED_IN 16

@@ -89,6 +89,7 @@ struct arg {
 struct step {
     uint32_t node;
     bool is_prim;
+    bool blocked; /* a kernel on blocked channels */
     struct prim prim;
     struct cpu_call call;
     uint32_t n_arg;
