@@ -28,3 +28,17 @@ int cpu_plan(const struct cpu_args *a, struct cpu_call *ret, struct err *err);
 int cpu_plan_post(const struct post *p, int64_t n, struct arena *arena, struct cpu_call *ret);
 /* ptr[0] to ptr[1]. */
 int cpu_plan_copy(size_t bytes, struct arena *arena, struct cpu_call *ret);
+
+/* A batch norm with constant parameters over blocked channels that may lie in pieces:
+ * y = min(max((x - mean) * gain / sqrt(var + epsilon) + bias, low), high)
+ *   ptr[0..n_pieces)  [batch, blocks[i], spatial, block], together all channels
+ *   ptr[n_pieces]     [batch, channels / block, spatial, block]; not one of the sources, or the
+ *                     only one */
+struct cpu_channel {
+    int64_t batch, spatial, block, channels; /* block: 8 or 16, and channels a multiple */
+    uint32_t n_pieces;
+    const int64_t *blocks; /* by piece */
+    const float *gain, *bias, *mean, *var;
+    float epsilon, low, high;
+};
+int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cpu_call *ret);

@@ -299,6 +299,9 @@ int cpu_plan_post(const struct post *p, int64_t n, struct arena *arena, struct c
     case POST_SILU:
         u.f = PICK(silu32);
         break;
+    case POST_GELU_TANH:
+        u.f = PICK(gelu_tanh32);
+        break;
     }
     *ret = (struct cpu_call){.run = run_post};
     ret->params = arena_memdup(arena, &u, sizeof(u));

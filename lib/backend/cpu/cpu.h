@@ -4,6 +4,7 @@
  *   weights.c  packed constants, one copy a device
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
+ *   blocked.c  a node becomes one of our kernels on blocked channels
  *   compile.c  walks the graph, plans the arena
  *   exec.c     slots and runs
  *   dnnl.c     the library's calls

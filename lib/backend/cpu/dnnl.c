@@ -205,7 +205,8 @@ int dn_eltwise(enum dn_fn fn)
         [DN_RELU] = dnnl_eltwise_relu,        [DN_CLIP] = dnnl_eltwise_clip,
         [DN_GELU] = dnnl_eltwise_gelu_erf,    [DN_TANH] = dnnl_eltwise_tanh,
         [DN_SIGMOID] = dnnl_eltwise_logistic, [DN_HARDSWISH] = dnnl_eltwise_hardswish,
-        [DN_SILU] = dnnl_eltwise_swish,       [DN_LINEAR] = dnnl_eltwise_linear,
+        [DN_SILU] = dnnl_eltwise_swish,       [DN_GELU_TANH] = dnnl_eltwise_gelu_tanh,
+        [DN_LINEAR] = dnnl_eltwise_linear,
     };
     return (int)alg[fn];
 }

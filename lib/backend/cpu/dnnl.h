@@ -111,5 +111,15 @@ int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to,
 int dn_pack(struct dn *d, const struct layout *from, const void *src, const struct layout *to,
             void *dst);
 /* The library's number of an activation, and its parameters; -1 when it has none. */
-enum dn_fn { DN_RELU, DN_CLIP, DN_GELU, DN_TANH, DN_SIGMOID, DN_HARDSWISH, DN_SILU, DN_LINEAR };
+enum dn_fn {
+    DN_RELU,
+    DN_CLIP,
+    DN_GELU,
+    DN_TANH,
+    DN_SIGMOID,
+    DN_HARDSWISH,
+    DN_SILU,
+    DN_GELU_TANH,
+    DN_LINEAR
+};
 int dn_eltwise(enum dn_fn fn);

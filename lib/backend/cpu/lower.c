@@ -37,6 +37,7 @@ static const struct {
     [POST_SIGMOID] = {true, DN_SIGMOID},
     [POST_HARDSWISH] = {true, DN_HARDSWISH},
     [POST_SILU] = {true, DN_SILU},
+    [POST_GELU_TANH] = {true, DN_GELU_TANH},
 };
 
 /* A primitive's fused steps, and the arguments that they bring. */
@@ -427,7 +428,10 @@ int lower_pool(struct build *b, const struct node *n)
     const int64_t *kernel = global ? x->dims + 2 : node_ints(n, "kernel_shape", &n_kernel);
     struct window w = {0};
     struct prim p;
+    int joined = build_joined(b, n->in[0]);
 
+    if (joined < 0)
+        return joined;
     /* Row-major pooling is ours: the library's is no faster there, and would not block it. */
     if (x->dtype != DT_FP32 || empty(x) || empty(y) || in->native.kind == REF_NONE ||
         !in->layout->channel_block || (n->n_out > 1 && n->out[1] != VALUE_NONE) || !kernel ||
