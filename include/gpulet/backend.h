@@ -101,6 +101,7 @@ struct exe_info {
     uint32_t n_segments;
     size_t slot_bytes, weights_bytes;
     uint32_t n_steps, n_reorders;
+    uint32_t n_plain;  /* of the steps: plain loops, of which no speed is claimed */
     bool late_outputs; /* shapes of outputs are known only after a run: see outputs() */
 };
 

@@ -178,8 +178,16 @@ const struct attr *node_attr(const struct node *n, const char *name); /* NULL wh
 int64_t node_int(const struct node *n, const char *name, int64_t absent);
 float node_float(const struct node *n, const char *name, float absent);
 const char *node_str(const struct node *n, const char *name, const char *absent);
-/* ints of an attribute; *ret_n 0 and NULL when absent */
+/* A list attribute; *ret_n 0 and NULL when absent or empty. */
 const int64_t *node_ints(const struct node *n, const char *name, uint32_t *ret_n);
+const float *node_floats(const struct node *n, const char *name, uint32_t *ret_n);
+const struct attr_text *node_strs(const struct node *n, const char *name, uint32_t *ret_n);
+
+/* The second operand as broadcasting reads it since opset 7: shapes align at the last dimension.
+ * Before, attribute `axis` says at which dimension of the first it begins (PRelu: at the second),
+ * so it gets ones at its end.  An axis out of range leaves it as it is. */
+struct tensor node_second(const struct node *n, const struct tensor *first,
+                          const struct tensor *second);
 
 /* ---- shape keys */
 struct shape_key {

@@ -2,7 +2,8 @@
  *
  * A kernel is planned once, when a model is compiled: attributes are read, shapes and strides are
  * worked out into params.  Running it only touches memory: no checks, no allocation.
- * They are compared with kernels/ref in test/ops and share no code with it. */
+ * They are compared with kernels/ref in test/ops and share no code with it, but for plain.c, which
+ * runs the reference where no fast kernel is. */
 #pragma once
 
 #include <gpulet/graph.h>
@@ -12,20 +13,25 @@
 struct cpu_call {
     int (*run)(const void *params, void *const *ptr);
     const void *params;
-    const char *name; /* of the kernel, for profiles; NULL: plain loops */
+    const char *name; /* of the kernel, for profiles; may be NULL */
+    /* The reference's loops: the same as run, with a message; NULL for a fast kernel.  They check
+     * types as they run, and take memory. */
+    int (*plain)(const void *params, void *const *ptr, struct err *err);
 };
 
 struct cpu_args {
-    const struct node *node;
+    const struct node *node;         /* what it points to outlives the calls */
     const struct tensor *const *in;  /* n_in; NULL: omitted.  data != NULL: known now */
     const struct tensor *const *out; /* n_out; NULL: omitted */
     struct arena *arena;             /* where params go; outlives the calls */
 };
 
-/* -ENOTSUP names node, operator and type; -EINVAL an attribute that makes no sense. */
+/* Where no fast kernel takes the node's types or attributes, the call is plain.
+ * -ENOTSUP names node and operator; -EINVAL an attribute that makes no sense. */
 int cpu_plan(const struct cpu_args *a, struct cpu_call *ret, struct err *err);
-/* A post step in place over n floats.  ptr[0]: the tensor; ptr[1]: POST_ADD's operand. */
-int cpu_plan_post(const struct post *p, int64_t n, struct arena *arena, struct cpu_call *ret);
+/* A post step in place on y.  ptr[0]: the tensor; ptr[1]: POST_ADD's operand. */
+int cpu_plan_post(const struct post *p, const struct tensor *y, struct arena *arena,
+                  struct cpu_call *ret);
 /* ptr[0] to ptr[1]. */
 int cpu_plan_copy(size_t bytes, struct arena *arena, struct cpu_call *ret);
 

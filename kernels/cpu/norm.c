@@ -285,11 +285,13 @@ int plan_softmax(const struct cpu_args *a, struct cpu_call *ret, struct err *err
 {
     const struct tensor *x = a->in[0];
     bool old = a->node->opset < 13;
+    int64_t given = node_int(a->node, "axis", old ? 1 : -1);
     uint32_t axis = 0;
     int r = floats_only(a, err);
 
+    /* Such an axis may lie at the end of the shape, but -1 is the last one. */
     if (r == 0 && x->rank)
-        r = arg_axis(a, node_int(a->node, "axis", old ? 1 : -1), x->rank + old, &axis, err);
+        r = arg_axis(a, given, x->rank + (old && given >= 0), &axis, err);
     if (r < 0)
         return r;
     struct softmax p = {.outer = span(x, 0, axis),

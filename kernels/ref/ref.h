@@ -24,3 +24,6 @@ ref_fn ref_find(enum op_id op);
  * POST_ADD, else NULL.  -ENOTSUP names operator and type; -EINVAL an index out of range. */
 int ref_run(const struct node *n, const struct tensor *const *in, const struct tensor *const *add,
             struct tensor *const *out, struct err *err);
+/* The post steps alone, in order, in place. */
+int ref_post(const struct node *n, const struct tensor *const *add, struct tensor *out,
+             struct err *err);

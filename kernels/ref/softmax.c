@@ -23,8 +23,9 @@ REF_FN(ref_softmax)
     const struct tensor *x = in[0];
     bool one_axis = n->opset >= 13;
     uint32_t axis, rank = x->rank;
-    int r =
-        ref_axis(n, node_int(n, "axis", one_axis ? -1 : 1), one_axis ? rank : rank + 1, &axis, err);
+    int64_t given = node_int(n, "axis", one_axis ? -1 : 1);
+    /* An axis that cuts the shape in two may lie at its end, but -1 is the last one. */
+    int r = ref_axis(n, given, rank + (!one_axis && given >= 0), &axis, err);
 
     if (r < 0 || (r = ref_floats(n, in, 1, err)) < 0)
         return r;

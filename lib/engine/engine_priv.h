@@ -87,6 +87,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     double *ratio;   /* measured / estimated at each point of the table; 0: not measured */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
+    _Atomic uint32_t n_plain;  /* most plain steps of what was compiled */
     _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */
     struct job *gone;          /* an unload that waits for this to be freed */
     struct cq *gone_cq;

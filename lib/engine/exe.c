@@ -218,6 +218,7 @@ int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
             *err = own;
     } else {
         s->l->slot_bytes = MAX(s->l->slot_bytes, v->info.slot_bytes);
+        s->l->n_plain = MAX(s->l->n_plain, v->info.n_plain);
     }
     return r;
 }

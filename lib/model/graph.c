@@ -156,6 +156,21 @@ int graph_add_node(struct graph *g, const char *name, enum op_id op, uint32_t n_
     return 0;
 }
 
+static int texts_copy(struct graph *g, const struct attr *a, struct attr *c)
+{
+    struct attr_text *strs = ARENA_ARRAY(&g->arena, struct attr_text, a->n);
+
+    if (!strs)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < a->n; i++) {
+        strs[i] = a->strs[i];
+        if (!(strs[i].s = arena_strndup(&g->arena, a->strs[i].s, a->strs[i].n)))
+            return -ENOMEM;
+    }
+    c->strs = strs;
+    return 0;
+}
+
 static int attr_copy(struct graph *g, const struct attr *a, struct attr *c)
 {
     *c = *a;
@@ -175,9 +190,10 @@ static int attr_copy(struct graph *g, const struct attr *a, struct attr *c)
     case ATTR_TENSOR:
         c->t = arena_memdup(&g->arena, a->t, sizeof(*a->t)); /* the data stays where it is */
         return c->t ? 0 : -ENOMEM;
+    case ATTR_STRINGS:
+        return texts_copy(g, a, c);
     case ATTR_INT:
     case ATTR_FLOAT:
-    case ATTR_STRINGS:
     case ATTR_GRAPH:
         break;
     }
@@ -228,6 +244,37 @@ const char *node_str(const struct node *n, const char *name, const char *absent)
     const struct attr *a = node_attr(n, name);
 
     return a && a->type == ATTR_STRING ? a->s : absent;
+}
+
+struct tensor node_second(const struct node *n, const struct tensor *first,
+                          const struct tensor *second)
+{
+    struct tensor t = *second;
+    int64_t rank = first->rank, own = second->rank;
+    int64_t axis = node_int(n, "axis", n->op == OP_PRelu && own == 1 && rank > 1 ? 1 : rank - own);
+
+    if (n->opset >= 7 || (n->op != OP_PRelu && !node_int(n, "broadcast", 0)))
+        return t;
+    axis += axis < 0 ? rank : 0;
+    while (axis >= 0 && axis + t.rank < rank)
+        t.dims[t.rank++] = 1;
+    return t;
+}
+
+const struct attr_text *node_strs(const struct node *n, const char *name, uint32_t *ret_n)
+{
+    const struct attr *a = node_attr(n, name);
+
+    *ret_n = a && a->type == ATTR_STRINGS ? a->n : 0;
+    return *ret_n ? a->strs : NULL;
+}
+
+const float *node_floats(const struct node *n, const char *name, uint32_t *ret_n)
+{
+    const struct attr *a = node_attr(n, name);
+
+    *ret_n = a && a->type == ATTR_FLOATS ? a->n : 0;
+    return *ret_n ? a->floats : NULL;
 }
 
 const int64_t *node_ints(const struct node *n, const char *name, uint32_t *ret_n)

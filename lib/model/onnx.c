@@ -3,7 +3,8 @@
  * Order of reading: initializers (they become constants), inputs (those that are no
  * initializer), nodes (first their results, so that every name is known; Constant nodes become
  * constants), then the nodes again, each after the producers of its inputs, and the outputs.
- * value_info and whatever else is in the file is not looked at: shapes are inferred.
+ * Types and shapes that the file declares for outputs are noted: they tell about results that are
+ * known only when the model runs.  value_info and whatever else is in the file is not looked at.
  *
  * Nothing here recurses: subgraphs are refused, producers are followed with an own stack. */
 #include "onnx.h"
@@ -11,7 +12,7 @@
 #include <sys/mman.h>
 
 #define IR_MIN 3
-#define IR_MAX 13
+#define IR_MAX 14
 #define MAX_FILE_NODES 200000
 #define MAX_NODE_ATTRS 64
 
@@ -325,7 +326,7 @@ static int read_output(struct reading *s, struct pb msg)
         if (g->out[i] == id)
             return err_set(s->r.err, -EINVAL, "%s is listed twice", what);
     g->out[g->n_out++] = id;
-    return 0;
+    return g->values[id].dtype ? 0 : onnx_declare(s, msg, id);
 }
 
 /* Call fn for each field `num` of the graph. */

@@ -78,8 +78,10 @@ int onnx_add_const(struct reading *s, struct pb name, const char *kind,
 
 /* The bytes of field `num` in a message: the last one counts; *found says whether there is one. */
 int onnx_sub(struct reading *s, struct pb msg, uint32_t num, struct pb *ret, bool *found);
-/* One ValueInfoProto of the graph's inputs: onnx_input.c. */
+/* onnx_input.c: one ValueInfoProto of the graph's inputs. */
 int onnx_read_input(struct reading *s, struct pb msg);
+/* What a ValueInfoProto says about the type and shape of a value, as far as we can use it. */
+int onnx_declare(struct reading *s, struct pb msg, uint32_t value);
 /* onnx_attr.c: an attribute into node `node` of the graph; a Constant node as a constant `out`. */
 int onnx_read_attr(struct reading *s, struct pb msg, uint32_t node);
 int onnx_read_constant(struct reading *s, const struct raw_node *n, struct pb out);

@@ -2,13 +2,13 @@
 #include "onnx.h"
 #include <stdio.h>
 
-#define MAX_ATTR_NUMBERS 65536
+#define MAX_ATTR_ELEMS 65536
 
 struct raw_attr {
     struct pb msg, name, s, t;
     uint64_t type, i;
     float f;
-    size_t n_ints, n_floats;
+    size_t n_ints, n_floats, n_strings;
     uint32_t seen; /* a bit for each field number below 32 */
 };
 
@@ -42,10 +42,17 @@ static int attr_scan(struct reading *s, struct pb msg, struct raw_attr *a)
             a->t = f.bytes;
             break;
         case A_FLOATS:
-            rc = pb_numbers(&f, PB_FIXED32, NULL, MAX_ATTR_NUMBERS, &a->n_floats);
+            rc = pb_numbers(&f, PB_FIXED32, NULL, MAX_ATTR_ELEMS, &a->n_floats);
             break;
         case A_INTS:
-            rc = pb_numbers(&f, PB_VARINT, NULL, MAX_ATTR_NUMBERS, &a->n_ints);
+            rc = pb_numbers(&f, PB_VARINT, NULL, MAX_ATTR_ELEMS, &a->n_ints);
+            break;
+        case A_STRINGS:
+            a->n_strings++;
+            if (f.wire != PB_BYTES)
+                rc = -EINVAL;
+            else if (a->n_strings > MAX_ATTR_ELEMS)
+                rc = -E2BIG;
             break;
         case A_TYPE:
             a->type = f.u;
@@ -55,8 +62,8 @@ static int attr_scan(struct reading *s, struct pb msg, struct raw_attr *a)
         }
     }
     if (rc == -E2BIG)
-        return err_set(s->r.err, -EINVAL, "an attribute with more than %d numbers",
-                       MAX_ATTR_NUMBERS);
+        return err_set(s->r.err, -EINVAL, "an attribute with more than %d elements",
+                       MAX_ATTR_ELEMS);
     return rc < 0 || more < 0 ? onnx_broken(&s->r, "an attribute") : 0;
 }
 
@@ -112,6 +119,24 @@ static int attr_list(struct reading *s, const struct raw_attr *a, bool ints, str
     return 0;
 }
 
+/* graph_add_attr() copies the text, and ends it. */
+static int attr_texts(struct reading *s, const struct raw_attr *a, struct attr *ret)
+{
+    struct attr_text *strs = ARENA_ARRAY(&s->r.g->arena, struct attr_text, a->n_strings);
+    struct pb walk = a->msg;
+    struct pb_field f;
+
+    if (!strs)
+        return onnx_no_memory(&s->r, -ENOMEM);
+    while (pb_next(&walk, &f) > 0)
+        if (f.num == A_STRINGS)
+            strs[ret->n++] = (struct attr_text){(const char *)f.bytes.p,
+                                                (uint32_t)MIN(pb_size(f.bytes), UINT32_MAX - 1)};
+    ret->type = ATTR_STRINGS;
+    ret->strs = strs;
+    return 0;
+}
+
 static int attr_tensor(struct reading *s, const struct raw_attr *a, struct read_tensor *t)
 {
     char what[WHAT_PRINT];
@@ -141,6 +166,8 @@ static int attr_convert(struct reading *s, const struct raw_attr *a, struct attr
     case AT_FLOATS:
     case AT_INTS:
         return attr_list(s, a, attr_type(a) == AT_INTS, ret);
+    case AT_STRINGS:
+        return attr_texts(s, a, ret);
     case AT_TENSOR:
         t = ARENA_NEW(&s->r.g->arena, struct read_tensor);
         ret->type = ATTR_TENSOR;

@@ -129,3 +129,52 @@ int onnx_read_input(struct reading *s, struct pb msg)
     g->in[g->n_in++] = id;
     return onnx_value_name(s, name, "input", id, NODE_NONE);
 }
+
+/* ---- declared results */
+
+/* A free dimension of the inputs, or whatever it will be: nothing here makes a new one. */
+static struct dim declared_dim(const struct graph *g, struct pb msg)
+{
+    struct pb_field f;
+    struct dim d = {-1, SYM_VARIES};
+
+    while (pb_next(&msg, &f) > 0) {
+        if (f.num == 1 && f.wire == PB_VARINT && f.u <= (uint64_t)MAX_DIM)
+            return (struct dim){(int64_t)f.u, SYM_CONST};
+        for (uint32_t i = 0; f.num == 2 && i < g->n_syms; i++)
+            if (pb_is(f.bytes, g->syms[i].name))
+                d = (struct dim){1, (int32_t)i};
+    }
+    return d;
+}
+
+static void declare_shape(const struct graph *g, struct pb msg, struct value *v)
+{
+    struct pb_field f;
+    int32_t rank = 0;
+
+    while (pb_next(&msg, &f) > 0 && rank <= MAX_RANK)
+        if (f.num == 1 && rank++ < MAX_RANK)
+            v->dims[rank - 1] = declared_dim(g, f.bytes);
+    v->rank = rank <= MAX_RANK ? rank : -1;
+}
+
+int onnx_declare(struct reading *s, struct pb msg, uint32_t value)
+{
+    struct value *v = &s->r.g->values[value];
+    struct pb type = {0}, tensor = {0}, shape = {0};
+    struct pb_field f;
+    bool found;
+    int rc;
+
+    if ((rc = onnx_sub(s, msg, 2, &type, &found)) < 0 ||
+        (rc = onnx_sub(s, type, 1, &tensor, &found)) < 0 ||
+        (rc = onnx_sub(s, tensor, 2, &shape, &found)) < 0)
+        return rc;
+    while (pb_next(&tensor, &f) > 0)
+        if (f.num == 1 && f.u < DT_END && !STREQ(dtype_name((enum dtype)f.u), "?"))
+            v->dtype = (enum dtype)f.u;
+    if (found)
+        declare_shape(s->r.g, shape, v);
+    return 0;
+}

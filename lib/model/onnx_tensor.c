@@ -67,11 +67,6 @@ static int add_piece(struct reader *r, const struct pb_field *f, const char *wha
     return 0;
 }
 
-static bool pb_is(struct pb s, const char *text)
-{
-    return pb_size(s) == strlen(text) && memcmp(s.p, text, pb_size(s)) == 0;
-}
-
 static int add_external(struct reader *r, struct pb entry, const char *what, struct proto *p)
 {
     struct pb key = {0}, value = {0};

@@ -61,6 +61,9 @@ static struct hash128 attr_hash(const struct attr *a)
         return hash_join(h, c.hash);
     }
     case ATTR_STRINGS:
+        for (uint32_t i = 0; i < a->n; i++)
+            h = hash_join(h, hash_bytes(a->strs[i].s, a->strs[i].n));
+        return h;
     case ATTR_GRAPH:
         break;
     }

@@ -35,6 +35,11 @@ static inline size_t pb_size(struct pb s)
     return (size_t)(s.end - s.p);
 }
 
+static inline bool pb_is(struct pb s, const char *text)
+{
+    return pb_size(s) == strlen(text) && memcmp(s.p, text, pb_size(s)) == 0;
+}
+
 /* 1: *f is the next field; 0: the message is over; -EINVAL: no valid field follows. */
 int pb_next(struct pb *r, struct pb_field *f);
 /* The next base-128 number of a packed field; same results. */

@@ -24,6 +24,8 @@ static const struct style styles[] = {
 #define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
 #define SPREAD_STEPS 4 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
+#define ROOM_TRIES 4 /* to make room by planning for less of what is not known */
+#define ROOM_SHRINK 0.25
 
 static bool alloc(struct job *j)
 {
@@ -119,12 +121,24 @@ static void wants_make(struct job *j)
 
 /* ---- which of two plans is better */
 
+/* j->scratch[m]: whether model m has a place. */
+static void who_has_a_place(struct job *j)
+{
+    memset(j->scratch, 0, j->p->n_models * sizeof(*j->scratch));
+    for (uint32_t k = 0; k < j->n_lets; k++)
+        for (uint32_t i = 0; j->let[k].device < FLOATING && i < j->let[k].n_shares; i++)
+            j->scratch[j->let[k].share[i].model] = 1;
+}
+
 struct score score_of(struct job *j)
 {
     struct score s = {0};
 
-    for (uint32_t m = 0; m < j->p->n_models; m++)
+    who_has_a_place(j);
+    for (uint32_t m = 0; m < j->p->n_models; m++) {
         j->rest[m] = j->want[m].hopeless ? 0 : j->want[m].rate_rps;
+        s.homeless += j->want[m].type != PLAN_NONE && !j->scratch[m];
+    }
     for (uint32_t k = 0; k < j->n_lets; k++) {
         const struct let *l = &j->let[k];
         if (l->device >= FLOATING)
@@ -149,6 +163,8 @@ static bool better(const struct score *a, const struct score *b)
 {
     if (fabs(a->unserved - b->unserved) > 1e-9 * (a->unserved + b->unserved))
         return a->unserved < b->unserved;
+    if (a->homeless != b->homeless)
+        return a->homeless < b->homeless;
     return a->price != b->price ? a->price < b->price : a->granules < b->granules - 1e-12;
 }
 
@@ -157,11 +173,9 @@ static bool better(const struct score *a, const struct score *b)
 /* Models whose SLO cannot be held, or that have no rate and found no place, come last. */
 static void leftovers(struct job *j)
 {
+    who_has_a_place(j);
     for (uint32_t m = 0; m < j->p->n_models; m++)
-        j->rest[m] = 0;
-    for (uint32_t k = 0; k < j->n_lets; k++)
-        for (uint32_t i = 0; j->let[k].device < FLOATING && i < j->let[k].n_shares; i++)
-            j->rest[j->let[k].share[i].model] = 1;
+        j->rest[m] = j->scratch[m];
     for (uint32_t m = 0; m < j->p->n_models; m++) {
         const struct want *w = &j->want[m];
         if (j->rest[m] > 0 || w->type == PLAN_NONE)
@@ -216,7 +230,7 @@ static int keep(struct job *j, const struct score *s, struct score *best, struct
 /* As good as the bound allows? */
 static bool done(struct job *j, const struct score *s, uint32_t least)
 {
-    return s->unserved == 0 &&
+    return s->unserved == 0 && s->homeless == 0 &&
            (!j->p->rules.as_few || s->price * j->p->n_devices <= (least + 1e-9) * j->all_price);
 }
 
@@ -251,15 +265,19 @@ static int best_style(struct job *j, struct plan *ret, uint32_t *ret_style, stru
 
 /* ---- spare capacity */
 
-static bool spread_try(struct job *j, uint32_t style, double scale)
+/* `homeless`: of the plan without spare capacity; nobody loses its place for it. */
+static bool spread_try(struct job *j, uint32_t style, double scale, uint32_t homeless)
 {
     for (uint32_t m = 0; m < j->p->n_models; m++)
         j->want[m].rate_rps *= scale / j->scale;
     j->scale = scale;
-    return try_style(j, style) && score_of(j).unserved == 0;
+    if (!try_style(j, style))
+        return false;
+    struct score s = score_of(j);
+    return s.unserved == 0 && s.homeless <= homeless;
 }
 
-static int spread(struct job *j, uint32_t style, struct plan *ret)
+static int spread(struct job *j, uint32_t style, uint32_t homeless, struct plan *ret)
 {
     double lo = 1, hi = SPREAD_MOST, bound = 0;
 
@@ -274,7 +292,7 @@ static int spread(struct job *j, uint32_t style, struct plan *ret)
         mid = fmax(mid, lo * 1.001);
         if (j->steps > 8 * j->budget)
             break;
-        if (spread_try(j, style, mid)) {
+        if (spread_try(j, style, mid, homeless)) {
             int r = job_emit(j, ret);
             if (r < 0)
                 return r;
@@ -313,6 +331,32 @@ static bool all_rates(const struct problem *p)
     return true;
 }
 
+/* Stand-ins for rates that are not known must not take a place from anybody: they become smaller
+ * until all that can be placed are. */
+static int make_room(struct job *j, uint32_t *style, struct score *score, struct plan *ret)
+{
+    bool guessed = false;
+    int r = 0;
+
+    for (uint32_t m = 0; m < j->p->n_models; m++)
+        guessed |= j->want[m].guessed;
+    for (int i = 0; guessed && r == 0 && score->homeless && i < ROOM_TRIES; i++) {
+        struct plan p = {0};
+        struct score s;
+        uint32_t x = 0;
+        for (uint32_t m = 0; m < j->p->n_models; m++)
+            if (j->want[m].guessed)
+                j->want[m].rate_rps *= ROOM_SHRINK;
+        r = best_style(j, &p, &x, &s);
+        if (r == 0 && s.homeless < score->homeless) {
+            *ret = p;
+            *score = s;
+            *style = x;
+        }
+    }
+    return r;
+}
+
 static int make_new(struct job *j, struct plan *ret)
 {
     uint32_t style = 0;
@@ -320,8 +364,10 @@ static int make_new(struct job *j, struct plan *ret)
 
     wants_make(j);
     int r = best_style(j, ret, &style, &score);
+    if (r == 0)
+        r = make_room(j, &style, &score, ret);
     if (r == 0 && !j->p->rules.as_few && score.unserved == 0)
-        r = spread(j, style, ret);
+        r = spread(j, style, score.homeless, ret);
     return r;
 }
 

@@ -203,8 +203,9 @@ void ruin_and_recreate(struct job *j, uint32_t enough, uint64_t until);
 /* ---- make.c */
 struct score {
     double unserved, price, granules;
+    uint32_t homeless; /* models without a place that could have one */
 };
-struct score score_of(struct job *j); /* rest[] is then what is left of each model's rate */
+struct score score_of(struct job *j); /* rest[] > 0 is then what is left of a model's rate */
 int job_init(struct job *j, const struct problem *p, const struct plan *was, struct arena *a);
 
 /* ---- make_was.c: 1: done, 0: plan anew, < 0: an error */

@@ -4,7 +4,8 @@
  *     test_ops [-v] [-k PART-OF-NAME] [BACKEND...]
  *
  * A case runs with batch 1 and 3 where it has a batch, twice in the same slot (the results are
- * equal to the bit), and once as two requests of one and two rows. */
+ * equal to the bit), and once as two requests of one and two rows.  Where a backend runs the
+ * reference's own loops that is said: their numbers are for test_onnx_node and test_ref. */
 #include "cases.h"
 #include <gpulet/backend.h>
 #include <gpulet/clock.h>
@@ -316,6 +317,14 @@ static int check_joined(struct trial *t, struct bench *b, struct err *err)
     return r < 0 || t->batch <= 1 ? r : compare(t, 1, "two requests", err);
 }
 
+static bool is_plain(const struct trial *t, const struct bench *b)
+{
+    struct exe_info info;
+
+    b->be->exe_info(t->exe, &info);
+    return info.n_plain > 0;
+}
+
 /* The run ends with an error, and the partition is as good as before. */
 static int check_fails(struct trial *t, struct bench *b, struct err *err)
 {
@@ -326,7 +335,7 @@ static int check_fails(struct trial *t, struct bench *b, struct err *err)
     return b->be->fault(b->part) == FAULT_NONE ? 0 : err_set(err, -ERANGE, "the partition is lost");
 }
 
-static int trial_run(struct trial *t, struct bench *b, struct err *err)
+static int trial_run(struct trial *t, struct bench *b, bool *ret_plain, struct err *err)
 {
     struct compile_args args = {.model = t->c->name, .precision = "fp32"};
     int r = build(t, err);
@@ -343,14 +352,16 @@ static int trial_run(struct trial *t, struct bench *b, struct err *err)
         return r;
     if (t->c->fails)
         return check_fails(t, b, err);
+    *ret_plain = is_plain(t, b);
     r = check_twice(t, b, err);
     return r < 0 ? r : check_joined(t, b, err);
 }
 
-static int case_run(const struct op_case *c, int64_t batch, struct bench *b, struct err *err)
+static int case_run(const struct op_case *c, int64_t batch, struct bench *b, bool *ret_plain,
+                    struct err *err)
 {
     struct trial t = {.c = c, .batch = batch};
-    int r = trial_run(&t, b, err);
+    int r = trial_run(&t, b, ret_plain, err);
 
     if (t.slot)
         b->be->slot_close(t.slot);
@@ -375,19 +386,20 @@ static bool case_check(const struct op_case *c, struct bench *b)
     struct case_input in[CASE_MAX_IN];
     uint32_t n_in = case_inputs(c, in);
     const char *why = refused(b->be, c);
-    bool batches = false;
+    bool batches = false, plain = false;
     struct err err = {0};
 
     for (uint32_t i = 0; i < n_in; i++)
         batches |= has_batch(&in[i]);
-    int r = case_run(c, batches ? 1 : 0, b, &err);
+    int r = case_run(c, batches ? 1 : 0, b, &plain, &err);
     if (r == 0 && batches)
-        r = case_run(c, 3, b, &err);
+        r = case_run(c, 3, b, &plain, &err);
     bool good = why ? r == -ENOTSUP : r == 0;
     if (good && why)
         printf("ok - %s is refused by %s: %s\n", c->name, b->be->name, why);
     else
-        printf("%s - %s on %s\n", good ? "ok" : "not ok", c->name, b->be->name);
+        printf("%s - %s on %s%s\n", good ? "ok" : "not ok", c->name, b->be->name,
+               plain ? " (plain loops: only how they are called)" : "");
     if (!good)
         printf("#   %s\n", r == 0 ? "it works now: take it off the refusals" : err.msg);
     fflush(stdout);

@@ -143,6 +143,21 @@ static inline void ow_attr_str(struct ow *node, const char *name, const char *s)
     ow_add(node, OW_ATTR, &a);
 }
 
+static inline void ow_part_text(void *w, const char *s)
+{
+    ow_str(w, 9, s);
+}
+/* A list of strings: "a,b,c". */
+static inline void ow_attr_strs(struct ow *node, const char *name, const char *list)
+{
+    struct ow a = {0};
+
+    ow_str(&a, 1, name);
+    ow_split(list, ow_part_text, &a);
+    ow_int(&a, 20, 8);
+    ow_add(node, OW_ATTR, &a);
+}
+
 /* Unpacked, as older exporters write it. */
 static inline void ow_attr_ints(struct ow *node, const char *name, const int64_t *v, size_t n)
 {
@@ -175,7 +190,9 @@ static inline void ow_init(struct ow *graph, const char *name, enum dtype dtype,
     ow_add(graph, OW_INIT, &t);
 }
 
-static inline void ow_input(struct ow *graph, const char *name, int64_t dtype, const char *shape)
+/* A ValueInfoProto with type and shape into field `field` of the graph. */
+static inline void ow_value(struct ow *graph, uint32_t field, const char *name, int64_t dtype,
+                            const char *shape)
 {
     struct ow info = {0}, type = {0}, tensor = {0}, dims = {0};
 
@@ -185,7 +202,12 @@ static inline void ow_input(struct ow *graph, const char *name, int64_t dtype, c
     ow_add(&type, 1, &tensor);
     ow_str(&info, 1, name);
     ow_add(&info, 2, &type);
-    ow_add(graph, OW_INPUT, &info);
+    ow_add(graph, field, &info);
+}
+
+static inline void ow_input(struct ow *graph, const char *name, int64_t dtype, const char *shape)
+{
+    ow_value(graph, OW_INPUT, name, dtype, shape);
 }
 
 static inline void ow_output(struct ow *graph, const char *name)

@@ -415,25 +415,130 @@ static void a_probe_times_the_segments_asked_for(void)
     close_model(o);
 }
 
-static void a_type_that_it_lacks_is_refused_with_the_node(void)
+/* The graph that was built, without free dimensions. */
+static struct bound *bound_now(struct arena *arena)
 {
-    struct arena arena;
     struct shape_key key = {.n = 0};
     struct bound *b = NULL;
-    struct exe *x = NULL;
+
+    CHECK_EQ(graph_infer(g, &err), 0);
+    arena_init(arena);
+    CHECK_EQ(graph_bind(g, &key, arena, &b, &err), 0);
+    return b;
+}
+
+static void a_type_without_a_fast_kernel_runs_in_plain_loops_and_is_counted(void)
+{
+    const double x[] = {0, 0, 0, 1, 1, 1};
+    double y[6] = {0};
+    const void *in[] = {x};
+    void *out[] = {y};
+    struct io_part p = {.rows = 1, .in = in, .out = out};
+    struct arena arena;
+    struct exe_info info;
+    struct slot *s = NULL;
 
     open_device();
     start(17);
     output(op(OP_Softmax, "axis=1", 1, input_of("x", DT_FP64, "2 3")));
-    CHECK_EQ(graph_infer(g, &err), 0);
-    arena_init(&arena);
-    CHECK_EQ(graph_bind(g, &key, &arena, &b, &err), 0);
-    struct compile_args args = {.model = "test", .bound = b, .precision = ""};
-    CHECK_EQ(be->compile(part, &args, &x, &err), -ENOTSUP);
-    CHECK_HAS(err.msg, "(Softmax): type FP64 is not supported by the cpu backend");
-    (void)strcpy(args.precision, "int8");
+    struct exe *exe = compiled(bound_now(&arena));
+    be->exe_info(exe, &info);
+    CHECK_EQ(info.n_plain, 1);
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    CHECK_EQ(run_rows(s, 0, 1, 1, &p), 0);
+    for (int i = 0; i < 6; i++)
+        CHECK(fabs(y[i] - 1.0 / 3) < 1e-12);
+    be->slot_close(s);
+    be->release(exe);
+    arena_done(&arena);
+    close_device();
+}
+
+static void post_steps_of_a_half_precision_result_are_plain_too(void)
+{
+    const uint16_t x[] = {0xc000, 0x3c00}, add[] = {0x3c00, 0x3c00}; /* -2, 1 and 1, 1 */
+    uint16_t y[2] = {0};
+    const void *in[] = {x, add};
+    void *out[] = {y};
+    struct io_part p = {.rows = 1, .in = in, .out = out};
+    struct arena arena;
+    struct exe_info info;
+    struct slot *s = NULL;
+
+    open_device();
+    start(17);
+    uint32_t v = input_of("x", DT_FP16, "2"), w = input_of("add", DT_FP16, "2");
+    output(op(OP_Abs, "", 1, v));
+    g->nodes[0].n_post = 2;
+    g->nodes[0].post[0] = (struct post){.kind = POST_ADD, .value = w};
+    g->nodes[0].post[1] = (struct post){.kind = POST_CLIP, .alpha = 0, .beta = 2.5f};
+    struct exe *exe = compiled(bound_now(&arena));
+    be->exe_info(exe, &info);
+    CHECK_EQ(info.n_plain, 3);
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    CHECK_EQ(run_rows(s, 0, 1, 1, &p), 0);
+    CHECK_EQ(y[0], 0x4100); /* min(|-2| + 1, 2.5) */
+    CHECK_EQ(y[1], 0x4000); /* |1| + 1 */
+    be->slot_close(s);
+    be->release(exe);
+    arena_done(&arena);
+    close_device();
+}
+
+static void a_type_that_plain_loops_lack_too_is_refused_with_the_node(void)
+{
+    struct arena arena;
+    struct slot *s = NULL;
+    uint64_t ns;
+
+    open_device();
+    start(17);
+    output(op(OP_Erf, "", 1, input_of("x", DT_INT16, "2 3")));
+    struct exe *exe = compiled(bound_now(&arena));
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    CHECK_EQ(be->probe(s, 0, 1, 1, &ns, &err), -ENOTSUP);
+    CHECK_HAS(err.msg, "(Erf): type INT16 is not supported");
+    be->slot_close(s);
+    be->release(exe);
+    arena_done(&arena);
+    close_device();
+}
+
+static void another_precision_is_refused_by_name(void)
+{
+    struct arena arena;
+    struct exe *x = NULL;
+
+    open_device();
+    start(17);
+    output(op(OP_Softmax, "axis=1", 1, input("x", "2 3")));
+    struct compile_args args = {.model = "test", .bound = bound_now(&arena), .precision = "int8"};
     CHECK_EQ(be->compile(part, &args, &x, &err), -ENOTSUP);
     CHECK_HAS(err.msg, "'int8'");
+    arena_done(&arena);
+    close_device();
+}
+
+static void an_index_out_of_range_is_the_inputs_fault(void)
+{
+    const float x[] = {1, 2, 3};
+    const int64_t at[] = {1, 3};
+    float y[2];
+    const void *in[] = {x, at};
+    void *out[] = {y};
+    struct io_part p = {.rows = 1, .in = in, .out = out};
+    struct arena arena;
+    struct slot *s = NULL;
+
+    open_device();
+    start(17);
+    uint32_t v = input("x", "3");
+    output(op(OP_Gather, "", 2, v, input_of("at", DT_INT64, "2")));
+    struct exe *exe = compiled(bound_now(&arena));
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    CHECK_EQ(run_rows(s, 0, 1, 1, &p), -EINVAL);
+    be->slot_close(s);
+    be->release(exe);
     arena_done(&arena);
     close_device();
 }
@@ -468,7 +573,11 @@ int main(void)
     RUN(joined_channels_are_read_where_they_are);
     RUN(running_keeps_no_memory);
     RUN(a_probe_times_the_segments_asked_for);
-    RUN(a_type_that_it_lacks_is_refused_with_the_node);
+    RUN(a_type_without_a_fast_kernel_runs_in_plain_loops_and_is_counted);
+    RUN(post_steps_of_a_half_precision_result_are_plain_too);
+    RUN(a_type_that_plain_loops_lack_too_is_refused_with_the_node);
+    RUN(another_precision_is_refused_by_name);
+    RUN(an_index_out_of_range_is_the_inputs_fault);
     RUN(backends_are_found_by_name_or_refused_by_it);
     graph_free(g);
     return check_end();

@@ -514,6 +514,71 @@ static void spare_capacity_is_spread_over_all_devices(void)
     arena_done(&arena);
 }
 
+/* What a daemon's CPU looks like: gpu-lets of one core, run times that some noise disturbed.
+ * Model 0 has an SLO, 1 a rate, 2 neither, 3 an SLO that is below any run. */
+static void small_machine(uint64_t seed, struct problem *p)
+{
+    static const uint32_t batches[] = {1, 2, 4, 8, 16};
+    struct plan_type *t = ARENA_NEW(&arena, struct plan_type);
+    struct plan_device *d = ARENA_NEW(&arena, struct plan_device);
+    struct plan_model *m = ARENA_ARRAY(&arena, struct plan_model, 4);
+    static const char *const names[] = {"slo", "rate", "neither", "hopeless"};
+    uint32_t *units = ARENA_NEW(&arena, uint32_t);
+
+    *units = 1;
+    *t = (struct plan_type){.name = "cpu",
+                            .n_granules = 1 + random_below(&seed, 4),
+                            .granule_units = 1,
+                            .max_granules = 1};
+    *d = (struct plan_device){.name = "cpu0"};
+    for (uint32_t i = 0; i < 4; i++) {
+        usec_t *run = ARENA_ARRAY(&arena, usec_t, 5);
+        struct profile *f = ARENA_NEW(&arena, struct profile);
+        double base = random_log(&seed, 20, 5000), row = random_log(&seed, 1, 500);
+        for (uint32_t b = 0; b < 5; b++)
+            run[b] = MAX((usec_t)(base + row * batches[b]), b ? run[b - 1] : 1);
+        *f = (struct profile){
+            .n_batch = 5, .n_units = 1, .batch = batches, .units = units, .run_us = run};
+        m[i] = (struct plan_model){
+            .name = names[i], .max_batch = i == 1 ? 16 : 1, .profile = f, .slot_bytes = 16384};
+    }
+    m[0].slo_us = 20000;
+    m[1].rate_rps = 50;
+    m[3].slo_us = 1;
+    *p = (struct problem){
+        .n_types = 1, .n_devices = 1, .n_models = 4, .type = t, .device = d, .model = m};
+}
+
+static bool has_place(const struct plan *plan, uint32_t m)
+{
+    for (uint32_t k = 0; k < plan->n_gpulets; k++)
+        for (uint32_t i = 0; i < plan->gpulet[k].n_shares; i++)
+            if (plan->gpulet[k].share[i].model == m)
+                return true;
+    return false;
+}
+
+/* An upload never fails for an SLO that cannot be held, nor for the rates of the others. */
+static void every_model_gets_a_place_where_there_is_memory(void)
+{
+    uint32_t homeless = 0;
+
+    for (uint64_t seed = 1; seed <= 2000; seed++) {
+        struct problem p;
+        arena_init(&arena);
+        small_machine(seed, &p);
+        struct plan plan = make(&p, NULL);
+        uint32_t none = 0;
+        for (uint32_t m = 0; m < p.n_models; m++)
+            none += !has_place(&plan, m);
+        if (none && !homeless)
+            printf("# seed %llu: %u models without a place\n", (unsigned long long)seed, none);
+        homeless += none;
+        arena_done(&arena);
+    }
+    CHECK_EQ(homeless, 0);
+}
+
 int main(void)
 {
     RUN(the_twelve_workloads_of_igniter_fit_on_six_devices);
@@ -527,6 +592,7 @@ int main(void)
     RUN(one_changed_rate_touches_two_gpulets_and_few_steps);
     RUN(a_profile_that_got_slower_is_planned_again);
     RUN(hostile_problems_are_planned_again_or_say_why_not);
+    RUN(every_model_gets_a_place_where_there_is_memory);
     RUN(important_models_come_first_and_the_others_are_named);
     RUN(spare_capacity_is_spread_over_all_devices);
     return check_end();

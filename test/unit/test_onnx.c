@@ -89,8 +89,8 @@ static void an_unknown_operator_is_named_with_its_node(void)
 {
     struct ow g = add_graph();
 
-    ow_plain(&g, "Resize", "up", "y", "z");
-    refuses(&g, -ENOTSUP, "node 1 'up' (Resize): operator is not supported");
+    ow_plain(&g, "Optional", "up", "y", "z");
+    refuses(&g, -ENOTSUP, "node 1 'up' (Optional): operator is not supported");
 }
 
 static void an_operator_of_another_domain_is_refused(void)
@@ -114,13 +114,66 @@ static void a_subgraph_is_refused_by_name(void)
     refuses(&g, -ENOTSUP, "attribute 'body': subgraphs are not supported");
 }
 
-static void opsets_outside_7_to_21_are_refused(void)
+static void opsets_outside_1_to_26_are_refused(void)
 {
     struct ow g = add_graph();
 
-    refuses_at(&g, 6, -ENOTSUP, "opset 6 is not supported (7 to 21)");
+    refuses_at(&g, 0, -ENOTSUP, "opset 0 is not supported (1 to 26)");
     g = add_graph();
-    refuses_at(&g, 22, -ENOTSUP, "opset 22 is not supported (7 to 21)");
+    refuses_at(&g, 27, -ENOTSUP, "opset 27 is not supported (1 to 26)");
+}
+
+static void a_list_of_strings_is_an_attribute(void)
+{
+    struct ow g = add_graph(), n = ow_node("Relu", "r", "y", "z");
+    AUTO(graph_free) struct graph *ret = NULL;
+    struct err e = {0};
+    uint32_t len;
+
+    ow_attr_strs(&n, "words", "one,three,");
+    ow_add(&g, OW_NODE, &n);
+    ow_output(&g, "z");
+    struct ow m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), 0);
+    const struct attr_text *words = ret ? node_strs(&ret->nodes[1], "words", &len) : NULL;
+    CHECK(words && len == 2);
+    if (words) {
+        CHECK_STR(words[0].s, "one");
+        CHECK_STR(words[1].s, "three");
+        CHECK_EQ(words[1].n, 5);
+    }
+    ow_done(&m);
+}
+
+static void declared_outputs_are_noted(void)
+{
+    struct ow g = {0};
+    AUTO(graph_free) struct graph *ret = NULL;
+    struct err e = {0};
+
+    ow_input(&g, "x", DT_FP32, "batch,3");
+    ow_plain(&g, "Relu", "r", "x", "y");
+    ow_plain(&g, "Relu", "s", "y", "z");
+    ow_value(&g, OW_OUTPUT, "y", DT_FP16, "batch,3,other");
+    ow_output(&g, "z");
+    struct ow m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), 0);
+    const struct value *y = ret ? &ret->values[ret->out[0]] : NULL, *z = y;
+    if (ret) {
+        CHECK_EQ(y->dtype, DT_FP16); /* not so, but known only later */
+        CHECK_EQ(y->rank, 3);
+        CHECK_EQ(y->dims[0].sym, 0);
+        CHECK_EQ(y->dims[1].scale, 3);
+        CHECK_EQ(y->dims[2].sym, SYM_VARIES);
+        CHECK_EQ(ret->n_syms, 1);
+        z = &ret->values[ret->out[1]];
+        CHECK_EQ(z->dtype, DT_NONE);
+        CHECK_EQ(z->rank, -1);
+        CHECK_EQ(graph_infer(ret, &e), 0);
+        CHECK_EQ(y->dtype, DT_FP32);
+        CHECK_EQ(y->rank, 2);
+    }
+    ow_done(&m);
 }
 
 static void data_of_the_wrong_size_is_refused(void)
@@ -468,7 +521,9 @@ int main(void)
     RUN(an_unknown_operator_is_named_with_its_node);
     RUN(an_operator_of_another_domain_is_refused);
     RUN(a_subgraph_is_refused_by_name);
-    RUN(opsets_outside_7_to_21_are_refused);
+    RUN(opsets_outside_1_to_26_are_refused);
+    RUN(a_list_of_strings_is_an_attribute);
+    RUN(declared_outputs_are_noted);
     RUN(data_of_the_wrong_size_is_refused);
     RUN(giant_and_negative_dimensions_are_refused);
     RUN(unknown_element_types_are_refused);

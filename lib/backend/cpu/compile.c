@@ -104,7 +104,7 @@ static bool is_alias(const struct build *b, const struct node *n)
 
 int build_posts(struct build *b, const struct node *n, uint32_t from, struct ref rows)
 {
-    int64_t count = (int64_t)(build_tensor(b, n->out[0])->bytes / sizeof(float));
+    const struct tensor *y = build_tensor(b, n->out[0]);
 
     for (uint32_t i = from; i < n->n_post; i++) {
         const struct post *p = &n->post[i];
@@ -112,7 +112,7 @@ int build_posts(struct build *b, const struct node *n, uint32_t from, struct ref
         struct cpu_call call;
         int r = p->kind == POST_ADD ? build_rows(b, p->value, &refs[1]) : 0;
         if (r == 0)
-            r = cpu_plan_post(p, count, &b->exe->arena, &call);
+            r = cpu_plan_post(p, y, &b->exe->arena, &call);
         if (r == 0)
             r = build_call(b, &call, 2, refs);
         if (r < 0)
@@ -159,6 +159,9 @@ static int lower(struct build *b, const struct node *n)
     switch (n->op) {
     case OP_Conv:
         r = lower_conv(b, n);
+        break;
+    case OP_ConvTranspose:
+        r = lower_deconv(b, n);
         break;
     case OP_MatMul:
     case OP_Gemm:
@@ -404,9 +407,14 @@ int cpu_compile(struct part *p, const struct compile_args *args, struct exe **re
 
 void cpu_exe_info(const struct exe *x, struct exe_info *ret)
 {
+    uint32_t n_plain = 0;
+
+    for (uint32_t i = 0; i < x->n_steps; i++)
+        n_plain += !x->step[i].is_prim && x->step[i].call.plain;
     *ret = (struct exe_info){.n_segments = x->n_segments,
                              .slot_bytes = x->slot_bytes,
                              .weights_bytes = x->weights_bytes,
                              .n_steps = x->n_steps,
+                             .n_plain = n_plain,
                              .n_reorders = x->n_reorders};
 }

@@ -5,6 +5,7 @@
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
  *   blocked.c  a node becomes one of our kernels on blocked channels
+ *   lower_deconv.c  the same of transposed convolutions
  *   compile.c  walks the graph, plans the arena
  *   exec.c     slots and runs
  *   dnnl.c     the library's calls

@@ -207,24 +207,29 @@ static void io_end(struct slot *s, const struct io *io)
             scatter(x, i, io, own_place(s, &x->out[i]));
 }
 
-static int run_step(struct slot *s, uint32_t i, dnnl_stream_t stream)
+/* -EINVAL: an input cannot be run; -ENOTSUP: plain loops lack a type; -EIO: the library failed. */
+static int run_step(struct slot *s, uint32_t i, dnnl_stream_t stream, struct err *err)
 {
     const struct step *step = &s->exe->step[i];
     uint32_t at = s->first[i];
-    bool ok = step->is_prim ? dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg,
-                                                     s->arg + at) == dnnl_success
-                            : step->call.run(step->call.params, s->ptr + at) == 0;
 
-    return ok ? 0 : -EIO;
+    if (step->is_prim)
+        return dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg, s->arg + at) ==
+                       dnnl_success
+                   ? 0
+                   : -EIO;
+    return step->call.plain ? step->call.plain(step->call.params, s->ptr + at, err)
+                            : step->call.run(step->call.params, s->ptr + at);
 }
 
-static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t stream)
+static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t stream,
+                     struct err *err)
 {
     const struct exe *x = s->exe;
     int r = 0;
 
     for (uint32_t i = x->first_step[from]; i < x->first_step[to] && r == 0; i++)
-        r = run_step(s, i, stream);
+        r = run_step(s, i, stream, err);
     return r;
 }
 
@@ -241,7 +246,7 @@ int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     if (from > to || to > x->n_segments)
         return -EINVAL;
     io_begin(s, from, io);
-    int rc = run_steps(s, from, to, p->stream);
+    int rc = run_steps(s, from, to, p->stream, NULL);
     if (rc == 0 && to == x->n_segments)
         io_end(s, io);
     *ret = ++p->last;
@@ -274,6 +279,7 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
 {
     struct exe *x = s->exe;
     cpu_set_t before;
+    struct err why = {0};
     int r = 0;
 
     if (from >= to || to > x->n_segments)
@@ -284,16 +290,16 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
     ports_home(s);
     for (unsigned i = 0; i <= n && r == 0; i++) { /* once more than asked: the first is warming */
         inputs_zero(s);
-        r = run_steps(s, 0, from, x->part->dev->dn.stream);
+        r = run_steps(s, 0, from, x->part->dev->dn.stream, &why);
         uint64_t start = clock_now_ns();
         if (r == 0)
-            r = run_steps(s, from, to, x->part->dev->dn.stream);
+            r = run_steps(s, from, to, x->part->dev->dn.stream, &why);
         if (i > 0)
             ret_ns[i - 1] = clock_now_ns() - start;
     }
     if (moved)
         (void)sched_setaffinity(0, sizeof(before), &before);
-    return r < 0 ? err_set(err, r, "the run failed") : 0;
+    return r < 0 ? err_set(err, r, "%s", why.code ? why.msg : "the run failed") : 0;
 }
 
 /* ---- for tools: each step by itself */
@@ -331,9 +337,10 @@ static void step_describe(const struct step *step, struct step_info *ret)
     }
     *ret = (struct step_info){.node = step->node,
                               .reorder = step->is_prim && step->prim.reorder,
-                              .impl = step->is_prim     ? step->prim.impl
-                                      : step->call.name ? step->call.name
-                                                        : "own"};
+                              .impl = step->is_prim      ? step->prim.impl
+                                      : step->call.plain ? "plain loops"
+                                      : step->call.name  ? step->call.name
+                                                         : "own"};
     layout_text(in, step->is_prim, step->blocked, ret->in);
     layout_text(out, step->is_prim, step->blocked, ret->out);
 }
@@ -349,6 +356,7 @@ int cpu_steps(struct slot *s, unsigned runs, struct step_info *ret, struct err *
 {
     struct exe *x = s->exe;
     AUTO(free) uint64_t *ns = calloc((size_t)MAX(runs, 1u) * MAX(x->n_steps, 1u), sizeof(*ns));
+    struct err why = {0};
     int r = 0;
 
     if (!ns)
@@ -358,13 +366,13 @@ int cpu_steps(struct slot *s, unsigned runs, struct step_info *ret, struct err *
         inputs_zero(s);
         for (uint32_t i = 0; i < x->n_steps && r == 0; i++) {
             uint64_t start = clock_now_ns();
-            r = run_step(s, i, x->part->stream);
+            r = run_step(s, i, x->part->stream, &why);
             if (k > 0)
                 ns[(size_t)i * runs + k - 1] = clock_now_ns() - start;
         }
     }
     if (r < 0)
-        return err_set(err, r, "the run failed");
+        return err_set(err, r, "%s", why.code ? why.msg : "the run failed");
     for (uint32_t i = 0; i < x->n_steps; i++) {
         step_describe(&x->step[i], &ret[i]);
         qsort(ns + (size_t)i * runs, runs, sizeof(*ns), by_ns);
