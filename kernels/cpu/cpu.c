@@ -190,7 +190,7 @@ int plan_type(const struct cpu_args *a, enum dtype t, struct err *err)
 int plan_done(const struct cpu_args *a, int (*run)(const void *, void *const *), const void *params,
               size_t bytes, struct cpu_call *ret, struct err *err)
 {
-    *ret = (struct cpu_call){.run = run};
+    ret->run = run;
     ret->params = arena_memdup(a->arena, params, bytes);
     return ret->params ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
