@@ -182,7 +182,7 @@ bench-cpu: $(B)/test/bench/bench_model ## beside ONNX Runtime on the same cores:
 	@.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
-	@test/bench/pairs.py $(B)
+	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))
 	@$(B)/test/bench/bench_json
 
 clean: ## remove what was built

@@ -258,7 +258,7 @@ bool gpulet_withdraw(struct gpulet *g, struct request *r);
 int gpulet_reopen(struct gpulet *g, struct err *err);
 /* Complete requests linked by next: hand-over 2, once each. */
 void requests_finish(struct engine *e, struct request *first, enum request_fate fate, int rc,
-                     const struct err *err);
+                     const struct err *err, usec_t now_us);
 double gpulet_busy(struct gpulet *g);
 
 /* ---- epoch.c */

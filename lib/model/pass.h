@@ -60,6 +60,7 @@ const struct tensor *pass_aligned(struct pass *p, const struct constant *c);
 int pass_identity(struct pass *p);
 int pass_fold(struct pass *p);
 int pass_pad(struct pass *p);
+int pass_einsum(struct pass *p);
 int pass_batchnorm(struct pass *p);
 int pass_layernorm(struct pass *p);
 int pass_gelu(struct pass *p);
