@@ -4,13 +4,16 @@
  * A node is evaluated here, with the reference kernels, when all its inputs are known (constants,
  * or results of such nodes) or it asks for a shape only.  That is bounded three times: by the
  * size of one result, by the bytes and by the operations of one bind.  What is over a bound is
- * left to run on the device, as is an operator or type that the reference kernels lack. */
+ * left to run on the device, as is an operator or type that the reference kernels lack.
+ *
+ * A node is late when it reads a late value, when its rule asks for data that nobody knows yet,
+ * which a rule of a node with bodies always does, and when the size of a result depends on data and
+ * it was not evaluated. */
 #include "infer.h"
 #include <gpulet/model.h>
 #include <kernels/ref/ref.h>
 
-#define MAX_TENSOR_BYTES (UINT64_C(4) << 30) /* one value, at any time */
-#define EVAL_MAX_BYTES (UINT64_C(64) << 20)  /* results evaluated by one bind */
+#define EVAL_MAX_BYTES (UINT64_C(64) << 20) /* results evaluated by one bind */
 #define EVAL_MAX_FLOPS 1e8
 
 struct binding {
@@ -37,17 +40,23 @@ static int node_wrap(struct binding *s, uint32_t i, int rc)
     return rc;
 }
 
-static int check_size(struct binding *s, const struct tensor *t)
+int graph_check_size(const struct graph *g, const struct tensor *t, struct err *err)
 {
+    const struct model_limits *max = &g->limits;
     char buf[160];
+    int64_t n;
 
-    if (t->bytes <= MAX_TENSOR_BYTES)
-        return 0;
-    return err_set(s->err, -EINVAL, "shape %s of %s has %zu bytes (at most %llu)",
-                   dims_print(t->rank, t->dims, buf, sizeof(buf)), dtype_name(t->dtype), t->bytes,
-                   (unsigned long long)MAX_TENSOR_BYTES);
+    (void)dims_print(t->rank, t->dims, buf, sizeof(buf));
+    if (t->bytes > max->tensor_bytes)
+        return err_set(err, -EINVAL, "shape %s of %s has %zu bytes (at most %llu)", buf,
+                       dtype_name(t->dtype), t->bytes, (unsigned long long)max->tensor_bytes);
+    if (tensor_count(t, &n) < 0 || (uint64_t)n > max->tensor_elems)
+        return err_set(err, -EINVAL, "shape %s has more than %llu elements", buf,
+                       (unsigned long long)max->tensor_elems);
+    return 0;
 }
 
+/* Strings have a shape, but only a run tells their size. */
 static int bind_input(struct binding *s, uint32_t id)
 {
     const struct value *v = &s->b->graph->values[id];
@@ -64,18 +73,62 @@ static int bind_input(struct binding *s, uint32_t id)
     if (v->rank < 0 || tensor_shape(&s->b->value[id], v->dtype, (uint32_t)v->rank, dims) < 0)
         return err_set(s->err, -EINVAL, "input '%.64s': its shape is unknown or too large",
                        v->name);
-    if (check_size(s, &s->b->value[id]) < 0) {
+    if (graph_check_size(s->b->graph, &s->b->value[id], s->err) < 0) {
         (void)err_wrap(s->err, "input '%.64s': ", v->name);
         return -EINVAL;
     }
+    s->b->late_value[id] = v->dtype == DT_STRING;
     return 0;
+}
+
+/* ---- what is late */
+
+static bool reads_shape_only(const struct node *n)
+{
+    return n->op == OP_Shape || n->op == OP_Size;
+}
+
+static bool reads_late(const struct bound *b, const struct node *n)
+{
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (n->in[i] != VALUE_NONE && b->late_value[n->in[i]] &&
+            !(reads_shape_only(n) && b->value[n->in[i]].dtype))
+            return true;
+    for (uint32_t i = 0; i < n->n_post; i++)
+        if (n->post[i].kind == POST_ADD && b->late_value[n->post[i].value])
+            return true;
+    return false;
+}
+
+static void bind_late(struct bound *b, uint32_t i)
+{
+    const struct node *n = &b->graph->nodes[i];
+
+    b->late_node[i] = true;
+    b->n_late++;
+    for (uint32_t k = 0; k < n->n_out; k++)
+        if (n->out[k] != VALUE_NONE) {
+            b->late_value[n->out[k]] = true;
+            b->value[n->out[k]] = (struct tensor){0};
+        }
+}
+
+/* The rule gave no more than an upper bound, unless the node was evaluated. */
+static bool sizes_depend_on_data(const struct binding *s, const struct node *n)
+{
+    if (infer_by_data(n->op))
+        return true;
+    for (uint32_t k = 0; k < n->n_out; k++)
+        if (n->out[k] != VALUE_NONE && s->out[k].dtype == DT_STRING)
+            return true;
+    return false;
 }
 
 /* ---- shape arithmetic */
 
 static bool is_known(const struct tensor *t)
 {
-    size_t each = t ? dtype_size(t->dtype) : 0;
+    size_t each = t && t->dtype != DT_STRING ? dtype_size(t->dtype) : 1;
 
     /* Reference kernels need aligned data; large constants may lie in the file without. */
     return !t || (t->data && each && (uintptr_t)t->data % each == 0);
@@ -83,7 +136,7 @@ static bool is_known(const struct tensor *t)
 
 static bool all_known(const struct binding *s, const struct node *n)
 {
-    if (n->op == OP_Shape || n->op == OP_Size)
+    if (reads_shape_only(n))
         return true;
     for (uint32_t i = 0; i < n->n_in; i++)
         if (!is_known(s->in[i]))
@@ -104,8 +157,8 @@ static bool may_evaluate(struct binding *s, uint32_t i)
         return false;
     for (uint32_t k = 0; k < n->n_out; k++) {
         int64_t count;
-        if (!dtype_size(s->out[k].dtype) || tensor_count(&s->out[k], &count) < 0 ||
-            count > BIND_EVAL_MAX_ELEMS)
+        if (s->out[k].dtype == DT_NONE || tensor_count(&s->out[k], &count) < 0 ||
+            count > BIND_EVAL_MAX_ELEMS || s->out[k].bytes > BIND_EVAL_MAX_ELEMS * sizeof(int64_t))
             return false;
         bytes += s->out[k].bytes;
     }
@@ -147,26 +200,35 @@ static int evaluate(struct binding *s, uint32_t i)
 static int bind_node(struct binding *s, uint32_t i)
 {
     const struct node *n = &s->b->graph->nodes[i];
-    int rc;
+    struct err err = {0};
+    int rc = -ENODATA;
 
     for (uint32_t k = 0; k < n->n_in; k++)
         s->in[k] = value_of(s->b, n->in[k]);
     memset(s->out, 0, n->n_out * sizeof(*s->out));
-    if ((rc = node_infer(n, s->in, s->out, s->err)) < 0)
+    if (!reads_late(s->b, n))
+        rc = node_infer(n, s->in, s->out, &err);
+    if (rc == -ENODATA) {
+        bind_late(s->b, i);
+        return 0;
+    }
+    if (rc < 0) {
+        *s->err = err;
         return node_wrap(s, i, rc);
+    }
     for (uint32_t k = 0; k < n->n_out; k++) {
-        if ((rc = check_size(s, &s->out[k])) < 0)
+        if ((rc = graph_check_size(s->b->graph, &s->out[k], s->err)) < 0)
             return node_wrap(s, i, rc);
         if (n->out[k] != VALUE_NONE) /* node_cost() looks there */
             s->b->value[n->out[k]] = s->out[k];
     }
-    if (!may_evaluate(s, i))
-        return 0;
-    if ((rc = evaluate(s, i)) < 0)
+    if (may_evaluate(s, i) && (rc = evaluate(s, i)) < 0)
         return node_wrap(s, i, rc);
-    for (uint32_t k = 0; k < n->n_out; k++)
+    if (!s->b->skip[i] && sizes_depend_on_data(s, n))
+        bind_late(s->b, i);
+    for (uint32_t k = 0; s->b->skip[i] && k < n->n_out; k++)
         if (n->out[k] != VALUE_NONE)
-            s->b->value[n->out[k]].data = s->out[k].data;
+            s->b->value[n->out[k]] = s->out[k]; /* the kernel may have made it smaller */
     return 0;
 }
 
@@ -203,11 +265,13 @@ static int binding_init(struct binding *s, const struct graph *g, const struct s
     s->b->key = *key;
     s->b->value = ARENA_ARRAY(s->a, struct tensor, g->n_values);
     s->b->skip = ARENA_ARRAY(s->a, bool, g->n_nodes);
-    return s->b->value && s->b->skip ? 0 : -ENOMEM;
+    s->b->late_node = ARENA_ARRAY(s->a, bool, g->n_nodes);
+    s->b->late_value = ARENA_ARRAY(s->a, bool, g->n_values);
+    return s->b->value && s->b->skip && s->b->late_node && s->b->late_value ? 0 : -ENOMEM;
 }
 
-int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,
-               struct bound **ret, struct err *err)
+int graph_bind_shapes(const struct graph *g, const struct shape_key *key, struct arena *a,
+                      struct bound **ret, struct err *err)
 {
     struct err own = {0};
     struct binding s = {.a = a, .err = err ? err : &own};
@@ -224,5 +288,74 @@ int graph_bind(const struct graph *g, const struct shape_key *key, struct arena 
     int rc = bind_all(&s);
     if (rc == 0)
         *ret = s.b;
+    return rc;
+}
+
+/* ---- memory: what is made by one node and read by others is alive between them */
+
+static void note_read(uint32_t *last, uint32_t value, uint32_t node)
+{
+    if (value != VALUE_NONE)
+        last[value] = node;
+}
+
+/* By value: the last node that reads it; outputs are read behind all nodes. */
+static void find_last(const struct graph *g, uint32_t *last)
+{
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        for (uint32_t k = 0; k < g->nodes[i].n_in; k++)
+            note_read(last, g->nodes[i].in[k], i);
+        for (uint32_t k = 0; k < g->nodes[i].n_post; k++)
+            if (g->nodes[i].post[k].kind == POST_ADD)
+                note_read(last, g->nodes[i].post[k].value, i);
+    }
+    for (uint32_t i = 0; i < g->n_out; i++)
+        last[g->out[i]] = g->n_nodes;
+}
+
+/* Are the values that are alive at once within the limit? */
+static int check_live(struct binding *s)
+{
+    const struct graph *g = s->b->graph;
+    uint32_t *last = ARENA_ARRAY(s->a, uint32_t, g->n_values);
+    int64_t *change = ARENA_ARRAY(s->a, int64_t, (size_t)g->n_nodes + 2), live = 0, most = 0;
+    uint32_t at = 0;
+
+    if (!last || !change)
+        return err_set(s->err, -ENOMEM, "out of memory");
+    find_last(g, last);
+    for (uint32_t v = 0; v < g->n_values; v++) {
+        const struct tensor *t = &s->b->value[v];
+        uint32_t from = g->values[v].producer == NODE_NONE ? 0 : g->values[v].producer;
+        if (t->data || from > last[v])
+            continue;
+        change[from] += (int64_t)t->bytes; /* at most tensor_bytes for each of a million */
+        change[last[v] + 1] -= (int64_t)t->bytes;
+    }
+    for (uint32_t i = 0; i <= g->n_nodes; i++) {
+        live += change[i];
+        at = live > most ? i : at;
+        most = MAX(most, live);
+    }
+    if ((uint64_t)most <= g->limits.live_bytes)
+        return 0;
+    const struct node *n = g->n_nodes ? &g->nodes[MIN(at, g->n_nodes - 1)] : NULL;
+    return err_set(s->err, -EINVAL,
+                   "a run needs %lld bytes at a time (at most %llu), at node '%.64s'",
+                   (long long)most, (unsigned long long)g->limits.live_bytes, n ? n->name : "");
+}
+
+int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,
+               struct bound **ret, struct err *err)
+{
+    struct bound *b;
+    struct err own = {0};
+    int rc = graph_bind_shapes(g, key, a, &b, err);
+    struct binding s = {.a = a, .err = err ? err : &own, .b = rc == 0 ? b : NULL};
+
+    if (rc == 0)
+        rc = check_live(&s);
+    if (rc == 0)
+        *ret = b;
     return rc;
 }

@@ -89,7 +89,8 @@ static int refine(struct model *m, const char *dir, struct err *err)
         return r;
     m->report.prepared_bytes = m->prepared.file.bytes;
     graph_analyse_batch(g);
-    return graph_cut(g, err);
+    r = graph_settle_late(g, err);
+    return r < 0 ? r : graph_cut(g, err);
 }
 
 /* Hashing touched every page; from now on only those that a device reads should be resident.
@@ -106,7 +107,8 @@ static void drop_all(const struct model *m)
             (void)madvise((void *)(uintptr_t)m->ext[i].base, m->ext[i].bytes, MADV_DONTNEED);
 }
 
-int model_open(const char *dir, struct model **ret, struct err *err)
+int model_open(const char *dir, const struct model_limits *limits, struct model **ret,
+               struct err *err)
 {
     AUTO(model_free) struct model *m = calloc(1, sizeof(*m));
 
@@ -114,7 +116,7 @@ int model_open(const char *dir, struct model **ret, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     int r = map_file(dir, &m->file, err);
     if (r == 0)
-        r = onnx_read(&m->file, dir, &m->graph, &m->ext, &m->n_ext, err);
+        r = onnx_read(&m->file, dir, limits, &m->graph, &m->ext, &m->n_ext, err);
     if (r < 0)
         return r;
     m->hash = hash_of(m);

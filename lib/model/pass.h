@@ -14,6 +14,7 @@ struct pass {
      * and the first and last node that do */
     uint32_t *n_readers, *first, *last;
     uint32_t n_counted;
+    double fold_flops; /* of constants evaluated so far */
 };
 
 /* Drops nodes that nobody reads, then counts readers. */
@@ -50,6 +51,8 @@ int pass_set_input(struct pass *p, uint32_t node, uint32_t i, uint32_t value);
 /* ---- constants that a pass makes.  Find by key; else new, fill t.data, add. */
 const struct constant *made_find(struct pass *p, struct hash128 key);
 int made_new(struct pass *p, struct tensor *t); /* t: shape is set; sets zeroed data */
+/* A kernel may have made it smaller than made_new() did: where it lies must follow. */
+int made_shrink(struct pass *p, size_t before_bytes, struct tensor *t);
 const struct constant *made_add(struct pass *p, struct hash128 key, const struct tensor *t);
 /* A value for it. */
 int made_value(struct pass *p, const char *name, const struct constant *c, uint32_t *ret);
@@ -66,6 +69,10 @@ int pass_layernorm(struct pass *p);
 int pass_gelu(struct pass *p);
 int pass_bias(struct pass *p);
 int pass_post(struct pass *p);
+
+/* pass_branch.c: replaces each If whose condition is a constant by its branch.  All nodes are in
+ * use (no OP_NONE); shapes must be inferred anew when *ret. */
+int branches_choose(struct graph *g, bool *ret);
 
 /* graph_optimise() with a place for what it makes. */
 int graph_optimise_into(struct graph *g, struct prepared *prepared, struct model_report *report,

@@ -56,6 +56,12 @@ static inline void ow_int(struct ow *w, uint32_t field, int64_t v)
     ow_varint(w, (uint64_t)v);
 }
 
+static inline void ow_float(struct ow *w, uint32_t field, float v)
+{
+    ow_varint(w, field << 3 | 5);
+    ow_put(w, &v, sizeof(v));
+}
+
 static inline void ow_bytes(struct ow *w, uint32_t field, const void *data, size_t n)
 {
     ow_varint(w, field << 3 | 2);
@@ -146,6 +152,15 @@ static inline void ow_attr_str(struct ow *node, const char *name, const char *s)
 static inline void ow_part_text(void *w, const char *s)
 {
     ow_str(w, 9, s);
+}
+static inline void ow_attr_graph(struct ow *node, const char *name, struct ow *graph)
+{
+    struct ow a = {0};
+
+    ow_str(&a, 1, name);
+    ow_add(&a, 6, graph);
+    ow_int(&a, 20, 5);
+    ow_add(node, OW_ATTR, &a);
 }
 /* A list of strings: "a,b,c". */
 static inline void ow_attr_strs(struct ow *node, const char *name, const char *list)
@@ -239,12 +254,24 @@ static inline struct ow ow_model(struct ow *graph, int64_t opset)
 }
 
 /* Read the model and free its bytes' buffer in ow_done(m) after the graph. */
-static inline int ow_read(const struct ow *m, const char *dir, struct graph **ret, struct err *e)
+static inline int ow_read_from(const struct ow *m, const char *dir,
+                               const struct model_limits *limits, struct graph **ret, struct err *e)
 {
     struct mapping file = {.base = m->p, .bytes = m->n}, *ext = NULL;
     uint32_t n_ext = 0;
-    int rc = onnx_read(&file, dir, ret, &ext, &n_ext, e);
+    int rc = onnx_read(&file, dir, limits, ret, &ext, &n_ext, e);
 
     free(ext); /* a test's few pages stay mapped until it ends */
     return rc;
+}
+
+static inline int ow_read(const struct ow *m, const char *dir, struct graph **ret, struct err *e)
+{
+    return ow_read_from(m, dir, NULL, ret, e);
+}
+
+static inline int ow_read_within(const struct ow *m, const struct model_limits *limits,
+                                 struct graph **ret, struct err *e)
+{
+    return ow_read_from(m, NULL, limits, ret, e);
 }
