@@ -126,7 +126,8 @@ struct node {
 struct value {
     const char *name;
     enum dtype dtype;
-    int32_t rank; /* -1 until shapes are inferred; late values: as declared in the file, or -1 */
+    int32_t rank; /* -1 until shapes are inferred; of a late value too, but for an output, which
+                   * graph_settle_late() gives what the file declares */
     struct dim dims[MAX_RANK];
     const struct constant *constant; /* NULL unless the value is one */
     uint32_t producer;               /* node, or NODE_NONE for inputs and constants */
@@ -134,6 +135,12 @@ struct value {
 
 struct sym {
     const char *name; /* "batch", "height", or made up: "image.0" */
+};
+
+struct claim { /* what a file declares for an output */
+    enum dtype dtype;
+    int32_t rank;
+    struct dim dims[MAX_RANK];
 };
 
 struct graph {
@@ -147,6 +154,7 @@ struct graph {
     uint32_t in[MAX_IO], out[MAX_IO]; /* value ids; constants are not inputs */
     uint32_t n_syms;
     struct sym syms[MAX_SYMS];
+    struct claim *claims; /* [MAX_IO], by output; NULL until graph_infer() */
 
     /* set by graph_analyse_batch() */
     int32_t batch_sym;    /* the symbol along which requests may be joined, or -1 */
@@ -226,7 +234,7 @@ struct graph_run {
  */
 int graph_run(const struct graph_run *r, struct err *err);
 
-/* -EINVAL names the node whose shapes do not go together; -ENOTSUP a shape that depends on data. */
+/* -EINVAL names the node whose shapes do not go together. */
 int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,
                struct bound **ret, struct err *err);
 /* Work of one node once: floating-point operations, and bytes read and written. */
@@ -235,6 +243,7 @@ struct cost {
 };
 struct cost node_cost(const struct bound *b, uint32_t node);
 /* Output shapes of one node from its inputs' shapes (and their data where known): infer.c.
- * in[i] is NULL for an omitted input.  Sets dtype, rank, dims and bytes of out[i]. */
+ * in[i] is NULL for an omitted input.  Sets dtype, rank, dims and bytes of out[i].  -ENODATA: they
+ * depend on data of an input that is not known yet (in[i]->data is NULL). */
 int node_infer(const struct node *n, const struct tensor *const *in, struct tensor *out,
                struct err *err);

@@ -45,10 +45,14 @@ struct mapping { /* a read-only file mapping */
  * files, opened relative to dir, appended to ext; NULL dir: external data is refused). */
 int onnx_read(const struct mapping *file, const char *dir, struct graph **ret,
               struct mapping **ret_ext, uint32_t *ret_n_ext, struct err *err);
-/* Infer shapes symbolically: fills dtype, rank and dims of every value. */
+/* Infer shapes symbolically: fills dtype, rank and dims of every value; DT_NONE and -1 where they
+ * are late. */
 int graph_infer(struct graph *g, struct err *err);
 /* Passes: constants, dead code, batch norms, post steps, layer norms, GELU. */
 int graph_optimise(struct graph *g, struct model_report *report, struct err *err);
+/* After the passes: late nodes go behind all others, and late outputs get the types and shapes
+ * that the file declares. */
+int graph_settle_late(struct graph *g, struct err *err);
 /* Sets batch_sym and why_single.  Never fails: what it cannot prove is not batchable. */
 void graph_analyse_batch(struct graph *g);
 /* Sets the cut-points: places where few bytes cross, merged into segments of about equal work. */

@@ -33,6 +33,16 @@ static struct shape_key key_at(const struct loaded *l, const struct shape_key *b
     return key;
 }
 
+int loaded_refuse_late(const struct bound *b, struct err *err)
+{
+    for (uint32_t i = 0; i < b->graph->n_nodes; i++)
+        if (b->late_node[i])
+            return err_set(err, -ENOTSUP,
+                           "node '%.64s' (%s): shapes that depend on data are not supported",
+                           b->graph->nodes[i].name, op_name(b->graph->nodes[i].op));
+    return 0;
+}
+
 static int cost_at(const struct loaded *l, uint32_t rows, struct cost *ret, struct err *err)
 {
     struct shape_key key = key_at(l, &l->warm, rows);
@@ -41,6 +51,8 @@ static int cost_at(const struct loaded *l, uint32_t rows, struct cost *ret, stru
 
     arena_init(&a);
     int r = graph_bind(l->graph, &key, &a, &b, err);
+    if (r == 0)
+        r = loaded_refuse_late(b, err);
     *ret = (struct cost){0};
     for (uint32_t i = 0; r == 0 && i < l->graph->n_nodes; i++)
         if (!b->skip[i]) {

@@ -46,7 +46,8 @@ struct rows batch_rows(const struct batch *b, uint32_t i)
 
 static bool same_shape(const struct tensor *s, const struct tensor *t)
 {
-    return s->rank == t->rank && memcmp(s->dims, t->dims, s->rank * sizeof(s->dims[0])) == 0;
+    return s->rank == t->rank && s->bytes == t->bytes &&
+           memcmp(s->dims, t->dims, s->rank * sizeof(s->dims[0])) == 0;
 }
 
 static bool is_known(const struct batch *b, uint32_t v)
@@ -129,10 +130,12 @@ static struct rows known_rows(const struct batch *b, uint32_t v)
         return (struct rows){0};
     for (int i = 0; i < N_BINDINGS && on; i++)
         on = repeats(&b->bound[i]->value[v], &b->bound[1]->value[v], r.axis);
-    return on ? r : (struct rows){.kind = ROWS_SHAPE};
+    return on && dtype_size(b->bound[0]->value[v].dtype) ? r : (struct rows){.kind = ROWS_SHAPE};
 }
 
 /* ---- one node */
+
+static const char late[] = "is known only when the model runs: its shapes depend on data";
 
 static bool all_none(const struct batch *b)
 {
@@ -183,11 +186,21 @@ static bool all_known(const struct batch *b)
     return true;
 }
 
+static bool is_late(const struct batch *b)
+{
+    size_t id = (size_t)(b->node - b->g->nodes);
+
+    for (int i = 0; i < N_BINDINGS; i++)
+        if (b->bound[i]->late_node[id])
+            return true;
+    return false;
+}
+
 static const char *look_at_node(struct batch *b, struct rows *out)
 {
     const struct node *n = b->node;
     bool known = all_known(b);
-    const char *why = known ? NULL : apply_rule(b, out);
+    const char *why = known ? NULL : is_late(b) ? late : apply_rule(b, out);
 
     if (!why && !known)
         why = check_posts(b, &out[0]);
@@ -218,6 +231,10 @@ static int32_t find_symbol(const struct graph *g, struct err *why)
         if (i > 0 && v->dims[0].sym != sym) {
             (void)err_set(why, -ENOTSUP, "the first dimensions of inputs '%s' and '%s' differ",
                           g->values[g->in[0]].name, v->name);
+            return -1;
+        }
+        if (v->dtype == DT_STRING) {
+            (void)err_set(why, -ENOTSUP, "input '%s' holds strings", v->name);
             return -1;
         }
         sym = v->dims[0].sym;

@@ -4,7 +4,10 @@
  * A node is evaluated here, with the reference kernels, when all its inputs are known (constants,
  * or results of such nodes) or it asks for a shape only.  That is bounded three times: by the
  * size of one result, by the bytes and by the operations of one bind.  What is over a bound is
- * left to run on the device, as is an operator or type that the reference kernels lack. */
+ * left to run on the device, as is an operator or type that the reference kernels lack.
+ *
+ * A node is late when it reads a late value, when its rule asks for data that nobody knows yet,
+ * when it has bodies, and when the size of a result depends on data and it was not evaluated. */
 #include "infer.h"
 #include <gpulet/model.h>
 #include <kernels/ref/ref.h>
@@ -48,6 +51,7 @@ static int check_size(struct binding *s, const struct tensor *t)
                    (unsigned long long)MAX_TENSOR_BYTES);
 }
 
+/* Strings have a shape, but only a run tells their size. */
 static int bind_input(struct binding *s, uint32_t id)
 {
     const struct value *v = &s->b->graph->values[id];
@@ -68,14 +72,58 @@ static int bind_input(struct binding *s, uint32_t id)
         (void)err_wrap(s->err, "input '%.64s': ", v->name);
         return -EINVAL;
     }
+    s->b->late_value[id] = v->dtype == DT_STRING;
     return 0;
+}
+
+/* ---- what is late */
+
+static bool reads_shape_only(const struct node *n)
+{
+    return n->op == OP_Shape || n->op == OP_Size;
+}
+
+static bool reads_late(const struct bound *b, const struct node *n)
+{
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (n->in[i] != VALUE_NONE && b->late_value[n->in[i]] &&
+            !(reads_shape_only(n) && b->value[n->in[i]].dtype))
+            return true;
+    for (uint32_t i = 0; i < n->n_post; i++)
+        if (n->post[i].kind == POST_ADD && b->late_value[n->post[i].value])
+            return true;
+    return false;
+}
+
+static void bind_late(struct bound *b, uint32_t i)
+{
+    const struct node *n = &b->graph->nodes[i];
+
+    b->late_node[i] = true;
+    b->n_late++;
+    for (uint32_t k = 0; k < n->n_out; k++)
+        if (n->out[k] != VALUE_NONE) {
+            b->late_value[n->out[k]] = true;
+            b->value[n->out[k]] = (struct tensor){0};
+        }
+}
+
+/* The rule gave no more than an upper bound, unless the node was evaluated. */
+static bool sizes_depend_on_data(const struct binding *s, const struct node *n)
+{
+    if (infer_by_data(n->op))
+        return true;
+    for (uint32_t k = 0; k < n->n_out; k++)
+        if (n->out[k] != VALUE_NONE && s->out[k].dtype == DT_STRING)
+            return true;
+    return false;
 }
 
 /* ---- shape arithmetic */
 
 static bool is_known(const struct tensor *t)
 {
-    size_t each = t ? dtype_size(t->dtype) : 0;
+    size_t each = t && t->dtype != DT_STRING ? dtype_size(t->dtype) : 1;
 
     /* Reference kernels need aligned data; large constants may lie in the file without. */
     return !t || (t->data && each && (uintptr_t)t->data % each == 0);
@@ -83,7 +131,7 @@ static bool is_known(const struct tensor *t)
 
 static bool all_known(const struct binding *s, const struct node *n)
 {
-    if (n->op == OP_Shape || n->op == OP_Size)
+    if (reads_shape_only(n))
         return true;
     for (uint32_t i = 0; i < n->n_in; i++)
         if (!is_known(s->in[i]))
@@ -100,12 +148,12 @@ static bool may_evaluate(struct binding *s, uint32_t i)
     const struct node *n = &s->b->graph->nodes[i];
     size_t bytes = 0;
 
-    if (!all_known(s, n))
+    if (infer_is_random(n->op) || !all_known(s, n))
         return false;
     for (uint32_t k = 0; k < n->n_out; k++) {
         int64_t count;
-        if (!dtype_size(s->out[k].dtype) || tensor_count(&s->out[k], &count) < 0 ||
-            count > BIND_EVAL_MAX_ELEMS)
+        if (s->out[k].dtype == DT_NONE || tensor_count(&s->out[k], &count) < 0 ||
+            count > BIND_EVAL_MAX_ELEMS || s->out[k].bytes > BIND_EVAL_MAX_ELEMS * sizeof(int64_t))
             return false;
         bytes += s->out[k].bytes;
     }
@@ -147,26 +195,35 @@ static int evaluate(struct binding *s, uint32_t i)
 static int bind_node(struct binding *s, uint32_t i)
 {
     const struct node *n = &s->b->graph->nodes[i];
-    int rc;
+    struct err err = {0};
+    int rc = -ENODATA;
 
     for (uint32_t k = 0; k < n->n_in; k++)
         s->in[k] = value_of(s->b, n->in[k]);
     memset(s->out, 0, n->n_out * sizeof(*s->out));
-    if ((rc = node_infer(n, s->in, s->out, s->err)) < 0)
+    if (!reads_late(s->b, n) && !infer_has_body(n->op))
+        rc = node_infer(n, s->in, s->out, &err);
+    if (rc == -ENODATA) {
+        bind_late(s->b, i);
+        return 0;
+    }
+    if (rc < 0) {
+        *s->err = err;
         return node_wrap(s, i, rc);
+    }
     for (uint32_t k = 0; k < n->n_out; k++) {
         if ((rc = check_size(s, &s->out[k])) < 0)
             return node_wrap(s, i, rc);
         if (n->out[k] != VALUE_NONE) /* node_cost() looks there */
             s->b->value[n->out[k]] = s->out[k];
     }
-    if (!may_evaluate(s, i))
-        return 0;
-    if ((rc = evaluate(s, i)) < 0)
+    if (may_evaluate(s, i) && (rc = evaluate(s, i)) < 0)
         return node_wrap(s, i, rc);
-    for (uint32_t k = 0; k < n->n_out; k++)
+    if (!s->b->skip[i] && sizes_depend_on_data(s, n))
+        bind_late(s->b, i);
+    for (uint32_t k = 0; s->b->skip[i] && k < n->n_out; k++)
         if (n->out[k] != VALUE_NONE)
-            s->b->value[n->out[k]].data = s->out[k].data;
+            s->b->value[n->out[k]] = s->out[k]; /* the kernel may have made it smaller */
     return 0;
 }
 
@@ -203,7 +260,9 @@ static int binding_init(struct binding *s, const struct graph *g, const struct s
     s->b->key = *key;
     s->b->value = ARENA_ARRAY(s->a, struct tensor, g->n_values);
     s->b->skip = ARENA_ARRAY(s->a, bool, g->n_nodes);
-    return s->b->value && s->b->skip ? 0 : -ENOMEM;
+    s->b->late_node = ARENA_ARRAY(s->a, bool, g->n_nodes);
+    s->b->late_value = ARENA_ARRAY(s->a, bool, g->n_values);
+    return s->b->value && s->b->skip && s->b->late_node && s->b->late_value ? 0 : -ENOMEM;
 }
 
 int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,

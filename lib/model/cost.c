@@ -1,7 +1,7 @@
 /* What one run of a node takes: floating-point operations, and bytes read and written.  Exact
  * for products and convolutions; for the rest, operations by element, weighted by how many a
- * typical implementation needs.  The numbers rank nodes and place cut-points: they predict
- * no time. */
+ * typical implementation needs.  Of a late node nothing is known: it counts nothing.  The numbers
+ * rank nodes and place cut-points: they predict no time. */
 #include "infer.h"
 
 static double elems(const struct tensor *t)
@@ -124,7 +124,7 @@ struct cost node_cost(const struct bound *b, uint32_t node)
     const struct node *n = &b->graph->nodes[node];
     const struct tensor *in[3] = {0}, *out = NULL;
 
-    if (b->skip[node])
+    if (b->skip[node] || b->late_node[node])
         return (struct cost){0};
     for (uint32_t i = 0; i < n->n_in && i < 3; i++)
         in[i] = n->in[i] == VALUE_NONE ? NULL : &b->value[n->in[i]];

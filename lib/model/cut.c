@@ -1,6 +1,7 @@
 /* Cut-points.  The graph is bound at batch 1; a boundary between two nodes costs the activation
  * bytes that are alive across it.  Work is divided evenly, and each ideal boundary then moves, by
- * up to a third of a segment, to where the fewest bytes cross. */
+ * up to a third of a segment, to where the fewest bytes cross.  Late nodes, at the end of the
+ * graph, are one last segment. */
 #include "bind_probe.h"
 
 #define MAX_SEGMENTS 16
@@ -13,13 +14,13 @@
 struct cuts {
     double *work;   /* by boundary: of all nodes before it */
     uint64_t *live; /* by boundary: bytes that cross it */
-    uint32_t n;     /* nodes */
+    uint32_t n;     /* nodes that are not late */
 };
 
-static void weigh(const struct graph *g, const struct bound *b, struct cuts *c)
+static void weigh(const struct bound *b, struct cuts *c)
 {
     c->work[0] = 0;
-    for (uint32_t i = 0; i < g->n_nodes; i++) {
+    for (uint32_t i = 0; i < c->n; i++) {
         struct cost cost = b->skip[i] ? (struct cost){0} : node_cost(b, i);
         c->work[i + 1] = c->work[i] + cost.flops + FLOPS_PER_BYTE * cost.bytes;
     }
@@ -48,10 +49,10 @@ static int measure_live(const struct graph *g, const struct bound *b, struct cut
     }
     for (uint32_t v = 0; v < g->n_values; v++) {
         uint32_t from = g->values[v].producer;
-        if (from == NODE_NONE || b->value[v].data || last[v] <= from)
+        if (from == NODE_NONE || from >= c->n || b->value[v].data || last[v] <= from)
             continue;
         c->live[from + 1] += b->value[v].bytes; /* a difference, summed below */
-        c->live[last[v] + 1] -= b->value[v].bytes;
+        c->live[MIN(last[v], c->n) + 1] -= b->value[v].bytes;
     }
     for (uint32_t i = 1; i <= c->n; i++)
         c->live[i] += c->live[i - 1];
@@ -89,29 +90,43 @@ static void choose(struct graph *g, const struct cuts *c)
         if (at)
             g->cut[++g->n_segments] = from = at;
     }
-    g->cut[++g->n_segments] = c->n;
+    if (c->n > 0)
+        g->cut[++g->n_segments] = c->n;
+    if (c->n < g->n_nodes || c->n == 0)
+        g->cut[++g->n_segments] = g->n_nodes;
+}
+
+/* Nodes before the first that is late: behind graph_settle_late(), all that are not. */
+static uint32_t count_static(const struct graph *g, const struct bound *b)
+{
+    uint32_t n = 0;
+
+    while (n < g->n_nodes && !b->late_node[n])
+        n++;
+    return n;
 }
 
 int graph_cut(struct graph *g, struct err *err)
 {
     struct arena a;
     struct bound *b;
-    struct cuts c = {.n = g->n_nodes};
+    struct cuts c = {0};
     struct err ignored = {0};
     int64_t other = 0;
     int r = -ENOMEM;
 
     arena_init(&a);
-    g->cut = ARENA_ARRAY(&g->arena, uint32_t, MAX_SEGMENTS + 1);
-    c.work = ARENA_ARRAY(&a, double, c.n + 1);
-    c.live = ARENA_ARRAY(&a, uint64_t, c.n + 2);
+    g->cut = ARENA_ARRAY(&g->arena, uint32_t, MAX_SEGMENTS + 2);
+    c.work = ARENA_ARRAY(&a, double, g->n_nodes + 1);
+    c.live = ARENA_ARRAY(&a, uint64_t, g->n_nodes + 2);
     if (g->cut && c.work && c.live) {
         r = 0;
         g->n_segments = 1;
-        g->cut[1] = c.n;
+        g->cut[1] = g->n_nodes;
         /* A graph that binds at no probe is one segment. */
         if (graph_probe(g, g->batch_sym, 1, &other, &a, &b, &ignored) == 0) {
-            weigh(g, b, &c);
+            c.n = count_static(g, b);
+            weigh(b, &c);
             r = measure_live(g, b, &c, &a);
             if (r == 0)
                 choose(g, &c);

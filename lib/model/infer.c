@@ -15,6 +15,9 @@
 #define BOOLS BIT(DT_BOOL)
 #define ANY (NUMS | BOOLS | BIT(DT_STRING))
 #define MANY 65536
+/* Beside the types: */
+#define BY_DATA BIT(29) /* shapes of results depend on data (NonZero) */
+#define RANDOM BIT(30)  /* results are no function of the inputs */
 
 static const struct rule {
     infer_fn *fn;
@@ -110,6 +113,22 @@ static const struct rule {
     [OP_Xor] = {infer_compare, 2, 2, 1, BOOLS, 3},
 };
 
+bool infer_by_data(enum op_id op)
+{
+    return op < OP_END && rules[op].types & BY_DATA;
+}
+
+bool infer_has_body(enum op_id op)
+{
+    (void)op; /* none yet */
+    return false;
+}
+
+bool infer_is_random(enum op_id op)
+{
+    return op < OP_END && rules[op].types & RANDOM;
+}
+
 /* ---- helpers */
 
 int infer_out(struct infer *c, uint32_t i, enum dtype dtype, uint32_t rank, const int64_t *dims)
@@ -159,6 +178,11 @@ int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t
     return 0;
 }
 
+int infer_needs_data(struct infer *c, const char *what)
+{
+    return err_set(c->err, -ENODATA, "its %s is known only when the model runs", what);
+}
+
 int infer_ints(struct infer *c, uint32_t i, const char *what, int64_t *ret, uint32_t max,
                uint32_t *n)
 {
@@ -168,8 +192,7 @@ int infer_ints(struct infer *c, uint32_t i, const char *what, int64_t *ret, uint
     if (!t || (t->dtype != DT_INT64 && t->dtype != DT_INT32) || t->rank > 1)
         return err_set(c->err, -EINVAL, "its %s must be a list of INT64", what);
     if (!t->data)
-        return err_set(c->err, -ENOTSUP,
-                       "its %s is computed from data: such shapes are not supported", what);
+        return infer_needs_data(c, what);
     if (tensor_count(t, &count) < 0 || count > max)
         return err_set(c->err, -EINVAL, "its %s has %lld numbers (at most %u)", what,
                        (long long)count, max);
@@ -223,6 +246,8 @@ static int check_args(struct infer *c, const struct rule *r)
 
 static int check_types(struct infer *c, const struct rule *r)
 {
+    if (!infer_in(c, 0))
+        return 0;
     enum dtype t = c->in[0]->dtype;
 
     if (!(r->types & BIT(t)))
@@ -343,10 +368,12 @@ int infer_cast(struct infer *c)
 int infer_dropout(struct infer *c)
 {
     const struct tensor *x = c->in[0], *ratio = infer_in(c, 1), *training = infer_in(c, 2);
-    bool drops = training && (!training->data || *(const uint8_t *)training->data);
+    bool drops = training && training->data && *(const uint8_t *)training->data;
     static const uint8_t zeros[8];
     int rc = infer_out(c, 0, x->dtype, x->rank, x->dims);
 
+    if (training && !training->data)
+        return infer_needs_data(c, "training_mode");
     if (drops && !(ratio && ratio->data && ratio->bytes <= sizeof(zeros) &&
                    memcmp(ratio->data, zeros, ratio->bytes) == 0))
         return err_set(c->err, -ENOTSUP, "training_mode is not supported");

@@ -13,6 +13,11 @@ struct infer {
 #define MAX_DIM (INT64_C(1) << 40) /* elements of one dimension, also where another is 0 */
 #define MAX_SHAPE_NUMBERS 1024     /* entries of a Split, a Pad, a list of axes */
 
+/* What the engine of shapes must know of an operator, beside its rule; see rules[] in infer.c. */
+bool infer_by_data(enum op_id op);   /* result shapes depend on data: late unless evaluated */
+bool infer_is_random(enum op_id op); /* results are not a function of the inputs: never evaluated */
+bool infer_has_body(enum op_id op);  /* If, Loop, Scan */
+
 /* Input i, NULL when it is omitted or not there at all. */
 static inline const struct tensor *infer_in(const struct infer *c, uint32_t i)
 {
@@ -26,7 +31,10 @@ int infer_axis(struct infer *c, int64_t *axis, uint32_t rank);
 /* The broadcast shape of two. */
 int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t rank_b,
                     const int64_t *b, uint32_t *ret_rank, int64_t *ret);
-/* The integers in input i, which must be known; `what` names it in messages. */
+/* For a rule that needs the data of an input which is not known yet: the node runs late.  No
+ * other error has this code. */
+int infer_needs_data(struct infer *c, const char *what); /* -ENODATA */
+/* The integers in input i; `what` names it in messages. */
 int infer_ints(struct infer *c, uint32_t i, const char *what, int64_t *ret, uint32_t max,
                uint32_t *n);
 /* A list that was an attribute before opset `since` and is input i from then on; *n 0 and

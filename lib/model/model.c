@@ -89,7 +89,8 @@ static int refine(struct model *m, const char *dir, struct err *err)
         return r;
     m->report.prepared_bytes = m->prepared.file.bytes;
     graph_analyse_batch(g);
-    return graph_cut(g, err);
+    r = graph_settle_late(g, err);
+    return r < 0 ? r : graph_cut(g, err);
 }
 
 /* Hashing touched every page; from now on only those that a device reads should be resident.

@@ -50,6 +50,8 @@ int pass_set_input(struct pass *p, uint32_t node, uint32_t i, uint32_t value);
 /* ---- constants that a pass makes.  Find by key; else new, fill t.data, add. */
 const struct constant *made_find(struct pass *p, struct hash128 key);
 int made_new(struct pass *p, struct tensor *t); /* t: shape is set; sets zeroed data */
+/* A kernel may have made it smaller than made_new() did: where it lies must follow. */
+int made_shrink(struct pass *p, size_t before_bytes, struct tensor *t);
 const struct constant *made_add(struct pass *p, struct hash128 key, const struct tensor *t);
 /* A value for it. */
 int made_value(struct pass *p, const char *name, const struct constant *c, uint32_t *ret);

@@ -228,11 +228,24 @@ const struct constant *made_find(struct pass *p, struct hash128 key)
     return prepared_find(p->prepared, key, &p->g->arena);
 }
 
+/* prepared.bin takes large constants; but not strings, whose elements have no fixed size. */
+static bool goes_to_file(const struct tensor *t)
+{
+    return t->bytes > SMALL_CONST_BYTES && dtype_size(t->dtype);
+}
+
 int made_new(struct pass *p, struct tensor *t)
 {
-    struct arena *a = t->bytes <= SMALL_CONST_BYTES ? &p->g->arena : p->prepared->data;
+    struct arena *a = goes_to_file(t) ? p->prepared->data : &p->g->arena;
 
     t->data = arena_alloc(a, t->bytes);
+    return t->data ? 0 : -ENOMEM;
+}
+
+int made_shrink(struct pass *p, size_t before_bytes, struct tensor *t)
+{
+    if (before_bytes > SMALL_CONST_BYTES && !goes_to_file(t))
+        t->data = arena_memdup(&p->g->arena, t->data, t->bytes);
     return t->data ? 0 : -ENOMEM;
 }
 
@@ -245,7 +258,7 @@ const struct constant *made_add(struct pass *p, struct hash128 key, const struct
     c->t = *t;
     c->source = CONST_ARENA;
     constant_seal(c);
-    if (t->bytes > SMALL_CONST_BYTES && prepared_note(p->prepared, c, key) < 0)
+    if (goes_to_file(t) && prepared_note(p->prepared, c, key) < 0)
         return NULL;
     return c;
 }

@@ -1,6 +1,7 @@
 /* Constant folding: a node whose inputs are all constants becomes constants.  Shape and Size of
  * a value without free dimensions count as such.  A result that is much larger than what it was
  * made from (Expand, ConstantOfShape, Tile) is left to be computed. */
+#include "infer.h"
 #include "pass.h"
 #include <kernels/ref/ref.h>
 
@@ -104,6 +105,7 @@ static int evaluate(struct pass *p, const struct node *n, const struct tensor **
                     struct tensor *out, const struct constant **made)
 {
     struct tensor *outs[FOLD_MAX_ARGS];
+    size_t before[FOLD_MAX_ARGS];
     struct hash128 key = node_key(p, n);
     struct err ignored = {0};
 
@@ -116,11 +118,13 @@ static int evaluate(struct pass *p, const struct node *n, const struct tensor **
         outs[i] = n->out[i] == VALUE_NONE ? NULL : &out[i];
         if (outs[i] && made_new(p, outs[i]) < 0)
             return -ENOMEM;
+        before[i] = out[i].bytes;
     }
     if (ref_run(n, in, NULL, outs, &ignored) < 0)
         return 0;
     for (uint32_t i = 0; i < n->n_out; i++)
-        if (outs[i] && !(made[i] = made_add(p, output_key(key, i), outs[i])))
+        if (outs[i] && (made_shrink(p, before[i], outs[i]) < 0 ||
+                        !(made[i] = made_add(p, output_key(key, i), outs[i]))))
             return -ENOMEM;
     return 1;
 }
@@ -165,7 +169,7 @@ static int fold_node(struct pass *p, struct node *n)
     int r = 0;
 
     if (n->n_in > FOLD_MAX_ARGS || n->n_out > FOLD_MAX_ARGS || n->n_post ||
-        !inputs_known(p, n, in, ins))
+        infer_is_random(n->op) || infer_has_body(n->op) || !inputs_known(p, n, in, ins))
         return 0;
     if (node_infer(n, ins, out, &ignored) < 0 || grows_too_much(n, ins, out, &bytes))
         return 0;

@@ -9,7 +9,7 @@ static bool is_identity(const struct pass *p, const struct node *n)
     case OP_Identity:
         return true;
     case OP_Cast:
-        return n->in[0] != VALUE_NONE &&
+        return n->in[0] != VALUE_NONE && p->g->values[n->in[0]].dtype != DT_NONE &&
                p->g->values[n->in[0]].dtype == (enum dtype)node_int(n, "to", DT_NONE);
     case OP_Dropout:
         if (n->n_out > 1 && n->out[1] != VALUE_NONE)

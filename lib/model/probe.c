@@ -7,8 +7,9 @@
  *
  * The other numbers are both near and far, odd and even, so that a rounding or a clamp shows
  * itself.  A symbol for which no second number binds tells us nothing: every dimension that
- * could depend on it is SYM_VARIES. */
-#include <gpulet/model.h>
+ * could depend on it is SYM_VARIES.  A value that is late in one binding is unknown, whatever the
+ * file says about it: the passes must not rely on that. */
+#include "late.h"
 
 static const int64_t batch_bases[] = {3, 2, 1, 4, 8};
 static const int64_t other_bases[] = {8, 16, 32, 64, 128, 224, 256, 384, 512, 7, 4, 2, 1};
@@ -30,6 +31,7 @@ struct probing {
     struct bound *base;
     struct seen_dim *dims; /* MAX_RANK for each value */
     bool *tainted;         /* values that depend on the symbol at hand */
+    bool *late;            /* values that were late in one of the bindings */
     bool is_batch[MAX_SYMS];
     struct shape_key key;
     struct err *err;
@@ -90,8 +92,11 @@ static int start_dims(struct probing *p)
 {
     p->dims = arena_array(&p->arena, p->g->n_values, MAX_RANK * sizeof(*p->dims));
     p->tainted = ARENA_ARRAY(&p->arena, bool, p->g->n_values);
-    if (!p->dims || !p->tainted)
+    p->late = ARENA_ARRAY(&p->arena, bool, p->g->n_values);
+    if (!p->dims || !p->tainted || !p->late)
         return err_set(p->err, -ENOMEM, "out of memory");
+    if (p->g->n_values)
+        memcpy(p->late, p->base->late_value, p->g->n_values * sizeof(*p->late));
     for (uint32_t v = 0; v < p->g->n_values; v++)
         for (uint32_t d = 0; d < p->base->value[v].rank; d++)
             p->dims[v * MAX_RANK + d] =
@@ -107,6 +112,9 @@ static int compare(struct probing *p, const struct bound *b, int32_t sym, int64_
     int64_t base_number = p->key.dim[sym];
 
     for (uint32_t v = 0; v < p->g->n_values; v++) {
+        p->late[v] |= b->late_value[v];
+        if (p->late[v])
+            continue;
         if (b->value[v].rank != p->base->value[v].rank)
             return err_set(p->err, -ENOTSUP, "value '%.64s': its rank depends on '%.64s'",
                            p->g->values[v].name, p->g->syms[sym].name);
@@ -198,6 +206,11 @@ static void write_dims(struct probing *p)
 
         if (val->producer == NODE_NONE)
             continue;
+        if (p->late[v]) {
+            val->dtype = DT_NONE;
+            val->rank = -1;
+            continue;
+        }
         val->dtype = t->dtype;
         val->rank = (int32_t)t->rank;
         for (uint32_t d = 0; d < t->rank; d++) {
@@ -232,7 +245,7 @@ int graph_infer(struct graph *g, struct err *err)
 
     arena_init(&p.arena);
     find_batches(&p);
-    int rc = infer_all(&p);
+    int rc = graph_keep_claims(g) < 0 ? err_set(p.err, -ENOMEM, "out of memory") : infer_all(&p);
     arena_done(&p.arena);
     return rc;
 }

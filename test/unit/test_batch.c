@@ -466,6 +466,21 @@ static void two_rows_lookups_are_single(void)
     is_single("node 'pick' (Gather) looks up one row's index in another row's data");
 }
 
+static void a_shape_that_depends_on_data_does_not_batch(void)
+{
+    start(17);
+    uint32_t x = input("x", "B 4"), s = input_of("s", DT_INT64, "B");
+    output(op(OP_Relu, "", 1, named("wide", OP_Expand, "", 2, x, s)));
+    is_single("node 'wide' (Expand) is known only when the model runs: its shapes depend on data");
+}
+
+static void strings_do_not_batch(void)
+{
+    start(17);
+    output(op(OP_Identity, "", 1, input_of("words", DT_STRING, "B 4")));
+    is_single("input 'words' holds strings");
+}
+
 int main(void)
 {
     RUN(a_row_of_layers_batches);
@@ -508,6 +523,8 @@ int main(void)
     RUN(inputs_must_all_carry_the_same_batch);
     RUN(a_shape_that_fits_one_batch_only_is_single);
     RUN(two_rows_lookups_are_single);
+    RUN(a_shape_that_depends_on_data_does_not_batch);
+    RUN(strings_do_not_batch);
     graph_free(g);
     return check_end();
 }

@@ -357,19 +357,96 @@ static void what_binds_with_no_number_is_the_models_error(void)
     CHECK_STR(e.msg, "node 0 'fc' (MatMul): shapes [3,3] and [4,5] cannot be multiplied");
 }
 
-static void a_shape_that_depends_on_data_is_refused(void)
+/* y = Relu(Reshape(x, s)), z = Relu(x): what comes of s is late. */
+static struct graph *late_model(void)
 {
-    AUTO(graph_free) struct graph *r = NULL;
-    struct err e = {0};
     struct ow g = {0};
 
-    ow_input(&g, "x", DT_FP32, "6");
+    ow_input(&g, "x", DT_FP32, "n");
     ow_input(&g, "s", DT_INT64, "2");
-    ow_plain(&g, "Reshape", "r", "x,s", "y");
-    ow_output(&g, "y");
+    ow_plain(&g, "Reshape", "r", "x,s", "wide");
+    ow_plain(&g, "Relu", "a", "wide", "y");
+    ow_plain(&g, "Relu", "b", "x", "z");
+    ow_value(&g, OW_OUTPUT, "y", DT_FP32, "2,?");
+    ow_output(&g, "z");
+    return read_model(&g, 17);
+}
+
+static void a_shape_that_depends_on_data_makes_its_readers_late(void)
+{
+    AUTO(graph_free) struct graph *r = late_model();
+    struct shape_key key = {.n = 1, .dim = {6}};
+    struct err e = {0};
+    struct bound *b;
+    struct arena a;
+
+    arena_init(&a);
+    CHECK_EQ(graph_bind(r, &key, &a, &b, &e), 0);
+    CHECK_STR(e.msg, "");
+    CHECK_EQ(b->n_late, 2);
+    CHECK(b->late_node[0] && b->late_node[1] && !b->late_node[2]);
+    CHECK(b->late_value[r->out[0]] && !b->late_value[r->out[1]]);
+    CHECK_EQ(b->value[r->out[0]].dtype, DT_NONE);
+    CHECK_EQ(b->value[r->out[1]].dims[0], 6);
+    CHECK_EQ(node_cost(b, 0).bytes, 0);
+    arena_done(&a);
+}
+
+static void late_values_have_no_shape_until_they_are_settled(void)
+{
+    AUTO(graph_free) struct graph *r = late_model();
+    struct err e = {0};
+    const struct value *y = &r->values[r->out[0]];
+
+    CHECK_EQ(graph_infer(r, &e), 0);
+    CHECK_EQ(y->dtype, DT_NONE);
+    CHECK_EQ(y->rank, -1);
+    CHECK_EQ(graph_settle_late(r, &e), 0);
+    CHECK_EQ(y->dtype, DT_FP32);
+    CHECK_EQ(y->rank, 2);
+    CHECK_EQ(y->dims[0].scale, 2);
+    CHECK_EQ(y->dims[1].sym, SYM_VARIES);
+    CHECK_STR(r->nodes[0].name, "b"); /* late nodes moved to the end */
+    CHECK_STR(r->nodes[1].name, "r");
+    CHECK_STR(r->nodes[2].name, "a");
+    CHECK_EQ(r->values[r->out[1]].producer, 0);
+    CHECK_EQ(y->producer, 2);
+}
+
+static void late_nodes_are_the_last_segment(void)
+{
+    AUTO(graph_free) struct graph *r = late_model();
+    struct err e = {0};
+
+    CHECK_EQ(graph_infer(r, &e), 0);
+    CHECK_EQ(graph_settle_late(r, &e), 0);
+    CHECK_EQ(graph_cut(r, &e), 0);
+    CHECK_EQ(r->n_segments, 2);
+    CHECK_EQ(r->cut[1], 1);
+    CHECK_EQ(r->cut[2], 3);
+}
+
+/* The shape of a string tensor is that of the request; its size in bytes is not. */
+static void the_shape_of_strings_is_known_and_nothing_else(void)
+{
+    AUTO(graph_free) struct graph *r = NULL;
+    struct shape_key key = {.n = 1, .dim = {6}};
+    struct ow g = {0};
+    struct bound *b;
+    struct arena a;
+
+    ow_input(&g, "x", DT_STRING, "n,2");
+    ow_plain(&g, "Shape", "s", "x", "dims");
+    ow_plain(&g, "Identity", "i", "x", "same");
+    ow_output(&g, "dims");
+    ow_output(&g, "same");
     r = read_model(&g, 17);
-    CHECK_EQ(graph_infer(r, &e), -ENOTSUP);
-    CHECK_HAS(e.msg, "node 0 'r' (Reshape): its shape is computed from data");
+    arena_init(&a);
+    CHECK_EQ(graph_bind(r, &key, &a, &b, NULL), 0);
+    CHECK(b->late_value[r->in[0]] && b->value[r->in[0]].dims[0] == 6);
+    CHECK(b->skip[0] && ((int64_t *)b->value[r->out[0]].data)[0] == 6);
+    CHECK(b->late_node[1] && b->n_late == 1);
+    arena_done(&a);
 }
 
 static void a_tensor_over_4_gib_is_refused_by_node_and_shape(void)
@@ -471,7 +548,10 @@ int main(void)
     RUN(clamps_and_roundings_are_no_proportion);
     RUN(dependants_of_an_unproven_symbol_vary);
     RUN(what_binds_with_no_number_is_the_models_error);
-    RUN(a_shape_that_depends_on_data_is_refused);
+    RUN(a_shape_that_depends_on_data_makes_its_readers_late);
+    RUN(late_values_have_no_shape_until_they_are_settled);
+    RUN(late_nodes_are_the_last_segment);
+    RUN(the_shape_of_strings_is_known_and_nothing_else);
     RUN(a_tensor_over_4_gib_is_refused_by_node_and_shape);
     RUN(evaluation_stops_at_its_bound);
     RUN(a_key_must_fit_the_model);
