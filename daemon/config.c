@@ -62,6 +62,10 @@ static const struct option options[] = {
     {"limits", "host-bytes", KIND_BYTES, AT(limits.host_bytes), "1G", 1 << 20, UINT64_C(1) << 44,
      NULL, false,
      "Memory for requests and replies, all together; beyond it requests are refused with 503."},
+    {"limits", "run-bytes", KIND_BYTES, AT(limits.run_bytes), "1G", 1 << 20, UINT64_C(1) << 44,
+     NULL, false,
+     "Memory that one run may take for what is not known before it: results whose shapes depend on "
+     "data, strings, nested graphs. Beyond it the request is refused with 503."},
     {"limits", "refuse-drain-bytes", KIND_BYTES, AT(limits.drain_bytes), "8M", 0, UINT64_C(1) << 40,
      NULL, false,
      "The body of a refused request is read and thrown away up to this size, so that the client "

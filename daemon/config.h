@@ -46,6 +46,7 @@ struct config {
         uint64_t batch;
         uint64_t timeout_ms;
         uint64_t stall_ms;
+        uint64_t run_bytes;
     } limits;
 };
 

@@ -174,6 +174,7 @@ static int backend_of(const struct config *c, struct engine_config *ret, struct 
     (void)snprintf(ret->device.cpu_units, sizeof(ret->device.cpu_units), "%s", c->device.cpu_units);
     (void)snprintf(ret->device.sim_file, sizeof(ret->device.sim_file), "%s", c->device.sim_file);
     ret->host_bytes = c->limits.host_bytes;
+    ret->device.run_bytes = c->limits.run_bytes;
     ret->queue_max = (uint32_t)c->limits.queue;
     ret->max_batch = (uint32_t)c->limits.batch;
     ret->timeout_us = c->limits.timeout_ms * USEC_PER_MSEC;

@@ -20,6 +20,8 @@ struct weights; /* a constant on the device */
 struct exe;     /* a model compiled for a shape key and a partition; immutable */
 struct slot;    /* the mutable state of one run of an exe */
 
+#define RUN_BYTES ((size_t)1 << 30)
+
 struct granules {
     uint64_t bits[MAX_GRANULES / 64];
 };
@@ -53,6 +55,7 @@ struct backend_config {
     char partition_mode[256];
     char cpu_units[256]; /* "auto", or a list of cores: "1-3,6" */
     char sim_file[256];
+    size_t run_bytes; /* most that the late part of a run may take; 0: RUN_BYTES */
 };
 
 struct device_info {

@@ -101,7 +101,6 @@ struct served *served_get_ref(struct served *s);
 struct stats_box *stats_new(void);
 void stats_put(struct stats_box *b);
 /* loaded.c */
-int loaded_refuse_late(const struct bound *b, struct err *err); /* -ENOTSUP names the node */
 int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded **ret,
                 struct err *err);
 void loaded_put(struct engine *e, struct loaded *l);
