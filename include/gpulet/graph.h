@@ -51,13 +51,14 @@ struct attr_text {
 };
 
 /* A nested graph: a branch of an If, the body of a Loop or a Scan.  Values of outer graphs that
- * it reads are inputs of its own, behind those that it declares, and inputs of the node that
- * holds it, behind those in the file.  So whoever counts readers or drops dead nodes need not
- * look inside.  The shapes of its inputs are not known before it runs. */
+ * it reads are inputs of the node that holds it, behind those in the file.  So whoever counts
+ * readers or drops dead nodes need not look inside.  g->in are the inputs that it declares; no
+ * shape in it is known before it runs. */
 struct body {
-    struct graph *g;          /* dies with the graph that the node is in */
-    uint32_t n_declared;      /* of g->n_in */
-    const uint32_t *captured; /* [g->n_in - n_declared]: which input of the node each of them is */
+    struct graph *g; /* of the list g->nested of the outer one, which frees it */
+    uint32_t n_captured;
+    const uint32_t *inner; /* [n_captured] values of g without a producer, */
+    const uint32_t *outer; /* [n_captured] and which inputs of the node they are */
 };
 
 struct attr {
@@ -143,8 +144,22 @@ struct claim { /* what a file declares for an output */
     struct dim dims[MAX_RANK];
 };
 
+/* What a model may ask for, whoever wrote it; what is over is refused before it is allocated. */
+struct model_limits {
+    uint32_t nodes;           /* with those of bodies and of functions, as often as they are used */
+    uint32_t nesting;         /* bodies in bodies, functions in functions */
+    uint64_t tensor_elems;    /* of one value */
+    uint64_t tensor_bytes;    /* of one value */
+    uint64_t live_bytes;      /* of all values that are alive at once */
+    uint64_t loop_iterations; /* of all loops in one run */
+};
+extern const struct model_limits model_limits_default;
+
 struct graph {
     struct arena arena;
+    struct graph *nested; /* graphs of bodies, a list by `next`: die with this one */
+    struct graph *next;
+    struct model_limits limits; /* from graph_new(): the default */
     uint32_t opset;
     uint32_t n_nodes, cap_nodes;
     struct node *nodes; /* in execution order */
@@ -169,6 +184,8 @@ struct graph {
 struct graph *graph_new(uint32_t opset);
 void graph_free(struct graph *g);
 DEFINE_AUTO(struct graph, graph_free)
+/* The graph of a body: freed with `outer`, whose limits it takes. */
+struct graph *graph_new_nested(struct graph *outer, uint32_t opset);
 /* Strings and arrays are copied into the arena.  *ret is the new id. */
 int graph_add_value(struct graph *g, const char *name, enum dtype dtype, int32_t rank,
                     const struct dim *dims, uint32_t *ret);
@@ -227,7 +244,7 @@ struct graph_run {
     struct arena *arena;  /* results live there; its limit bounds the run */
     node_fn *run;         /* NULL: the reference kernels */
     void *ctx;
-    unsigned depth; /* of nesting so far; 0 */
+    uint64_t *iterations_left; /* of all loops of the run; NULL: as the graph's limits say */
 };
 /* -EINVAL: an input cannot be run (names the node); -ENOMEM: over the arena's limit, or of
  * memory; -ENOTSUP.  Results that an operator makes smaller than its rule said are so in value[].

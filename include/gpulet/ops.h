@@ -11,12 +11,12 @@
     OP(Cast) OP(Ceil) OP(Clip) OP(Concat) OP(Constant) OP(ConstantOfShape) OP(Conv) OP(Cos) \
     OP(Div) OP(Dropout) OP(Elu) OP(Equal) OP(Erf) OP(Exp) OP(Expand) OP(Flatten) OP(Floor) \
     OP(Gather) OP(Gelu) OP(Gemm) OP(GlobalAveragePool) OP(GlobalMaxPool) OP(Greater) \
-    OP(GreaterOrEqual) OP(HardSigmoid) OP(HardSwish) OP(Identity) OP(InstanceNormalization) OP(IsNaN) \
+    OP(GreaterOrEqual) OP(HardSigmoid) OP(HardSwish) OP(Identity) OP(If) OP(InstanceNormalization) OP(IsNaN) \
     OP(LayerNormalization) OP(LeakyRelu) OP(Less) OP(LessOrEqual) OP(Log) OP(LogSoftmax) \
-    OP(LRN) OP(MatMul) OP(Max) OP(MaxPool) OP(Min) OP(Mod) OP(Mul) OP(Neg) OP(Not) OP(Or) \
+    OP(Loop) OP(LRN) OP(MatMul) OP(Max) OP(MaxPool) OP(Min) OP(Mod) OP(Mul) OP(Neg) OP(Not) OP(Or) \
     OP(Pad) OP(Pow) OP(PRelu) OP(Range) OP(Reciprocal) OP(ReduceMax) OP(ReduceMean) OP(ReduceMin) \
     OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) OP(ReduceL2) OP(Relu) OP(Reshape) OP(Round) \
-    OP(Shape) OP(Sigmoid) OP(Sign) OP(Sin) OP(Size) OP(Slice) OP(Softmax) OP(Softplus) OP(Split) OP(Sqrt) \
+    OP(Scan) OP(Shape) OP(Sigmoid) OP(Sign) OP(Sin) OP(Size) OP(Slice) OP(Softmax) OP(Softplus) OP(Split) OP(Sqrt) \
     OP(Squeeze) OP(Sub) OP(Sum) OP(Tanh) OP(Tile) OP(Transpose) OP(Trilu) OP(Unsqueeze) \
     OP(Where) OP(Xor)
 /* clang-format on */

@@ -7,13 +7,13 @@
  * left to run on the device, as is an operator or type that the reference kernels lack.
  *
  * A node is late when it reads a late value, when its rule asks for data that nobody knows yet,
- * when it has bodies, and when the size of a result depends on data and it was not evaluated. */
+ * which a rule of a node with bodies always does, and when the size of a result depends on data and
+ * it was not evaluated. */
 #include "infer.h"
 #include <gpulet/model.h>
 #include <kernels/ref/ref.h>
 
-#define MAX_TENSOR_BYTES (UINT64_C(4) << 30) /* one value, at any time */
-#define EVAL_MAX_BYTES (UINT64_C(64) << 20)  /* results evaluated by one bind */
+#define EVAL_MAX_BYTES (UINT64_C(64) << 20) /* results evaluated by one bind */
 #define EVAL_MAX_FLOPS 1e8
 
 struct binding {
@@ -40,15 +40,20 @@ static int node_wrap(struct binding *s, uint32_t i, int rc)
     return rc;
 }
 
-static int check_size(struct binding *s, const struct tensor *t)
+int graph_check_size(const struct graph *g, const struct tensor *t, struct err *err)
 {
+    const struct model_limits *max = &g->limits;
     char buf[160];
+    int64_t n;
 
-    if (t->bytes <= MAX_TENSOR_BYTES)
-        return 0;
-    return err_set(s->err, -EINVAL, "shape %s of %s has %zu bytes (at most %llu)",
-                   dims_print(t->rank, t->dims, buf, sizeof(buf)), dtype_name(t->dtype), t->bytes,
-                   (unsigned long long)MAX_TENSOR_BYTES);
+    (void)dims_print(t->rank, t->dims, buf, sizeof(buf));
+    if (t->bytes > max->tensor_bytes)
+        return err_set(err, -EINVAL, "shape %s of %s has %zu bytes (at most %llu)", buf,
+                       dtype_name(t->dtype), t->bytes, (unsigned long long)max->tensor_bytes);
+    if (tensor_count(t, &n) < 0 || (uint64_t)n > max->tensor_elems)
+        return err_set(err, -EINVAL, "shape %s has more than %llu elements", buf,
+                       (unsigned long long)max->tensor_elems);
+    return 0;
 }
 
 /* Strings have a shape, but only a run tells their size. */
@@ -68,7 +73,7 @@ static int bind_input(struct binding *s, uint32_t id)
     if (v->rank < 0 || tensor_shape(&s->b->value[id], v->dtype, (uint32_t)v->rank, dims) < 0)
         return err_set(s->err, -EINVAL, "input '%.64s': its shape is unknown or too large",
                        v->name);
-    if (check_size(s, &s->b->value[id]) < 0) {
+    if (graph_check_size(s->b->graph, &s->b->value[id], s->err) < 0) {
         (void)err_wrap(s->err, "input '%.64s': ", v->name);
         return -EINVAL;
     }
@@ -201,7 +206,7 @@ static int bind_node(struct binding *s, uint32_t i)
     for (uint32_t k = 0; k < n->n_in; k++)
         s->in[k] = value_of(s->b, n->in[k]);
     memset(s->out, 0, n->n_out * sizeof(*s->out));
-    if (!reads_late(s->b, n) && !infer_has_body(n->op))
+    if (!reads_late(s->b, n))
         rc = node_infer(n, s->in, s->out, &err);
     if (rc == -ENODATA) {
         bind_late(s->b, i);
@@ -212,7 +217,7 @@ static int bind_node(struct binding *s, uint32_t i)
         return node_wrap(s, i, rc);
     }
     for (uint32_t k = 0; k < n->n_out; k++) {
-        if ((rc = check_size(s, &s->out[k])) < 0)
+        if ((rc = graph_check_size(s->b->graph, &s->out[k], s->err)) < 0)
             return node_wrap(s, i, rc);
         if (n->out[k] != VALUE_NONE) /* node_cost() looks there */
             s->b->value[n->out[k]] = s->out[k];

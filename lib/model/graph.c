@@ -27,6 +27,15 @@ enum op_id op_find(const char *name, size_t len)
     return OP_NONE;
 }
 
+const struct model_limits model_limits_default = {
+    .nodes = MAX_NODES,
+    .nesting = 16,
+    .tensor_elems = UINT64_C(1) << 32,
+    .tensor_bytes = UINT64_C(4) << 30,
+    .live_bytes = UINT64_C(16) << 30,
+    .loop_iterations = 1000000,
+};
+
 struct graph *graph_new(uint32_t opset)
 {
     struct graph *g = calloc(1, sizeof(*g));
@@ -35,15 +44,34 @@ struct graph *graph_new(uint32_t opset)
         arena_init(&g->arena);
         g->opset = opset;
         g->batch_sym = -1;
+        g->limits = model_limits_default;
     }
     return g;
 }
 
 void graph_free(struct graph *g)
 {
-    if (g)
-        arena_done(&g->arena);
+    if (!g)
+        return;
+    while (g->nested) {
+        struct graph *body = g->nested;
+        g->nested = body->next;
+        graph_free(body);
+    }
+    arena_done(&g->arena);
     free(g);
+}
+
+struct graph *graph_new_nested(struct graph *outer, uint32_t opset)
+{
+    struct graph *g = graph_new(opset);
+
+    if (g) {
+        g->limits = outer->limits;
+        g->next = outer->nested;
+        outer->nested = g;
+    }
+    return g;
 }
 
 /* Room for one more element in an array that lives in the arena. */
@@ -171,6 +199,18 @@ static int texts_copy(struct graph *g, const struct attr *a, struct attr *c)
     return 0;
 }
 
+static int body_copy(struct graph *g, const struct attr *a, struct attr *c)
+{
+    struct body *b = arena_memdup(&g->arena, a->body, sizeof(*b));
+
+    if (!b)
+        return -ENOMEM;
+    b->inner = arena_memdup(&g->arena, b->inner, b->n_captured * sizeof(*b->inner));
+    b->outer = arena_memdup(&g->arena, b->outer, b->n_captured * sizeof(*b->outer));
+    c->body = b;
+    return b->inner && b->outer ? 0 : -ENOMEM;
+}
+
 static int attr_copy(struct graph *g, const struct attr *a, struct attr *c)
 {
     *c = *a;
@@ -192,9 +232,10 @@ static int attr_copy(struct graph *g, const struct attr *a, struct attr *c)
         return c->t ? 0 : -ENOMEM;
     case ATTR_STRINGS:
         return texts_copy(g, a, c);
+    case ATTR_GRAPH:
+        return body_copy(g, a, c);
     case ATTR_INT:
     case ATTR_FLOAT:
-    case ATTR_GRAPH:
         break;
     }
     return 0;

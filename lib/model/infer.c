@@ -58,6 +58,7 @@ static const struct rule {
     [OP_HardSigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_HardSwish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Identity] = {infer_same, 1, 1, 1, ANY, 0},
+    [OP_If] = {infer_flow, 1, MANY, MANY, BOOLS, 0},
     [OP_InstanceNormalization] = {infer_instance_norm, 3, 3, 1, FLOATS, 7},
     [OP_IsNaN] = {infer_is_nan, 1, 1, 1, FLOATS, 0},
     [OP_LayerNormalization] = {infer_layer_norm, 2, 3, 3, FLOATS, 7},
@@ -66,6 +67,7 @@ static const struct rule {
     [OP_LessOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_Log] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_LogSoftmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
+    [OP_Loop] = {infer_flow, 0, MANY, MANY, BIT(DT_INT64), 0},
     [OP_LRN] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_MatMul] = {infer_matmul, 2, 3, 1, NUMS, 7},
     [OP_Max] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
@@ -91,6 +93,7 @@ static const struct rule {
     [OP_Relu] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Reshape] = {infer_reshape, 2, 2, 1, ANY, 0},
     [OP_Round] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Scan] = {infer_flow, 0, MANY, MANY, ANY, 0},
     [OP_Shape] = {infer_shape, 1, 1, 1, ANY, 0},
     [OP_Sigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Sign] = {infer_same, 1, 1, 1, NUMS, 0},
@@ -116,12 +119,6 @@ static const struct rule {
 bool infer_by_data(enum op_id op)
 {
     return op < OP_END && rules[op].types & BY_DATA;
-}
-
-bool infer_has_body(enum op_id op)
-{
-    (void)op; /* none yet */
-    return false;
 }
 
 bool infer_is_random(enum op_id op)
@@ -312,6 +309,12 @@ int infer_same_as_all(struct infer *c)
     int rc = broadcast_from(c, 0, &rank, dims);
 
     return rc < 0 ? rc : infer_out(c, 0, c->in[0]->dtype, rank, dims);
+}
+
+/* If, Loop, Scan: what comes out is what a body makes, see run_flow.c. */
+int infer_flow(struct infer *c)
+{
+    return err_set(c->err, -ENODATA, "its results are known only when the model runs");
 }
 
 int infer_compare(struct infer *c)

@@ -16,7 +16,9 @@ struct infer {
 /* What the engine of shapes must know of an operator, beside its rule; see rules[] in infer.c. */
 bool infer_by_data(enum op_id op);   /* result shapes depend on data: late unless evaluated */
 bool infer_is_random(enum op_id op); /* results are not a function of the inputs: never evaluated */
-bool infer_has_body(enum op_id op);  /* If, Loop, Scan */
+
+/* Within the graph's limits for one value?  -EINVAL with shape and limit. */
+int graph_check_size(const struct graph *g, const struct tensor *t, struct err *err);
 
 /* Input i, NULL when it is omitted or not there at all. */
 static inline const struct tensor *infer_in(const struct infer *c, uint32_t i)
@@ -50,4 +52,4 @@ infer_fn infer_conv, infer_pool, infer_global_pool, infer_batch_norm, infer_laye
 infer_fn infer_concat, infer_constant_of_shape, infer_expand, infer_flatten, infer_gather,
     infer_pad, infer_range, infer_reshape, infer_shape, infer_size, infer_slice, infer_split,
     infer_squeeze, infer_tile, infer_transpose, infer_trilu, infer_unsqueeze, infer_is_nan,
-    infer_prelu;
+    infer_prelu, infer_flow;

@@ -5,7 +5,7 @@
 #define MAX_ATTR_ELEMS 65536
 
 struct raw_attr {
-    struct pb msg, name, s, t;
+    struct pb msg, name, s, t, g, ref;
     uint64_t type, i;
     float f;
     size_t n_ints, n_floats, n_strings;
@@ -41,6 +41,12 @@ static int attr_scan(struct reading *s, struct pb msg, struct raw_attr *a)
         case A_T:
             a->t = f.bytes;
             break;
+        case A_G:
+            a->g = f.bytes;
+            break;
+        case A_REF:
+            a->ref = f.bytes;
+            break;
         case A_FLOATS:
             rc = pb_numbers(&f, PB_FIXED32, NULL, MAX_ATTR_ELEMS, &a->n_floats);
             break;
@@ -62,9 +68,26 @@ static int attr_scan(struct reading *s, struct pb msg, struct raw_attr *a)
         }
     }
     if (rc == -E2BIG)
-        return err_set(s->r.err, -EINVAL, "an attribute with more than %d elements",
+        return err_set(s->r->err, -EINVAL, "an attribute with more than %d elements",
                        MAX_ATTR_ELEMS);
-    return rc < 0 || more < 0 ? onnx_broken(&s->r, "an attribute") : 0;
+    return rc < 0 || more < 0 ? onnx_broken(s->r, "an attribute") : 0;
+}
+
+/* An AttributeProto by its name, among the fields `field`. */
+static bool find_attr(struct pb msg, uint32_t field, struct pb name, struct pb *ret)
+{
+    struct pb_field f, sub;
+
+    while (pb_next(&msg, &f) > 0) {
+        struct pb walk = f.bytes;
+        while (f.num == field && pb_next(&walk, &sub) > 0)
+            if (sub.num == A_NAME && pb_size(sub.bytes) == pb_size(name) &&
+                memcmp(sub.bytes.p, name.p, pb_size(name)) == 0) {
+                *ret = f.bytes;
+                return true;
+            }
+    }
+    return false;
 }
 
 /* Files older than IR 2 have no type; what is there tells it. */
@@ -86,7 +109,7 @@ static uint64_t attr_type(const struct raw_attr *a)
 static uint64_t *attr_words(struct reading *s, const struct raw_attr *a, uint32_t field,
                             enum pb_wire wire, size_t n)
 {
-    uint64_t *words = ARENA_ARRAY(&s->r.g->arena, uint64_t, n);
+    uint64_t *words = ARENA_ARRAY(&s->g->arena, uint64_t, n);
     struct pb walk = a->msg;
     struct pb_field f;
     size_t at = 0;
@@ -103,7 +126,7 @@ static int attr_list(struct reading *s, const struct raw_attr *a, bool ints, str
     uint64_t *words = attr_words(s, a, ints ? A_INTS : A_FLOATS, ints ? PB_VARINT : PB_FIXED32, n);
 
     if (!words)
-        return onnx_no_memory(&s->r, -ENOMEM);
+        return onnx_no_memory(s->r, -ENOMEM);
     ret->n = (uint32_t)n;
     ret->type = ints ? ATTR_INTS : ATTR_FLOATS;
     if (ints) {
@@ -122,12 +145,12 @@ static int attr_list(struct reading *s, const struct raw_attr *a, bool ints, str
 /* graph_add_attr() copies the text, and ends it. */
 static int attr_texts(struct reading *s, const struct raw_attr *a, struct attr *ret)
 {
-    struct attr_text *strs = ARENA_ARRAY(&s->r.g->arena, struct attr_text, a->n_strings);
+    struct attr_text *strs = ARENA_ARRAY(&s->g->arena, struct attr_text, a->n_strings);
     struct pb walk = a->msg;
     struct pb_field f;
 
     if (!strs)
-        return onnx_no_memory(&s->r, -ENOMEM);
+        return onnx_no_memory(s->r, -ENOMEM);
     while (pb_next(&walk, &f) > 0)
         if (f.num == A_STRINGS)
             strs[ret->n++] = (struct attr_text){(const char *)f.bytes.p,
@@ -141,7 +164,45 @@ static int attr_tensor(struct reading *s, const struct raw_attr *a, struct read_
 {
     char what[WHAT_PRINT];
 
-    return onnx_tensor(&s->r, a->t, onnx_what("attribute", a->name, what, sizeof(what)), t);
+    return onnx_tensor(s->r, a->t, onnx_what("attribute", a->name, what, sizeof(what)), t);
+}
+
+static int attr_body(struct reading *s, const struct raw_attr *a, struct attr *ret)
+{
+    struct body *b = ARENA_NEW(&s->g->arena, struct body);
+    char what[WHAT_PRINT];
+
+    if (!b)
+        return onnx_no_memory(s->r, -ENOMEM);
+    ret->type = ATTR_GRAPH;
+    ret->body = b;
+    if (onnx_read_body(s, a->g, b) < 0)
+        return err_wrap(s->r->err, "%s: ", onnx_what("attribute", a->name, what, sizeof(what)));
+    return 0;
+}
+
+/* Follow a reference to an attribute of the call.  1: it is there; 0: the call leaves it out. */
+static int attr_deref(struct reading *s, struct raw_attr *a)
+{
+    const struct call *call = s->call;
+
+    for (; a->seen & 1u << A_REF; call = call->caller->call) {
+        struct pb found = {0}, name = a->name;
+        char what[WHAT_PRINT];
+        if (!call)
+            return err_set(s->r->err, -EINVAL, "%s refers to a function's, outside of one",
+                           onnx_what("attribute", name, what, sizeof(what)));
+        if (!find_attr(call->node, 5, a->ref, &found) && !find_attr(call->fn, 11, a->ref, &found))
+            return 0;
+        int rc = attr_scan(s, found, a);
+        if (rc < 0)
+            return rc;
+        a->name = name;
+        if (attr_type(a) == AT_GRAPH)
+            return err_set(s->r->err, -ENOTSUP, "%s: a body handed to a function is not supported",
+                           onnx_what("attribute", name, what, sizeof(what)));
+    }
+    return 1;
 }
 
 static int attr_convert(struct reading *s, const struct raw_attr *a, struct attr *ret)
@@ -169,18 +230,38 @@ static int attr_convert(struct reading *s, const struct raw_attr *a, struct attr
     case AT_STRINGS:
         return attr_texts(s, a, ret);
     case AT_TENSOR:
-        t = ARENA_NEW(&s->r.g->arena, struct read_tensor);
+        t = ARENA_NEW(&s->g->arena, struct read_tensor);
         ret->type = ATTR_TENSOR;
         ret->t = t ? &t->t : NULL;
-        return t ? attr_tensor(s, a, t) : onnx_no_memory(&s->r, -ENOMEM);
+        return t ? attr_tensor(s, a, t) : onnx_no_memory(s->r, -ENOMEM);
     case AT_GRAPH:
-        return err_set(s->r.err, -ENOTSUP, "%s: subgraphs are not supported",
-                       onnx_what("attribute", a->name, what, sizeof(what)));
+        return attr_body(s, a, ret);
     default:
-        return err_set(s->r.err, -ENOTSUP, "%s: type %llu is not supported",
+        return err_set(s->r->err, -ENOTSUP, "%s: type %llu is not supported",
                        onnx_what("attribute", a->name, what, sizeof(what)),
                        (unsigned long long)attr_type(a));
     }
+}
+
+/* What the body captures becomes inputs of the node; body->outer then says which. */
+static int add_captured(struct reading *s, uint32_t node, struct body *b)
+{
+    struct node *n = &s->g->nodes[node];
+    uint32_t *in = arena_array(&s->g->arena, (size_t)n->n_in + b->n_captured, sizeof(*in));
+    uint32_t *outer = ARENA_ARRAY(&s->g->arena, uint32_t, b->n_captured);
+
+    if (!in || !outer)
+        return onnx_no_memory(s->r, -ENOMEM);
+    if (n->n_in)
+        memcpy(in, n->in, n->n_in * sizeof(*in));
+    for (uint32_t i = 0; i < b->n_captured; i++) {
+        in[n->n_in + i] = b->outer[i];
+        outer[i] = n->n_in + i;
+    }
+    b->outer = outer;
+    n->in = in;
+    n->n_in += b->n_captured;
+    return 0;
 }
 
 int onnx_read_attr(struct reading *s, struct pb msg, uint32_t node)
@@ -192,15 +273,17 @@ int onnx_read_attr(struct reading *s, struct pb msg, uint32_t node)
     if (rc < 0)
         return rc;
     if (!(a.name = onnx_name(s, raw.name, "attribute")))
-        return s->r.err->code;
-    if (node_attr(&s->r.g->nodes[node], a.name))
-        return err_set(s->r.err, -EINVAL, "attribute '%.64s' twice", a.name);
-    if (raw.seen & 1u << A_REF)
-        return err_set(s->r.err, -ENOTSUP, "attribute '%.64s' refers to a function's", a.name);
+        return s->r->err->code;
+    if (node_attr(&s->g->nodes[node], a.name))
+        return err_set(s->r->err, -EINVAL, "attribute '%.64s' twice", a.name);
+    if ((rc = attr_deref(s, &raw)) <= 0)
+        return rc;
     if ((rc = attr_convert(s, &raw, &a)) < 0)
         return rc;
-    rc = graph_add_attr(s->r.g, node, &a);
-    return rc < 0 ? onnx_no_memory(&s->r, rc) : 0;
+    if (a.type == ATTR_GRAPH && (rc = add_captured(s, node, (struct body *)a.body)) < 0)
+        return rc;
+    rc = graph_add_attr(s->g, node, &a);
+    return rc < 0 ? onnx_no_memory(s->r, rc) : 0;
 }
 
 /* ---- Constant nodes */
@@ -219,9 +302,9 @@ static int scalar_or_list(struct reading *s, const struct raw_attr *a, struct re
     (void)tensor_shape(&t->t, dtype, list, &n);
     const void *data = list ? (ints ? (const void *)c.ints : (const void *)c.floats)
                             : (ints ? (const void *)&c.i : (const void *)&c.f);
-    t->t.data = arena_memdup(&s->r.g->arena, data, t->t.bytes);
+    t->t.data = arena_memdup(&s->g->arena, data, t->t.bytes);
     t->source = CONST_ARENA;
-    return t->t.data ? 0 : onnx_no_memory(&s->r, -ENOMEM);
+    return t->t.data ? 0 : onnx_no_memory(s->r, -ENOMEM);
 }
 
 /* value_string and value_strings, in wire form. */
@@ -231,10 +314,10 @@ static int string_const(struct reading *s, const struct raw_attr *a, struct read
     struct pb walk = a->msg;
     struct pb_field f;
     int64_t n = 0;
-    uint8_t *p = arena_alloc(&s->r.g->arena, pb_size(a->msg) * sizeof(uint32_t)); /* enough */
+    uint8_t *p = arena_alloc(&s->g->arena, pb_size(a->msg) * sizeof(uint32_t)); /* enough */
 
     if (!p)
-        return onnx_no_memory(&s->r, -ENOMEM);
+        return onnx_no_memory(s->r, -ENOMEM);
     t->t = (struct tensor){.data = p};
     while (pb_next(&walk, &f) > 0)
         if (f.num == field && f.wire == PB_BYTES && pb_size(f.bytes) <= UINT32_MAX) {
@@ -265,7 +348,7 @@ static int constant_value(struct reading *s, const struct raw_attr *a, struct re
     case AT_STRINGS:
         return string_const(s, a, t);
     default:
-        return err_set(s->r.err, -ENOTSUP, "a value of type %llu is not supported",
+        return err_set(s->r->err, -ENOTSUP, "a value of type %llu is not supported",
                        (unsigned long long)attr_type(a));
     }
 }
@@ -278,13 +361,15 @@ int onnx_read_constant(struct reading *s, const struct raw_node *n, struct pb ou
     struct pb_field f;
 
     if (n->n_attr != 1 || n->n_in || n->n_out != 1)
-        return err_set(s->r.err, -EINVAL, "%u attributes, %u inputs, %u outputs (1, 0, 1)",
+        return err_set(s->r->err, -EINVAL, "%u attributes, %u inputs, %u outputs (1, 0, 1)",
                        n->n_attr, n->n_in, n->n_out);
     while (pb_next(&walk, &f) > 0)
         if (f.num == 5) {
             int rc = attr_scan(s, f.bytes, &a);
-            if (rc < 0)
+            if (rc < 0 || (rc = attr_deref(s, &a)) < 0)
                 return rc;
+            if (rc == 0)
+                return err_set(s->r->err, -EINVAL, "the call gives it no value");
         }
     int rc = constant_value(s, &a, &t);
     return rc < 0 ? rc : onnx_add_const(s, out, "output", &t);

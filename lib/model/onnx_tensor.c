@@ -181,7 +181,8 @@ static int point_at(struct reader *r, const void *data, const char *what, struct
 
     ret->source = CONST_FILE;
     t->data = (void *)data; /* never written: the mapping is read-only */
-    if (t->bytes && ((uintptr_t)data % each == 0 || t->bytes > SMALL_COPY_BYTES))
+    bool may_stay = t->bytes > SMALL_COPY_BYTES && r->depth == 0; /* no pass looks into bodies */
+    if (t->bytes && ((uintptr_t)data % each == 0 || may_stay))
         return 0;
     void *copy = converted(r, what, t->bytes);
     if (!copy)

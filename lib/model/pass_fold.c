@@ -169,7 +169,7 @@ static int fold_node(struct pass *p, struct node *n)
     int r = 0;
 
     if (n->n_in > FOLD_MAX_ARGS || n->n_out > FOLD_MAX_ARGS || n->n_post ||
-        infer_is_random(n->op) || infer_has_body(n->op) || !inputs_known(p, n, in, ins))
+        infer_is_random(n->op) || !inputs_known(p, n, in, ins))
         return 0;
     if (node_infer(n, ins, out, &ignored) < 0 || grows_too_much(n, ins, out, &bytes))
         return 0;

@@ -56,6 +56,12 @@ static inline void ow_int(struct ow *w, uint32_t field, int64_t v)
     ow_varint(w, (uint64_t)v);
 }
 
+static inline void ow_float(struct ow *w, uint32_t field, float v)
+{
+    ow_varint(w, field << 3 | 5);
+    ow_put(w, &v, sizeof(v));
+}
+
 static inline void ow_bytes(struct ow *w, uint32_t field, const void *data, size_t n)
 {
     ow_varint(w, field << 3 | 2);
@@ -146,6 +152,15 @@ static inline void ow_attr_str(struct ow *node, const char *name, const char *s)
 static inline void ow_part_text(void *w, const char *s)
 {
     ow_str(w, 9, s);
+}
+static inline void ow_attr_graph(struct ow *node, const char *name, struct ow *graph)
+{
+    struct ow a = {0};
+
+    ow_str(&a, 1, name);
+    ow_add(&a, 6, graph);
+    ow_int(&a, 20, 5);
+    ow_add(node, OW_ATTR, &a);
 }
 /* A list of strings: "a,b,c". */
 static inline void ow_attr_strs(struct ow *node, const char *name, const char *list)

@@ -102,16 +102,163 @@ static void an_operator_of_another_domain_is_refused(void)
     refuses(&g, -ENOTSUP, "node 1 'r' (Relu): operators of domain 'com.example'");
 }
 
-static void a_subgraph_is_refused_by_name(void)
-{
-    struct ow g = add_graph(), n = ow_node("Relu", "r", "y", "z"), a = {0};
+/* ---- bodies and functions */
 
-    ow_str(&a, 1, "body");
-    ow_str(&a, 6, "");
-    ow_int(&a, 20, 5);
+/* A graph whose one node is an If over `depth` more such graphs; the innermost is Relu(x). */
+static struct ow nested_ifs(int depth)
+{
+    struct ow g = {0};
+
+    if (depth == 0) {
+        ow_plain(&g, "Relu", "r", "x", "y");
+    } else {
+        struct ow n = ow_node("If", "if", "flag", "y"), inner = nested_ifs(depth - 1);
+        ow_attr_graph(&n, "then_branch", &inner);
+        inner = nested_ifs(0);
+        ow_attr_graph(&n, "else_branch", &inner);
+        ow_add(&g, OW_NODE, &n);
+    }
+    ow_output(&g, "y");
+    return g;
+}
+
+static void what_a_body_reads_of_its_surroundings_is_an_input_of_its_node(void)
+{
+    struct ow g = nested_ifs(2);
+    AUTO(graph_free) struct graph *ret = NULL;
+    struct err e = {0};
+
+    ow_input(&g, "x", DT_FP32, "n");
+    ow_input(&g, "flag", DT_BOOL, "");
+    struct ow m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), 0);
+    CHECK_STR(e.msg, "");
+    const struct node *n = ret ? &ret->nodes[0] : NULL;
+    const struct attr *a = n ? node_attr(n, "then_branch") : NULL;
+    if (a) {
+        CHECK_EQ(n->n_own, 1);
+        CHECK_EQ(n->n_in, 4); /* flag; x and flag of then_branch, x of else_branch */
+        CHECK_EQ(a->type, ATTR_GRAPH);
+        CHECK_EQ(a->body->n_captured, 2);
+        for (uint32_t i = 0; i < 2; i++)
+            CHECK_STR(a->body->g->values[a->body->inner[i]].name,
+                      ret->values[n->in[a->body->outer[i]]].name);
+        CHECK_EQ(a->body->g->nodes[0].op, OP_If);
+        CHECK_EQ(a->body->g->n_in, 0);
+    }
+    ow_done(&m);
+}
+
+static void nesting_ends_at_its_limit(void)
+{
+    struct ow g = nested_ifs(17);
+
+    ow_input(&g, "x", DT_FP32, "n");
+    ow_input(&g, "flag", DT_BOOL, "");
+    struct ow m = ow_model(&g, 17);
+    AUTO(graph_free) struct graph *ret = NULL;
+    struct err e = {0};
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), -EINVAL);
+    CHECK_HAS(e.msg, "node 0 'if' (If): attribute 'then_branch': node 0 'if' (If): ");
+    ow_done(&m);
+    g = nested_ifs(16);
+    ow_input(&g, "x", DT_FP32, "n");
+    ow_input(&g, "flag", DT_BOOL, "");
+    m = ow_model(&g, 17);
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), 0);
+    ow_done(&m);
+}
+
+static void errors_inside_a_body_say_where(void)
+{
+    struct ow g = add_graph(), n = ow_node("If", "if", "x", "z"), body = {0};
+
+    ow_plain(&body, "Relu", "r", "nothing", "v");
+    ow_output(&body, "v");
+    ow_attr_graph(&n, "then_branch", &body);
+    ow_add(&g, OW_NODE, &n);
+    refuses(&g, -EINVAL,
+            "node 1 'if' (If): attribute 'then_branch': node 0 'r' (Relu): input 'nothing' is "
+            "defined nowhere");
+}
+
+/* twice(a) = Add(a, Elu(a, alpha=@slope)), in domain "my". */
+static struct ow twice_function(float slope)
+{
+    struct ow f = {0}, n = ow_node("Elu", "elu", "a", "e"), a = {0}, import = {0};
+
+    ow_str(&f, 1, "twice");
+    ow_str(&f, 4, "a");
+    ow_str(&f, 5, "sum");
+    ow_str(&a, 1, "alpha");
+    ow_int(&a, 20, 1);
+    ow_str(&a, 21, "slope");
+    ow_add(&n, OW_ATTR, &a);
+    ow_add(&f, 7, &n);
+    n = ow_node("Add", "add", "a,e", "sum");
+    ow_add(&f, 7, &n);
+    ow_int(&import, 2, 15);
+    ow_add(&f, 9, &import);
+    ow_str(&f, 10, "my");
+    ow_str(&a, 1, "slope");
+    ow_float(&a, 2, slope);
+    ow_int(&a, 20, 1);
+    ow_add(&f, 11, &a);
+    return f;
+}
+
+static void functions_are_read_in_place_of_their_calls(void)
+{
+    struct ow g = {0}, n = ow_node("twice", "t", "x", "y"), f = twice_function(0.5f), a = {0};
+    AUTO(graph_free) struct graph *ret = NULL;
+    struct err e = {0};
+
+    ow_input(&g, "x", DT_FP32, "n");
+    ow_str(&n, 7, "my");
+    ow_add(&g, OW_NODE, &n);
+    n = ow_node("twice", "u", "y", "z");
+    ow_str(&n, 7, "my");
+    ow_str(&a, 1, "slope");
+    ow_float(&a, 2, 0.25f);
+    ow_int(&a, 20, 1);
     ow_add(&n, OW_ATTR, &a);
     ow_add(&g, OW_NODE, &n);
-    refuses(&g, -ENOTSUP, "attribute 'body': subgraphs are not supported");
+    ow_output(&g, "z");
+    struct ow m = ow_model(&g, 17);
+    ow_add(&m, 25, &f);
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), 0);
+    CHECK_STR(e.msg, "");
+    if (ret) {
+        CHECK_EQ(ret->n_nodes, 6); /* Elu, Add, Identity for each call */
+        CHECK_EQ(ret->nodes[0].op, OP_Elu);
+        CHECK_EQ(ret->nodes[0].opset, 15);
+        CHECK(node_float(&ret->nodes[0], "alpha", 0) == 0.5f);
+        CHECK(node_float(&ret->nodes[3], "alpha", 0) == 0.25f);
+        CHECK_EQ(ret->nodes[5].op, OP_Identity);
+        CHECK_EQ(ret->values[ret->out[0]].producer, 5);
+    }
+    ow_done(&m);
+}
+
+static void a_function_that_calls_itself_is_refused(void)
+{
+    struct ow g = {0}, n = ow_node("twice", "t", "x", "y"), f = twice_function(1);
+    struct graph *ret = NULL;
+    struct err e = {0};
+
+    ow_input(&g, "x", DT_FP32, "n");
+    ow_str(&n, 7, "my");
+    ow_add(&g, OW_NODE, &n);
+    ow_output(&g, "y");
+    n = ow_node("twice", "again", "sum", "more");
+    ow_str(&n, 7, "my");
+    ow_add(&f, 7, &n);
+    struct ow m = ow_model(&g, 17);
+    ow_add(&m, 25, &f);
+    CHECK_EQ(ow_read(&m, NULL, &ret, &e), -EINVAL);
+    CHECK_HAS(e.msg, "node 2 'again' (twice): ");
+    CHECK(!ret);
+    ow_done(&m);
 }
 
 static void opsets_outside_1_to_26_are_refused(void)
@@ -520,7 +667,11 @@ int main(void)
     RUN(large_weights_stay_in_the_file);
     RUN(an_unknown_operator_is_named_with_its_node);
     RUN(an_operator_of_another_domain_is_refused);
-    RUN(a_subgraph_is_refused_by_name);
+    RUN(what_a_body_reads_of_its_surroundings_is_an_input_of_its_node);
+    RUN(nesting_ends_at_its_limit);
+    RUN(errors_inside_a_body_say_where);
+    RUN(functions_are_read_in_place_of_their_calls);
+    RUN(a_function_that_calls_itself_is_refused);
     RUN(opsets_outside_1_to_26_are_refused);
     RUN(a_list_of_strings_is_an_attribute);
     RUN(declared_outputs_are_noted);

@@ -583,10 +583,11 @@ static void softmax_before_opset_13_counts_a_negative_axis_from_the_last(void)
 }
 
 /* ---- all of them */
+/* Those with bodies are run by graph_run(). */
 static void every_operator_has_a_kernel(void)
 {
     for (unsigned op = OP_NONE + 1; op < OP_END; op++)
-        if (!ref_find((enum op_id)op)) {
+        if (!ref_find((enum op_id)op) && op != OP_If && op != OP_Loop && op != OP_Scan) {
             printf("# %s has none\n", op_name((enum op_id)op));
             check_failures++;
         }
