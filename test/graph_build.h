@@ -127,7 +127,7 @@ static inline void add_attr(uint32_t node, const char *name, const char *text)
     char *end;
 
     (void)strtod(text, &end);
-    if (strchr(text, ',')) {
+    if (strchr(text, ',') && (*text < 'A' || *text == '-')) {
         a.type = ATTR_INTS;
         a.ints = list;
         for (const char *s = text; *s; s = *end ? end + 1 : end)

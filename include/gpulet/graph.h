@@ -207,6 +207,12 @@ const int64_t *node_ints(const struct node *n, const char *name, uint32_t *ret_n
 const float *node_floats(const struct node *n, const char *name, uint32_t *ret_n);
 const struct attr_text *node_strs(const struct node *n, const char *name, uint32_t *ret_n);
 
+/* The second operand as broadcasting reads it since opset 7: shapes align at the last dimension.
+ * Before, attribute `axis` says at which dimension of the first it begins (PRelu: at the second),
+ * so it gets ones at its end.  An axis out of range leaves it as it is. */
+struct tensor node_second(const struct node *n, const struct tensor *first,
+                          const struct tensor *second);
+
 /* ---- shape keys */
 struct shape_key {
     uint32_t n;            /* graph.n_syms */

@@ -64,6 +64,11 @@ static inline double floor_mod(double a, double b)
              ? 0                                                                                   \
              : (a % b != 0 && ((a % b) < (T)1) != (b < (T)1) ? a % b + b : a % b))                 \
     PAIR(fmod_##D, T, T, b == 0 || (b == (T)-1 && (T)-1 < 1) ? 0 : a % b)                          \
+    PAIR(bit_and_##D, T, T, a &b)                                                                  \
+    PAIR(bit_or_##D, T, T, a | b)                                                                  \
+    PAIR(bit_xor_##D, T, T, a ^ b)                                                                 \
+    PAIR(left_##D, T, T, (uint64_t)b < 8 * sizeof(T) ? (U)a << (U)b : 0)                           \
+    PAIR(right_##D, T, T, (uint64_t)b < 8 * sizeof(T) ? (U)a >> (U)b : 0)                          \
     PAIR(pow_##D, T, T, pow((double)a, (double)b))
 CPU_NUMBERS(NUMBER_LOOPS)
 CPU_INTS(INT_LOOPS)
@@ -92,16 +97,23 @@ PAIR(square, float, float, b == 2 ? a * a : powf(a, b))
         {OP_Less, D, FN(less, D)}, {OP_GreaterOrEqual, D, FN(ge, D)},                              \
         {OP_LessOrEqual, D, FN(le, D)}, {OP_Div, D, FN(div, D)}, {OP_Mod, D, FN(mod, D)},          \
         {OP_Pow, D, FN(pow, D)},
+#define INT_ROWS(D, T, U)                                                                          \
+    {OP_BitwiseAnd, D, FN(bit_and, D)}, {OP_BitwiseOr, D, FN(bit_or, D)},                          \
+        {OP_BitwiseXor, D, FN(bit_xor, D)}, {OP_BitShift, D, FN(left, D)},
 static const struct {
     enum op_id op;
     enum dtype type;
     binary_fn f[2];
 } rows[] = {
-    CPU_NUMBERS(NUMBER_ROWS){OP_And, DT_BOOL, {and8_base, and8_wide}},
+    CPU_NUMBERS(NUMBER_ROWS) CPU_INTS(INT_ROWS){OP_And, DT_BOOL, {and8_base, and8_wide}},
     {OP_Or, DT_BOOL, {or8_base, or8_wide}},
     {OP_Xor, DT_BOOL, {xor8_base, xor8_wide}},
     {OP_Equal, DT_BOOL, {equal8_base, equal8_wide}},
+    {OP_Mean, DT_FP32, FN(add, DT_FP32)},
+    {OP_Mean, DT_FP64, FN(add, DT_FP64)},
 };
+#define RIGHT_ROWS(D, T, U) [D] = FN(right, D),
+static const binary_fn rights[DT_END][2] = {CPU_INTS(RIGHT_ROWS)};
 #define FMOD_ROWS(D, T, U) [D] = FN(fmod, D),
 static const binary_fn fmods[DT_END][2] = {CPU_NUMBERS(FMOD_ROWS)};
 
@@ -137,13 +149,27 @@ static void binary_init(struct binary *p, const struct tensor *a, const struct t
     p->size_out = dtype_size(y->dtype);
 }
 
-/* ---- Sum, Max and Min of any number: the result gathers them one by one */
+/* ---- Sum, Max, Min and Mean of any number: the result gathers them one by one */
 
 struct many {
     uint32_t n;
     struct binary *step; /* n - 1; or one that copies */
     size_t bytes;
+    enum dtype mean; /* DT_NONE: none */
 };
+
+VECTOR(divide32, (int64_t n, float by, float *y), (n, by, y))
+{
+    SIMD for (int64_t i = 0; i < n; i++) y[i] /= by;
+}
+
+static void divide(const struct many *m, void *y)
+{
+    if (m->mean == DT_FP32)
+        PICK(divide32)((int64_t)(m->bytes / sizeof(float)), (float)m->n, y);
+    for (size_t i = 0; m->mean == DT_FP64 && i < m->bytes / sizeof(double); i++)
+        ((double *)y)[i] /= m->n;
+}
 
 static int run_many(const void *params, void *const *ptr)
 {
@@ -154,6 +180,7 @@ static int run_many(const void *params, void *const *ptr)
         memcpy(y, ptr[0], m->bytes);
     for (uint32_t i = 1; i < m->n; i++)
         run_walk(&m->step[i - 1], i == 1 ? ptr[0] : y, ptr[i], y);
+    divide(m, y);
     return 0;
 }
 
@@ -161,6 +188,7 @@ static int plan_many(const struct cpu_args *a, binary_fn f, struct cpu_call *ret
 {
     struct many m = {.n = a->node->n_in, .bytes = a->out[0]->bytes};
 
+    m.mean = a->node->op == OP_Mean ? a->out[0]->dtype : DT_NONE;
     m.step = ARENA_ARRAY(a->arena, struct binary, m.n);
     if (!m.step)
         return err_set(err, -ENOMEM, "out of memory");
@@ -222,7 +250,8 @@ static int plan_mixed_pow(const struct cpu_args *a, struct cpu_call *ret, struct
     struct binary shape;
     struct mixed_pow p = {.base = a->in[0]->dtype, .power = a->in[1]->dtype};
 
-    binary_init(&shape, a->in[0], a->in[1], a->out[0]);
+    struct tensor second = node_second(a->node, a->in[0], a->in[1]);
+    binary_init(&shape, a->in[0], &second, a->out[0]);
     p.walk = shape.walk;
     return plan_done(a, run_mixed_pow, &p, sizeof(p), ret, err);
 }
@@ -241,15 +270,18 @@ int plan_binary(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
     }
     if (!p.f)
         return plan_type(a, type, err);
-    if (n->op == OP_Sum || n->op == OP_Max || n->op == OP_Min)
+    if (n->op == OP_Sum || n->op == OP_Max || n->op == OP_Min || n->op == OP_Mean)
         return plan_many(a, p.f, ret, err);
     if (known && a->in[1]->dtype != type)
         return plan_mixed_pow(a, ret, err);
     if (n->op == OP_Mod && node_int(n, "fmod", 0))
         p.f = fmods[type][wide];
+    if (n->op == OP_BitShift && STREQ(node_str(n, "direction", ""), "RIGHT"))
+        p.f = rights[type][wide];
     if (n->op == OP_Pow && type == DT_FP32 && count_of(a->in[1]) == 1)
         p.f = PICK(square);
-    binary_init(&p, a->in[0], a->in[1], a->out[0]);
+    struct tensor second = node_second(n, a->in[0], a->in[1]);
+    binary_init(&p, a->in[0], &second, a->out[0]);
     return plan_done(a, run_binary, &p, sizeof(p), ret, err);
 }
 

@@ -4,6 +4,7 @@
 struct cast {
     int64_t n;
     enum dtype from, to;
+    uint32_t out;
 };
 
 static float from_half(uint16_t h)
@@ -127,13 +128,16 @@ static int run_cast(const void *params, void *const *ptr)
 {
     const struct cast *p = params;
 
-    casts[p->from](p->n, ptr[0], p->to, ptr[1]);
+    casts[p->from](p->n, ptr[0], p->to, ptr[p->out]);
     return 0;
 }
 
 int plan_cast(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 {
-    struct cast p = {.n = count_of(a->in[0]), .from = a->in[0]->dtype, .to = a->out[0]->dtype};
+    struct cast p = {.n = count_of(a->in[0]),
+                     .from = a->in[0]->dtype,
+                     .to = a->out[0]->dtype,
+                     .out = a->node->n_in};
 
     if (!casts[p.from])
         return plan_type(a, p.from, err);

@@ -123,6 +123,8 @@ plan_fn plan_unary, plan_binary, plan_where, plan_cast, plan_concat, plan_split,
     plan_pad, plan_transpose, plan_expand, plan_tile, plan_gather, plan_trilu, plan_fill,
     plan_range, plan_shape, plan_reduce, plan_arg, plan_softmax, plan_layer_norm, plan_batch_norm,
     plan_instance_norm, plan_lrn, plan_pool, plan_product, plan_copy_first;
+plan_fn plan_gather_elements, plan_gather_nd, plan_scatter_elements, plan_scatter_nd, plan_one_hot,
+    plan_cum_sum, plan_top_k, plan_depth_to_space, plan_space_to_depth, plan_einsum;
 /* The explicit row of an operator of which no speed is claimed. */
 plan_fn plan_plain;
 int plan_plain_post(const struct post *step, const struct tensor *y, struct arena *arena,
@@ -157,6 +159,20 @@ static inline __attribute__((always_inline)) float fast_exp(float x)
     int32_t half = n >> 1;
     p = p * pow2_of(half) * pow2_of(n - half);
     return x != x ? x : p;
+}
+
+/* Near 0 the series: there e^x - 1 would lose what matters. */
+static inline __attribute__((always_inline)) float fast_expm1(float x)
+{
+    float p = 1.0f / 5040;
+
+    p = p * x + 1.0f / 720;
+    p = p * x + 1.0f / 120;
+    p = p * x + 1.0f / 24;
+    p = p * x + 1.0f / 6;
+    p = p * x + 0.5f;
+    p = (p * x + 1) * x;
+    return fabsf(x) < 0.35f ? p : fast_exp(x) - 1;
 }
 
 static inline __attribute__((always_inline)) float fast_sigmoid(float x)

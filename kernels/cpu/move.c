@@ -311,7 +311,8 @@ static int pad_before(const struct cpu_args *a, int64_t *before, struct err *err
 {
     int64_t pads[2 * MAX_RANK], axes[MAX_RANK];
     uint32_t n, n_axes, rank = a->in[0]->rank;
-    int r = arg_ints(a, 1, "pads", pads, 2 * MAX_RANK, &n, err);
+    const char *name = node_attr(a->node, "paddings") ? "paddings" : "pads"; /* opset 1 */
+    int r = arg_ints(a, 1, name, pads, 2 * MAX_RANK, &n, err);
 
     if (r == 0)
         r = arg_ints(a, 3, "", axes, MAX_RANK, &n_axes, err);

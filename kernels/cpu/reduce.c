@@ -4,13 +4,13 @@
  * reduced elements of each result are walked one by one. */
 #include "kit.h"
 
-enum fold { FOLD_SUM, FOLD_SQUARE, FOLD_PROD, FOLD_MAX, FOLD_MIN };
+enum fold { FOLD_SUM, FOLD_ABS, FOLD_SQUARE, FOLD_PROD, FOLD_MAX, FOLD_MIN };
 
 struct reduce {
     struct walk kept, gone; /* operand 0: input; of kept, operand 1: result */
     enum dtype type;
     enum fold fold;
-    bool root;
+    bool root, log;
     double scale;
     int64_t n_gone;
     uint32_t out;
@@ -21,6 +21,10 @@ struct reduce {
     case FOLD_SUM:                                                                                 \
         for (int64_t i = 0; i < n; i++)                                                            \
             acc += (A)x[i * s];                                                                    \
+        break;                                                                                     \
+    case FOLD_ABS:                                                                                 \
+        for (int64_t i = 0; i < n; i++)                                                            \
+            acc += x[i * s] < (T)1 && x[i * s] < 0 ? (A)0 - (A)x[i * s] : (A)x[i * s];             \
         break;                                                                                     \
     case FOLD_SQUARE:                                                                              \
         for (int64_t i = 0; i < n; i++)                                                            \
@@ -65,7 +69,9 @@ struct reduce {
     if (p->scale != 1)                                                                             \
         acc = (A)((double)acc * p->scale);                                                         \
     if (p->root)                                                                                   \
-        acc = (A)sqrt((double)acc);
+        acc = (A)sqrt((double)acc);                                                                \
+    if (p->log)                                                                                    \
+        acc = (A)log((double)acc);
 REDUCE(DT_FP32, float, double)
 REDUCE(DT_FP64, double, double)
 #undef REDUCE_END
@@ -74,7 +80,9 @@ REDUCE(DT_FP64, double, double)
     if (p->scale != 1 && p->n_gone)                                                                \
         acc = (A)((int64_t)acc / p->n_gone);                                                       \
     if (p->root)                                                                                   \
-        acc = (A)sqrt((double)(int64_t)acc);
+        acc = (A)sqrt((double)(int64_t)acc);                                                       \
+    if (p->log)                                                                                    \
+        acc = (A)(int64_t)log((double)(int64_t)acc);
 REDUCE(DT_INT8, int8_t, uint64_t)
 REDUCE(DT_UINT8, uint8_t, uint64_t)
 REDUCE(DT_INT32, int32_t, uint64_t)
@@ -154,10 +162,11 @@ static const struct {
     enum fold fold;
     bool mean, root;
 } folds[] = {
-    {OP_ReduceSum, FOLD_SUM, false, false},   {OP_ReduceMean, FOLD_SUM, true, false},
-    {OP_ReduceMax, FOLD_MAX, false, false},   {OP_ReduceMin, FOLD_MIN, false, false},
-    {OP_ReduceProd, FOLD_PROD, false, false}, {OP_ReduceSumSquare, FOLD_SQUARE, false, false},
-    {OP_ReduceL2, FOLD_SQUARE, false, true},
+    {OP_ReduceSum, FOLD_SUM, false, false},    {OP_ReduceMean, FOLD_SUM, true, false},
+    {OP_ReduceMax, FOLD_MAX, false, false},    {OP_ReduceMin, FOLD_MIN, false, false},
+    {OP_ReduceProd, FOLD_PROD, false, false},  {OP_ReduceSumSquare, FOLD_SQUARE, false, false},
+    {OP_ReduceL2, FOLD_SQUARE, false, true},   {OP_ReduceL1, FOLD_ABS, false, false},
+    {OP_ReduceLogSum, FOLD_SUM, false, false},
 };
 
 static int reduce_axes(const struct cpu_args *a, bool *gone, struct err *err)
@@ -222,6 +231,43 @@ static void reduce_walks(const struct tensor *x, const bool *gone, struct reduce
         p->n_gone *= lost[i];
 }
 
+/* ---- log(sum(exp(x))), the largest x taken out first */
+
+VECTOR(log_sum_exp, (int64_t n, int64_t s, const float *x, float *y), (n, s, x, y))
+{
+    float top = -INFINITY, sum = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        top = x[i * s] > top || x[i * s] != x[i * s] ? x[i * s] : top;
+    float less = top - top == 0 ? top : 0; /* infinite: its power says it all */
+    SIMD_SUM(sum)
+    for (int64_t i = 0; i < n; i++)
+        sum += fast_exp(x[i * s] - less);
+    *y = logf(sum) + less;
+}
+
+static int run_log_sum_exp(const void *params, void *const *ptr)
+{
+    const struct sums *p = params;
+    const float *x = ptr[0];
+    float *y = ptr[p->out];
+
+    for (int64_t o = 0; o < p->outer; o++, x += p->gone * p->inner, y += p->inner)
+        for (int64_t i = 0; i < p->inner; i++)
+            PICK(log_sum_exp)(p->gone, p->inner, x + i, y + i);
+    return 0;
+}
+
+static int plan_log_sum_exp(const struct cpu_args *a, const bool *gone, struct cpu_call *ret,
+                            struct err *err)
+{
+    struct sums s = {.out = a->node->n_in};
+
+    if (a->in[0]->dtype != DT_FP32 || !one_run(a->in[0], gone, &s))
+        return plan_type(a, a->in[0]->dtype, err);
+    return plan_done(a, run_log_sum_exp, &s, sizeof(s), ret, err);
+}
+
 int plan_reduce(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 {
     const struct tensor *x = a->in[0];
@@ -241,10 +287,13 @@ int plan_reduce(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
             p.root = folds[i].root;
             mean = folds[i].mean;
         }
+    if (a->node->op == OP_ReduceLogSumExp)
+        return plan_log_sum_exp(a, gone, ret, err);
+    p.log = a->node->op == OP_ReduceLogSum;
     reduce_walks(x, gone, &p);
     if (mean)
         p.scale = 1 / (double)p.n_gone;
-    if (p.fold == FOLD_SUM && p.type == DT_FP32 && x->bytes && one_run(x, gone, &s)) {
+    if (p.fold == FOLD_SUM && !p.log && p.type == DT_FP32 && x->bytes && one_run(x, gone, &s)) {
         s.scale = (float)p.scale;
         return plan_done(a, run_sums, &s, sizeof(s), ret, err);
     }

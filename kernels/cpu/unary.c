@@ -8,6 +8,31 @@ struct unary {
     void (*f)(int64_t n, const void *x, void *y, const struct unary *p);
 };
 
+/* e^|x| as a square, so that it overflows no earlier than the result. */
+static inline __attribute__((always_inline)) float fast_cosh(float x)
+{
+    float h = fast_exp(0.5f * fabsf(x));
+
+    return 0.5f * h * h + 0.5f / h / h;
+}
+
+static inline __attribute__((always_inline)) float fast_sinh(float x)
+{
+    float a = fabsf(x), h = fast_exp(0.5f * a), t = fast_expm1(a);
+    float small = 0.5f * (t + t / (t + 1));
+    float y = a < 1 ? small : 0.5f * h * h - 0.5f / h / h;
+
+    return x < 0 ? -y : x != x ? x : y;
+}
+
+/* x tanh(log(1 + e^x)): with e = e^x, tanh is (e^2 + 2e) / (e^2 + 2e + 2), and 1 from 20 on. */
+static inline __attribute__((always_inline)) float fast_mish(float x)
+{
+    float e = fast_exp(x > 20 ? 20 : x), n = e * (e + 2);
+
+    return x * (n / (n + 2));
+}
+
 #define LOOP(name, T, R, expr)                                                                     \
     VECTOR(name, (int64_t n, const void *x_, void *y_, const struct unary *p), (n, x_, y_, p))     \
     {                                                                                              \
@@ -48,6 +73,23 @@ LOOP(log32, float, float, logf(x))
 LOOP(sin32, float, float, sinf(x))
 LOOP(cos32, float, float, cosf(x))
 LOOP(isnan32, float, uint8_t, x != x)
+LOOP(acos32, float, float, acosf(x))
+LOOP(acosh32, float, float, acoshf(x))
+LOOP(asin32, float, float, asinf(x))
+LOOP(asinh32, float, float, asinhf(x))
+LOOP(atan32, float, float, atanf(x))
+LOOP(atanh32, float, float, atanhf(x))
+LOOP(tan32, float, float, tanf(x))
+LOOP(celu32, float, float, x < 0 ? p->alpha * fast_expm1(x / p->alpha) : x)
+LOOP(cosh32, float, float, fast_cosh(x))
+LOOP(isinf32, float, uint8_t, (x == INFINITY && p->beta != 0) | (x == -INFINITY && p->alpha != 0))
+LOOP(mish32, float, float, fast_mish(x))
+LOOP(selu32, float, float, p->beta *(x > 0 ? x : p->alpha * fast_expm1(x)))
+LOOP(shrink32, float, float, x<-p->beta ? x + p->alpha : x> p->beta ? x - p->alpha : x != x ? x : 0)
+LOOP(sinh32, float, float, fast_sinh(x))
+LOOP(softsign32, float, float, x / (1 + fabsf(x)))
+LOOP(swish32, float, float, x *fast_sigmoid(p->alpha *x))
+LOOP(thresholded32, float, float, x > p->alpha || x != x ? x : 0)
 
 LOOP(abs64, double, double, fabs(x))
 LOOP(ceil64, double, double, ceil(x))
@@ -75,6 +117,27 @@ LOOP(log64, double, double, log(x))
 LOOP(sin64, double, double, sin(x))
 LOOP(cos64, double, double, cos(x))
 LOOP(isnan64, double, uint8_t, x != x)
+LOOP(acos64, double, double, acos(x))
+LOOP(acosh64, double, double, acosh(x))
+LOOP(asin64, double, double, asin(x))
+LOOP(asinh64, double, double, asinh(x))
+LOOP(atan64, double, double, atan(x))
+LOOP(atanh64, double, double, atanh(x))
+LOOP(tan64, double, double, tan(x))
+LOOP(celu64, double, double, x < 0 ? p->alpha64 * expm1(x / p->alpha64) : x)
+LOOP(cosh64, double, double, cosh(x))
+LOOP(isinf64, double, uint8_t,
+     (x == (double)INFINITY && p->beta != 0) | (x == -(double)INFINITY && p->alpha != 0))
+LOOP(mish64, double, double, x *tanh(x > 0 ? x + log1p(exp(-x)) : log1p(exp(x))))
+LOOP(selu64, double, double, p->beta64 *(x > 0 ? x : p->alpha64 * expm1(x)))
+LOOP(shrink64, double, double,
+     x<-p->beta64 ? x + p->alpha64 : x> p->beta64 ? x - p->alpha64
+     : x != x                                     ? x
+                                                  : 0)
+LOOP(sinh64, double, double, sinh(x))
+LOOP(softsign64, double, double, x / (1 + fabs(x)))
+LOOP(swish64, double, double, x / (1 + exp(-p->alpha64 * x)))
+LOOP(thresholded64, double, double, x > p->alpha64 || x != x ? x : 0)
 
 LOOP(not8, uint8_t, uint8_t, !x)
 
@@ -82,7 +145,8 @@ LOOP(not8, uint8_t, uint8_t, !x)
     LOOP(abs_##D, T, T, x < (T)1 ? (U)0 - (U)x : (U)x)                                             \
     LOOP(neg_##D, T, T, (U)0 - (U)x)                                                               \
     LOOP(sign_##D, T, T, x > 0 ? 1 : x != 0 ? -1 : 0)                                              \
-    LOOP(relu_##D, T, T, x < (T)1 ? 0 : x)
+    LOOP(relu_##D, T, T, x < (T)1 ? 0 : x)                                                         \
+    LOOP(not_##D, T, T, ~x)
 CPU_INTS(INT_LOOPS)
 
 typedef void (*unary_fn)(int64_t, const void *, void *, const struct unary *);
@@ -98,7 +162,8 @@ typedef void (*unary_fn)(int64_t, const void *, void *, const struct unary *);
 #define INT_ROWS(D, T, U)                                                                          \
     {OP_Abs, D, {abs_##D##_base, abs_##D##_wide}}, {OP_Neg, D, {neg_##D##_base, neg_##D##_wide}},  \
         {OP_Sign, D, {sign_##D##_base, sign_##D##_wide}},                                          \
-        {OP_Relu, D, {relu_##D##_base, relu_##D##_wide}},
+        {OP_Relu, D, {relu_##D##_base, relu_##D##_wide}},                                          \
+        {OP_BitwiseNot, D, {not_##D##_base, not_##D##_wide}},
 static const struct {
     enum op_id op;
     enum dtype type;
@@ -127,6 +192,23 @@ static const struct {
             BOTH(Sin, sin),
             BOTH(Cos, cos),
             BOTH(IsNaN, isnan),
+            BOTH(Acos, acos),
+            BOTH(Acosh, acosh),
+            BOTH(Asin, asin),
+            BOTH(Asinh, asinh),
+            BOTH(Atan, atan),
+            BOTH(Atanh, atanh),
+            BOTH(Celu, celu),
+            BOTH(Cosh, cosh),
+            BOTH(IsInf, isinf),
+            BOTH(Mish, mish),
+            BOTH(Selu, selu),
+            BOTH(Shrink, shrink),
+            BOTH(Sinh, sinh),
+            BOTH(Softsign, softsign),
+            BOTH(Swish, swish),
+            BOTH(Tan, tan),
+            BOTH(ThresholdedRelu, thresholded),
             {OP_Not, DT_BOOL, {not8_base, not8_wide}},
             CPU_INTS(INT_ROWS)};
 
@@ -179,8 +261,11 @@ static int plan_clip(const struct cpu_args *a, struct cpu_call *ret, struct err 
     return plan_done(a, run_clip, &c, sizeof(c), ret, err);
 }
 
+/* Selu's constants had four digits before opset 6. */
 static void constants(const struct node *n, struct unary *p)
 {
+    bool old = n->opset < 6;
+
     switch (n->op) {
     case OP_LeakyRelu:
         p->alpha = node_float(n, "alpha", 0.01f);
@@ -190,15 +275,30 @@ static void constants(const struct node *n, struct unary *p)
         p->beta = node_float(n, "beta", 0.5f);
         break;
     case OP_Elu:
+    case OP_Celu:
+    case OP_Swish:
+    case OP_ThresholdedRelu:
         p->alpha = node_float(n, "alpha", 1);
+        break;
+    case OP_Selu:
+        p->alpha = node_float(n, "alpha", old ? 1.6732f : 1.67326319217681884765625f);
+        p->beta = node_float(n, "gamma", old ? 1.0507f : 1.05070102214813232421875f);
+        break;
+    case OP_Shrink:
+        p->alpha = node_float(n, "bias", 0);
+        p->beta = node_float(n, "lambd", 0.5f);
+        break;
+    case OP_IsInf:
+        p->alpha = (float)node_int(n, "detect_negative", 1);
+        p->beta = (float)node_int(n, "detect_positive", 1);
         break;
     default:
         p->alpha = node_float(n, "min", -INFINITY);
         p->beta = node_float(n, "max", INFINITY);
-        p->alpha64 = (double)p->alpha;
-        p->beta64 = (double)p->beta;
         break;
     }
+    p->alpha64 = (double)p->alpha;
+    p->beta64 = (double)p->beta;
 }
 
 /* Clip with limits known now, as the float kernels want them. */

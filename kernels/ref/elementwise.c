@@ -5,6 +5,7 @@
 #define FLOATS (1u << KIND_FLOAT)
 #define SIGNED (FLOATS | 1u << KIND_INT)
 #define NUMBERS (SIGNED | 1u << KIND_UINT)
+#define INTS (1u << KIND_INT | 1u << KIND_UINT)
 #define BOOLS (1u << KIND_BOOL)
 #define F(x) ((union num){.f = (x)})
 #define U(x) ((union num){.u = (x)})
@@ -40,6 +41,7 @@ UNARY(do_softplus, F(x.f > 0 ? x.f + log1p(exp(-x.f)) : log1p(exp(x.f))))
 UNARY(do_reciprocal, F(1 / x.f))
 UNARY(do_is_nan, U(isnan(x.f)))
 UNARY(do_not, U(!x.u))
+UNARY(do_bit_not, U(~x.u))
 UNARY(do_gelu, F(0.5 * x.f * (1 + erf(x.f * M_SQRT1_2))))
 UNARY(do_gelu_tanh,
       F(0.5 * x.f * (1 + tanh(M_2_SQRTPI * M_SQRT1_2 * (x.f + 0.044715 * x.f * x.f * x.f)))))
@@ -82,6 +84,7 @@ static const struct unary {
     {OP_Sign, do_sign, NUMBERS, 0, 0},
     {OP_IsNaN, do_is_nan, FLOATS, 0, 0},
     {OP_Not, do_not, BOOLS, 0, 0},
+    {OP_BitwiseNot, do_bit_not, INTS, 0, 0},
     {OP_Gelu, do_gelu, FLOATS, 0, 0},
 };
 
@@ -160,10 +163,15 @@ COMPARE(do_less_or_equal, <=)
 BINARY(do_and, U(a.u &b.u))
 BINARY(do_or, U(a.u | b.u))
 BINARY(do_xor, U(a.u ^ b.u))
+/* What is shifted out on either side is lost; the left one by num_put(). */
+BINARY(do_shift_left, U(b.u < 64 ? a.u << b.u : 0))
+BINARY(do_shift_right, U(b.u < 64 ? a.u >> b.u : 0))
 BINARY(do_add, k == KIND_FLOAT ? F(a.f + b.f) : U(a.u + b.u))
 BINARY(do_sub, k == KIND_FLOAT ? F(a.f - b.f) : U(a.u - b.u))
 BINARY(do_mul, k == KIND_FLOAT ? F(a.f * b.f) : U(a.u * b.u))
-BINARY(do_prelu, F(a.f < 0 ? a.f * b.f : a.f))
+BINARY(do_prelu, k == KIND_FLOAT            ? F(a.f < 0 ? a.f * b.f : a.f)
+                 : k == KIND_INT && a.i < 0 ? U(a.u * b.u)
+                                            : a)
 /* NaN wins, as in numpy. */
 BINARY(do_max, do_less(k, a, b).u || (k == KIND_FLOAT && isnan(b.f)) ? b : a)
 BINARY(do_min, do_greater(k, a, b).u || (k == KIND_FLOAT && isnan(b.f)) ? b : a)
@@ -213,15 +221,29 @@ static const struct binary {
     binary_fn fn;
     unsigned kinds;
 } binaries[] = {
-    {OP_Add, do_add, NUMBERS},         {OP_Sub, do_sub, NUMBERS},
-    {OP_Mul, do_mul, NUMBERS},         {OP_Div, do_div, NUMBERS},
-    {OP_Pow, do_pow, NUMBERS},         {OP_Mod, do_mod, NUMBERS},
-    {OP_PRelu, do_prelu, FLOATS},      {OP_Equal, do_equal, NUMBERS | BOOLS},
-    {OP_Greater, do_greater, NUMBERS}, {OP_GreaterOrEqual, do_greater_or_equal, NUMBERS},
-    {OP_Less, do_less, NUMBERS},       {OP_LessOrEqual, do_less_or_equal, NUMBERS},
-    {OP_And, do_and, BOOLS},           {OP_Or, do_or, BOOLS},
-    {OP_Xor, do_xor, BOOLS},           {OP_Max, do_max, NUMBERS},
-    {OP_Min, do_min, NUMBERS},         {OP_Sum, do_add, FLOATS},
+    {OP_Add, do_add, NUMBERS},
+    {OP_Sub, do_sub, NUMBERS},
+    {OP_Mul, do_mul, NUMBERS},
+    {OP_Div, do_div, NUMBERS},
+    {OP_Pow, do_pow, NUMBERS},
+    {OP_Mod, do_mod, NUMBERS},
+    {OP_PRelu, do_prelu, NUMBERS},
+    {OP_Equal, do_equal, NUMBERS | BOOLS},
+    {OP_Greater, do_greater, NUMBERS},
+    {OP_GreaterOrEqual, do_greater_or_equal, NUMBERS},
+    {OP_Less, do_less, NUMBERS},
+    {OP_LessOrEqual, do_less_or_equal, NUMBERS},
+    {OP_And, do_and, BOOLS},
+    {OP_Or, do_or, BOOLS},
+    {OP_Xor, do_xor, BOOLS},
+    {OP_Max, do_max, NUMBERS},
+    {OP_Min, do_min, NUMBERS},
+    {OP_Sum, do_add, FLOATS},
+    {OP_Mean, do_add, FLOATS},
+    {OP_BitwiseAnd, do_and, INTS},
+    {OP_BitwiseOr, do_or, INTS},
+    {OP_BitwiseXor, do_xor, INTS},
+    {OP_BitShift, do_shift_left, 1u << KIND_UINT},
 };
 
 static const struct binary *binary_of(enum op_id op)
@@ -262,6 +284,8 @@ REF_FN(ref_binary)
 {
     const struct binary *row = binary_of(n->op);
     binary_fn fn = n->op == OP_Mod && node_int(n, "fmod", 0) ? do_fmod : row->fn;
+    struct tensor second = node_second(n, in[0], in[1]);
+    bool right = n->op == OP_BitShift && STREQ(node_str(n, "direction", ""), "RIGHT");
 
     if (!(row->kinds & 1u << ref_kind(in[0]->dtype)))
         return ref_no_type(n, in[0]->dtype, err);
@@ -269,7 +293,9 @@ REF_FN(ref_binary)
         return ref_fail(n, err, -EINVAL, "the inputs have different types");
     if (fn == do_mod && ref_kind(in[0]->dtype) == KIND_FLOAT)
         return ref_fail(n, err, -EINVAL, "floats need fmod=1");
-    return zip(n, fn, in[0], in[1], out[0], err);
+    if (n->op == OP_BitShift && !right && !STREQ(node_str(n, "direction", ""), "LEFT"))
+        return ref_fail(n, err, -EINVAL, "its direction is neither LEFT nor RIGHT");
+    return zip(n, right ? do_shift_right : fn, in[0], &second, out[0], err);
 }
 
 REF_FN(ref_variadic)
@@ -290,6 +316,8 @@ REF_FN(ref_variadic)
         num_put(out[0], i, num_get(in[0], w.off[0]));
     for (uint32_t i = 1; i < n->n_in && r == 0; i++)
         r = zip(n, row->fn, out[0], in[i], out[0], err);
+    for (int64_t i = 0; i < w.n && r == 0 && n->op == OP_Mean; i++)
+        num_put(out[0], i, F(num_get(out[0], i).f / n->n_in));
     return r;
 }
 

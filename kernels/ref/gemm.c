@@ -35,11 +35,6 @@ REF_FN(ref_gemm)
 
 /* ---- MatMul: vectors become matrices, leading dimensions broadcast, and a third input (made by
  * the passes) is a bias over the last dimension of the result */
-struct product {
-    int64_t rows, inner, cols;
-    struct walk w; /* over the matrices of y: off[0] in a, off[1] in b, in matrices */
-};
-
 /* t without its last two dimensions; those that a vector lacks are not there anyway. */
 static struct tensor stack_of(const struct tensor *t)
 {
@@ -49,8 +44,8 @@ static struct tensor stack_of(const struct tensor *t)
     return s;
 }
 
-static int product_init(struct product *p, const struct tensor *a, const struct tensor *b,
-                        const struct tensor *y)
+int product_init(struct product *p, const struct tensor *a, const struct tensor *b,
+                 const struct tensor *y)
 {
     struct tensor sa = stack_of(a), sb = stack_of(b), sy = {.rank = MAX(sa.rank, sb.rank)};
 

@@ -268,6 +268,15 @@ void ref_copy(void *to, const void *from, size_t bytes)
         memcpy(to, from, bytes);
 }
 
+void ref_put(const struct tensor *to, int64_t at, const struct tensor *from, int64_t from_at,
+             int64_t n)
+{
+    size_t size = dtype_size(to->dtype);
+
+    ref_copy((char *)to->data + (size_t)at * size,
+             (const char *)from->data + (size_t)from_at * size, (size_t)n * size);
+}
+
 int ref_axis(const struct node *n, int64_t axis, uint32_t limit, uint32_t *ret, struct err *err)
 {
     int64_t a = axis < 0 ? axis + limit : axis;

@@ -61,6 +61,9 @@ int ref_no_type(const struct node *n, enum dtype t, struct err *err); /* -ENOTSU
 int ref_floats(const struct node *n, const struct tensor *const *t, uint32_t n_t, struct err *err);
 /* memcpy() that takes NULL for no bytes. */
 void ref_copy(void *to, const void *from, size_t bytes);
+/* to[at...] = from[from_at...], n elements of to's size. */
+void ref_put(const struct tensor *to, int64_t at, const struct tensor *from, int64_t from_at,
+             int64_t n);
 
 /* ---- windows: the geometry of convolution and pooling, one to three spatial dimensions.
  * Always three here; missing ones come first and are 1. */
@@ -88,6 +91,15 @@ static inline void window_split(int64_t at, const int64_t d[WINDOW_DIMS], int64_
  * padding; *ret_inside (may be NULL) also counts the padding but not what ceil_mode adds. */
 int64_t window_read(const struct window *w, const int64_t o[WINDOW_DIMS],
                     const int64_t k[WINDOW_DIMS], bool *ret_inside);
+
+/* ---- products of stacks of matrices; vectors are matrices of one row or column */
+struct product {
+    int64_t rows, inner, cols;
+    struct walk w; /* over the matrices of y: off[0] in a, off[1] in b, in matrices */
+};
+/* -EINVAL when the shapes do not go together. */
+int product_init(struct product *p, const struct tensor *a, const struct tensor *b,
+                 const struct tensor *y);
 
 /* ---- the kernels */
 #define REF_FN(name)                                                                               \
@@ -128,3 +140,41 @@ REF_FN(ref_layer_norm);
 REF_FN(ref_instance_norm);
 REF_FN(ref_lrn);
 REF_FN(ref_softmax);
+REF_FN(ref_function);
+REF_FN(ref_gather_elements);
+REF_FN(ref_gather_nd);
+REF_FN(ref_scatter_elements);
+REF_FN(ref_scatter_nd);
+REF_FN(ref_tensor_scatter);
+REF_FN(ref_one_hot);
+REF_FN(ref_eye_like);
+REF_FN(ref_compress);
+REF_FN(ref_non_zero);
+REF_FN(ref_unique);
+REF_FN(ref_top_k);
+REF_FN(ref_depth_to_space);
+REF_FN(ref_space_to_depth);
+REF_FN(ref_reverse_sequence);
+REF_FN(ref_cum_sum);
+REF_FN(ref_hardmax);
+REF_FN(ref_einsum);
+REF_FN(ref_det);
+REF_FN(ref_quantize);
+REF_FN(ref_dequantize);
+REF_FN(ref_dynamic_quantize);
+REF_FN(ref_conv_integer);
+REF_FN(ref_matmul_integer);
+REF_FN(ref_qlinear_conv);
+REF_FN(ref_qlinear_matmul);
+REF_FN(ref_resize);
+REF_FN(ref_center_crop_pad);
+REF_FN(ref_affine_grid);
+REF_FN(ref_grid_sample);
+REF_FN(ref_conv_transpose);
+REF_FN(ref_deform_conv);
+REF_FN(ref_col2im);
+REF_FN(ref_max_unpool);
+REF_FN(ref_lp_pool);
+REF_FN(ref_max_roi_pool);
+REF_FN(ref_roi_align);
+REF_FN(ref_non_max_suppression);

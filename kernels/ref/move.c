@@ -88,8 +88,8 @@ static int split_sizes(const struct node *n, const struct tensor *const *in, int
 {
     uint32_t n_sizes;
     bool given;
-    int r = ref_ints(n, in, n->opset >= 13 ? 1 : UINT32_MAX, "split", ret, n->n_out, &n_sizes,
-                     &given, err);
+    bool inputs = n->opset >= 13 || n->opset == 1;
+    int r = ref_ints(n, in, inputs ? 1 : UINT32_MAX, "split", ret, n->n_out, &n_sizes, &given, err);
 
     if (r < 0)
         return r;
@@ -268,7 +268,8 @@ static int pad_begin(const struct node *n, const struct tensor *const *in, const
     int64_t pads[2 * MAX_RANK], axes[MAX_RANK], sum[MAX_RANK] = {0};
     uint32_t n_pads, n_axes = 0, d, rank = in[0]->rank;
     bool has, has_axes = false;
-    int r = ref_ints(n, in, n->opset >= 11 ? 1 : UINT32_MAX, "pads", pads, 2 * MAX_RANK, &n_pads,
+    const char *name = node_attr(n, "paddings") ? "paddings" : "pads"; /* opset 1 */
+    int r = ref_ints(n, in, n->opset >= 11 ? 1 : UINT32_MAX, name, pads, 2 * MAX_RANK, &n_pads,
                      &has, err);
 
     if (r == 0 && n->opset >= 18)

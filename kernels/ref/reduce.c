@@ -66,6 +66,10 @@ static union num reduce_add(enum op_id op, enum kind k, union num a, union num v
         return (f ? v.f < a.f || isnan(v.f) : k == KIND_INT ? v.i < a.i : v.u < a.u) ? v : a;
     case OP_ReduceProd:
         return f ? (union num){.f = a.f * v.f} : (union num){.u = a.u * v.u};
+    case OP_ReduceL1:
+        if (k == KIND_INT && v.i < 0)
+            return (union num){.u = a.u - v.u};
+        return f ? (union num){.f = a.f + fabs(v.f)} : (union num){.u = a.u + v.u};
     case OP_ReduceSumSquare:
     case OP_ReduceL2:
         return f ? (union num){.f = a.f + v.f * v.f} : (union num){.u = a.u + v.u * v.u};
@@ -82,9 +86,35 @@ static union num reduce_end(enum op_id op, enum kind k, union num a, int64_t eac
     if (op == OP_ReduceMean && each > 0)
         return k == KIND_INT ? (union num){.i = a.i / each}
                              : (union num){.u = a.u / (uint64_t)each};
+    if (op == OP_ReduceLogSum)
+        return num_cast((union num){.f = log(num_cast(a, k, KIND_FLOAT).f)}, KIND_FLOAT, k);
     if (op == OP_ReduceL2)
         return num_cast((union num){.f = sqrt(num_cast(a, k, KIND_FLOAT).f)}, KIND_FLOAT, k);
     return a;
+}
+
+/* log(sum(exp(x))) with the largest x taken out first, so that no power overflows. */
+static int log_sum_exp(const struct node *n, struct walk *w, const struct tensor *x,
+                       const struct tensor *y, struct err *err)
+{
+    enum kind k = ref_kind(x->dtype);
+    int64_t count = ref_count(y);
+    AUTO(free) double *v = ref_doubles(x), *top = calloc((size_t)count * 2 + 1, sizeof(*top));
+    struct walk again = *w;
+
+    if (!v || !top)
+        return ref_fail(n, err, -ENOMEM, "out of memory");
+    for (int64_t i = 0; i < count; i++)
+        top[i] = -(double)INFINITY;
+    for (int64_t i = 0; i < w->n; i++, walk_next(w))
+        top[w->off[0]] = v[i] > top[w->off[0]] || isnan(v[i]) ? v[i] : top[w->off[0]];
+    for (int64_t i = 0; i < again.n; i++, walk_next(&again)) {
+        double most = top[again.off[0]];
+        top[count + again.off[0]] += isinf(most) ? v[i] == most : exp(v[i] - most);
+    }
+    for (int64_t i = 0; i < count; i++)
+        num_put(y, i, num_cast((union num){.f = log(top[count + i]) + top[i]}, KIND_FLOAT, k));
+    return 0;
 }
 
 REF_FN(ref_reduce)
@@ -101,6 +131,8 @@ REF_FN(ref_reduce)
         return ref_fail(n, err, -EINVAL, "the output's type or shape is not that of the result");
     if (k == KIND_BOOL && n->op != OP_ReduceMax && n->op != OP_ReduceMin)
         return ref_no_type(n, in[0]->dtype, err);
+    if (n->op == OP_ReduceLogSumExp)
+        return log_sum_exp(n, &w, in[0], out[0], err);
     AUTO(free) union num *acc = calloc((size_t)count + 1, sizeof(*acc));
     if (!acc)
         return ref_fail(n, err, -ENOMEM, "out of memory");

@@ -4,6 +4,7 @@
  * Operands that are ROWS_NONE are the same for every row; those that are ROWS_SHAPE are refused
  * unless a rule says otherwise. */
 #include "batch.h"
+#include <gpulet/einsum.h>
 #include "pass.h"
 
 static uint32_t in_rank(const struct batch *b, uint32_t i)
@@ -61,7 +62,8 @@ static const char *rule_elementwise(struct batch *b, struct rows *ret)
             continue;
         if (in.kind == ROWS_SHAPE)
             return "computes with a number that depends on the batch";
-        in.axis += rank - in_rank(b, i);
+        in.axis += rank - (i == 1 ? node_second(b->node, batch_in(b, 0), batch_in(b, 1)).rank
+                                  : in_rank(b, i));
         if (r.kind == ROWS_ON && (r.axis != in.axis || r.k != in.k))
             return "joins two operands whose batch lies on different axes";
         r = in;
@@ -357,12 +359,13 @@ static const char *rule_pad(struct batch *b, struct rows *ret)
     struct rows r = batch_rows(b, 0);
     const char *why = rows_in_first(b);
     const struct tensor *axes = batch_in(b, 3);
+    const char *name = node_attr(b->node, "paddings") ? "paddings" : "pads";
     uint32_t n = why ? 0 : axes ? (axes->rank ? (uint32_t)axes->dims[0] : 1) : in_rank(b, 0);
 
     for (uint32_t i = 0; i < n; i++) {
         int64_t axis = i, before, after;
         if ((axes && !same_in_all(b, 3, "axes", i, &axis)) ||
-            !same_in_all(b, 1, "pads", i, &before) || !same_in_all(b, 1, "pads", n + i, &after))
+            !same_in_all(b, 1, name, i, &before) || !same_in_all(b, 1, name, n + i, &after))
             return "has pads that are not known";
         axis += axis < 0 ? in_rank(b, 0) : 0;
         if (axis == r.axis && (before || after))
@@ -390,8 +393,8 @@ static const char *rule_tile(struct batch *b, struct rows *ret)
     struct rows r = batch_rows(b, 0);
     int64_t times;
 
-    if (r.kind == ROWS_SHAPE)
-        return "repeats shape arithmetic";
+    if (r.kind == ROWS_SHAPE || b->node->opset < 6)
+        return "repeats shape arithmetic, or in the form before opset 6";
     for (uint32_t i = 0; i < in_rank(b, 0) && r.kind == ROWS_ON; i++)
         if (!same_in_all(b, 1, "", i, &times) || (i == r.axis && times != 1))
             return "repeats the batch";
@@ -454,6 +457,273 @@ static const char *rule_trilu(struct batch *b, struct rows *ret)
     return why;
 }
 
+/* Only the type of the second operand counts. */
+static const char *rule_cast_like(struct batch *b, struct rows *ret)
+{
+    ret[0] = batch_rows(b, 0);
+    return ret[0].kind == ROWS_SHAPE ? "computes with a number that depends on the batch" : NULL;
+}
+
+static const char *rule_cum_sum(struct batch *b, struct rows *ret)
+{
+    const char *why = rows_in_first(b);
+    int64_t axis;
+
+    ret[0] = batch_rows(b, 0);
+    if (why)
+        return why;
+    if (!same_in_all(b, 1, "", 0, &axis))
+        return "has an axis that is not known";
+    axis += axis < 0 ? in_rank(b, 0) : 0;
+    return axis == ret[0].axis ? "sums over the batch" : NULL;
+}
+
+static const char *rule_top_k(struct batch *b, struct rows *ret)
+{
+    const char *why = rows_in_first(b);
+
+    if (!why && batch_rows(b, 0).axis == axis_of(b, -1, in_rank(b, 0)))
+        why = "sorts the batch";
+    set_all(b, ret, batch_rows(b, 0));
+    return why;
+}
+
+/* All of the first n inputs carry the same rows on the same axis. */
+static bool rows_in_all(const struct batch *b, uint32_t n)
+{
+    struct rows r = batch_rows(b, 0);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct rows in = batch_rows(b, i);
+        if (in.kind != ROWS_ON || in.axis != r.axis || in.k != r.k)
+            return false;
+    }
+    return true;
+}
+
+/* An index names positions along the axis; along all others it reads what lies beside it. */
+static const char *rule_gather_elements(struct batch *b, struct rows *ret)
+{
+    struct rows data = batch_rows(b, 0), at = batch_rows(b, 1);
+    uint32_t axis = axis_of(b, 0, in_rank(b, 0));
+    bool beside = rows_in_all(b, 2) && at.axis != axis;
+    bool table = data.kind == ROWS_NONE && at.kind == ROWS_ON && at.axis == axis;
+
+    ret[0] = at;
+    return beside || table ? NULL : "picks from other rows of the batch";
+}
+
+static const char *rule_scatter_elements(struct batch *b, struct rows *ret)
+{
+    ret[0] = batch_rows(b, 0);
+    if (!rows_in_all(b, 3) || ret[0].axis == axis_of(b, 0, in_rank(b, 0)))
+        return "writes into other rows of the batch";
+    return NULL;
+}
+
+static const char *rule_gather_nd(struct batch *b, struct rows *ret)
+{
+    struct rows data = batch_rows(b, 0), at = batch_rows(b, 1);
+    uint32_t batch_dims = (uint32_t)node_int(b->node, "batch_dims", 0);
+    bool beside = rows_in_all(b, 2) && at.axis < batch_dims;
+    bool table = data.kind == ROWS_NONE && at.kind == ROWS_ON && at.axis >= batch_dims &&
+                 at.axis + 1 < in_rank(b, 1);
+
+    ret[0] = at;
+    return beside || table ? NULL : "picks from other rows of the batch";
+}
+
+static const char *rule_tensor_scatter(struct batch *b, struct rows *ret)
+{
+    ret[0] = batch_rows(b, 0);
+    if (!rows_in_all(b, b->node->n_in) || ret[0].axis != 0)
+        return "writes into other rows of the batch";
+    return NULL;
+}
+
+static const char *rule_one_hot(struct batch *b, struct rows *ret)
+{
+    const char *why = rows_in_first(b);
+    struct rows r = batch_rows(b, 0);
+
+    r.axis += r.axis >= axis_of(b, -1, in_rank(b, 0) + 1);
+    ret[0] = r;
+    return why;
+}
+
+static const char *rule_reverse_sequence(struct batch *b, struct rows *ret)
+{
+    struct rows r = batch_rows(b, 0), len = batch_rows(b, 1);
+    bool one_each =
+        r.axis == node_int(b->node, "batch_axis", 1) && len.kind == ROWS_ON && len.k == r.k;
+    bool inside = r.axis >= 2 && len.kind == ROWS_NONE;
+
+    ret[0] = r;
+    return r.kind == ROWS_ON && (one_each || inside) ? NULL : "reverses the batch";
+}
+
+static const char *rule_det(struct batch *b, struct rows *ret)
+{
+    const char *why = rows_in_first(b);
+
+    if (!why && batch_rows(b, 0).axis + 2 >= in_rank(b, 0))
+        why = "works across the batch";
+    ret[0] = batch_rows(b, 0);
+    return why;
+}
+
+/* Where label l is in input i, counted; *ret its last place. */
+static uint32_t label_places(const struct batch *b, const struct einsum *e, uint32_t i, uint32_t l,
+                             uint32_t *ret)
+{
+    uint32_t n = 0;
+
+    for (uint32_t d = 0; d < in_rank(b, i); d++)
+        if (e->label[i][d] == l) {
+            *ret = d;
+            n++;
+        }
+    return n;
+}
+
+/* The batch is one label: all inputs that have it carry rows there, and it is in the result. */
+static const char *rule_einsum(struct batch *b, struct rows *ret)
+{
+    const struct tensor *in[EINSUM_MAX_IN] = {NULL};
+    struct rows r = {0};
+    uint32_t label = UINT32_MAX, at;
+    struct einsum e;
+
+    for (uint32_t i = 0; i < b->node->n_in && i < EINSUM_MAX_IN; i++)
+        in[i] = batch_in(b, i);
+    if (einsum_read(b->node, in, &e, NULL) < 0)
+        return "has an equation that cannot be read";
+    for (uint32_t i = 0; i < e.n_in; i++) {
+        struct rows one = batch_rows(b, i);
+        if (one.kind == ROWS_SHAPE)
+            return "computes with a number that depends on the batch";
+        if (one.kind == ROWS_NONE)
+            continue;
+        if (r.kind == ROWS_ON && (e.label[i][one.axis] != label || one.k != r.k))
+            return "multiplies rows of the batch with each other";
+        label = e.label[i][one.axis];
+        r = one;
+    }
+    if (label >= e.n_out)
+        return "sums over the batch";
+    for (uint32_t i = 0; i < e.n_in; i++) {
+        uint32_t n = label_places(b, &e, i, label, &at);
+        if (n > 1 || (n == 1 && batch_rows(b, i).kind != ROWS_ON))
+            return "joins rows with something that is not of the same row";
+    }
+    ret[0] = (struct rows){ROWS_ON, label, r.k};
+    return NULL;
+}
+
+/* By element; scales belong to another axis than the batch, or their number would not fit. */
+static const char *rule_first(struct batch *b, struct rows *ret)
+{
+    set_all(b, ret, batch_rows(b, 0));
+    return rows_in_first(b);
+}
+
+/* As axis0, but every input that `rows` has a bit for brings rows of its own. */
+static const char *all_axis0(struct batch *b, uint32_t with_rows, struct rows *ret)
+{
+    struct rows first = batch_rows(b, 0);
+
+    for (uint32_t i = 0; i < b->node->n_in; i++) {
+        struct rows r = batch_rows(b, i);
+        bool wanted = with_rows >> i & 1 && batch_in(b, i);
+        if (r.kind != (wanted ? ROWS_ON : ROWS_NONE))
+            return "has an input that depends on the batch in another way";
+        if (wanted && (r.axis != 0 || r.k != first.k))
+            return "works across the batch: it is not the first axis";
+    }
+    set_all(b, ret, first);
+    return NULL;
+}
+
+static const char *rule_deform_conv(struct batch *b, struct rows *ret)
+{
+    return all_axis0(b, 1 | 1 << 2 | 1 << 4, ret); /* input, offset, mask */
+}
+
+static const char *rule_grid_sample(struct batch *b, struct rows *ret)
+{
+    return all_axis0(b, 3, ret);
+}
+
+/* Products of bytes: rows in the first operand alone. */
+static const char *rule_qproduct(struct batch *b, struct rows *ret)
+{
+    struct rows r = batch_rows(b, 0);
+    const char *why = rows_in_first(b);
+    uint32_t other = b->node->op == OP_QLinearMatMul ? 3 : 1;
+
+    if (why)
+        return why;
+    if (r.axis + 1 == in_rank(b, 0))
+        return "sums over the batch";
+    if (in_rank(b, other) > 1)
+        r.axis += out_rank(b) - in_rank(b, 0);
+    set_all(b, ret, r);
+    return NULL;
+}
+
+/* Whatever else the shape of the result is made from: along the batch it is that of the input,
+ * elsewhere it does not depend on the batch. */
+static const char *rows_kept(struct batch *b, struct rows *ret)
+{
+    struct rows r = batch_rows(b, 0);
+
+    if (r.kind != ROWS_ON)
+        return "takes its data from shape arithmetic";
+    for (uint32_t i = 1; i < b->node->n_in; i++)
+        if (batch_rows(b, i).kind == ROWS_ON)
+            return "has a parameter that depends on the batch";
+    for (uint32_t at = 0; at < N_BINDINGS; at++) {
+        const struct tensor *in = batch_in_at(b, at, 0), *out = batch_out_at(b, at, 0);
+        for (uint32_t d = 0; d < out->rank; d++)
+            if (out->dims[d] != (d == r.axis ? in->dims[d] : batch_out_at(b, 0, 0)->dims[d]))
+                return "changes the number of rows, or more with it";
+    }
+    set_all(b, ret, r);
+    return NULL;
+}
+
+/* The scale along the batch must be one, not only lead to as many rows. */
+static const char *rule_resize(struct batch *b, struct rows *ret)
+{
+    bool old = b->node->op == OP_Upsample || b->node->opset < 11;
+    const struct tensor *scales = batch_in(b, old ? 1 : 2);
+    const struct attr *attr = node_attr(b->node, "scales");
+    const char *why = rows_kept(b, ret);
+    float one = 1;
+
+    if (why)
+        return why;
+    if (node_attr(b->node, "axes") ||
+        STREQ(node_str(b->node, "coordinate_transformation_mode", ""), "tf_crop_and_resize") ||
+        !STREQ(node_str(b->node, "keep_aspect_ratio_policy", "stretch"), "stretch"))
+        return "may resize the batch";
+    if (scales && scales->data && scales->bytes > ret[0].axis * sizeof(one))
+        memcpy(&one, (const char *)scales->data + ret[0].axis * sizeof(one), sizeof(one));
+    else if (attr && attr->type == ATTR_FLOATS && attr->n > ret[0].axis)
+        one = attr->floats[ret[0].axis];
+    if (one < 1 || one > 1 || (scales && batch_rows(b, old ? 1 : 2).kind != ROWS_NONE))
+        return "resizes the batch";
+    return NULL;
+}
+
+/* theta brings rows; of the size only the number of rows may depend on the batch. */
+static const char *rule_affine_grid(struct batch *b, struct rows *ret)
+{
+    const char *why = rows_kept(b, ret);
+
+    return why || ret[0].axis == 0 ? why : "works across the batch: it is not the first axis";
+}
+
 /* clang-format off */
 static const batch_rule rules[OP_END] = {
 #define R(op, rule) [OP_##op] = rule,
@@ -476,6 +746,22 @@ static const batch_rule rules[OP_END] = {
     R(Expand, rule_expand) R(ConstantOfShape, rule_constant_of_shape)
     R(Reshape, rule_reshape) R(Flatten, rule_reshape) R(Squeeze, rule_reshape)
     R(Unsqueeze, rule_reshape) R(Trilu, rule_trilu)
+    E(Acos) E(Acosh) E(Asin) E(Asinh) E(Atan) E(Atanh) E(BitShift) E(BitwiseAnd) E(BitwiseNot)
+    E(BitwiseOr) E(BitwiseXor) E(Celu) E(Cosh) E(IsInf) E(Mean) E(Mish) E(Selu) E(Shrink) E(Sinh)
+    E(Softsign) E(Swish) E(Tan) E(ThresholdedRelu)
+    R(CastLike, rule_cast_like) R(CumSum, rule_cum_sum) R(DepthToSpace, rule_axis0)
+    R(Det, rule_det) R(Einsum, rule_einsum) R(GatherElements, rule_gather_elements)
+    R(GatherND, rule_gather_nd) R(Hardmax, rule_softmax) R(OneHot, rule_one_hot)
+    R(ReduceL1, rule_reduce) R(ReduceLogSum, rule_reduce) R(ReduceLogSumExp, rule_reduce)
+    R(ReverseSequence, rule_reverse_sequence) R(Scatter, rule_scatter_elements)
+    R(ScatterElements, rule_scatter_elements) R(SpaceToDepth, rule_axis0)
+    R(TensorScatter, rule_tensor_scatter) R(TopK, rule_top_k)
+    R(AffineGrid, rule_affine_grid) R(CenterCropPad, rows_kept) R(Col2Im, rule_axis0)
+    R(ConvInteger, rule_axis0) R(ConvTranspose, rule_axis0) R(DeformConv, rule_deform_conv)
+    R(DequantizeLinear, rule_first) R(GlobalLpPool, rule_axis0) R(GridSample, rule_grid_sample)
+    R(LpPool, rule_axis0) R(MatMulInteger, rule_qproduct) R(QLinearConv, rule_axis0)
+    R(QLinearMatMul, rule_qproduct) R(QuantizeLinear, rule_first) R(Resize, rule_resize)
+    R(Upsample, rule_resize)
 #undef E
 #undef R
 };

@@ -3,6 +3,9 @@
  * typical implementation needs.  Of a late node nothing is known: it counts nothing.  The numbers
  * rank nodes and place cut-points: they predict no time. */
 #include "infer.h"
+#include <gpulet/einsum.h>
+
+#define MAX_SEEN EINSUM_MAX_IN /* inputs of a node that its work depends on */
 
 static double elems(const struct tensor *t)
 {
@@ -39,8 +42,15 @@ static double per_elem(enum op_id op)
 {
     switch (op) {
     case OP_Cast:
+    case OP_CenterCropPad:
     case OP_Concat:
     case OP_ConstantOfShape:
+    case OP_DepthToSpace:
+    case OP_SpaceToDepth:
+    case OP_GatherElements:
+    case OP_GatherND:
+    case OP_ReverseSequence:
+    case OP_CastLike:
     case OP_Dropout:
     case OP_Expand:
     case OP_Flatten:
@@ -58,14 +68,35 @@ static double per_elem(enum op_id op)
     case OP_Unsqueeze:
         return 0;
     case OP_BatchNormalization:
+    case OP_DequantizeLinear:
         return 2;
+    case OP_DynamicQuantizeLinear:
+    case OP_QuantizeLinear:
+        return 4;
+    case OP_AffineGrid:
     case OP_LRN:
+    case OP_Resize:
     case OP_Softmax:
     case OP_LogSoftmax:
     case OP_LayerNormalization:
     case OP_InstanceNormalization:
+    case OP_Upsample:
         return 8;
     case OP_Cos:
+    case OP_Acos:
+    case OP_Acosh:
+    case OP_Asin:
+    case OP_Asinh:
+    case OP_Atan:
+    case OP_Atanh:
+    case OP_Celu:
+    case OP_Cosh:
+    case OP_Mish:
+    case OP_ReduceLogSumExp:
+    case OP_Selu:
+    case OP_Sinh:
+    case OP_Swish:
+    case OP_Tan:
     case OP_Elu:
     case OP_Erf:
     case OP_Exp:
@@ -75,14 +106,39 @@ static double per_elem(enum op_id op)
     case OP_Sigmoid:
     case OP_Sin:
     case OP_Softplus:
+    case OP_GlobalLpPool:
     case OP_Tanh:
         return 10;
+    case OP_GridSample:
+    case OP_NonMaxSuppression:
+        return 32;
     default:
         return 1;
     }
 }
 
-static double node_flops(const struct node *n, const struct tensor *const in[3],
+static double einsum_flops(const struct node *n, const struct tensor *const *in)
+{
+    double flops = 2;
+    struct einsum e;
+
+    if (einsum_read(n, in, &e, NULL) < 0)
+        return 0;
+    for (uint32_t l = 0; l < e.n_labels; l++)
+        flops *= (double)e.size[l];
+    return flops;
+}
+
+/* Points that RoiAlign reads for one result: as the attribute says, or as many as there are. */
+static double roi_points(const struct node *n, const struct tensor *x, const struct tensor *y)
+{
+    double ratio = (double)node_int(n, "sampling_ratio", 0);
+    double bins = y ? (double)y->dims[2] * (double)y->dims[3] : 1;
+
+    return ratio > 0 ? ratio * ratio : MAX((double)x->dims[2] * (double)x->dims[3] / bins, 1);
+}
+
+static double node_flops(const struct node *n, const struct tensor *const in[MAX_SEEN],
                          const struct tensor *out)
 {
     double n_out = elems(out);
@@ -90,14 +146,34 @@ static double node_flops(const struct node *n, const struct tensor *const in[3],
     switch (n->op) {
     case OP_Conv:
         return n_out * (2 * (double)in[1]->dims[1] * taps(in[1]) + (in[2] ? 1 : 0));
+    case OP_ConvInteger:
+        return n_out * 2 * (double)in[1]->dims[1] * taps(in[1]);
+    case OP_ConvTranspose:
+        return elems(in[0]) * 2 * (double)in[1]->dims[1] * taps(in[1]);
+    case OP_DeformConv: /* each tap is read between its neighbours */
+        return n_out * 10 * (double)in[1]->dims[1] * taps(in[1]);
+    case OP_QLinearConv:
+        return n_out * 2 * (double)in[3]->dims[1] * taps(in[3]);
     case OP_Gemm:
         return n_out *
                (2 * (double)in[0]->dims[node_int(n, "transA", 0) ? 0 : 1] + (in[2] ? 1 : 0));
     case OP_MatMul:
+    case OP_MatMulInteger:
+    case OP_QLinearMatMul:
         return n_out * 2 * (double)in[0]->dims[in[0]->rank - 1];
+    case OP_Einsum:
+        return einsum_flops(n, in);
+    case OP_Det:
+        return elems(in[0]) * (double)in[0]->dims[in[0]->rank - 1];
+    case OP_TopK: /* as the reference does it */
+        return elems(in[0]) * (double)MAX(1, out->dims[out->rank ? out->rank - 1 : 0]);
     case OP_AveragePool:
     case OP_MaxPool:
         return n_out * window_flops(n);
+    case OP_LpPool:
+        return n_out * window_flops(n) * 10;
+    case OP_RoiAlign:
+        return n_out * 8 * roi_points(n, in[0], out);
     default:
         return MAX(n_out, elems(in[0])) * per_elem(n->op);
     }
@@ -122,11 +198,11 @@ static double io_bytes(const struct bound *b, const struct node *n)
 struct cost node_cost(const struct bound *b, uint32_t node)
 {
     const struct node *n = &b->graph->nodes[node];
-    const struct tensor *in[3] = {0}, *out = NULL;
+    const struct tensor *in[MAX_SEEN] = {0}, *out = NULL;
 
     if (b->skip[node] || b->late_node[node])
         return (struct cost){0};
-    for (uint32_t i = 0; i < n->n_in && i < 3; i++)
+    for (uint32_t i = 0; i < n->n_in && i < MAX_SEEN; i++)
         in[i] = n->in[i] == VALUE_NONE ? NULL : &b->value[n->in[i]];
     for (uint32_t i = 0; !out && i < n->n_out; i++)
         out = n->out[i] == VALUE_NONE ? NULL : &b->value[n->out[i]];

@@ -287,6 +287,21 @@ const char *node_str(const struct node *n, const char *name, const char *absent)
     return a && a->type == ATTR_STRING ? a->s : absent;
 }
 
+struct tensor node_second(const struct node *n, const struct tensor *first,
+                          const struct tensor *second)
+{
+    struct tensor t = *second;
+    int64_t rank = first->rank, own = second->rank;
+    int64_t axis = node_int(n, "axis", n->op == OP_PRelu && own == 1 && rank > 1 ? 1 : rank - own);
+
+    if (n->opset >= 7 || (n->op != OP_PRelu && !node_int(n, "broadcast", 0)))
+        return t;
+    axis += axis < 0 ? rank : 0;
+    while (axis >= 0 && axis + t.rank < rank)
+        t.dims[t.rank++] = 1;
+    return t;
+}
+
 const struct attr_text *node_strs(const struct node *n, const char *name, uint32_t *ret_n)
 {
     const struct attr *a = node_attr(n, name);

@@ -3,6 +3,7 @@
  *
  * Rules see numbers only.  Messages do not name the node: graph_bind() does that for all. */
 #include "infer.h"
+#include <gpulet/einsum.h>
 #include <stdio.h>
 
 /* Sets of element types. */
@@ -11,7 +12,10 @@
 #define INTS                                                                                       \
     (BIT(DT_INT8) | BIT(DT_INT16) | BIT(DT_INT32) | BIT(DT_INT64) | BIT(DT_UINT8) |                \
      BIT(DT_UINT16) | BIT(DT_UINT32) | BIT(DT_UINT64))
+#define UINTS (BIT(DT_UINT8) | BIT(DT_UINT16) | BIT(DT_UINT32) | BIT(DT_UINT64))
 #define NUMS (FLOATS | INTS)
+#define BYTES (BIT(DT_INT8) | BIT(DT_UINT8))
+#define QUANTISED (BYTES | BIT(DT_INT16) | BIT(DT_UINT16))
 #define BOOLS BIT(DT_BOOL)
 #define ANY (NUMS | BOOLS | BIT(DT_STRING))
 #define MANY 65536
@@ -26,40 +30,74 @@ static const struct rule {
     uint32_t same;                    /* a bit for each input that shares the type of input 0 */
 } rules[OP_END] = {
     [OP_Abs] = {infer_same, 1, 1, 1, NUMS, 0},
+    [OP_Acos] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Acosh] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Add] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
+    [OP_AffineGrid] = {infer_affine_grid, 2, 2, 1, FLOATS, 0},
     [OP_And] = {infer_compare, 2, 2, 1, BOOLS, 3},
     [OP_ArgMax] = {infer_arg, 1, 1, 1, NUMS, 0},
     [OP_ArgMin] = {infer_arg, 1, 1, 1, NUMS, 0},
+    [OP_Asin] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Asinh] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Atan] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Atanh] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_AveragePool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_BatchNormalization] = {infer_batch_norm, 5, 5, 5, FLOATS, 0},
+    [OP_BitShift] = {infer_same_as_all, 2, 2, 1, UINTS, 3},
+    [OP_BitwiseAnd] = {infer_same_as_all, 2, 2, 1, INTS, 3},
+    [OP_BitwiseNot] = {infer_same, 1, 1, 1, INTS, 0},
+    [OP_BitwiseOr] = {infer_same_as_all, 2, 2, 1, INTS, 3},
+    [OP_BitwiseXor] = {infer_same_as_all, 2, 2, 1, INTS, 3},
     [OP_Cast] = {infer_cast, 1, 1, 1, ANY, 0},
+    [OP_CastLike] = {infer_cast_like, 2, 2, 1, ANY, 0},
     [OP_Ceil] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Celu] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_CenterCropPad] = {infer_center_crop_pad, 2, 2, 1, NUMS | BOOLS, 0},
     [OP_Clip] = {infer_same, 1, 3, 1, NUMS, 7},
+    [OP_Col2Im] = {infer_col2im, 3, 3, 1, FLOATS, 0},
+    [OP_Compress] = {infer_compress, 2, 2, 1, ANY, 0},
     [OP_Concat] = {infer_concat, 1, MANY, 1, ANY, ~0u},
     [OP_ConstantOfShape] = {infer_constant_of_shape, 1, 1, 1, BIT(DT_INT64), 0},
     [OP_Conv] = {infer_conv, 2, 3, 1, FLOATS, 7},
+    [OP_ConvInteger] = {infer_conv_integer, 2, 4, 1, BYTES, 0},
+    [OP_ConvTranspose] = {infer_conv_transpose, 2, 3, 1, FLOATS, 7},
     [OP_Cos] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Cosh] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_CumSum] = {infer_cum_sum, 2, 2, 1, NUMS, 0},
+    [OP_DeformConv] = {infer_deform_conv, 3, 5, 1, FLOATS, ~0u},
+    [OP_DepthToSpace] = {infer_depth_to_space, 1, 1, 1, ANY, 0},
+    [OP_DequantizeLinear] = {infer_dequantize, 2, 3, 1, QUANTISED | BIT(DT_INT32), 0},
+    [OP_Det] = {infer_det, 1, 1, 1, FLOATS, 0},
     [OP_Div] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Dropout] = {infer_dropout, 1, 3, 2, FLOATS, 0},
+    [OP_DynamicQuantizeLinear] = {infer_dynamic_quantize, 1, 1, 3, BIT(DT_FP32), 0},
+    [OP_Einsum] = {infer_einsum, 1, EINSUM_MAX_IN, 1, NUMS, ~0u},
     [OP_Elu] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Equal] = {infer_compare, 2, 2, 1, ANY, 3},
     [OP_Erf] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Exp] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Expand] = {infer_expand, 2, 2, 1, ANY, 0},
+    [OP_EyeLike] = {infer_eye_like, 1, 1, 1, NUMS | BOOLS, 0},
     [OP_Flatten] = {infer_flatten, 1, 1, 1, ANY, 0},
     [OP_Floor] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Gather] = {infer_gather, 2, 2, 1, ANY, 0},
+    [OP_GatherElements] = {infer_gather_elements, 2, 2, 1, ANY, 0},
+    [OP_GatherND] = {infer_gather_nd, 2, 2, 1, ANY, 0},
     [OP_Gelu] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Gemm] = {infer_gemm, 2, 3, 1, NUMS, 7},
     [OP_GlobalAveragePool] = {infer_global_pool, 1, 1, 1, FLOATS, 0},
+    [OP_GlobalLpPool] = {infer_global_pool, 1, 1, 1, FLOATS, 0},
     [OP_GlobalMaxPool] = {infer_global_pool, 1, 1, 1, FLOATS, 0},
     [OP_Greater] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_GreaterOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
+    [OP_GridSample] = {infer_grid_sample, 2, 2, 1, FLOATS, 0},
+    [OP_Hardmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
     [OP_HardSigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_HardSwish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Identity] = {infer_same, 1, 1, 1, ANY, 0},
     [OP_If] = {infer_flow, 1, MANY, MANY, BOOLS, 0},
     [OP_InstanceNormalization] = {infer_instance_norm, 3, 3, 1, FLOATS, 7},
+    [OP_IsInf] = {infer_is_nan, 1, 1, 1, FLOATS, 0},
     [OP_IsNaN] = {infer_is_nan, 1, 1, 1, FLOATS, 0},
     [OP_LayerNormalization] = {infer_layer_norm, 2, 3, 3, FLOATS, 7},
     [OP_LeakyRelu] = {infer_same, 1, 1, 1, FLOATS, 0},
@@ -68,21 +106,34 @@ static const struct rule {
     [OP_Log] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_LogSoftmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
     [OP_Loop] = {infer_flow, 0, MANY, MANY, BIT(DT_INT64), 0},
+    [OP_LpPool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_LRN] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_MatMul] = {infer_matmul, 2, 3, 1, NUMS, 7},
+    [OP_MatMulInteger] = {infer_matmul_integer, 2, 4, 1, BYTES, 0},
     [OP_Max] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_MaxPool] = {infer_pool, 1, 1, 2, FLOATS | BIT(DT_INT8) | BIT(DT_UINT8), 0},
+    [OP_MaxRoiPool] = {infer_max_roi_pool, 2, 2, 1, FLOATS, 3},
+    [OP_MaxUnpool] = {infer_max_unpool, 2, 3, 1, FLOATS, 0},
+    [OP_Mean] = {infer_same_as_all, 1, MANY, 1, FLOATS, ~0u},
     [OP_Min] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
+    [OP_Mish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Mod] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Mul] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Neg] = {infer_same, 1, 1, 1, NUMS, 0},
+    [OP_NonMaxSuppression] = {infer_non_max_suppression, 2, 5, 1, BIT(DT_FP32) | BY_DATA, 0},
+    [OP_NonZero] = {infer_non_zero, 1, 1, 1, ANY, 0},
     [OP_Not] = {infer_same, 1, 1, 1, BOOLS, 0},
+    [OP_OneHot] = {infer_one_hot, 3, 3, 1, NUMS, 0},
     [OP_Or] = {infer_compare, 2, 2, 1, BOOLS, 3},
     [OP_Pad] = {infer_pad, 1, 4, 1, ANY, 5},
     [OP_Pow] = {infer_same_as_all, 2, 2, 1, NUMS, 0},
     [OP_PRelu] = {infer_prelu, 2, 2, 1, NUMS, 3},
+    [OP_QLinearConv] = {infer_qlinear_conv, 8, 9, 1, BYTES, 0},
+    [OP_QLinearMatMul] = {infer_qlinear_matmul, 8, 8, 1, BYTES, 0},
+    [OP_QuantizeLinear] = {infer_quantize, 2, 3, 1, FLOATS | BIT(DT_INT32), 0},
     [OP_Range] = {infer_range, 3, 3, 1, NUMS, 7},
     [OP_Reciprocal] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_ReduceL1] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceMax] = {infer_reduce, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_ReduceMean] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceMin] = {infer_reduce, 1, 2, 1, NUMS | BOOLS, 0},
@@ -90,28 +141,48 @@ static const struct rule {
     [OP_ReduceSum] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceSumSquare] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceL2] = {infer_reduce, 1, 2, 1, NUMS, 0},
+    [OP_ReduceLogSum] = {infer_reduce, 1, 2, 1, NUMS, 0},
+    [OP_ReduceLogSumExp] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_Relu] = {infer_same, 1, 1, 1, NUMS, 0},
-    [OP_Reshape] = {infer_reshape, 2, 2, 1, ANY, 0},
+    [OP_Reshape] = {infer_reshape, 1, 2, 1, ANY, 0},
+    [OP_Resize] = {infer_resize, 1, 4, 1, NUMS | BOOLS, 0},
+    [OP_ReverseSequence] = {infer_reverse_sequence, 2, 2, 1, ANY, 0},
+    [OP_RoiAlign] = {infer_roi_align, 3, 3, 1, FLOATS, 3},
     [OP_Round] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Scan] = {infer_flow, 0, MANY, MANY, ANY, 0},
+    [OP_Scatter] = {infer_scatter_elements, 3, 3, 1, ANY, 5},
+    [OP_ScatterElements] = {infer_scatter_elements, 3, 3, 1, ANY, 5},
+    [OP_ScatterND] = {infer_scatter_nd, 3, 3, 1, ANY, 5},
+    [OP_Selu] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Shape] = {infer_shape, 1, 1, 1, ANY, 0},
+    [OP_Shrink] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Sigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Sign] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Sin] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Sinh] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Size] = {infer_size, 1, 1, 1, ANY, 0},
     [OP_Slice] = {infer_slice, 1, 5, 1, ANY, 0},
     [OP_Softmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
     [OP_Softplus] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Softsign] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_SpaceToDepth] = {infer_space_to_depth, 1, 1, 1, ANY, 0},
     [OP_Split] = {infer_split, 1, 2, MANY, ANY, 0},
     [OP_Sqrt] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Squeeze] = {infer_squeeze, 1, 2, 1, ANY, 0},
     [OP_Sub] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Sum] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
+    [OP_Swish] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Tan] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Tanh] = {infer_same, 1, 1, 1, FLOATS, 0},
-    [OP_Tile] = {infer_tile, 2, 2, 1, ANY, 0},
+    [OP_TensorScatter] = {infer_tensor_scatter, 2, 3, 1, ANY, 3},
+    [OP_ThresholdedRelu] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Tile] = {infer_tile, 2, 3, 1, ANY, 0},
+    [OP_TopK] = {infer_top_k, 1, 2, 2, NUMS, 0},
     [OP_Transpose] = {infer_transpose, 1, 1, 1, ANY, 0},
     [OP_Trilu] = {infer_trilu, 1, 2, 1, ANY, 0},
+    [OP_Unique] = {infer_unique, 1, 1, 4, ANY | BY_DATA, 0},
     [OP_Unsqueeze] = {infer_unsqueeze, 1, 2, 1, ANY, 0},
+    [OP_Upsample] = {infer_resize, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_Where] = {infer_where, 3, 3, 1, BOOLS, 0},
     [OP_Xor] = {infer_compare, 2, 2, 1, BOOLS, 3},
 };
@@ -294,8 +365,9 @@ static int broadcast_from(struct infer *c, uint32_t first, uint32_t *rank, int64
         int64_t so_far[MAX_RANK];
         if (!c->in[i])
             return err_set(c->err, -EINVAL, "input %u is missing", i);
+        struct tensor t = i == 1 ? node_second(c->n, c->in[0], c->in[1]) : *c->in[i];
         memcpy(so_far, dims, *rank * sizeof(*dims));
-        int rc = infer_broadcast(c, *rank, so_far, c->in[i]->rank, c->in[i]->dims, rank, dims);
+        int rc = infer_broadcast(c, *rank, so_far, t.rank, t.dims, rank, dims);
         if (rc < 0)
             return rc;
     }
@@ -341,30 +413,52 @@ int infer_where(struct infer *c)
 /* The slope is stretched to the input, never the other way. */
 int infer_prelu(struct infer *c)
 {
-    const struct tensor *x = c->in[0], *slope = c->in[1];
+    const struct tensor *x = c->in[0];
+    struct tensor slope = node_second(c->n, x, c->in[1]);
     int64_t dims[MAX_RANK];
     uint32_t rank;
     char buf[80];
-
-    if (c->n->opset < 7 && slope->rank > 0)
-        return err_set(c->err, -ENOTSUP, "a slope for each channel, as before opset 7");
-    int rc = infer_broadcast(c, x->rank, x->dims, slope->rank, slope->dims, &rank, dims);
+    int rc = infer_broadcast(c, x->rank, x->dims, slope.rank, slope.dims, &rank, dims);
 
     if (rc < 0)
         return rc;
     if (rank != x->rank || memcmp(dims, x->dims, rank * sizeof(*dims)) != 0)
         return err_set(c->err, -EINVAL, "a slope of shape %s does not fit its input",
-                       dims_print(slope->rank, slope->dims, buf, sizeof(buf)));
+                       dims_print(slope.rank, slope.dims, buf, sizeof(buf)));
     return infer_same(c);
+}
+
+/* Before opset 6 the type is a word. */
+static int64_t cast_type(const struct node *n)
+{
+    static const struct {
+        const char *name;
+        enum dtype dtype;
+    } words[] = {{"FLOAT", DT_FP32},    {"UINT8", DT_UINT8},   {"INT8", DT_INT8},
+                 {"UINT16", DT_UINT16}, {"INT16", DT_INT16},   {"INT32", DT_INT32},
+                 {"INT64", DT_INT64},   {"STRING", DT_STRING}, {"BOOL", DT_BOOL},
+                 {"FLOAT16", DT_FP16},  {"DOUBLE", DT_FP64},   {"UINT32", DT_UINT32},
+                 {"UINT64", DT_UINT64}};
+    const char *word = node_str(n, "to", "");
+
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+        if (STREQ(words[i].name, word))
+            return words[i].dtype;
+    return node_int(n, "to", 0);
 }
 
 int infer_cast(struct infer *c)
 {
-    int64_t to = node_int(c->n, "to", 0);
+    int64_t to = cast_type(c->n);
 
     if (to <= 0 || to >= DT_END || STREQ(dtype_name((enum dtype)to), "?"))
         return err_set(c->err, -ENOTSUP, "a cast to type %lld", (long long)to);
     return infer_out(c, 0, (enum dtype)to, c->in[0]->rank, c->in[0]->dims);
+}
+
+int infer_cast_like(struct infer *c)
+{
+    return infer_out(c, 0, c->in[1]->dtype, c->in[0]->rank, c->in[0]->dims);
 }
 
 /* Inference only: a Dropout that drops would make answers random. */

@@ -44,6 +44,15 @@ int infer_ints(struct infer *c, uint32_t i, const char *what, int64_t *ret, uint
 int infer_list(struct infer *c, uint32_t since, uint32_t i, const char *what, int64_t *ret,
                uint32_t max, uint32_t *n, bool *given);
 
+/* A list attribute of exactly `want` numbers in [min, 2^31), or `absent` for each. */
+int infer_window_list(struct infer *c, const char *name, uint32_t want, int64_t min, int64_t absent,
+                      int64_t *ret);
+/* The shape of a convolution (rank of x), of a product (at most MAX_RANK + 2 dimensions). */
+int infer_conv_dims(struct infer *c, const struct tensor *x, const struct tensor *k,
+                    const struct tensor *bias, int64_t *dims);
+int infer_product_dims(struct infer *c, const struct tensor *a, const struct tensor *b,
+                       uint32_t *ret_rank, int64_t *dims);
+
 /* One rule for each family; infer.c's table says which operator uses which. */
 typedef int infer_fn(struct infer *c);
 infer_fn infer_same, infer_same_as_all, infer_compare, infer_cast, infer_dropout, infer_where;
@@ -53,3 +62,12 @@ infer_fn infer_concat, infer_constant_of_shape, infer_expand, infer_flatten, inf
     infer_pad, infer_range, infer_reshape, infer_shape, infer_size, infer_slice, infer_split,
     infer_squeeze, infer_tile, infer_transpose, infer_trilu, infer_unsqueeze, infer_is_nan,
     infer_prelu, infer_flow;
+infer_fn infer_gather_elements, infer_gather_nd, infer_scatter_elements, infer_scatter_nd,
+    infer_tensor_scatter, infer_one_hot, infer_eye_like, infer_compress, infer_non_zero,
+    infer_unique, infer_top_k, infer_cum_sum, infer_depth_to_space, infer_space_to_depth,
+    infer_reverse_sequence, infer_det, infer_einsum, infer_cast_like;
+infer_fn infer_quantize, infer_dequantize, infer_dynamic_quantize, infer_conv_integer,
+    infer_matmul_integer, infer_qlinear_conv, infer_qlinear_matmul;
+infer_fn infer_resize, infer_center_crop_pad, infer_affine_grid, infer_grid_sample;
+infer_fn infer_conv_transpose, infer_deform_conv, infer_col2im, infer_max_unpool;
+infer_fn infer_max_roi_pool, infer_roi_align, infer_non_max_suppression;

@@ -60,8 +60,11 @@ int infer_reshape(struct infer *c)
     bool allow_zero = node_int(c->n, "allowzero", 0) != 0;
     int64_t dims[MAX_RANK], rest = -1;
     uint32_t rank;
-    int rc = infer_ints(c, 1, "shape", dims, MAX_RANK, &rank);
+    bool given;
+    int rc = infer_list(c, 5, 1, "shape", dims, MAX_RANK, &rank, &given);
 
+    if (rc == 0 && !given)
+        return err_set(c->err, -EINVAL, "it has no shape");
     for (uint32_t i = 0; rc == 0 && i < rank; i++) {
         if (dims[i] == 0 && !allow_zero) {
             if (i >= x->rank)
@@ -187,12 +190,35 @@ int infer_gather(struct infer *c)
     return infer_out(c, 0, x->dtype, rank, dims);
 }
 
+/* Before opset 6: how often, and along which axis, as repeats for each dimension. */
+static int tile_axis(struct infer *c, int64_t *times, uint32_t *n)
+{
+    int64_t number[2];
+    uint32_t n_times, n_axis;
+    int rc;
+
+    if (!infer_in(c, 2))
+        return err_set(c->err, -EINVAL, "input 2 is missing");
+    if ((rc = infer_ints(c, 1, "tiles", &number[0], 1, &n_times)) < 0 ||
+        (rc = infer_ints(c, 2, "axis", &number[1], 1, &n_axis)) < 0)
+        return rc;
+    if (n_times != 1 || n_axis != 1)
+        return err_set(c->err, -EINVAL, "tiles and axis must be one number each");
+    if ((rc = infer_axis(c, &number[1], c->in[0]->rank)) < 0)
+        return rc;
+    *n = c->in[0]->rank;
+    for (uint32_t i = 0; i < *n; i++)
+        times[i] = i == number[1] ? number[0] : 1;
+    return 0;
+}
+
 int infer_tile(struct infer *c)
 {
     const struct tensor *x = c->in[0];
     int64_t times[MAX_RANK], dims[MAX_RANK];
     uint32_t n;
-    int rc = infer_ints(c, 1, "repeats", times, MAX_RANK, &n);
+    int rc = c->n->opset < 6 ? tile_axis(c, times, &n)
+                             : infer_ints(c, 1, "repeats", times, MAX_RANK, &n);
 
     if (rc < 0)
         return rc;
@@ -332,7 +358,8 @@ static int split_sizes(struct infer *c, int64_t whole, int64_t *part)
     uint32_t n, n_out = c->n->n_out;
     bool given;
     int64_t sum = 0;
-    int rc = infer_list(c, 13, 1, "split", part, MAX_SHAPE_NUMBERS, &n, &given);
+    uint32_t since = c->n->opset == 1 && infer_in(c, 1) ? 1 : 13; /* either way in opset 1 */
+    int rc = infer_list(c, since, 1, "split", part, MAX_SHAPE_NUMBERS, &n, &given);
 
     if (rc < 0)
         return rc;
@@ -377,7 +404,8 @@ int infer_pad(struct infer *c)
     int64_t pads[2 * MAX_RANK], axes[MAX_RANK], dims[MAX_RANK];
     uint32_t n, n_axes = 0;
     bool given, has_axes = false;
-    int rc = infer_list(c, 11, 1, "pads", pads, 2 * MAX_RANK, &n, &given);
+    const char *name = node_attr(c->n, "paddings") ? "paddings" : "pads"; /* opset 1 */
+    int rc = infer_list(c, 11, 1, name, pads, 2 * MAX_RANK, &n, &given);
 
     if (rc == 0 && c->n->opset >= 18)
         rc = infer_list(c, 18, 3, "axes", axes, MAX_RANK, &n_axes, &has_axes);

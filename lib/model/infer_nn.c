@@ -12,9 +12,8 @@ struct window {
     bool ceil;
 };
 
-/* A list attribute of exactly `want` numbers in [min, 2^31), or `absent` for each. */
-static int window_list(struct infer *c, const char *name, uint32_t want, int64_t min,
-                       int64_t absent, int64_t *ret)
+int infer_window_list(struct infer *c, const char *name, uint32_t want, int64_t min, int64_t absent,
+                      int64_t *ret)
 {
     uint32_t n;
     const int64_t *list = node_ints(c->n, name, &n);
@@ -40,10 +39,10 @@ static int window_read(struct infer *c, uint32_t n, const int64_t *kernel, struc
     w->same = STREQ(mode, "SAME_UPPER") || STREQ(mode, "SAME_LOWER");
     if (!w->valid && !w->same && !STREQ(mode, "NOTSET"))
         return err_set(c->err, -EINVAL, "auto_pad '%.32s'", mode);
-    if ((rc = window_list(c, "strides", n, 1, 1, w->stride)) < 0 ||
-        (rc = window_list(c, "dilations", n, 1, 1, w->dilation)) < 0 ||
-        (rc = window_list(c, "pads", 2 * n, 0, 0, w->pad)) < 0 ||
-        (rc = window_list(c, "kernel_shape", n, 1, 0, w->kernel)) == 0)
+    if ((rc = infer_window_list(c, "strides", n, 1, 1, w->stride)) < 0 ||
+        (rc = infer_window_list(c, "dilations", n, 1, 1, w->dilation)) < 0 ||
+        (rc = infer_window_list(c, "pads", 2 * n, 0, 0, w->pad)) < 0 ||
+        (rc = infer_window_list(c, "kernel_shape", n, 1, 0, w->kernel)) == 0)
         return rc;
     if (!kernel || node_attr(c->n, "kernel_shape"))
         return rc;
@@ -82,9 +81,9 @@ static int need_rank(struct infer *c, uint32_t i, uint32_t min)
                    c->in[i]->rank, min);
 }
 
-static int conv_check(struct infer *c, const struct window *w)
+static int conv_check(struct infer *c, const struct tensor *x, const struct tensor *k,
+                      const struct tensor *b, const struct window *w)
 {
-    const struct tensor *x = c->in[0], *k = c->in[1], *b = infer_in(c, 2);
     int64_t group = node_int(c->n, "group", 1);
     char px[80], pk[80];
 
@@ -103,10 +102,9 @@ static int conv_check(struct infer *c, const struct window *w)
     return 0;
 }
 
-int infer_conv(struct infer *c)
+int infer_conv_dims(struct infer *c, const struct tensor *x, const struct tensor *k,
+                    const struct tensor *bias, int64_t *dims)
 {
-    const struct tensor *x = c->in[0], *k = c->in[1];
-    int64_t dims[MAX_RANK];
     struct window w;
     int rc = need_rank(c, 0, 3);
 
@@ -115,12 +113,22 @@ int infer_conv(struct infer *c)
     if (k->rank != x->rank)
         return err_set(c->err, -EINVAL, "weights of rank %u for an input of rank %u", k->rank,
                        x->rank);
-    if ((rc = window_read(c, x->rank - 2, k->dims + 2, &w)) < 0 || (rc = conv_check(c, &w)) < 0 ||
+    if ((rc = window_read(c, x->rank - 2, k->dims + 2, &w)) < 0 ||
+        (rc = conv_check(c, x, k, bias, &w)) < 0 ||
         (rc = window_out(c, &w, x->dims + 2, dims + 2)) < 0)
         return rc;
     dims[0] = x->dims[0];
     dims[1] = k->dims[0];
-    return infer_out(c, 0, x->dtype, x->rank, dims);
+    return 0;
+}
+
+int infer_conv(struct infer *c)
+{
+    const struct tensor *x = c->in[0];
+    int64_t dims[MAX_RANK];
+    int rc = infer_conv_dims(c, x, c->in[1], infer_in(c, 2), dims);
+
+    return rc < 0 ? rc : infer_out(c, 0, x->dtype, x->rank, dims);
 }
 
 int infer_pool(struct infer *c)
@@ -264,21 +272,16 @@ int infer_gemm(struct infer *c)
     return infer_out(c, 0, a->dtype, 2, dims);
 }
 
-int infer_matmul(struct infer *c)
+int infer_product_dims(struct infer *c, const struct tensor *a, const struct tensor *b,
+                       uint32_t *ret_rank, int64_t *dims)
 {
-    const struct tensor *a = c->in[0], *b = c->in[1], *bias = infer_in(c, 2);
     uint32_t ra = a->rank, rb = b->rank, rank;
-    int64_t dims[MAX_RANK + 2];
     char pa[80], pb[80];
 
     /* A vector on the left is one row, on the right one column, and neither is in the result. */
     if (ra == 0 || rb == 0 || a->dims[ra - 1] != b->dims[rb >= 2 ? rb - 2 : 0])
         return err_set(c->err, -EINVAL, "shapes %s and %s cannot be multiplied",
                        dims_print(ra, a->dims, pa, sizeof(pa)),
-                       dims_print(rb, b->dims, pb, sizeof(pb)));
-    if (bias && (rb < 2 || bias->rank != 1 || bias->dims[0] != b->dims[rb - 1]))
-        return err_set(c->err, -EINVAL, "a bias of shape %s does not fit a second operand of %s",
-                       dims_print(bias->rank, bias->dims, pa, sizeof(pa)),
                        dims_print(rb, b->dims, pb, sizeof(pb)));
     int rc =
         infer_broadcast(c, ra > 2 ? ra - 2 : 0, a->dims, rb > 2 ? rb - 2 : 0, b->dims, &rank, dims);
@@ -288,7 +291,25 @@ int infer_matmul(struct infer *c)
         dims[rank++] = a->dims[ra - 2];
     if (rb > 1)
         dims[rank++] = b->dims[rb - 1];
-    return infer_out(c, 0, a->dtype, rank, dims);
+    *ret_rank = rank;
+    return 0;
+}
+
+int infer_matmul(struct infer *c)
+{
+    const struct tensor *b = c->in[1], *bias = infer_in(c, 2);
+    int64_t dims[MAX_RANK + 2];
+    char pa[80], pb[80];
+    uint32_t rank;
+    int rc = infer_product_dims(c, c->in[0], b, &rank, dims);
+
+    if (rc < 0)
+        return rc;
+    if (bias && (b->rank < 2 || bias->rank != 1 || bias->dims[0] != b->dims[b->rank - 1]))
+        return err_set(c->err, -EINVAL, "a bias of shape %s does not fit a second operand of %s",
+                       dims_print(bias->rank, bias->dims, pa, sizeof(pa)),
+                       dims_print(b->rank, b->dims, pb, sizeof(pb)));
+    return infer_out(c, 0, c->in[0]->dtype, rank, dims);
 }
 
 /* ---- reductions */

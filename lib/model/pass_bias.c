@@ -57,7 +57,8 @@ static int take_bias(struct pass *p, uint32_t id, int32_t axis)
     const struct node *n = &p->g->nodes[id];
     uint32_t add = pass_sole_reader(p, n->out[0]), vector;
 
-    if (add == NODE_NONE || p->g->nodes[add].op != OP_Add || p->g->nodes[add].n_post)
+    if (add == NODE_NONE || p->g->nodes[add].op != OP_Add || p->g->nodes[add].n_post ||
+        node_attr(&p->g->nodes[add], "axis")) /* aligned as before opset 7 */
         return 0;
     uint32_t other = node_other(&p->g->nodes[add], n->out[0]);
     if (!is_bias(&p->g->values[n->out[0]], axis, pass_constant(p, other)))

@@ -110,7 +110,8 @@ static bool follow_affine(const struct pass *p, struct ln *m, uint32_t value, en
 {
     uint32_t id = pass_sole_reader(p, value);
 
-    if (id == NODE_NONE || p->g->nodes[id].op != op || p->g->nodes[id].n_in != 2)
+    if (id == NODE_NONE || p->g->nodes[id].op != op || p->g->nodes[id].n_in != 2 ||
+        node_attr(&p->g->nodes[id], "axis")) /* aligned as before opset 7 */
         return false;
     uint32_t other = node_other(&p->g->nodes[id], value);
     if (!is_affine(p, m, other))

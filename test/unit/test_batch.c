@@ -481,6 +481,86 @@ static void strings_do_not_batch(void)
     is_single("input 'words' holds strings");
 }
 
+/* ---- by index, along axes, by equation */
+
+static void indices_into_the_own_row_or_a_table_batch(void)
+{
+    start(18);
+    uint32_t x = input("x", "B 5 4"), at = input_of("at", DT_INT64, "B 5 4");
+    output(op(OP_GatherElements, "axis=1", 2, x, at));
+    output(op(OP_GatherND, "batch_dims=1", 2, x, input_of("nd", DT_INT64, "B 3 1")));
+    output(op(OP_ScatterElements, "axis=2", 3, input("y", "B 5 5"), at, x));
+    output(op(OP_GatherND, "", 2, weights("5 3"), input_of("rows", DT_INT64, "B 2 1")));
+    output(op(OP_OneHot, "axis=1", 3, at, int_scalar(3), weights("2")));
+    batches();
+}
+
+static void indices_into_other_rows_are_single(void)
+{
+    start(18);
+    output(named("pick", OP_GatherElements, "axis=0", 2, input("x", "B 5"),
+                 input_of("at", DT_INT64, "B 5")));
+    is_single("node 'pick' (GatherElements) picks from other rows of the batch");
+    start(18);
+    output(named("put", OP_ScatterElements, "axis=0", 3, input("x", "B 5"),
+                 input_of("at", DT_INT64, "B 5"), input("up", "B 5")));
+    is_single("node 'put' (ScatterElements) writes into other rows of the batch");
+    start(18);
+    output(named("nd", OP_GatherND, "", 2, input("x", "B 5"), input_of("at", DT_INT64, "B 1")));
+    is_single("node 'nd' (GatherND) picks from other rows of the batch");
+}
+
+static void sums_and_choices_within_a_row_batch(void)
+{
+    start(14);
+    uint32_t x = input("x", "B 6 4");
+    output(op(OP_CumSum, "reverse=1", 2, x, int_scalar(-1)));
+    output(op(OP_TopK, "axis=1", 2, x, ints(1, 3)));
+    output(op(OP_Hardmax, "axis=-1", 1, x));
+    output(op(OP_ReduceLogSumExp, "axes=1,2", 1, x));
+    output(op(OP_Mean, "", 2, x, weights("4")));
+    output(op(OP_Det, "", 1, input("m", "B 3 3")));
+    batches();
+}
+
+static void sums_and_choices_over_the_batch_are_single(void)
+{
+    start(14);
+    output(named("sum", OP_CumSum, "", 2, input("x", "B 4"), int_scalar(0)));
+    is_single("node 'sum' (CumSum) sums over the batch");
+    start(14);
+    output(named("top", OP_TopK, "axis=0", 2, input("x", "B 4"), ints(1, 1)));
+    is_single("node 'top' (TopK) sorts the batch");
+}
+
+static void an_equation_batches_over_a_label_of_all_its_rows(void)
+{
+    start(13);
+    uint32_t q = input("q", "B 5 2 3"), k = input("k", "B 4 2 3");
+    output(op(OP_Einsum, "equation=bqhd,bkhd->bhqk", 2, q, k));
+    output(op(OP_Einsum, "equation=bqhd,df->bfqh", 2, q, weights("3 6")));
+    batches();
+}
+
+static void an_equation_that_sums_or_crosses_rows_is_single(void)
+{
+    start(13);
+    output(named("gram", OP_Einsum, "equation=bi,ci->bc", 2, input("x", "B 4"), input("y", "B 4")));
+    is_single("node 'gram' (Einsum) multiplies rows of the batch with each other");
+    start(13);
+    output(named("sum", OP_Einsum, "equation=bi,ij->j", 2, input("x", "B 4"), weights("4 3")));
+    is_single("node 'sum' (Einsum) sums over the batch");
+}
+
+static void an_operand_at_an_axis_of_an_old_opset_batches(void)
+{
+    start(6);
+    uint32_t x = input("x", "B 4 5");
+    output(op(OP_Add, "broadcast=1 axis=1", 2, x, weights("4")));
+    output(op(OP_Mul, "broadcast=1 axis=0", 2, x, input("y", "B")));
+    batches();
+}
+
 int main(void)
 {
     RUN(a_row_of_layers_batches);
@@ -525,6 +605,13 @@ int main(void)
     RUN(two_rows_lookups_are_single);
     RUN(a_shape_that_depends_on_data_does_not_batch);
     RUN(strings_do_not_batch);
+    RUN(indices_into_the_own_row_or_a_table_batch);
+    RUN(indices_into_other_rows_are_single);
+    RUN(sums_and_choices_within_a_row_batch);
+    RUN(sums_and_choices_over_the_batch_are_single);
+    RUN(an_equation_batches_over_a_label_of_all_its_rows);
+    RUN(an_equation_that_sums_or_crosses_rows_is_single);
+    RUN(an_operand_at_an_axis_of_an_old_opset_batches);
     graph_free(g);
     return check_end();
 }

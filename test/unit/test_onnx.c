@@ -89,8 +89,8 @@ static void an_unknown_operator_is_named_with_its_node(void)
 {
     struct ow g = add_graph();
 
-    ow_plain(&g, "Resize", "up", "y", "z");
-    refuses(&g, -ENOTSUP, "node 1 'up' (Resize): operator is not supported");
+    ow_plain(&g, "Optional", "up", "y", "z");
+    refuses(&g, -ENOTSUP, "node 1 'up' (Optional): operator is not supported");
 }
 
 static void an_operator_of_another_domain_is_refused(void)

@@ -112,6 +112,7 @@ static bool by_element(enum op_id op)
     case OP_Abs:
     case OP_Add:
     case OP_Ceil:
+    case OP_Celu:
     case OP_Clip:
     case OP_Cos:
     case OP_Div:
@@ -125,7 +126,9 @@ static bool by_element(enum op_id op)
     case OP_LeakyRelu:
     case OP_Log:
     case OP_Max:
+    case OP_Mean:
     case OP_Min:
+    case OP_Mish:
     case OP_Mul:
     case OP_Neg:
     case OP_Pow:
@@ -133,14 +136,18 @@ static bool by_element(enum op_id op)
     case OP_Reciprocal:
     case OP_Relu:
     case OP_Round:
+    case OP_Selu:
     case OP_Sigmoid:
     case OP_Sign:
     case OP_Sin:
     case OP_Softplus:
+    case OP_Softsign:
     case OP_Sqrt:
     case OP_Sub:
     case OP_Sum:
+    case OP_Swish:
     case OP_Tanh:
+    case OP_ThresholdedRelu:
         return true;
     default:
         return false;
@@ -202,9 +209,10 @@ static int lower_blocked(struct build *b, const struct node *n)
     uint32_t n_blocked = 0;
     int64_t block = b->part->dev->dn.block;
 
-    if (!by_element(n->op) || n->n_in > MAX_BLOCKED_IN || n->n_out != 1 || n->n_post ||
-        y->dtype != DT_FP32 || y->rank < 3 || y->dims[1] % block ||
-        layout_blocked(&layout, y->rank, y->dims) < 0 || !block_view(y, y->rank, block, &out_view))
+    if (!by_element(n->op) || n->opset < 7 /* shapes align in another way */ ||
+        n->n_in > MAX_BLOCKED_IN || n->n_out != 1 || n->n_post || y->dtype != DT_FP32 ||
+        y->rank < 3 || y->dims[1] % block || layout_blocked(&layout, y->rank, y->dims) < 0 ||
+        !block_view(y, y->rank, block, &out_view))
         return -ENOTSUP;
     for (uint32_t i = 0; i < n->n_in; i++) {
         const struct tensor *t = build_tensor(b, n->in[i]);
