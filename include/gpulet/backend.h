@@ -96,7 +96,7 @@ typedef uint64_t ticket; /* the backend's; unique in a partition */
 struct done {
     ticket ticket;
     int rc;          /* 0; -EINVAL: the input cannot be run; -ENOMEM: nor, in the memory a run may
-                        take; -EIO: this run failed; -ENODEV: see fault() */
+                        take; -ENOTSUP: nor, by what we have; -EIO: this run failed; -ENODEV: see fault() */
     uint64_t run_ns; /* time on the device */
 };
 

@@ -558,6 +558,12 @@ static bool done_take(struct gpulet *g, const struct done *d)
         run_finish(g, run, -EINVAL, d->run_ns, &err);
         return false;
     }
+    if (d->rc == -ENOTSUP) {
+        (void)err_set(&err, -ENOTSUP,
+                      "model '%s' cannot run this input: it asks for what is not supported", model);
+        run_finish(g, run, -ENOTSUP, d->run_ns, &err);
+        return false;
+    }
     if (d->rc == -ENOMEM) {
         (void)err_set(&err, -ENOMEM, "model '%s': this input needs more memory than a run may take",
                       model);

@@ -106,12 +106,35 @@ static int read_tensor(struct model_test *t, const char *kind, uint32_t i, enum 
     return 0;
 }
 
+/* In some tests the data of an input of which only the type is read (CastLike's second) has another
+ * shape than the model declares: a server would refuse it.  They get zeros as declared. */
+static int suit_input(struct model_test *t, const struct value *v, struct tensor *in)
+{
+    int64_t dims[MAX_RANK];
+    bool same = v->rank == (int32_t)in->rank && v->dtype == in->dtype;
+
+    for (int32_t d = 0; d < v->rank; d++) {
+        if (v->dims[d].sym != SYM_CONST)
+            return 0;
+        dims[d] = v->dims[d].scale;
+        same = same && dims[d] == in->dims[d];
+    }
+    if (same || v->rank < 0 || tensor_shape(in, v->dtype, (uint32_t)v->rank, dims) < 0)
+        return 0;
+    in->data = arena_alloc(&t->g->arena, in->bytes);
+    return in->data ? 0 : -ENOMEM;
+}
+
 static int read_inputs(struct model_test *t, const struct graph *g)
 {
     int r = 0;
 
-    for (uint32_t i = 0; i < g->n_in && r == 0; i++)
-        r = read_tensor(t, "input", i, g->values[g->in[i]].dtype, &t->in[i]);
+    for (uint32_t i = 0; i < g->n_in && r == 0; i++) {
+        const struct value *v = &g->values[g->in[i]];
+        r = read_tensor(t, "input", i, v->dtype, &t->in[i]);
+        if (r == 0)
+            r = suit_input(t, v, &t->in[i]);
+    }
     return r;
 }
 
