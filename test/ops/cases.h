@@ -15,7 +15,7 @@
 #include <gpulet/graph.h>
 
 #define CASE_TOL 1e-5
-#define CASE_MAX_IN 8
+#define CASE_MAX_IN 9
 #define CASE_MAX_OUT 4
 
 struct op_case {

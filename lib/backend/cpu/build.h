@@ -72,5 +72,7 @@ int lower_product(struct build *b, const struct node *n); /* MatMul, Gemm */
 int lower_pool(struct build *b, const struct node *n);
 /* ---- late.c: what cannot be lowered, as one last step */
 int lower_late(struct build *b);
+/* ---- lower_deconv.c */
+int lower_deconv(struct build *b, const struct node *n);
 /* ---- compile.c, for the above: post steps as steps of their own on a row-major result */
 int build_posts(struct build *b, const struct node *n, uint32_t from, struct ref rows);

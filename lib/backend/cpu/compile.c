@@ -320,6 +320,9 @@ static int lower(struct build *b, const struct node *n)
     case OP_Conv:
         r = lower_conv(b, n);
         break;
+    case OP_ConvTranspose:
+        r = lower_deconv(b, n);
+        break;
     case OP_MatMul:
     case OP_Gemm:
         r = lower_product(b, n);

@@ -4,6 +4,7 @@
  *   weights.c  packed constants, one copy a device
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
+ *   lower_deconv.c  the same of transposed convolutions
  *   compile.c  walks the graph, plans the arena
  *   late.c     nodes whose shapes come to be known as the model runs
  *   exec.c     slots and runs

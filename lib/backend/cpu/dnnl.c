@@ -329,6 +329,25 @@ int dn_conv(struct dn *d, const struct dn_conv *c, struct prim *ret)
     return prim_make(d, &op, c->post, c->n_post, c->winograd, ret);
 }
 
+int dn_deconv(struct dn *d, const struct dn_conv *c, struct prim *ret)
+{
+    dnnl_deconvolution_desc_t op;
+    dnnl_dims_t stride, dilate, lo, hi, bias_dims = {c->bias_dim};
+    dnnl_memory_desc_t bias;
+
+    dims_copy(stride, c->spatial, c->stride);
+    dims_copy(lo, c->spatial, c->pad_lo);
+    dims_copy(hi, c->spatial, c->pad_hi);
+    for (uint32_t i = 0; i < c->spatial; i++)
+        dilate[i] = c->dilate[i] - 1;
+    if (dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_a) != dnnl_success ||
+        dnnl_dilated_deconvolution_forward_desc_init(
+            &op, dnnl_forward_inference, dnnl_deconvolution_direct, &c->src.md, &c->weights.md,
+            c->bias ? &bias : NULL, &c->dst.md, stride, dilate, lo, hi) != dnnl_success)
+        return -ENOTSUP;
+    return prim_make(d, &op, NULL, 0, false, ret);
+}
+
 int dn_pool(struct dn *d, const struct dn_pool *p, struct prim *ret)
 {
     dnnl_pooling_v2_desc_t op;

@@ -82,6 +82,9 @@ struct dn_conv {
 /* -ENOTSUP: nothing but the library's reference loops could do it. */
 int dn_conv(struct dn *d, const struct dn_conv *c, struct prim *ret);
 
+/* A transposed convolution: `weights` and `bias_dim` as of dn_conv, [O, I, ...]; no post steps. */
+int dn_deconv(struct dn *d, const struct dn_conv *c, struct prim *ret);
+
 struct dn_pool {
     bool max, count_pads;
     uint32_t spatial;
