@@ -127,7 +127,7 @@ static inline void add_attr(uint32_t node, const char *name, const char *text)
     char *end;
 
     (void)strtod(text, &end);
-    if (strchr(text, ',') && (*text < 'A' || *text == '-')) {
+    if (strchr(text, ',') && (*text == '-' || (*text >= '0' && *text <= '9'))) {
         a.type = ATTR_INTS;
         a.ints = list;
         for (const char *s = text; *s; s = *end ? end + 1 : end)

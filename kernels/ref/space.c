@@ -66,7 +66,7 @@ REF_FN(ref_reverse_sequence)
 
     if (r < 0)
         return r;
-    if (x->rank < 2 || batch + time != 1 || batch * time != 0 || len->dtype != DT_INT64 ||
+    if (x->rank < 2 || (batch != 0 && batch != 1) || time != 1 - batch || len->dtype != DT_INT64 ||
         ref_count(len) != x->dims[batch])
         return ref_fail(n, err, -EINVAL, "axes and sequence_lens do not fit the input");
     for (int64_t i = 0; i < ref_count(len); i++)

@@ -297,7 +297,7 @@ struct tensor node_second(const struct node *n, const struct tensor *first,
     if (n->opset >= 7 || (n->op != OP_PRelu && !node_int(n, "broadcast", 0)))
         return t;
     axis += axis < 0 ? rank : 0;
-    while (axis >= 0 && axis + t.rank < rank)
+    while (axis >= 0 && axis < rank - (int64_t)t.rank)
         t.dims[t.rank++] = 1;
     return t;
 }

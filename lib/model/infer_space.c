@@ -52,7 +52,7 @@ int infer_reverse_sequence(struct infer *c)
     const struct tensor *x = c->in[0], *len = c->in[1];
     int64_t batch = node_int(c->n, "batch_axis", 1), time = node_int(c->n, "time_axis", 0);
 
-    if (x->rank < 2 || batch + time != 1 || batch * time != 0)
+    if (x->rank < 2 || (batch != 0 && batch != 1) || time != 1 - batch)
         return err_set(c->err, -EINVAL, "batch_axis %lld and time_axis %lld of rank %u",
                        (long long)batch, (long long)time, x->rank);
     if (len->dtype != DT_INT64 || len->rank != 1 || len->dims[0] != x->dims[batch])

@@ -531,6 +531,51 @@ static void a_tiny_graph_is_one_segment(void)
     CHECK_EQ(g->cut[1], g->n_nodes);
 }
 
+/* ---- equations */
+static void products_by_equation(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 4 6"), w = weights("6 5");
+    output(op(OP_Einsum, "equation=bij,jk->bik", 2, x, w));
+    output(op(OP_Einsum, "equation=...ij,...jk->...ik", 2, x, input("y", "B 6 4")));
+    output(op(OP_Einsum, "equation=bij,jk", 2, x, w));
+}
+
+static void an_equation_that_is_a_product_becomes_one(void)
+{
+    optimise(products_by_equation, 1e-6);
+    check_ops(3, OP_MatMul, OP_MatMul, OP_MatMul);
+}
+
+static void other_equations(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 4 6"), y = input("y", "B 4 6");
+    output(op(OP_Einsum, "equation=bij,bkj->bik", 2, x, y)); /* the second is turned */
+    output(op(OP_Einsum, "equation=bij,bij->bij", 2, x, y)); /* nothing is summed */
+    output(op(OP_Einsum, "equation=bij,jk->bki", 2, x, weights("6 5")));
+    output(op(OP_Einsum, "equation=bij,jk->bik", 2, x, weights("1 5"))); /* j is broadcast */
+}
+
+static void other_equations_stay(void)
+{
+    optimise(other_equations, 0);
+    check_ops(4, OP_Einsum, OP_Einsum, OP_Einsum, OP_Einsum);
+}
+
+static void a_bias_at_an_old_axis(void)
+{
+    start(6);
+    uint32_t x = op(OP_MatMul, "", 2, input("x", "4 6"), weights("6 4"));
+    output(op(OP_Add, "broadcast=1 axis=0", 2, x, weights("4")));
+}
+
+static void a_bias_that_lies_on_another_axis_is_not_taken(void)
+{
+    optimise(a_bias_at_an_old_axis, 0);
+    check_ops(2, OP_MatMul, OP_Add);
+}
+
 int main(void)
 {
     RUN(conv_norm_relu_become_one_conv);
@@ -559,6 +604,9 @@ int main(void)
     RUN(a_tower_is_cut_into_even_segments);
     RUN(a_cut_avoids_the_middle_of_a_residual_block);
     RUN(a_tiny_graph_is_one_segment);
+    RUN(an_equation_that_is_a_product_becomes_one);
+    RUN(other_equations_stay);
+    RUN(a_bias_that_lies_on_another_axis_is_not_taken);
     graph_free(before);
     graph_free(g);
     return check_end();

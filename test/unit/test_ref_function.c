@@ -167,6 +167,8 @@ static void an_axis_out_of_range_is_refused(void)
 
     CHECK_EQ(shape_of(OP_Add, 6, attr, 2, &a, &b, &shape), -EINVAL);
     CHECK_HAS(why.msg, "do not go together");
+    attr[1] = number("axis", INT64_MAX); /* no overflow on the way */
+    CHECK_EQ(shape_of(OP_Add, 6, attr, 2, &a, &b, &shape), -EINVAL);
 }
 
 static void a_slope_for_each_channel_lies_on_the_second_axis(void)

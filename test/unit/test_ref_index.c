@@ -245,6 +245,8 @@ static void each_sequence_is_reversed_up_to_its_length(void)
     c.in[1].data = I64(2, 4);
     CHECK_EQ(run(&c), -EINVAL);
     CHECK_HAS(last.msg, "4 (0 to 3)");
+    c.attr[0] = number("batch_axis", INT64_MAX);
+    CHECK_EQ(run(&c), -EINVAL);
 }
 
 static void sums_run_forwards_backwards_and_without_the_own_element(void)
