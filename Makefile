@@ -56,7 +56,7 @@ DAEMON_LIBS := $(PC_LIBS) -Wl,--export-dynamic-symbol=MHD_queue_response
 MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
-        check-ops check-http check-docs check-units check-clang check-asan check-tsan check-race \
+        check-ops check-http check-onnx check-docs check-units check-clang check-asan check-tsan check-race \
         check-fresh check-systemd bench-http bench-plan
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -145,6 +145,9 @@ check-ops: tests ## operators against the plain-C reference
 check-http: all ## the daemon from outside: clients, state, bad input
 	@BUILD=$(B) TEST_TIMEOUT=1800 test/run.sh test/http/run.sh
 
+check-onnx: tests ## the tests that come with ONNX, in process and through HTTP
+	@BUILD=$(B) .venv-test/bin/python test/onnx/check.py
+
 check-docs: all man ## what the documents say is so
 	@test/docs.py $(B)
 
@@ -177,7 +180,7 @@ bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction,
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
-	@test/bench/pairs.py $(B)
+	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))
 	@$(B)/test/bench/bench_json
 
 clean: ## remove what was built

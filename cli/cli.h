@@ -17,12 +17,12 @@ struct cli {
     const char *token;  /* NULL: none */
     bool json;          /* print JSON: what the daemon said, or the whole result */
     /* of single verbs; numbers < 0 and texts NULL: not given */
-    bool example, undo, check, leave_one_out;
-    double slo_ms, rate_rps, duration_s, rate_scale;
-    long max_batch, priority, count, seed;
+    bool example, undo, check, leave_one_out, search;
+    double slo_ms, rate_rps, duration_s, rate_scale, warmup_s;
+    long max_batch, priority, count, seed, in_flight;
     struct list files; /* external data of register */
     struct list fails, steps;
-    const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind;
+    const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind, *to;
 };
 
 /* What a verb returns besides 0 and negative errno (-EINVAL: the command line is wrong). */
@@ -58,6 +58,11 @@ verb_fn plan_file, verb_explain, verb_simulate, verb_fit;
 
 /* ---- example.c: a complete request for a model, from its metadata; malloc'ed */
 int example_request(json_t *metadata, char **ret, struct err *err);
+/* What it puts for a dimension: 1 for a free first one, a usual number for other free ones. */
+int64_t example_dim(int64_t dim, size_t axis);
+
+/* ---- bench.c: load on a server */
+verb_fn verb_bench;
 
 /* ---- files.c.  Messages name the file.  Path "-": standard input. */
 int file_read(const char *path, size_t max_bytes, char **ret, size_t *ret_bytes, struct err *err);

@@ -21,6 +21,11 @@ static const char *value_of(enum dtype t)
     }
 }
 
+int64_t example_dim(int64_t dim, size_t axis)
+{
+    return dim >= 0 ? dim : axis == 0 ? 1 : FREE_DIM;
+}
+
 static int print_input(json_t *in, FILE *to, struct err *err)
 {
     const char *name = json_string_value(json_object_get(in, "name"));
@@ -40,8 +45,7 @@ static int print_input(json_t *in, FILE *to, struct err *err)
     free(quoted);
     json_array_foreach(shape, i, d)
     {
-        json_int_t v = json_integer_value(d);
-        v = v >= 0 ? v : i == 0 ? 1 : FREE_DIM;
+        json_int_t v = example_dim(json_integer_value(d), i);
         (void)fprintf(to, "%s%lld", i ? "," : "", (long long)v);
         if (__builtin_mul_overflow(n, (uint64_t)v, &n) || n > MAX_VALUES)
             return err_set(err, -EFBIG, "input '%s' has more than %u values", name, MAX_VALUES);

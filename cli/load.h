@@ -1,4 +1,4 @@
-/* What simulate's options say about the load. */
+/* What the options of simulate and bench say about the load. */
 #pragma once
 
 #include "task.h"

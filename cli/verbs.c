@@ -353,6 +353,12 @@ const struct verb verbs[] = {
      "serve an ONNX file under a name; --file sends external data first", verb_register},
     {"infer", "MODEL [FILE | -] | --example MODEL",
      "send a request; --example prints a complete one for this model", verb_infer},
+    {"bench",
+     "MODEL=RPS [MODEL=RPS@SLO_MS] [--to URL] [--slo-ms MS] [--arrivals KIND] "
+     "[--trace CSV] [--duration S] [--warmup S] [--rate-scale X] [--step FACTOR@SECOND] [--seed N] "
+     "[--in-flight N] [--search] [--svg PATH]",
+     "load on a v2 server, sent when it is due whatever has been answered: who is answered in time",
+     verb_bench},
     {"drain", "[--undo]", "answer no new requests; --undo serves again", verb_drain},
 };
 const size_t n_verbs = ARRAY_SIZE(verbs);

@@ -11,7 +11,8 @@
  *     item(item) it came back: exchange_reply_*(), which also resumes
  *     cleanup()  the reply was sent or the connection broke; x is gone afterwards
  *
- * Of libmicrohttpd know only http.c, http_refusal.c and http_raw.c. */
+ * Of libmicrohttpd know only http.c, the files it shares http_priv.h with, http_refusal.c and
+ * http_raw.c. */
 #pragma once
 
 #include "http_probe.h"

@@ -5,6 +5,7 @@
 
 #define BODY_MAX (UINT64_C(64) << 20)
 #define LONG_BODY (16u << 10) /* bytes that take longer to parse than an executor to wake */
+#define SHORT_BODY 4096       /* bytes that came with their head, most likely */
 
 struct infer *infer_new(void)
 {
@@ -59,6 +60,16 @@ static int header_bytes(struct exchange *x, int64_t *ret, struct err *err)
     return 0;
 }
 
+/* Has it a chance?  Asked before its body is received, to be spared of that, and decided when it is
+ * submitted: for a short body, once is enough. */
+static int infer_admit(const struct exchange *x, const struct infer *f, usec_t *retry_us,
+                       struct err *err)
+{
+    if (x->declared_bytes <= SHORT_BODY)
+        return 0;
+    return engine_admit(f->v2->engine, f->r.served, x->arrival_us + timeout_of(f), retry_us, err);
+}
+
 static int infer_head(struct exchange *x, struct infer *f, usec_t *retry_us, struct err *err)
 {
     size_t max = f->v2->body_max ? f->v2->body_max : BODY_MAX, align_at;
@@ -73,7 +84,7 @@ static int infer_head(struct exchange *x, struct infer *f, usec_t *retry_us, str
     if (x->declared_bytes != UINT64_MAX && x->declared_bytes > max)
         return err_set(err, -EFBIG, "the body has %" PRIu64 " bytes, the limit is %zu",
                        x->declared_bytes, max);
-    if (engine_admit(f->v2->engine, f->r.served, x->arrival_us + timeout_of(f), retry_us, err) < 0)
+    if (infer_admit(x, f, retry_us, err) < 0)
         return err->code;
     return exchange_sink_slab(x, max, align_at, err);
 }

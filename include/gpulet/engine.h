@@ -119,7 +119,7 @@ int engine_submit(struct engine *e, struct request *r);
 /* The same, but the gpu-let's executor is woken later: by engine_wake(), which the thread calls
  * before it sleeps or does anything long, or by the call that makes it WAKE_REQUESTS_MAX requests.
  * A server that finds many connections ready so wakes an executor once, for all of them. */
-#define WAKE_REQUESTS_MAX 8
+#define WAKE_REQUESTS_MAX 32
 struct wakes {           /* of one thread; zeroed at first */
     struct epoch *epoch; /* pinned: keeps the gpu-lets there */
     uint32_t n_requests, n;

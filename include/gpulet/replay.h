@@ -72,6 +72,11 @@ struct replay_result {
 int replay_run(const struct replay_config *cfg, struct arena *a, struct replay_result *ret,
                struct err *err);
 
+/* When the requests of one model come in a replay of this configuration: ascending, before
+ * duration_us, in the arena.  Plan and policy are not looked at.  -EFBIG: more than `most`. */
+int replay_arrivals(const struct replay_config *cfg, uint32_t model, size_t most, struct arena *a,
+                    usec_t **ret, size_t *ret_n, struct err *err);
+
 /* A trace: CSV with a header line; the column of times is found by name (`time_s`, `offset_ms`,
  * `invoke_time_ms`, `TIMESTAMP`), rows may name a model in `model` or `func_name`.  A byte-order
  * mark and both line ends are accepted.  -EINVAL names line, column and value. */

@@ -26,6 +26,13 @@ size_t pool_max_bytes(const struct pool *p); /* as given to pool_new() */
 
 /* With one reference.  -ENOMEM when the pool is full: the caller answers 503. */
 int slab_new(struct pool *p, size_t bytes, struct slab **ret);
+/* The same, with address space for `room` bytes, so that slab_grow() need not copy; it counts as
+ * `bytes`.  Only so much address space is set aside for this: -ENOMEM is no reason to give up, a
+ * copy into a larger slab does it too. */
+int slab_new_room(struct pool *p, size_t bytes, size_t room, struct slab **ret);
+/* At least `bytes` large from now on, in place.  By its one holder.  -ENOSPC when there is no room
+ * behind it, -ENOMEM when the pool is full: s is then as it was. */
+int slab_grow(struct slab *s, size_t bytes);
 struct slab *slab_get(struct slab *s);
 void slab_put(struct slab *s); /* NULL is fine */
 DEFINE_AUTO(struct slab, slab_put)

@@ -263,7 +263,7 @@ int gpulet_reopen(struct gpulet *g, struct err *err);
 int outputs_take(struct gpulet *g, const struct run *run, struct err *err);
 /* Complete requests linked by next: hand-over 2, once each. */
 void requests_finish(struct engine *e, struct request *first, enum request_fate fate, int rc,
-                     const struct err *err);
+                     const struct err *err, usec_t now_us);
 double gpulet_busy(struct gpulet *g);
 
 /* ---- epoch.c */

@@ -211,7 +211,7 @@ static void count(struct request *r, enum request_fate fate)
     uint64_t ns = (r->done_us - r->arrival_us) * 1000;
     struct timespec t;
 
-    (void)clock_gettime(CLOCK_REALTIME, &t);
+    (void)clock_gettime(CLOCK_REALTIME_COARSE, &t); /* for whole milliseconds */
     atomic_fetch_add_explicit(fate == FATE_DONE ? &st->success : &st->fail, 1,
                               memory_order_relaxed);
     atomic_fetch_add_explicit(fate == FATE_DONE ? &st->success_ns : &st->fail_ns, ns,
@@ -226,9 +226,8 @@ static void count(struct request *r, enum request_fate fate)
 }
 
 void requests_finish(struct engine *e, struct request *first, enum request_fate fate, int rc,
-                     const struct err *err)
+                     const struct err *err, usec_t now_us)
 {
-    usec_t now_us = clock_now_us();
     uint64_t n = 0;
 
     for (struct request *r = first; r; r = r->next, n++) {
@@ -257,9 +256,9 @@ void requests_finish(struct engine *e, struct request *first, enum request_fate 
 }
 
 /* ---- runs; executor */
-static void busy_add(struct gpulet *g, uint64_t ns)
+static void busy_add(struct gpulet *g, uint64_t ns, usec_t now_us)
 {
-    uint64_t second = clock_now_us() / USEC_PER_SEC;
+    uint64_t second = now_us / USEC_PER_SEC;
     unsigned i = second & 1;
 
     if (atomic_load(&g->busy_second[i]) != second) {
@@ -296,16 +295,16 @@ static void run_count(struct run *run, uint64_t ns)
 }
 
 /* The run has left the partition: its slot is free, the prediction learns.  Its requests. */
-static struct request *run_release(struct gpulet *g, struct run *run, int rc, uint64_t ns)
+static struct request *run_release(struct gpulet *g, struct run *run, int rc, uint64_t ns,
+                                   usec_t now_us)
 {
     struct request *first = run->first;
-    usec_t now_us = clock_now_us();
 
     for (struct request *r = first; r; r = r->next)
         r->run_ns = ns;
     if (rc == 0) {
         run_count(run, ns);
-        busy_add(g, ns);
+        busy_add(g, ns, now_us);
     }
     run->used = false;
     uint32_t flying = atomic_fetch_sub(&g->n_flying, 1) - 1;
@@ -329,13 +328,15 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
 static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
                        const struct err *err)
 {
-    struct request *first = run_release(g, run, rc, ns);
+    usec_t now_us = clock_now_us();
+    struct request *first = run_release(g, run, rc, ns, now_us);
 
-    requests_finish(g->e, first, rc == 0 ? FATE_DONE : FATE_FAILED, rc, err);
+    requests_finish(g->e, first, rc == 0 ? FATE_DONE : FATE_FAILED, rc, err, now_us);
 }
 
-/* The input of one of these requests cannot be run.  Which one's, only a run of each alone can
- * tell: they go back to the head of their queue, never to be joined again. */
+/* The input of one of these requests cannot be run, or there is no memory for all their outputs.
+ * Which one's, only a run of each alone can tell: they go back to the head of their queue, never to
+ * be joined again. */
 static void run_alone(struct gpulet *g, struct run *run, uint64_t ns)
 {
     struct request *first = TAKE(run->first);
@@ -352,7 +353,8 @@ static void run_alone(struct gpulet *g, struct run *run, uint64_t ns)
         enqueue_first(run->q, TAKE(*at));
     }
     (void)pthread_mutex_unlock(&g->lock);
-    (void)run_release(g, run, -EINVAL, ns); /* only now: until here the key cannot be evicted */
+    /* Only now: until here the key cannot be evicted. */
+    (void)run_release(g, run, -EINVAL, ns, clock_now_us());
 }
 
 /* Output places of one request: one slab, each output aligned to 64 bytes. */
@@ -458,21 +460,26 @@ static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t t
     struct run *run = g->run;
     struct err err;
     unsigned lane = 0;
+    usec_t now_us = clock_now_us();
 
     while (run->used)
         run++, lane++;
     (void)pthread_mutex_lock(&g->lock);
-    bool popped = g->gen == gen && run_pop(g, run, q, MIN(take, BATCH_VIEW_MAX), clock_now_us());
+    bool popped = g->gen == gen && run_pop(g, run, q, MIN(take, BATCH_VIEW_MAX), now_us);
     (void)pthread_mutex_unlock(&g->lock);
     if (!popped)
         return;
     int rc = run_fill(g, run);
+    if (rc < 0 && run->n > 1) {
+        run_alone(g, run, 0);
+        return;
+    }
     if (rc < 0) {
-        (void)err_set(&err, rc, "no memory for the outputs of %u requests", run->n);
+        (void)err_set(&err, rc, "no memory for the outputs of the request");
         run_finish(g, run, rc, 0, &err);
         return;
     }
-    watch_enter(&g->watch, "submit", clock_now_us() + g->e->cfg.step_bound_us);
+    watch_enter(&g->watch, "submit", now_us + g->e->cfg.step_bound_us);
     rc = g->e->b->submit(run->v->slot, lane, 0, MAX(run->v->info.n_segments, 1), &run->io,
                          &run->ticket);
     watch_leave(&g->watch);
@@ -692,18 +699,20 @@ static void queue_drop(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t 
     (void)pthread_mutex_unlock(&g->lock);
     (void)err_set(&err, -ETIMEDOUT, "the deadline could not be met");
     if (late)
-        requests_finish(g->e, late, FATE_LATE, -ETIMEDOUT, &err);
+        requests_finish(g->e, late, FATE_LATE, -ETIMEDOUT, &err, clock_now_us());
 }
 
 /* ---- the thread */
 /* When the next wait() is a stall: a run may take step_bound_us, an idle wait any time. */
 static usec_t wait_due_us(const struct gpulet *g, usec_t until_us)
 {
-    usec_t from_us = MAX(until_us, clock_now_us());
+    usec_t from_us = USEC_NEVER;
 
     for (unsigned i = 0; i < MAX_LANES; i++)
         if (g->run[i].used)
             from_us = MIN(from_us, g->run[i].start_us);
+    if (from_us == USEC_NEVER && until_us != USEC_NEVER)
+        from_us = MAX(until_us, clock_now_us());
     return from_us == USEC_NEVER ? USEC_NEVER : from_us + g->e->cfg.step_bound_us;
 }
 
@@ -768,7 +777,7 @@ void *gpulet_main(void *arg)
         struct request *failed = gpulet_view(g, &view, &gen, &stop, &err);
         until_us = 0; /* after a deed, look again */
         if (failed) {
-            requests_finish(g->e, failed, FATE_FAILED, err.code, &err);
+            requests_finish(g->e, failed, FATE_FAILED, err.code, &err, view.now_us);
             continue;
         }
         struct batch_choice c = g->e->cfg.policy->batch_next(&view);

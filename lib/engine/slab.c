@@ -2,8 +2,10 @@
  *
  * The mapping is sparse and at least twice max_bytes, so that rounding to powers of two never
  * costs a caller anything but address space: the limit counts what was asked for, in blocks of
- * BLOCK_MIN.  One head per block lies in an array beside the region (also sparse): an allocation
- * needs no malloc, and freeing merges buddies in at most MAX_ORDERS steps under the lock.
+ * BLOCK_MIN.  A slab that may grow is a block that is larger than its slab; the mapping is twice as
+ * large once more, and such blocks may take that half.  One head per block lies in an array beside
+ * the region (also sparse): an allocation needs no malloc, and freeing merges buddies in at most
+ * MAX_ORDERS steps under the lock.
  *
  * Memory that was written once stays with the kernel until it is punched out.  Each free block
  * knows how many of its bytes may be dirty; when all free blocks together hold more than
@@ -30,6 +32,7 @@ struct block {
     uint32_t next, prev; /* in the free list of its order; NO_BLOCK ends it */
     uint8_t order;
     bool free; /* is the head of a free block */
+    bool room; /* in use, and counted in pool.room */
 };
 
 struct pool {
@@ -42,6 +45,7 @@ struct pool {
     pthread_mutex_t lock;
     /* under lock */
     size_t used, dirty;
+    size_t room; /* bytes of the blocks of slabs that may grow */
     uint32_t list[MAX_ORDERS];
 };
 
@@ -150,7 +154,7 @@ static int pool_map(struct pool *p)
 
 int pool_new(size_t max_bytes, struct pool **ret, struct err *err)
 {
-    size_t most = order_bytes(MAX_ORDERS - 1) / 2;
+    size_t most = order_bytes(MAX_ORDERS - 1) / 4;
 
     if (max_bytes < BLOCK_MIN || max_bytes > most)
         return err_set(err, -EINVAL, "request memory: %zu bytes is not between %zu and %zu",
@@ -160,7 +164,7 @@ int pool_new(size_t max_bytes, struct pool **ret, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     p->memfd = -1;
     p->max_bytes = max_bytes;
-    p->top = order_for(2 * max_bytes);
+    p->top = order_for(4 * max_bytes);
     p->bytes = order_bytes(p->top);
     (void)pthread_mutex_init(&p->lock, NULL);
     for (uint32_t o = 0; o < MAX_ORDERS; o++)
@@ -212,18 +216,24 @@ size_t pool_max_bytes(const struct pool *p)
 }
 
 /* ---- slabs */
-int slab_new(struct pool *p, size_t bytes, struct slab **ret)
+/* Does it fit under the limit?  Under lock. */
+static bool may_use(const struct pool *p, size_t bytes)
 {
-    if (bytes > p->max_bytes)
-        return -ENOMEM;
-    bytes = align_up(MAX(bytes, 1), BLOCK_MIN);
-    uint32_t order = order_for(bytes), i = NO_BLOCK;
+    return bytes <= p->max_bytes - MIN(p->used, p->max_bytes);
+}
+
+static int take_slab(struct pool *p, size_t bytes, uint32_t order, bool room, struct slab **ret)
+{
+    uint32_t i = NO_BLOCK;
 
     (void)pthread_mutex_lock(&p->lock);
-    if (bytes <= p->max_bytes - MIN(p->used, p->max_bytes))
+    if (may_use(p, bytes) && (!room || p->room + order_bytes(order) <= p->bytes / 2))
         i = block_take(p, order);
-    if (i != NO_BLOCK)
+    if (i != NO_BLOCK) {
         p->used += bytes;
+        p->room += room ? order_bytes(order) : 0;
+        p->block[i].room = room;
+    }
     (void)pthread_mutex_unlock(&p->lock);
     if (i == NO_BLOCK)
         return -ENOMEM;
@@ -237,6 +247,44 @@ int slab_new(struct pool *p, size_t bytes, struct slab **ret)
     atomic_store_explicit(&s->refs, 1, memory_order_relaxed);
     *ret = s;
     return 0;
+}
+
+int slab_new(struct pool *p, size_t bytes, struct slab **ret)
+{
+    if (bytes > p->max_bytes)
+        return -ENOMEM;
+    bytes = align_up(MAX(bytes, 1), BLOCK_MIN);
+    return take_slab(p, bytes, order_for(bytes), false, ret);
+}
+
+int slab_new_room(struct pool *p, size_t bytes, size_t room, struct slab **ret)
+{
+    if (bytes > p->max_bytes)
+        return -ENOMEM;
+    bytes = align_up(MAX(bytes, 1), BLOCK_MIN);
+    room = MAX(bytes, MIN(room, p->max_bytes)); /* it cannot grow beyond the pool */
+    return take_slab(p, bytes, order_for(room), true, ret);
+}
+
+int slab_grow(struct slab *s, size_t bytes)
+{
+    struct pool *p = s->pool;
+    size_t room = order_bytes(p->block[s->offset >> BLOCK_SHIFT].order), more;
+    int r = -ENOMEM;
+
+    if (bytes > room)
+        return -ENOSPC;
+    if (bytes <= s->bytes)
+        return 0;
+    more = align_up(bytes, BLOCK_MIN) - s->bytes;
+    (void)pthread_mutex_lock(&p->lock);
+    if (may_use(p, more)) {
+        p->used += more;
+        s->bytes += more;
+        r = 0;
+    }
+    (void)pthread_mutex_unlock(&p->lock);
+    return r;
 }
 
 struct slab *slab_get(struct slab *s)
@@ -268,6 +316,8 @@ void slab_put(struct slab *s)
 
     (void)pthread_mutex_lock(&p->lock);
     p->used -= bytes;
+    if (p->block[i].room)
+        p->room -= order_bytes(order);
     bool punch = block_put(p, &i, &order, bytes);
     (void)pthread_mutex_unlock(&p->lock);
     if (!punch)

@@ -182,6 +182,8 @@ int infer_batch_norm(struct infer *c)
     int64_t channels = x->rank > 1 ? x->dims[1] : 1;
     int rc = need_rank(c, 0, 1);
 
+    if (c->n->opset < 7 && !node_int(c->n, "is_test", 0)) /* there, training is the default */
+        return err_set(c->err, -ENOTSUP, "is_test=0: training is not supported");
     for (uint32_t i = 1; rc == 0 && i < 5; i++)
         rc = per_channel(c, i, channels);
     if (rc == 0)

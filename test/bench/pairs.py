@@ -5,18 +5,20 @@ Interleaved pairs (A-B-B-A...), the same request and reply bytes, closed loop on
 a table: the ratio of requests/s (median and quartiles of the pairs), CPU microseconds per request
 of the server, latency p50 and p99 and what gpuletd adds.  Never fails for a figure.
 
-    test/bench/pairs.py BUILD_FOLDER [--pairs 7] [--seconds 3] [--backend sim|cpu]
+    test/bench/pairs.py BUILD_FOLDER [--pairs 11] [--seconds 2] [--backend sim|cpu] [--only 32,upload]
 
-With sim (the default) no gpu-let is pinned to a core: the figure is the path's own.
+With sim (the default) no gpu-let is pinned to a core, and a run takes no time: the figure is the
+path's own.  --only takes some rows: numbers of connections, and upload.
 """
 import argparse, json, os, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 import urllib.request
 
 ap = argparse.ArgumentParser()
 ap.add_argument("build")
-ap.add_argument("--pairs", type=int, default=7)
-ap.add_argument("--seconds", type=float, default=3)
+ap.add_argument("--pairs", type=int, default=11)
+ap.add_argument("--seconds", type=float, default=2)
 ap.add_argument("--backend", choices=("sim", "cpu"), default="sim")
+ap.add_argument("--only", default="1,32,128,256,1000,upload")
 args = ap.parse_args()
 
 
@@ -78,9 +80,9 @@ def exchange(port, request):
 class Gpuletd:
     def __init__(self, folder):
         self.port, self.admin = free_port(), free_port()
-        sim = {"units": 1, "launch_us": 0, "models": {
-            m: {"answer": "echo", "latency_us": [{"batch": 1, "units": 1, "us": 1}]}
-            for m in ("one", "large")}}
+        # A device that takes no time: what is left is the path.
+        sim = {"units": 1, "launch_us": 0, "flops_per_s": 1e18, "mem_bytes_per_s": 1e18,
+               "models": {m: {"answer": "echo"} for m in ("one", "large")}}
         open(f"{folder}/sim.json", "w").write(json.dumps(sim))
         open(f"{folder}/g.conf", "w").write(
             f"[http]\nlisten = 127.0.0.1:{self.port}\n[admin]\nlisten = 127.0.0.1:{self.admin}\n"
@@ -175,8 +177,11 @@ def main():
                            "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}).encode()
         upload = http_request("/v2/models/large/infer", head + struct.pack("<f", 0.5) * 150528,
                               [f"Inference-Header-Content-Length: {len(head)}"])
-        for what, request, conns in (("4-byte identity", small, (1, 32, 128, 256, 1000)),
-                                     ("600 KB binary upload", upload, (8,))):
+        rows = args.only.split(",")
+        for what, request, conns in (("4-byte identity", small, [int(n) for n in rows if n != "upload"]),
+                                     ("600 KB binary upload", upload, [8] if "upload" in rows else [])):
+            if not conns:
+                continue
             first, fields, reply = exchange(d.port, request)
             if " 200 " not in first.split("\r\n")[0] + " ":
                 sys.exit(first + "\n" + reply.decode())

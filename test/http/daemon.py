@@ -156,6 +156,14 @@ class Daemon:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
+    def sleeps(self):
+        """Whether no thread of it runs or waits for a core."""
+        try:
+            threads = pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+            return all(t.read_text().rsplit(")", 1)[1].split()[0] == "S" for t in threads)
+        except OSError:
+            return False  # one has just ended
+
     def files(self):
         """What lies in the state folder: {path: size}."""
         return {str(p.relative_to(self.state)): p.stat().st_size for p in self.state.rglob("*") if p.is_file()}

@@ -21,10 +21,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def run(*args, status=0, stdin=None):
-    """(stdout, stderr) of gpuletctl, which must end with this status."""
+    """(stdout, stderr) of gpuletctl, which must end with this status (None: any)."""
     done = subprocess.run([GPULETCTL, *map(str, args)], capture_output=True, text=True, env=ENV,
                           input=stdin, timeout=120 * SLOW, cwd=ROOT)
-    assert done.returncode == status, (args, done.returncode, done.stdout[-500:], done.stderr)
+    assert status is None or done.returncode == status, (args, done.returncode, done.stdout[-500:], done.stderr)
     return done.stdout, done.stderr
 
 

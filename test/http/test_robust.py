@@ -349,11 +349,11 @@ def test_two_hundred_loads_and_unloads_leave_memory_as_after_twenty(make, backen
     after = {}
 
     def at_rest():  # compiling ahead goes on for a moment, then what it left behind is given back
-        samples = []
-        for _ in range(20):
-            samples.append(d.rss_kb())
-            time.sleep(0.05)
-        return min(samples)
+        def rests():
+            return all(not time.sleep(0.02) and d.sleeps() for _ in range(25))
+
+        until(rests, 60, "half a second in which no thread of the daemon runs", d)
+        return d.rss_kb()
 
     for cycle in range(1, 201):
         assert d.post("/v2/repository/models/m/unload", {}).status == 200

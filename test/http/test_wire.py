@@ -17,7 +17,7 @@ LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def daemon(make_shared):
-    d = make_shared(sim=sim_file({"echo": {"us": 200, "answer": "echo"}}), config={("http", "connections"): 300})
+    d = make_shared(sim=sim_file({m: {"us": 200, "answer": "echo"} for m in ("echo", "echo-wide")}), config={("http", "connections"): 300})
     d.put("echo", models.identity())
     return d
 
@@ -104,6 +104,24 @@ def test_a_large_chunked_body_grows_as_it_comes(daemon):
         assert r.status in (200, 413), r.body  # the JSON beside the data has a limit of its own
         if r.status == 413:
             error_of(r)
+
+
+def test_a_chunked_body_of_many_megabytes_arrives_as_it_was_sent(daemon):
+    wide = 3 << 20
+    daemon.put("echo-wide", models.identity(dims=("batch", wide)))
+    x = np.random.default_rng(1).standard_normal((1, wide), np.float32)
+    head, data = binary_body({"x": x})
+    body = head + data
+    with daemon.wire() as w:
+        for step in (1_000_000, 37_777):
+            w.send(request_bytes("POST", "/v2/models/echo-wide/infer", b"", Content_Length=None,
+                                 Transfer_Encoding="chunked", Inference_Header_Content_Length=len(head)))  # fmt: skip
+            for i in range(0, len(body), step):
+                part = body[i : i + step]
+                w.send(b"%x\r\n%s\r\n" % (len(part), part))
+            r = w.ask(b"0\r\n\r\n")
+            assert r.status == 200, r.body
+            np.testing.assert_array_equal(read_outputs(r)["y"], x)
 
 
 def test_a_request_in_single_bytes_is_understood(daemon):

@@ -561,6 +561,85 @@ static void an_operand_at_an_axis_of_an_old_opset_batches(void)
     batches();
 }
 
+/* ---- windows run backwards, sampling, bytes */
+
+static uint32_t floats(int n, ...)
+{
+    int64_t len = n;
+    float x[8];
+    va_list ap;
+
+    va_start(ap, n);
+    for (int i = 0; i < n; i++)
+        x[i] = (float)va_arg(ap, double);
+    va_end(ap);
+    return constant_of(DT_FP32, 1, &len, x);
+}
+
+static void an_image_network_that_grows_again_batches(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 4 5 5");
+    x = op(OP_ConvTranspose, "strides=2,2", 3, x, weights("4 3 2 2"), weights("3"));
+    output(op(OP_LpPool, "kernel_shape=2,2", 1, x));
+    output(op(OP_GlobalLpPool, "", 1, x));
+    output(op(OP_Resize, "mode=linear", 3, x, VALUE_NONE, floats(4, 1.0, 1.0, 2.0, 1.5)));
+    batches();
+}
+
+/* As exporters write it: the new shape begins with that of the input. */
+static void a_resize_to_sizes_made_from_the_shape_batches(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 3 5 5");
+    uint32_t in[] = {vec(dim_of(x, 0)), ints(3, 3, 9, 7)};
+    uint32_t sizes = op_outs("", OP_Concat, "axis=0", 1, 2, in);
+    output(op(OP_Resize, "mode=nearest", 4, x, VALUE_NONE, VALUE_NONE, sizes));
+    batches();
+}
+
+static void a_resize_of_the_batch_is_single(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 3 5 5");
+    output(op(OP_Resize, "", 3, x, VALUE_NONE, floats(4, 2.0, 1.0, 1.0, 1.0)));
+    is_single("changes the number of rows");
+    start(13);
+    x = input("x", "B 3 5 5"); /* 61 * 1.01 is still 61, but samples other rows */
+    output(op(OP_Resize, "", 3, x, VALUE_NONE, floats(4, 1.01, 1.0, 1.0, 1.0)));
+    is_single("resizes the batch");
+    start(13);
+    x = input("x", "B 3 5 5");
+    output(op(OP_Resize, "coordinate_transformation_mode=tf_crop_and_resize", 3, x,
+              floats(8, 0.5, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0), floats(4, 1.0, 1.0, 1.0, 1.0)));
+    is_single("may resize the batch");
+}
+
+static void samples_at_a_grid_of_their_own_row_batch(void)
+{
+    start(20);
+    uint32_t theta = input("theta", "B 2 3"), x = input("x", "B 3 5 5");
+    uint32_t size = op(OP_Shape, "", 1, x);
+    output(op(OP_GridSample, "", 2, x, op(OP_AffineGrid, "", 2, theta, size)));
+    batches();
+}
+
+static void bytes_batch_unless_their_range_is_that_of_the_batch(void)
+{
+    const int8_t zero = 3, w[12] = {1, -2, 3, -4, 5, -6, 7, -8, 9, -10, 11, -12};
+    const int64_t dims[] = {4, 3};
+
+    start(13);
+    uint32_t x = input("x", "B 4");
+    x = op(OP_QuantizeLinear, "", 3, x, scalar(0.05f), constant_of(DT_INT8, 0, NULL, &zero));
+    output(op(OP_DequantizeLinear, "", 3, x, scalar(0.05f), constant_of(DT_INT8, 0, NULL, &zero)));
+    output(op(OP_MatMulInteger, "", 2, x, constant_of(DT_INT8, 2, dims, w)));
+    batches();
+    start(13);
+    output(op(OP_DynamicQuantizeLinear, "", 1, input("x", "B 4")));
+    is_single("DynamicQuantizeLinear");
+}
+
 int main(void)
 {
     RUN(a_row_of_layers_batches);
@@ -612,6 +691,11 @@ int main(void)
     RUN(an_equation_batches_over_a_label_of_all_its_rows);
     RUN(an_equation_that_sums_or_crosses_rows_is_single);
     RUN(an_operand_at_an_axis_of_an_old_opset_batches);
+    RUN(an_image_network_that_grows_again_batches);
+    RUN(a_resize_to_sizes_made_from_the_shape_batches);
+    RUN(a_resize_of_the_batch_is_single);
+    RUN(samples_at_a_grid_of_their_own_row_batch);
+    RUN(bytes_batch_unless_their_range_is_that_of_the_batch);
     graph_free(g);
     return check_end();
 }

@@ -545,6 +545,35 @@ static void a_run_beyond_its_memory_fails_its_request_and_nothing_else(void)
     rig_free(&r);
 }
 
+static void outputs_that_have_no_room_together_are_made_one_by_one(void)
+{
+    struct request q[5];
+    struct rig r = rig_new(1);
+    struct pool *pool = engine_pool(r.e);
+    struct slab *others;
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    fake.run_us = 30000; /* the first runs, the other four wait and are joined */
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "m", 1, 4, 10 * i), 0);
+        CHECK_EQ(engine_submit(r.e, &q[i]), 0);
+        fake_sleep(i == 0 ? 10000 : 0);
+    }
+    /* Room for three outputs of at most 1 KiB. */
+    CHECK_EQ(slab_new(pool, pool_max_bytes(pool) - pool_used_bytes(pool) - 3 * 1024, &others), 0);
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK(rig_next(&r, WAIT_MS) == &q[i].item);
+        CHECK_EQ(q[i].rc, i == 4 ? -ENOMEM : 0);
+        CHECK(i == 4 || rig_right(&q[i]));
+    }
+    CHECK_EQ(fake.runs, 4);
+    CHECK_HAS(q[4].err.msg, "no memory for the outputs");
+    slab_put(others);
+    for (unsigned i = 0; i < 5; i++)
+        rig_drop(&q[i]);
+    rig_free(&r);
+}
+
 static void a_lost_partition_is_opened_again_and_what_waited_is_served(void)
 {
     struct request q[2];
@@ -831,6 +860,7 @@ int main(void)
     RUN(outputs_have_the_shape_that_the_run_decided);
     RUN(outputs_that_find_no_room_fail_their_request_and_nothing_else);
     RUN(a_run_beyond_its_memory_fails_its_request_and_nothing_else);
+    RUN(outputs_that_have_no_room_together_are_made_one_by_one);
     RUN(a_lost_partition_is_opened_again_and_what_waited_is_served);
     RUN(a_lost_device_is_told_to_the_watchdog);
     RUN(a_stalled_run_is_told_to_the_watchdog);

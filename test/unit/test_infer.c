@@ -537,6 +537,17 @@ static void a_product_costs_two_operations_a_term(void)
     arena_done(&a);
 }
 
+static void a_batch_norm_of_old_says_that_it_is_no_training(void)
+{
+    static const struct row rows[] = {
+        {"BatchNormalization", 6, {{"is_test", "=1"}}, {"2,3,4", "3", "3", "3", "3"}, "[2,3,4]"},
+        {"BatchNormalization", 6, {{0}}, {"2,3,4", "3", "3", "3", "3"}, "training"},
+        {"BatchNormalization", 7, {{0}}, {"2,3,4", "3", "3", "3", "3"}, "[2,3,4]"},
+    };
+
+    check_rows(rows, ARRAY_SIZE(rows));
+}
+
 int main(void)
 {
     RUN(windows_follow_strides_pads_and_dilations);
@@ -555,6 +566,7 @@ int main(void)
     RUN(a_tensor_over_4_gib_is_refused_by_node_and_shape);
     RUN(evaluation_stops_at_its_bound);
     RUN(a_key_must_fit_the_model);
+    RUN(a_batch_norm_of_old_says_that_it_is_no_training);
     RUN(a_product_costs_two_operations_a_term);
     for (size_t i = 0; i < n_files; i++)
         ow_done(&files[i]);

@@ -494,6 +494,46 @@ static void what_is_wrong_is_named(void)
     CHECK_HAS(err.msg, "warm-up");
 }
 
+/* ---- arrivals as a list */
+
+static void a_list_of_arrivals_is_what_a_replay_is_offered(void)
+{
+    static const struct replay_load loads[] = {
+        {.kind = REPLAY_PACED, .rate_rps = 100},
+        {.kind = REPLAY_POISSON, .rate_rps = 100},
+        {.kind = REPLAY_GAMMA, .rate_rps = 100, .cv = 4},
+        {.kind = REPLAY_ONOFF, .rate_rps = 100, .on_s = 1, .off_s = 1},
+        {.kind = REPLAY_DIURNAL, .rate_rps = 100, .period_s = 5, .swing = 0.8},
+    };
+    static const struct replay_event steps[] = {
+        {.at_us = 3000000, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 0},
+        {.at_us = 5000000, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 3},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(loads); i++) {
+        usec_t *at_us = NULL;
+        size_t n = 0, early = 0, pause = 0;
+        struct err err = {0};
+        set_up(100, 10);
+        add_let(0, 0, 64);
+        cfg.load = &loads[i];
+        cfg.event = steps;
+        cfg.n_events = 2;
+        CHECK_EQ(replay_arrivals(&cfg, 0, 100000, &arena, &at_us, &n, &err), 0);
+        CHECK_EQ(n, replay()->offered);
+        CHECK(n > 500);
+        for (size_t k = 0; k < n; k++) {
+            CHECK(k == 0 || at_us[k] >= at_us[k - 1]);
+            early += at_us[k] < 3000000;
+            pause += at_us[k] >= 3000000 && at_us[k] < 5000000;
+        }
+        CHECK(early > 0);
+        CHECK_EQ(pause, 0);
+        CHECK_EQ(replay_arrivals(&cfg, 0, n - 1, &arena, &at_us, &n, &err), -EFBIG);
+        CHECK_HAS(err.msg, "model 'm': more than");
+    }
+}
+
 int main(void)
 {
     RUN(m_d_1_waits_as_long_as_pollaczek_and_khinchine_say);
@@ -513,5 +553,6 @@ int main(void)
     RUN(merged_histograms_are_that_of_all);
     RUN(random_plans_under_random_events_keep_their_books);
     RUN(what_is_wrong_is_named);
+    RUN(a_list_of_arrivals_is_what_a_replay_is_offered);
     return check_end();
 }

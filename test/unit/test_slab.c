@@ -140,6 +140,77 @@ static void many_small_pieces_go_back_too(void)
     pool_free(p);
 }
 
+static void a_slab_with_room_grows_where_it_is(void)
+{
+    struct pool *p = pool_of(64 * MIB);
+    struct slab *s, *small;
+
+    CHECK_EQ(slab_new_room(p, 100 * KIB, 48 * MIB, &s), 0);
+    CHECK_EQ(pool_used_bytes(p), 100 * KIB); /* room is address space only */
+    CHECK_EQ(slab_new(p, KIB, &small), 0);   /* not in its way */
+    memset(s->data, 7, s->bytes);
+    const unsigned char *was = s->data;
+    for (size_t bytes = MIB; bytes <= 48 * MIB; bytes += MIB) {
+        CHECK_EQ(slab_grow(s, bytes), 0);
+        CHECK_EQ(s->bytes, bytes);
+        CHECK_EQ(pool_used_bytes(p), bytes + KIB);
+        memset((char *)s->data + bytes - KIB, 7, KIB);
+    }
+    CHECK(s->data == was && was[0] == 7 && was[100 * KIB - 1] == 7 && was[48 * MIB - 1] == 7);
+    CHECK_EQ(slab_grow(s, 10 * MIB), 0); /* it does not shrink */
+    CHECK_EQ(s->bytes, 48 * MIB);
+    slab_put(s);
+    CHECK_EQ(pool_used_bytes(p), KIB);
+    slab_put(small);
+    CHECK_EQ(slab_new(p, 64 * MIB, &s), 0);
+    slab_put(s);
+    pool_free(p);
+}
+
+static void a_slab_grows_as_far_as_its_block_and_the_pool(void)
+{
+    struct pool *p = pool_of(8 * MIB);
+    struct slab *s, *other;
+
+    CHECK_EQ(slab_new(p, 3 * KIB, &s), 0); /* a block of 4 */
+    CHECK_EQ(slab_grow(s, 4 * KIB), 0);
+    CHECK_EQ(slab_grow(s, 4 * KIB + 1), -ENOSPC);
+    CHECK_EQ(s->bytes, 4 * KIB);
+    slab_put(s);
+    CHECK_EQ(slab_new_room(p, MIB, 8 * MIB, &s), 0);
+    CHECK_EQ(slab_new(p, 4 * MIB, &other), 0);
+    CHECK_EQ(slab_grow(s, 4 * MIB), 0);
+    CHECK_EQ(slab_grow(s, 4 * MIB + 1), -ENOMEM);
+    CHECK_EQ(s->bytes, 4 * MIB);
+    CHECK_EQ(pool_used_bytes(p), 8 * MIB);
+    slab_put(other);
+    CHECK_EQ(slab_grow(s, 8 * MIB), 0);
+    slab_put(s);
+    CHECK_EQ(pool_used_bytes(p), 0);
+    pool_free(p);
+}
+
+static void slabs_with_room_leave_the_others_theirs(void)
+{
+    struct pool *p = pool_of(16 * MIB);
+    struct slab *s[16], *rest[16];
+    unsigned n = 0;
+
+    while (n < 16 && slab_new_room(p, KIB, 8 * MIB, &s[n]) == 0)
+        n++;
+    CHECK_EQ(n, 4); /* half of an address space of 64 MiB */
+    for (unsigned i = 0; i < 15; i++)
+        CHECK_EQ(slab_new(p, MIB, &rest[i]), 0);
+    for (unsigned i = 0; i < 15; i++)
+        slab_put(rest[i]);
+    slab_put(s[0]);
+    CHECK_EQ(slab_new_room(p, KIB, 8 * MIB, &s[0]), 0);
+    for (unsigned i = 0; i < n; i++)
+        slab_put(s[i]);
+    CHECK_EQ(pool_used_bytes(p), 0);
+    pool_free(p);
+}
+
 static void a_pool_without_sense_is_refused(void)
 {
     struct pool *p;
@@ -228,6 +299,9 @@ int main(void)
     RUN(a_slab_lives_until_its_last_reference);
     RUN(large_pieces_go_back_to_the_kernel);
     RUN(many_small_pieces_go_back_too);
+    RUN(a_slab_with_room_grows_where_it_is);
+    RUN(a_slab_grows_as_far_as_its_block_and_the_pool);
+    RUN(slabs_with_room_leave_the_others_theirs);
     RUN(a_pool_without_sense_is_refused);
     RUN(a_queue_gives_back_in_order_and_its_fd_says_when);
     RUN(a_sleeping_consumer_misses_no_item_of_many_producers);

@@ -561,9 +561,8 @@ static int sim_submit(struct slot *s, unsigned lane, unsigned from, unsigned to,
     return 0;
 }
 
-static size_t take_done(struct part *p, struct done *done, size_t max)
+static size_t take_done(struct part *p, usec_t now_us, struct done *done, size_t max)
 {
-    usec_t now_us = clock_now_us();
     size_t n = 0;
     uint32_t kept = 0;
 
@@ -581,14 +580,13 @@ static size_t take_done(struct part *p, struct done *done, size_t max)
 static size_t sim_wait(struct part *p, usec_t until_us, struct done *done, size_t max)
 {
     for (;;) {
-        size_t n = take_done(p, done, max);
-        usec_t wake_us = until_us;
+        usec_t now_us = clock_now_us(), wake_us = until_us;
+        size_t n = take_done(p, now_us, done, max);
 
         for (uint32_t i = 0; i < p->n_runs; i++)
             wake_us = MIN(wake_us, p->run[i].done_us);
         struct timespec t = {.tv_sec = (time_t)(wake_us / USEC_PER_SEC),
                              .tv_nsec = (long)(wake_us % USEC_PER_SEC) * 1000};
-        usec_t now_us = clock_now_us();
         bool over = n > 0 || now_us >= until_us;
 
         if (!over && p->n_runs && wake_us <= now_us + SPIN_US)

@@ -1,0 +1,323 @@
+/* An open-loop load: libcurl's event interface on an epoll loop with one timer.
+ *
+ * Each request has a moment at which it is due.  It is sent then, on a connection of its own if all
+ * others are waiting for answers, and its latency counts from that moment, not from when the
+ * generator got round to it; how late it was is the lag. */
+#include "bench.h"
+#include <curl/curl.h>
+#include <gpulet/clock.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define EVENTS 64
+
+struct call { /* one request under way, or a free handle of its model */
+    CURL *curl;
+    struct curl_slist *headers;
+    struct bench_model *model;
+    usec_t due_us;
+    bool counted;
+    struct call *next; /* while free */
+};
+
+struct loop {
+    struct bench_load *b;
+    CURLM *multi;
+    int epoll, timer;
+    usec_t start_us, curl_us; /* curl_us: when libcurl wants to be called; USEC_NEVER: not */
+    uint32_t flying;
+    struct call **idle; /* [n_models] */
+    struct call **all;
+    uint32_t n_all, room;
+};
+
+/* ---- what libcurl asks of a loop */
+
+static int on_socket(CURL *curl, curl_socket_t fd, int what, void *arg, void *known)
+{
+    struct loop *l = arg;
+    struct epoll_event e = {.data.fd = fd};
+
+    (void)curl;
+    if (what == CURL_POLL_REMOVE)
+        return epoll_ctl(l->epoll, EPOLL_CTL_DEL, fd, NULL) < 0 && errno != ENOENT &&
+               errno != EBADF;
+    e.events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+    (void)known;
+    if (epoll_ctl(l->epoll, EPOLL_CTL_MOD, fd, &e) == 0)
+        return 0;
+    return epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &e) < 0;
+}
+
+static int on_timer(CURLM *multi, long ms, void *arg)
+{
+    struct loop *l = arg;
+
+    (void)multi;
+    l->curl_us = ms < 0 ? USEC_NEVER : clock_now_us() + (usec_t)ms * 1000;
+    return 0;
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *arg)
+{
+    (void)data;
+    (void)arg;
+    return size * n;
+}
+
+/* ---- requests */
+
+static struct call *call_new(struct loop *l, struct bench_model *m)
+{
+    char head[96];
+    struct call *c = calloc(1, sizeof(*c));
+
+    if (l->n_all == l->room) {
+        uint32_t room = l->room ? l->room * 2 : 64;
+        struct call **more = realloc(l->all, room * sizeof(struct call *));
+        if (!more) {
+            free(c);
+            return NULL;
+        }
+        l->all = more;
+        l->room = room;
+    }
+    if (!c || !(c->curl = curl_easy_init())) {
+        free(c);
+        return NULL;
+    }
+    l->all[l->n_all++] = c;
+    c->model = m;
+    (void)snprintf(head, sizeof(head), "Inference-Header-Content-Length: %zu", m->head_bytes);
+    c->headers = curl_slist_append(NULL, "Expect:");
+    c->headers =
+        curl_slist_append(c->headers, m->head_bytes ? "Content-Type: application/octet-stream"
+                                                    : "Content-Type: application/json");
+    if (m->head_bytes)
+        c->headers = curl_slist_append(c->headers, head);
+    (void)curl_easy_setopt(c->curl, CURLOPT_URL, m->url);
+    (void)curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, c->headers);
+    (void)curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)m->body_bytes);
+    (void)curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, m->body);
+    (void)curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
+    (void)curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
+    (void)curl_easy_setopt(c->curl, CURLOPT_TCP_NODELAY, 1L);
+    (void)curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)(l->b->timeout_us / 1000));
+    (void)curl_easy_setopt(c->curl, CURLOPT_PRIVATE, c);
+    return c;
+}
+
+static void count_lost(struct bench_model *m, bool counted, const char *why)
+{
+    m->lost += counted;
+    if (counted && !m->why[0])
+        (void)snprintf(m->why, sizeof(m->why), "%s", why);
+}
+
+static int send_one(struct loop *l, struct bench_model *m, usec_t now_us)
+{
+    struct bench_load *b = l->b;
+    uint32_t at = (uint32_t)(m - b->model);
+    usec_t due_us = l->start_us + m->at_us[m->next];
+    bool counted = m->at_us[m->next++] >= b->warmup_us;
+    struct call *c = l->idle[at];
+
+    m->offered += counted;
+    if (counted)
+        hist_add(&b->lag, now_us - due_us);
+    if (l->flying == b->flying_most) {
+        count_lost(m, counted, "more requests at once than --in-flight allows");
+        return 0;
+    }
+    if (c)
+        l->idle[at] = c->next;
+    else if (!(c = call_new(l, m)))
+        return -ENOMEM;
+    c->due_us = due_us;
+    c->counted = counted;
+    if (curl_multi_add_handle(l->multi, c->curl) != CURLM_OK)
+        return -ENOMEM;
+    l->flying++;
+    b->flying_peak = MAX(b->flying_peak, l->flying);
+    return 0;
+}
+
+static void count_answer(struct bench_model *m, long status, usec_t took_us)
+{
+    if (status == 200) {
+        hist_add(&m->latency, took_us);
+        if (m->slo_us && took_us > m->slo_us)
+            m->late++;
+        else
+            m->in_time++;
+    } else if (status == 503 || status == 429) {
+        m->refused++;
+    } else {
+        m->failed++;
+        if (!m->why[0])
+            (void)snprintf(m->why, sizeof(m->why), "status %ld", status);
+    }
+}
+
+static void collect(struct loop *l)
+{
+    CURLMsg *msg;
+    int left;
+
+    while ((msg = curl_multi_info_read(l->multi, &left))) {
+        struct call *c = NULL;
+        CURL *curl = msg->easy_handle;
+        CURLcode code = msg->data.result;
+        long status = 0;
+        (void)curl_easy_getinfo(curl, CURLINFO_PRIVATE, (char **)&c);
+        (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+        if (code != CURLE_OK)
+            count_lost(c->model, c->counted, curl_easy_strerror(code));
+        else if (c->counted)
+            count_answer(c->model, status, clock_now_us() - c->due_us);
+        (void)curl_multi_remove_handle(l->multi, curl);
+        l->flying--;
+        struct call **idle = &l->idle[c->model - l->b->model];
+        c->next = *idle;
+        *idle = c;
+    }
+}
+
+/* ---- the loop */
+
+static usec_t due_next(const struct loop *l)
+{
+    usec_t least_us = USEC_NEVER;
+
+    for (uint32_t i = 0; i < l->b->n_models; i++) {
+        const struct bench_model *m = &l->b->model[i];
+        if (m->next < m->n_at)
+            least_us = MIN(least_us, l->start_us + m->at_us[m->next]);
+    }
+    return least_us;
+}
+
+static int send_due(struct loop *l)
+{
+    bool sent = false;
+
+    for (uint32_t i = 0; i < l->b->n_models; i++) {
+        struct bench_model *m = &l->b->model[i];
+        for (usec_t now_us = clock_now_us();
+             m->next < m->n_at && l->start_us + m->at_us[m->next] <= now_us;
+             now_us = clock_now_us()) {
+            if (send_one(l, m, now_us) < 0)
+                return -ENOMEM;
+            sent = true;
+        }
+    }
+    int running;
+    if (sent) /* out now, not at libcurl's next turn */
+        (void)curl_multi_socket_action(l->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    return 0;
+}
+
+static void timer_set(const struct loop *l, usec_t at_us)
+{
+    struct itimerspec t = {{0, 0}, {0, 1}};
+    usec_t now_us = clock_now_us();
+
+    if (at_us > now_us) {
+        t.it_value.tv_sec = (time_t)((at_us - now_us) / USEC_PER_SEC);
+        t.it_value.tv_nsec = (long)((at_us - now_us) % USEC_PER_SEC * 1000);
+    }
+    (void)timerfd_settime(l->timer, 0, &t, NULL);
+}
+
+static int turn(struct loop *l)
+{
+    struct epoll_event e[EVENTS];
+    uint64_t ticks;
+    int running;
+
+    timer_set(l, MIN(due_next(l), l->curl_us));
+    int n = epoll_wait(l->epoll, e, EVENTS, 1000);
+    for (int i = 0; i < n; i++) {
+        int what = (e[i].events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) |
+                   (e[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+                   (e[i].events & EPOLLERR ? CURL_CSELECT_ERR : 0);
+        if (e[i].data.fd == l->timer)
+            (void)(read(l->timer, &ticks, sizeof(ticks)) < 0);
+        else
+            (void)curl_multi_socket_action(l->multi, e[i].data.fd, what, &running);
+    }
+    if (l->curl_us <= clock_now_us()) {
+        l->curl_us = USEC_NEVER;
+        (void)curl_multi_socket_action(l->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    }
+    collect(l);
+    return send_due(l);
+}
+
+static int loop_open(struct loop *l, struct bench_load *b)
+{
+    struct epoll_event e = {.events = EPOLLIN};
+
+    *l = (struct loop){.b = b, .epoll = -1, .timer = -1, .curl_us = USEC_NEVER};
+    l->multi = curl_multi_init();
+    l->idle = calloc(b->n_models, sizeof(struct call *));
+    l->epoll = epoll_create1(EPOLL_CLOEXEC);
+    l->timer = e.data.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (!l->multi || !l->idle || l->epoll < 0 || l->timer < 0 ||
+        epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->timer, &e) < 0)
+        return -ENOMEM;
+    (void)curl_multi_setopt(l->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    (void)curl_multi_setopt(l->multi, CURLMOPT_SOCKETDATA, l);
+    (void)curl_multi_setopt(l->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    (void)curl_multi_setopt(l->multi, CURLMOPT_TIMERDATA, l);
+    (void)curl_multi_setopt(l->multi, CURLMOPT_MAXCONNECTS, (long)b->flying_most);
+    return 0;
+}
+
+static void loop_close(struct loop *l)
+{
+    for (uint32_t i = 0; i < l->n_all; i++) {
+        (void)curl_multi_remove_handle(l->multi, l->all[i]->curl);
+        curl_easy_cleanup(l->all[i]->curl);
+        curl_slist_free_all(l->all[i]->headers);
+        free(l->all[i]);
+    }
+    (void)curl_multi_cleanup(l->multi);
+    free(l->all);
+    free(l->idle);
+    if (l->epoll >= 0)
+        (void)close(l->epoll);
+    if (l->timer >= 0)
+        (void)close(l->timer);
+}
+
+static void forget(struct bench_load *b)
+{
+    memset(&b->lag, 0, sizeof(b->lag));
+    b->flying_peak = 0;
+    for (uint32_t i = 0; i < b->n_models; i++) {
+        struct bench_model *m = &b->model[i];
+        m->next = 0;
+        m->offered = m->in_time = m->late = m->refused = m->failed = m->lost = 0;
+        memset(&m->latency, 0, sizeof(m->latency));
+        m->why[0] = 0;
+    }
+}
+
+int bench_load(struct bench_load *b, struct err *err)
+{
+    struct loop l;
+    int r = loop_open(&l, b);
+
+    forget(b);
+    (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); /* timers on the microsecond */
+    l.start_us = clock_now_us();
+    while (r == 0 && (l.flying > 0 || due_next(&l) != USEC_NEVER))
+        r = turn(&l);
+    loop_close(&l);
+    return r < 0 ? err_set(err, r, "out of memory, or of descriptors") : 0;
+}
