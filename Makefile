@@ -24,6 +24,9 @@ FLAGS_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-
 LD_asan := -fsanitize=address,undefined
 FLAGS_tsan := -fsanitize=thread
 LD_tsan := -fsanitize=thread
+FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+              -fno-omit-frame-pointer -DFUZZ_LIBFUZZER
+LD_fuzz := -fsanitize=fuzzer,address,undefined
 ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(FLAGS_$(FLAVOUR))
 
 # Flags for parts of the tree.  The planner's arithmetic must not depend on the machine.
@@ -57,7 +60,7 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
         check-ops check-http check-onnx check-docs check-units check-clang check-asan check-tsan check-race \
-        check-fresh check-systemd bench-http bench-plan
+        check-fresh check-systemd check-fuzz fuzz bench-http bench-plan
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -128,7 +131,7 @@ install: all man ## into DESTDIR, PREFIX=/usr
 tests: $(UNIT) $(OPS) $(PROGRAMS) ## build the test programs
 
 check: all tests man ## everything but check-fresh and check-systemd
-	@test/check.sh layers unit ops http docs units clang asan tsan
+	@test/check.sh layers unit fuzz ops http docs units clang asan tsan
 
 check-fast: tests check-layers ## layers, unit, ops: a minute
 	@test/run.sh $(UNIT) $(OPS)
@@ -136,8 +139,17 @@ check-fast: tests check-layers ## layers, unit, ops: a minute
 check-layers: $(call obj,$(PLAN_SRC)) ## who includes whom, and what the planner may call
 	@test/layers.sh $(B) "$(CC)"
 
-check-unit: tests ## modules, races, parsers of foreign bytes
-	@test/run.sh $(UNIT)
+check-unit: tests ## modules, races
+	@test/run.sh $(filter-out $(B)/test/fuzz/%,$(UNIT))
+
+check-fuzz: tests ## the corpora of all fuzz targets, and broken input made at random
+	@test/run.sh $(filter $(B)/test/fuzz/%,$(UNIT))
+
+TARGET ?= onnx
+SECONDS ?= 60
+fuzz: ## libFuzzer: TARGET=onnx|run|batch|passes|problem|trace|v2 SECONDS=60 (clang)
+	@$(MAKE) CC=clang-14 FLAVOUR=fuzz build-fuzz/test/fuzz/fuzz_$(TARGET)
+	@test/fuzz/fuzz.sh $(TARGET) $(SECONDS)
 
 check-ops: tests ## operators against the plain-C reference
 	@test/run.sh $(OPS)
@@ -159,6 +171,7 @@ check-clang: ## everything builds with clang, without a warning
 
 check-asan: ## unit, ops and hostile HTTP clients under ASan and UBSan
 	@$(MAKE) FLAVOUR=asan check-unit
+	@$(MAKE) FLAVOUR=asan check-fuzz
 	@$(MAKE) FLAVOUR=asan check-ops
 	@BUILD=build-asan test/http/run.sh test/http/test_robust.py
 

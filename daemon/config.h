@@ -40,13 +40,19 @@ struct config {
     } plan;
     struct {
         uint64_t model_bytes;
+        uint64_t model_nodes;
+        uint64_t model_nesting;
+        uint64_t tensor_elements;
+        uint64_t tensor_bytes;
+        uint64_t late_bytes;
+        uint64_t run_bytes;
+        uint64_t loop_iterations;
         uint64_t host_bytes;
         uint64_t drain_bytes;
         uint64_t queue;
         uint64_t batch;
         uint64_t timeout_ms;
         uint64_t stall_ms;
-        uint64_t run_bytes;
     } limits;
 };
 

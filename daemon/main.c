@@ -174,7 +174,13 @@ static int backend_of(const struct config *c, struct engine_config *ret, struct 
     (void)snprintf(ret->device.cpu_units, sizeof(ret->device.cpu_units), "%s", c->device.cpu_units);
     (void)snprintf(ret->device.sim_file, sizeof(ret->device.sim_file), "%s", c->device.sim_file);
     ret->host_bytes = c->limits.host_bytes;
-    ret->device.run_bytes = c->limits.run_bytes;
+    ret->device.run_bytes = c->limits.late_bytes;
+    ret->model_limits = (struct model_limits){.nodes = (uint32_t)c->limits.model_nodes,
+                                              .nesting = (uint32_t)c->limits.model_nesting,
+                                              .tensor_elems = c->limits.tensor_elements,
+                                              .tensor_bytes = c->limits.tensor_bytes,
+                                              .live_bytes = c->limits.run_bytes,
+                                              .loop_iterations = c->limits.loop_iterations};
     ret->queue_max = (uint32_t)c->limits.queue;
     ret->max_batch = (uint32_t)c->limits.batch;
     ret->timeout_us = c->limits.timeout_ms * USEC_PER_MSEC;

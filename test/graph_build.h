@@ -181,6 +181,52 @@ static inline uint32_t named(const char *name, enum op_id id, const char *attrs,
 }
 #define op(id, attrs, n, ...) named("", id, attrs, n, __VA_ARGS__)
 
+/* ---- bodies */
+
+/* A graph inside the one at hand; end_body() gives it to a node. */
+static struct graph *outer_graph;
+
+static inline void start_body(void)
+{
+    outer_graph = g;
+    g = graph_new_nested(outer_graph, outer_graph->opset);
+}
+
+/* inner: values of the body; captured: what they are outside. */
+static inline void end_body(uint32_t value, const char *name, uint32_t n, const uint32_t *inner,
+                            const uint32_t *captured)
+{
+    uint32_t outer[8], in[16], node = outer_graph->values[value].producer;
+    struct body b = {.g = g, .n_captured = n, .inner = inner, .outer = outer};
+    struct attr a = {.name = name, .type = ATTR_GRAPH, .body = &b};
+
+    g = outer_graph;
+    struct node *holder = &g->nodes[node];
+    memcpy(in, holder->in, holder->n_in * sizeof(*in));
+    for (uint32_t i = 0; i < n; i++) {
+        outer[i] = holder->n_in;
+        in[holder->n_in++] = captured[i];
+    }
+    holder->in = arena_memdup(&g->arena, in, holder->n_in * sizeof(*in));
+    assert(graph_add_attr(g, node, &a) == 0);
+}
+
+static inline uint32_t plain_value(const char *name)
+{
+    uint32_t v = 0;
+
+    assert(graph_add_value(g, name, DT_NONE, -1, NULL, &v) == 0);
+    return v;
+}
+
+static inline uint32_t body_input(const char *name)
+{
+    uint32_t v = plain_value(name);
+
+    g->in[g->n_in++] = v;
+    return v;
+}
+
 /* ---- running */
 
 static inline void run_node(struct bound *b, uint32_t id, struct arena *a)

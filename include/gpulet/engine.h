@@ -26,7 +26,8 @@ struct engine_config {
     const struct backend *backend;
     struct backend_config device;
     const struct policy *policy;
-    size_t host_bytes;    /* request memory, all together */
+    size_t host_bytes; /* request memory, all together */
+    struct model_limits model_limits;
     uint32_t queue_max;   /* requests waiting per model, unless its spec says otherwise */
     uint32_t max_batch;   /* likewise */
     usec_t timeout_us;    /* deadline of a request that has none */

@@ -146,11 +146,12 @@ struct claim { /* what a file declares for an output */
 
 /* What a model may ask for, whoever wrote it; what is over is refused before it is allocated. */
 struct model_limits {
-    uint32_t nodes;           /* with those of bodies and of functions, as often as they are used */
-    uint32_t nesting;         /* bodies in bodies, functions in functions */
-    uint64_t tensor_elems;    /* of one value */
-    uint64_t tensor_bytes;    /* of one value */
-    uint64_t live_bytes;      /* of all values that are alive at once */
+    uint32_t nodes;        /* with those of bodies and of functions, as often as they are used */
+    uint32_t nesting;      /* bodies in bodies, functions in functions */
+    uint64_t tensor_elems; /* of one value */
+    uint64_t tensor_bytes; /* of one value */
+    uint64_t live_bytes;   /* of all values that are alive at once: a bind is refused; of a run of
+                            * late nodes, the limit of its arena */
     uint64_t loop_iterations; /* of all loops in one run */
 };
 extern const struct model_limits model_limits_default;

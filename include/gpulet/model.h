@@ -13,14 +13,15 @@
 
 #define MODEL_FILE "model.onnx"
 #define PREPARED_FILE "prepared.bin"
-#define PASS_VERSION 3 /* a change of any pass makes older prepared.bin files be rebuilt */
+#define PASS_VERSION 4 /* a change of any pass makes older prepared.bin files be rebuilt */
 #define OPSET_MIN 1
 #define OPSET_MAX 26
 #define PREPARED_ALIGN 256
 
 struct model;
 
-int model_open(const char *dir, struct model **ret, struct err *err);
+int model_open(const char *dir, const struct model_limits *limits, struct model **ret,
+               struct err *err);  /* limits NULL: the default ones */
 void model_free(struct model *m); /* unmaps; graph and constants die */
 DEFINE_AUTO(struct model, model_free)
 
@@ -43,8 +44,8 @@ struct mapping { /* a read-only file mapping */
 };
 /* Parse an ONNX file that lies in memory.  Constants point into `file` (or into the external
  * files, opened relative to dir, appended to ext; NULL dir: external data is refused). */
-int onnx_read(const struct mapping *file, const char *dir, struct graph **ret,
-              struct mapping **ret_ext, uint32_t *ret_n_ext, struct err *err);
+int onnx_read(const struct mapping *file, const char *dir, const struct model_limits *limits,
+              struct graph **ret, struct mapping **ret_ext, uint32_t *ret_n_ext, struct err *err);
 /* Infer shapes symbolically: fills dtype, rank and dims of every value; DT_NONE and -1 where they
  * are late. */
 int graph_infer(struct graph *g, struct err *err);

@@ -28,6 +28,8 @@ static int engine_init(struct engine *e, const struct engine_config *cfg, struct
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&e->cond, &attr);
     (void)pthread_condattr_destroy(&attr);
+    if (e->cfg.model_limits.nodes == 0)
+        e->cfg.model_limits = model_limits_default;
     if (cfg->max_batch == 0 || cfg->max_batch > MAX_BATCH_LIMIT)
         return err_set(err, -EINVAL, "max-batch %u is not between 1 and %d", cfg->max_batch,
                        MAX_BATCH_LIMIT);

@@ -211,7 +211,7 @@ static void look_at_values(struct loaded *l, uint32_t max_batch)
 static int loaded_fill(struct engine *e, struct loaded *l, const struct model_spec *spec,
                        struct err *err)
 {
-    int r = model_open(spec->dir, &l->model, err);
+    int r = model_open(spec->dir, &e->cfg.model_limits, &l->model, err);
 
     if (r < 0)
         return r;

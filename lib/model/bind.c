@@ -153,7 +153,7 @@ static bool may_evaluate(struct binding *s, uint32_t i)
     const struct node *n = &s->b->graph->nodes[i];
     size_t bytes = 0;
 
-    if (infer_is_random(n->op) || !all_known(s, n))
+    if (!all_known(s, n))
         return false;
     for (uint32_t k = 0; k < n->n_out; k++) {
         int64_t count;
@@ -270,8 +270,8 @@ static int binding_init(struct binding *s, const struct graph *g, const struct s
     return s->b->value && s->b->skip && s->b->late_node && s->b->late_value ? 0 : -ENOMEM;
 }
 
-int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,
-               struct bound **ret, struct err *err)
+int graph_bind_shapes(const struct graph *g, const struct shape_key *key, struct arena *a,
+                      struct bound **ret, struct err *err)
 {
     struct err own = {0};
     struct binding s = {.a = a, .err = err ? err : &own};
@@ -288,5 +288,74 @@ int graph_bind(const struct graph *g, const struct shape_key *key, struct arena 
     int rc = bind_all(&s);
     if (rc == 0)
         *ret = s.b;
+    return rc;
+}
+
+/* ---- memory: what is made by one node and read by others is alive between them */
+
+static void note_read(uint32_t *last, uint32_t value, uint32_t node)
+{
+    if (value != VALUE_NONE)
+        last[value] = node;
+}
+
+/* By value: the last node that reads it; outputs are read behind all nodes. */
+static void find_last(const struct graph *g, uint32_t *last)
+{
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        for (uint32_t k = 0; k < g->nodes[i].n_in; k++)
+            note_read(last, g->nodes[i].in[k], i);
+        for (uint32_t k = 0; k < g->nodes[i].n_post; k++)
+            if (g->nodes[i].post[k].kind == POST_ADD)
+                note_read(last, g->nodes[i].post[k].value, i);
+    }
+    for (uint32_t i = 0; i < g->n_out; i++)
+        last[g->out[i]] = g->n_nodes;
+}
+
+/* Are the values that are alive at once within the limit? */
+static int check_live(struct binding *s)
+{
+    const struct graph *g = s->b->graph;
+    uint32_t *last = ARENA_ARRAY(s->a, uint32_t, g->n_values);
+    int64_t *change = ARENA_ARRAY(s->a, int64_t, (size_t)g->n_nodes + 2), live = 0, most = 0;
+    uint32_t at = 0;
+
+    if (!last || !change)
+        return err_set(s->err, -ENOMEM, "out of memory");
+    find_last(g, last);
+    for (uint32_t v = 0; v < g->n_values; v++) {
+        const struct tensor *t = &s->b->value[v];
+        uint32_t from = g->values[v].producer == NODE_NONE ? 0 : g->values[v].producer;
+        if (t->data || from > last[v])
+            continue;
+        change[from] += (int64_t)t->bytes; /* at most tensor_bytes for each of a million */
+        change[last[v] + 1] -= (int64_t)t->bytes;
+    }
+    for (uint32_t i = 0; i <= g->n_nodes; i++) {
+        live += change[i];
+        at = live > most ? i : at;
+        most = MAX(most, live);
+    }
+    if ((uint64_t)most <= g->limits.live_bytes)
+        return 0;
+    const struct node *n = g->n_nodes ? &g->nodes[MIN(at, g->n_nodes - 1)] : NULL;
+    return err_set(s->err, -EINVAL,
+                   "a run needs %lld bytes at a time (at most %llu), at node '%.64s'",
+                   (long long)most, (unsigned long long)g->limits.live_bytes, n ? n->name : "");
+}
+
+int graph_bind(const struct graph *g, const struct shape_key *key, struct arena *a,
+               struct bound **ret, struct err *err)
+{
+    struct bound *b;
+    struct err own = {0};
+    int rc = graph_bind_shapes(g, key, a, &b, err);
+    struct binding s = {.a = a, .err = err ? err : &own, .b = rc == 0 ? b : NULL};
+
+    if (rc == 0)
+        rc = check_live(&s);
+    if (rc == 0)
+        *ret = b;
     return rc;
 }

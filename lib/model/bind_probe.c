@@ -1,4 +1,5 @@
 #include "bind_probe.h"
+#include "infer.h"
 
 /* What sequences and images have: 128 tokens; 224 for networks that halve five times; then down. */
 static const int64_t probes[] = {128, 224, 64, 32, 256, 16, 8, 4, 2, 1};
@@ -10,7 +11,7 @@ static int bind_at(const struct graph *g, int32_t sym, int64_t batch, int64_t ot
 
     for (uint32_t i = 0; i < g->n_syms; i++)
         key.dim[i] = (int32_t)i == sym ? batch : other;
-    return graph_bind(g, &key, a, ret, err);
+    return graph_bind_shapes(g, &key, a, ret, err);
 }
 
 static int64_t choose_other(const struct graph *g, int32_t sym)

@@ -5,8 +5,6 @@
 #include "infer.h"
 #include <gpulet/einsum.h>
 
-#define MAX_SEEN EINSUM_MAX_IN /* inputs of a node that its work depends on */
-
 static double elems(const struct tensor *t)
 {
     double n = 1;
@@ -80,6 +78,9 @@ static double per_elem(enum op_id op)
     case OP_LogSoftmax:
     case OP_LayerNormalization:
     case OP_InstanceNormalization:
+    case OP_GroupNormalization:
+    case OP_RMSNormalization:
+    case OP_MeanVarianceNormalization:
     case OP_Upsample:
         return 8;
     case OP_Cos:
@@ -138,8 +139,8 @@ static double roi_points(const struct node *n, const struct tensor *x, const str
     return ratio > 0 ? ratio * ratio : MAX((double)x->dims[2] * (double)x->dims[3] / bins, 1);
 }
 
-static double node_flops(const struct node *n, const struct tensor *const in[MAX_SEEN],
-                         const struct tensor *out)
+double node_flops(const struct node *n, const struct tensor *const in[COST_INPUTS],
+                  const struct tensor *out)
 {
     double n_out = elems(out);
 
@@ -170,6 +171,12 @@ static double node_flops(const struct node *n, const struct tensor *const in[MAX
     case OP_AveragePool:
     case OP_MaxPool:
         return n_out * window_flops(n);
+    case OP_RNN:
+    case OP_GRU:
+    case OP_LSTM: /* every row of X meets W, every state R */
+        return 2 * elems(in[0]) / MAX(1.0, (double)in[0]->dims[2]) * (elems(in[1]) + elems(in[2]));
+    case OP_Attention: /* each query meets the keys, then the values */
+        return 4 * elems(in[0]) * (double)in[1]->dims[in[1]->rank == 3 ? 1 : 2];
     case OP_LpPool:
         return n_out * window_flops(n) * 10;
     case OP_RoiAlign:
@@ -198,11 +205,11 @@ static double io_bytes(const struct bound *b, const struct node *n)
 struct cost node_cost(const struct bound *b, uint32_t node)
 {
     const struct node *n = &b->graph->nodes[node];
-    const struct tensor *in[MAX_SEEN] = {0}, *out = NULL;
+    const struct tensor *in[COST_INPUTS] = {0}, *out = NULL;
 
     if (b->skip[node] || b->late_node[node])
         return (struct cost){0};
-    for (uint32_t i = 0; i < n->n_in && i < MAX_SEEN; i++)
+    for (uint32_t i = 0; i < n->n_in && i < COST_INPUTS; i++)
         in[i] = n->in[i] == VALUE_NONE ? NULL : &b->value[n->in[i]];
     for (uint32_t i = 0; !out && i < n->n_out; i++)
         out = n->out[i] == VALUE_NONE ? NULL : &b->value[n->out[i]];

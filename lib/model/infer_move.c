@@ -437,7 +437,7 @@ static int range_number(struct infer *c, uint32_t i, double *d, int64_t *n)
     float f;
 
     if (!t->data)
-        return infer_needs_data(c, i == 0 ? "start" : i == 1 ? "limit" : "delta");
+        return infer_unknown(c, i == 0 ? "start" : i == 1 ? "limit" : "delta");
     if (t->bytes != dtype_size(t->dtype))
         return err_set(c->err, -EINVAL, "input %u is not one number", i);
     *n = 0;

@@ -13,7 +13,7 @@ static int known_floats(struct infer *c, uint32_t i, const char *what, float *re
     if (t->dtype != DT_FP32 || t->rank != 1 || t->dims[0] > max)
         return err_set(c->err, -EINVAL, "its %s must be a list of at most %u FP32", what, max);
     if (!t->data)
-        return infer_needs_data(c, what);
+        return infer_unknown(c, what);
     *n = (uint32_t)t->dims[0];
     memcpy(ret, t->data, *n * sizeof(*ret));
     return 0;

@@ -73,7 +73,7 @@ int infer_non_max_suppression(struct infer *c)
             return err_set(c->err, -EINVAL, "input %u must be one number", i);
     for (uint32_t i = 0; i < c->n->n_in; i++)
         if (c->in[i] && !c->in[i]->data)
-            return infer_needs_data(c, i == 0 ? "boxes" : i == 1 ? "scores" : "limit");
+            return infer_unknown(c, i == 0 ? "boxes" : i == 1 ? "scores" : "limit");
     if (most)
         memcpy(&n, most->data, sizeof(n));
     n = MIN(MAX(n, 0), boxes->dims[1]);

@@ -107,7 +107,8 @@ static void drop_all(const struct model *m)
             (void)madvise((void *)(uintptr_t)m->ext[i].base, m->ext[i].bytes, MADV_DONTNEED);
 }
 
-int model_open(const char *dir, struct model **ret, struct err *err)
+int model_open(const char *dir, const struct model_limits *limits, struct model **ret,
+               struct err *err)
 {
     AUTO(model_free) struct model *m = calloc(1, sizeof(*m));
 
@@ -115,7 +116,7 @@ int model_open(const char *dir, struct model **ret, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     int r = map_file(dir, &m->file, err);
     if (r == 0)
-        r = onnx_read(&m->file, dir, &m->graph, &m->ext, &m->n_ext, err);
+        r = onnx_read(&m->file, dir, limits, &m->graph, &m->ext, &m->n_ext, err);
     if (r < 0)
         return r;
     m->hash = hash_of(m);

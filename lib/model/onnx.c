@@ -335,16 +335,26 @@ static int node_visit(struct reading *s, uint32_t i, uint32_t *stack)
     return 0;
 }
 
+int onnx_count_nodes(struct reading *s, uint32_t n)
+{
+    uint32_t max = s->g->limits.nodes;
+
+    if (n > max - MIN(s->r->n_nodes, max))
+        return err_set(s->r->err, -EINVAL, "the model has more than %u nodes", max);
+    s->r->n_nodes += n;
+    return 0;
+}
+
 int onnx_read_nodes(struct reading *s)
 {
-    AUTO(free) uint32_t *stack = calloc(s->n_nodes + 1, sizeof(*stack));
+    AUTO(free) uint32_t *stack = NULL;
     struct pb walk = s->graph;
     struct pb_field f;
     uint32_t i = 0;
 
-    if (s->n_nodes > s->g->limits.nodes - MIN(s->r->n_nodes, s->g->limits.nodes))
-        return err_set(s->r->err, -EINVAL, "the model has more than %u nodes", s->g->limits.nodes);
-    s->r->n_nodes += s->n_nodes;
+    if (onnx_count_nodes(s, s->n_nodes) < 0)
+        return s->r->err->code;
+    stack = calloc(s->n_nodes + 1, sizeof(*stack));
     s->nodes = calloc(s->n_nodes + 1, sizeof(*s->nodes));
     if (!s->nodes || !stack)
         return onnx_no_memory(s->r, -ENOMEM);
@@ -418,7 +428,7 @@ int onnx_read_graph(struct reading *s)
     int more, rc;
 
     while ((more = pb_next(&walk, &f)) > 0) {
-        s->n_nodes += f.num == 1;
+        s->n_nodes += f.num == 1 && s->n_nodes < UINT32_MAX;
         if ((f.num == 1 || f.num == 5 || f.num == 11 || f.num == 12) && f.wire != PB_BYTES)
             more = -EINVAL;
         if (more < 0)
@@ -532,7 +542,7 @@ void onnx_reading_done(struct reading *s)
     free(s->outer_ids);
 }
 
-static int read_model(struct reader *r)
+static int read_model(struct reader *r, const struct model_limits *limits)
 {
     struct reading s = {.r = r, .node_field = 1};
     struct head h;
@@ -544,6 +554,7 @@ static int read_model(struct reader *r)
         return rc;
     if (!(r->g = graph_new((uint32_t)h.opset)))
         return onnx_no_memory(r, -ENOMEM);
+    r->g->limits = *limits;
     s.g = r->g;
     s.graph = h.graph;
     s.opset = h.opset;
@@ -552,8 +563,8 @@ static int read_model(struct reader *r)
     return rc;
 }
 
-int onnx_read(const struct mapping *file, const char *dir, struct graph **ret,
-              struct mapping **ret_ext, uint32_t *ret_n_ext, struct err *err)
+int onnx_read(const struct mapping *file, const char *dir, const struct model_limits *limits,
+              struct graph **ret, struct mapping **ret_ext, uint32_t *ret_n_ext, struct err *err)
 {
     AUTO(reader_free) struct reader *r = calloc(1, sizeof(*r));
     struct err own = {0};
@@ -563,6 +574,6 @@ int onnx_read(const struct mapping *file, const char *dir, struct graph **ret,
     r->file = *file;
     r->dir = dir;
     r->err = err ? err : &own;
-    int rc = read_model(r);
+    int rc = read_model(r, limits ? limits : &model_limits_default);
     return rc < 0 ? rc : give(r, ret, ret_ext, ret_n_ext);
 }

@@ -18,6 +18,7 @@ struct ext_file {
 
 struct raw_function { /* a FunctionProto */
     struct pb msg, name, domain, overload;
+    uint32_t n_fields;
     uint32_t next; /* of the same name, or NODE_NONE */
 };
 
@@ -120,6 +121,8 @@ bool onnx_is_default_domain(struct pb domain);
 int onnx_read_opset(struct reader *r, struct pb msg, int64_t *opset);
 int onnx_check_opset(struct reader *r, int64_t opset);
 void onnx_reading_done(struct reading *s); /* all but r and the graph of the model */
+/* Nodes that were read, against the limit. */
+int onnx_count_nodes(struct reading *s, uint32_t n);
 /* The whole message s->graph, and the nodes alone. */
 int onnx_read_graph(struct reading *s);
 int onnx_read_nodes(struct reading *s);

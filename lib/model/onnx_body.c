@@ -10,6 +10,8 @@
  * looked up when it is read. */
 #include "onnx.h"
 
+#define FIELDS_PER_NODE 64 /* of a function: reading so many counts as a node */
+
 static int enter(struct reader *r, const struct graph *g)
 {
     if (r->depth >= g->limits.nesting)
@@ -98,6 +100,7 @@ static int function_scan(struct reader *r, struct pb msg, struct raw_function *f
 
     *fn = (struct raw_function){.msg = msg, .next = NODE_NONE};
     while ((more = pb_next(&walk, &f)) > 0) {
+        fn->n_fields += fn->n_fields < UINT32_MAX;
         if (f.num == FN_NAME)
             fn->name = f.bytes;
         else if (f.num == FN_DOMAIN)
@@ -190,11 +193,14 @@ static int take_inputs(struct reading *s, struct reading *fn, struct pb node)
         if (rc == 0)
             return err_set(s->r->err, -EINVAL, "%s is defined nowhere",
                            onnx_what("input", given, buf, sizeof(buf)));
-        if (rc > 0)
-            rc = id != VALUE_NONE ? onnx_value_name(fn, f.bytes, "input", id, NODE_NONE)
-                                  : names_add(&fn->names, f.bytes, VALUE_NONE);
         if (rc < 0)
-            return s->r->err->code ? s->r->err->code : onnx_no_memory(s->r, rc);
+            return rc;
+        if (id != VALUE_NONE)
+            rc = onnx_value_name(fn, f.bytes, "input", id, NODE_NONE);
+        else if ((rc = names_add(&fn->names, f.bytes, VALUE_NONE)) < 0)
+            rc = rc == -EEXIST ? onnx_broken(s->r, "a function") : onnx_no_memory(s->r, rc);
+        if (rc < 0)
+            return rc;
     }
     return 0;
 }
@@ -233,7 +239,7 @@ static int prepare(struct reading *fn)
     int rc = 0;
 
     while (rc == 0 && pb_next(&walk, &f) > 0) {
-        fn->n_nodes += f.num == FN_NODE;
+        fn->n_nodes += f.num == FN_NODE && fn->n_nodes < UINT32_MAX;
         if (f.num == FN_OPSET)
             rc = onnx_read_opset(fn->r, f.bytes, &fn->opset);
     }
@@ -251,6 +257,8 @@ int onnx_inline(struct reading *s, const struct raw_node *n)
                          .opset = s->opset};
     int rc = enter(s->r, s->g);
 
+    if (rc == 0) /* a call walks over the whole function */
+        rc = onnx_count_nodes(s, n->fn->n_fields / FIELDS_PER_NODE);
     if (rc == 0)
         rc = prepare(&fn);
     if (rc == 0)

@@ -40,6 +40,26 @@ static void forget_unused(struct graph *g, const uint32_t *n_readers)
     }
 }
 
+/* Branches of conditions that are known take the place of their If; what comes after one may then
+ * no longer be late.  Ends: each round makes the nesting less deep. */
+static int choose_branches(struct pass *p)
+{
+    bool chose = true;
+    int r = 0;
+
+    while (r == 0 && chose) {
+        if ((r = pass_count(p)) == 0 && (r = pass_identity(p)) == 0 && (r = pass_count(p)) == 0 &&
+            (r = pass_fold(p)) == 0 && (r = pass_count(p)) == 0) {
+            forget_unused(p->g, p->n_readers);
+            compact(p->g);
+            r = branches_choose(p->g, &chose);
+        }
+        if (r == 0 && chose && (r = graph_infer(p->g, p->err)) < 0)
+            return r;
+    }
+    return r < 0 ? err_set(p->err, r, "out of memory while optimising %u nodes", p->g->n_nodes) : 0;
+}
+
 static size_t const_bytes(const struct graph *g, const uint32_t *n_readers)
 {
     size_t bytes = 0;
@@ -54,9 +74,11 @@ int graph_optimise_into(struct graph *g, struct prepared *prepared, struct model
                         struct err *err)
 {
     struct pass p = {.g = g, .prepared = prepared, .report = report, .err = err};
-    int r = 0;
 
     report->nodes_read = g->n_nodes;
+    int r = choose_branches(&p);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < ARRAY_SIZE(passes) && r == 0; i++) {
         r = pass_count(&p);
         if (r == 0)

@@ -14,6 +14,7 @@ struct pass {
      * and the first and last node that do */
     uint32_t *n_readers, *first, *last;
     uint32_t n_counted;
+    double fold_flops; /* of constants evaluated so far */
 };
 
 /* Drops nodes that nobody reads, then counts readers. */
@@ -67,6 +68,10 @@ int pass_layernorm(struct pass *p);
 int pass_gelu(struct pass *p);
 int pass_bias(struct pass *p);
 int pass_post(struct pass *p);
+
+/* pass_branch.c: replaces each If whose condition is a constant by its branch.  All nodes are in
+ * use (no OP_NONE); shapes must be inferred anew when *ret. */
+int branches_choose(struct graph *g, bool *ret);
 
 /* graph_optimise() with a place for what it makes. */
 int graph_optimise_into(struct graph *g, struct prepared *prepared, struct model_report *report,

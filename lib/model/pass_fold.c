@@ -1,12 +1,14 @@
 /* Constant folding: a node whose inputs are all constants becomes constants.  Shape and Size of
- * a value without free dimensions count as such.  A result that is much larger than what it was
- * made from (Expand, ConstantOfShape, Tile) is left to be computed. */
+ * a value without free dimensions count as such, and the dimensions without that a Gather takes
+ * from a Shape.  A result that is much larger than what it was made from (Expand, ConstantOfShape,
+ * Tile) is left to be computed. */
 #include "infer.h"
 #include "pass.h"
 #include <kernels/ref/ref.h>
 
 #define FOLD_GROWTH_BYTES 65536
 #define FOLD_MAX_ARGS 64
+#define FOLD_MAX_FLOPS 1e10 /* of all that is folded: minutes of the reference kernels */
 
 static bool tensor_of_shape(const struct value *v, struct tensor *t)
 {
@@ -100,6 +102,21 @@ static bool all_prepared(struct pass *p, const struct node *n, const struct cons
     return true;
 }
 
+/* Takes from the budget what the node costs, if it is there. */
+static bool may_spend(struct pass *p, const struct node *n, const struct tensor *const *in,
+                      const struct tensor *out)
+{
+    const struct tensor *first[COST_INPUTS] = {0};
+
+    for (uint32_t i = 0; i < n->n_in && i < COST_INPUTS; i++)
+        first[i] = in[i];
+    double flops = node_flops(n, first, out);
+    if (p->fold_flops + flops > FOLD_MAX_FLOPS)
+        return false;
+    p->fold_flops += flops;
+    return true;
+}
+
 /* 1: folded into made[]; 0: cannot be evaluated. */
 static int evaluate(struct pass *p, const struct node *n, const struct tensor **in,
                     struct tensor *out, const struct constant **made)
@@ -159,6 +176,47 @@ static void replace_by(struct pass *p, struct node *n, const struct constant *co
     p->report->folded_constants++;
 }
 
+/* The dimensions that a Gather takes from a Shape, as its result; false when one is not fixed. */
+static bool dimensions_taken(const struct pass *p, const struct node *n, struct tensor *ret,
+                             int64_t taken[MAX_RANK])
+{
+    const struct constant *at = n->n_in == 2 ? pass_constant(p, n->in[1]) : NULL;
+    uint32_t shape = at && n->op == OP_Gather ? pass_made_by(p, n->in[0], OP_Shape) : NODE_NONE;
+    int64_t count, axis = node_int(n, "axis", 0);
+
+    if (shape == NODE_NONE || p->g->nodes[shape].n_attr || (axis != 0 && axis != -1) ||
+        at->t.dtype != DT_INT64 || at->t.rank > 1 || tensor_count(&at->t, &count) < 0 ||
+        count > MAX_RANK)
+        return false;
+    const struct value *v = &p->g->values[p->g->nodes[shape].in[0]];
+    for (int64_t i = 0; i < count; i++) {
+        int64_t d;
+        memcpy(&d, (const char *)at->t.data + i * (int64_t)sizeof(d), sizeof(d));
+        d = d < 0 ? d + v->rank : d;
+        if (d < 0 || d >= v->rank || v->dims[d].sym != SYM_CONST)
+            return false;
+        taken[i] = v->dims[d].scale;
+    }
+    return tensor_shape(ret, DT_INT64, at->t.rank, at->t.dims) == 0;
+}
+
+static int fold_dimensions(struct pass *p, struct node *n)
+{
+    int64_t taken[MAX_RANK];
+    struct tensor t = {0};
+
+    if (!dimensions_taken(p, n, &t, taken))
+        return 0;
+    if (made_new(p, &t) < 0)
+        return -ENOMEM;
+    memcpy(t.data, taken, t.bytes);
+    const struct constant *made = made_add(p, node_key(p, n), &t);
+    if (!made)
+        return -ENOMEM;
+    replace_by(p, n, &made);
+    return 0;
+}
+
 static int fold_node(struct pass *p, struct node *n)
 {
     struct tensor in[FOLD_MAX_ARGS], out[FOLD_MAX_ARGS] = {0};
@@ -168,13 +226,14 @@ static int fold_node(struct pass *p, struct node *n)
     size_t bytes;
     int r = 0;
 
-    if (n->n_in > FOLD_MAX_ARGS || n->n_out > FOLD_MAX_ARGS || n->n_post ||
-        infer_is_random(n->op) || !inputs_known(p, n, in, ins))
+    if (n->n_in > FOLD_MAX_ARGS || n->n_out > FOLD_MAX_ARGS || n->n_post)
         return 0;
+    if (!inputs_known(p, n, in, ins))
+        return fold_dimensions(p, n);
     if (node_infer(n, ins, out, &ignored) < 0 || grows_too_much(n, ins, out, &bytes))
         return 0;
     if (bytes <= SMALL_CONST_BYTES || !all_prepared(p, n, made))
-        r = evaluate(p, n, ins, out, made);
+        r = !may_spend(p, n, ins, out) ? 0 : evaluate(p, n, ins, out, made);
     else
         r = 1;
     if (r > 0)

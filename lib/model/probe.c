@@ -9,6 +9,7 @@
  * itself.  A symbol for which no second number binds tells us nothing: every dimension that
  * could depend on it is SYM_VARIES.  A value that is late in one binding is unknown, whatever the
  * file says about it: the passes must not rely on that. */
+#include "infer.h"
 #include "late.h"
 
 static const int64_t batch_bases[] = {3, 2, 1, 4, 8};
@@ -170,7 +171,7 @@ static int probe_once(struct probing *p, int32_t sym, int64_t number, uint32_t *
 
     key.dim[sym] = number;
     arena_init(&a);
-    int rc = graph_bind(p->g, &key, &a, &b, &ignored);
+    int rc = graph_bind_shapes(p->g, &key, &a, &b, &ignored);
     if (rc == 0)
         rc = compare(p, b, sym, number, (*good)++ > 0);
     else

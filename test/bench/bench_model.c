@@ -50,7 +50,7 @@ static void open_model(struct run *r, const char *dir)
     struct err err = {0};
     struct shape_key key = {0};
 
-    if (model_open(dir, &r->model, &err) < 0)
+    if (model_open(dir, NULL, &r->model, &err) < 0)
         fail("model", &err);
     const struct graph *g = model_graph(r->model);
     key.n = g->n_syms;

@@ -3,9 +3,10 @@
  *
  * As a test program: small models, changed by a seeded generator, a fixed number of times.
  * Built with -DFUZZ_LIBFUZZER -fsanitize=fuzzer it is a libFuzzer target instead. */
-#include "../check.h"
 #include "../unit/onnx_write.h"
+#include "model_limits.h"
 
+#define FUZZ_NAME "onnx"
 #define ROUNDS 20000
 #define MAX_NUMBER 16 /* what free dimensions get */
 
@@ -13,13 +14,11 @@ static int codes_seen[2];
 
 static void bind_numbers(const struct graph *g, int64_t number)
 {
-    struct shape_key key = {.n = g->n_syms};
+    struct shape_key key = fuzz_key(g, number);
     struct bound *b;
     struct err e = {0};
     struct arena a;
 
-    for (uint32_t i = 0; i < key.n; i++)
-        key.dim[i] = number;
     arena_init(&a);
     int rc = graph_bind(g, &key, &a, &b, &e);
     if (rc == 0)
@@ -32,33 +31,21 @@ static void bind_numbers(const struct graph *g, int64_t number)
 
 static void one_input(const uint8_t *data, size_t n)
 {
-    struct mapping file = {.base = data, .bytes = n}, *ext = NULL;
-    struct graph *g = NULL;
+    AUTO(graph_free) struct graph *g = fuzz_read(data, n);
     struct err e = {0};
-    uint32_t n_ext = 0;
-    int rc = onnx_read(&file, NULL, &g, &ext, &n_ext, &e);
 
-    codes_seen[rc < 0]++;
-    assert(rc == 0 ? g != NULL : g == NULL && e.code == rc && e.msg[0]);
-    if (rc == 0) {
-        bind_numbers(g, 0);
-        bind_numbers(g, MAX_NUMBER);
-        e = (struct err){0};
-        rc = graph_infer(g, &e);
-        assert(rc == 0 || e.msg[0]);
-    }
-    graph_free(g);
-    free(ext);
+    codes_seen[!g]++;
+    if (!g)
+        return;
+    bind_numbers(g, 0);
+    bind_numbers(g, MAX_NUMBER);
+    int rc = graph_infer(g, &e);
+    assert(rc == 0 || e.msg[0]);
 }
 
-#ifdef FUZZ_LIBFUZZER
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
-{
-    one_input(data, n);
-    return 0;
-}
-#else
+#include "model_fuzz.h"
+
+#ifndef FUZZ_LIBFUZZER
 
 static uint64_t seed = 1;
 
@@ -191,6 +178,8 @@ static void broken_shape_arithmetic_is_bound_or_refused(void)
 
 int main(void)
 {
+    RUN(every_file_of_the_corpus_is_taken_or_refused);
+    codes_seen[0] = codes_seen[1] = 0;
     RUN(a_broken_convolution_model_is_read_or_refused);
     RUN(broken_shape_arithmetic_is_bound_or_refused);
     return check_end();

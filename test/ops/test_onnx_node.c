@@ -29,6 +29,7 @@ static const char *const folders[] = {DATA "/node", DATA "/simple", DATA "/pytor
                                       DATA "/pytorch-converted"};
 
 /* Tests that fail with another error than "not supported", on purpose. */
+#define RANDOM "random numbers; no generator is prescribed"
 #define TRAINING "a training operator; the model imports no opset of the default domain"
 static const struct {
     const char *name, *why;
@@ -40,6 +41,12 @@ static const struct {
     {"test_momentum", TRAINING},
     {"test_momentum_multiple", TRAINING},
     {"test_nesterov_momentum", TRAINING},
+    {"test_bernoulli", RANDOM},
+    {"test_bernoulli_double", RANDOM},
+    {"test_bernoulli_double_expanded", RANDOM},
+    {"test_bernoulli_expanded", RANDOM},
+    {"test_bernoulli_seed", RANDOM},
+    {"test_bernoulli_seed_expanded", RANDOM},
     {NULL, NULL}, /* ends the list */
 };
 
@@ -230,7 +237,7 @@ static int open_copy(struct model_test *t, struct model **ret)
     (void)snprintf(prepared, sizeof(prepared), "%s/" PREPARED_FILE, scratch);
     (void)unlink(prepared);
     int r = copy_file(from, to, &t->err);
-    return r < 0 ? r : model_open(scratch, ret, &t->err);
+    return r < 0 ? r : model_open(scratch, NULL, ret, &t->err);
 }
 
 /* The numbers of the free dimensions, from the inputs' shapes. */
@@ -351,7 +358,7 @@ static int run_model(struct model_test *t)
 
     (void)snprintf(path, sizeof(path), "%s/model.onnx", t->dir);
     if ((r = map_file(path, &file, &t->err)) < 0 ||
-        (r = onnx_read(&file, t->dir, &t->g, &ext, &n_ext, &t->err)) < 0)
+        (r = onnx_read(&file, t->dir, NULL, &t->g, &ext, &n_ext, &t->err)) < 0)
         return r;
     do {
         r = run_set(t);

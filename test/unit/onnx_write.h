@@ -254,12 +254,24 @@ static inline struct ow ow_model(struct ow *graph, int64_t opset)
 }
 
 /* Read the model and free its bytes' buffer in ow_done(m) after the graph. */
-static inline int ow_read(const struct ow *m, const char *dir, struct graph **ret, struct err *e)
+static inline int ow_read_from(const struct ow *m, const char *dir,
+                               const struct model_limits *limits, struct graph **ret, struct err *e)
 {
     struct mapping file = {.base = m->p, .bytes = m->n}, *ext = NULL;
     uint32_t n_ext = 0;
-    int rc = onnx_read(&file, dir, ret, &ext, &n_ext, e);
+    int rc = onnx_read(&file, dir, limits, ret, &ext, &n_ext, e);
 
     free(ext); /* a test's few pages stay mapped until it ends */
     return rc;
+}
+
+static inline int ow_read(const struct ow *m, const char *dir, struct graph **ret, struct err *e)
+{
+    return ow_read_from(m, dir, NULL, ret, e);
+}
+
+static inline int ow_read_within(const struct ow *m, const struct model_limits *limits,
+                                 struct graph **ret, struct err *e)
+{
+    return ow_read_from(m, NULL, limits, ret, e);
 }

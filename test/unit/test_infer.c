@@ -465,6 +465,31 @@ static void a_tensor_over_4_gib_is_refused_by_node_and_shape(void)
 }
 
 /* Each step doubles what it has: without a bound this would be 2^40 numbers. */
+/* x, two copies of it and their sum: at the Add three are alive, 4000 bytes each. */
+static void a_run_that_needs_too_much_at_a_time_is_refused(void)
+{
+    AUTO(graph_free) struct graph *r = NULL;
+    struct shape_key key = {.n = 1, .dim = {1000}};
+    struct err e = {0};
+    struct ow g = {0};
+    struct bound *b;
+    struct arena a;
+
+    ow_input(&g, "x", DT_FP32, "n");
+    ow_plain(&g, "Relu", "r", "x", "a");
+    ow_plain(&g, "Relu", "s", "x", "b");
+    ow_plain(&g, "Add", "sum", "a,b", "y");
+    ow_output(&g, "y");
+    r = read_model(&g, 17);
+    arena_init(&a);
+    r->limits.live_bytes = 12000;
+    CHECK_EQ(graph_bind(r, &key, &a, &b, &e), 0);
+    r->limits.live_bytes = 11999;
+    CHECK_EQ(graph_bind(r, &key, &a, &b, &e), -EINVAL);
+    CHECK_HAS(e.msg, "a run needs 12000 bytes at a time (at most 11999), at node 's'");
+    arena_done(&a);
+}
+
 static void evaluation_stops_at_its_bound(void)
 {
     AUTO(graph_free) struct graph *r = NULL;
@@ -564,6 +589,7 @@ int main(void)
     RUN(late_nodes_are_the_last_segment);
     RUN(the_shape_of_strings_is_known_and_nothing_else);
     RUN(a_tensor_over_4_gib_is_refused_by_node_and_shape);
+    RUN(a_run_that_needs_too_much_at_a_time_is_refused);
     RUN(evaluation_stops_at_its_bound);
     RUN(a_key_must_fit_the_model);
     RUN(a_batch_norm_of_old_says_that_it_is_no_training);

@@ -169,6 +169,30 @@ static void nesting_ends_at_its_limit(void)
     ow_done(&m);
 }
 
+/* 1 + 1 + 2 nodes, those of both branches counted. */
+static void nodes_of_all_graphs_are_counted(void)
+{
+    struct model_limits limits = model_limits_default;
+    struct ow g = nested_ifs(1);
+    struct graph *ret = NULL;
+    struct err e = {0};
+
+    ow_input(&g, "x", DT_FP32, "n");
+    ow_input(&g, "flag", DT_BOOL, "");
+    ow_plain(&g, "Relu", "last", "y", "z");
+    struct ow m = ow_model(&g, 17);
+    limits.nodes = 3;
+    CHECK_EQ(ow_read_within(&m, &limits, &ret, &e), -EINVAL);
+    CHECK_HAS(e.msg, "the model has more than 3 nodes");
+    limits.nodes = 4;
+    CHECK_EQ(ow_read_within(&m, &limits, &ret, &e), 0);
+    limits.nesting = 0;
+    graph_free(TAKE(ret));
+    CHECK_EQ(ow_read_within(&m, &limits, &ret, &e), -EINVAL);
+    CHECK_HAS(e.msg, "node 0 'if' (If): attribute 'then_branch': nested deeper than 0 levels");
+    ow_done(&m);
+}
+
 static void errors_inside_a_body_say_where(void)
 {
     struct ow g = add_graph(), n = ow_node("If", "if", "x", "z"), body = {0};
@@ -552,10 +576,10 @@ static void bytes_that_are_no_model_are_refused(void)
     struct err e = {0};
     uint32_t n;
 
-    CHECK_EQ(onnx_read(&file, NULL, &ret, &ext, &n, &e), -EINVAL);
+    CHECK_EQ(onnx_read(&file, NULL, NULL, &ret, &ext, &n, &e), -EINVAL);
     CHECK_HAS(e.msg, "not an ONNX model");
     file.bytes = 0;
-    CHECK_EQ(onnx_read(&file, NULL, &ret, &ext, &n, &e), -EINVAL);
+    CHECK_EQ(onnx_read(&file, NULL, NULL, &ret, &ext, &n, &e), -EINVAL);
 }
 
 /* ---- external data */
@@ -669,6 +693,7 @@ int main(void)
     RUN(an_operator_of_another_domain_is_refused);
     RUN(what_a_body_reads_of_its_surroundings_is_an_input_of_its_node);
     RUN(nesting_ends_at_its_limit);
+    RUN(nodes_of_all_graphs_are_counted);
     RUN(errors_inside_a_body_say_where);
     RUN(functions_are_read_in_place_of_their_calls);
     RUN(a_function_that_calls_itself_is_refused);

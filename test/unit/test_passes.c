@@ -531,6 +531,86 @@ static void a_tiny_graph_is_one_segment(void)
     CHECK_EQ(g->cut[1], g->n_nodes);
 }
 
+/* ---- If */
+
+/* If(flag) { -x } else { x x }, the values captured. */
+static uint32_t build_if(uint32_t flag, uint32_t x)
+{
+    uint32_t y = op(OP_If, "", 1, flag), in;
+
+    start_body();
+    in = plain_value("x");
+    output(op(OP_Neg, "", 1, in));
+    end_body(y, "then_branch", 1, &in, &x);
+    start_body();
+    in = plain_value("x");
+    output(op(OP_Mul, "", 2, in, in));
+    end_body(y, "else_branch", 1, &in, &x);
+    return y;
+}
+
+/* Whether a dimension is 3 is known when the model is opened. */
+static void a_known_condition_chooses_its_branch(void)
+{
+    struct err err = {0};
+
+    for (int want = 3; want < 5; want++) {
+        start(17);
+        uint32_t x = input("x", "B 3"),
+                 n = op(OP_Gather, "", 2, op(OP_Shape, "", 1, x), int_scalar(1));
+        output(op(OP_Relu, "", 1, build_if(op(OP_Equal, "", 2, n, int_scalar(want)), x)));
+        CHECK_EQ(graph_infer(g, &err), 0);
+        CHECK_EQ(g->values[g->out[0]].rank, -1); /* late */
+        CHECK_EQ(graph_optimise(g, &report, &err), 0);
+        CHECK_STR(err.msg, "");
+        CHECK_EQ(g->nodes[0].op, want == 3 ? OP_Neg : OP_Mul);
+        CHECK_EQ(g->n_nodes, 2);
+        CHECK_EQ(g->values[g->out[0]].rank, 2);
+        graph_analyse_batch(g);
+        CHECK_STR(g->why_single, "");
+    }
+}
+
+static void a_branch_inside_a_branch_is_chosen_too(void)
+{
+    static const uint8_t yes = 1;
+    struct err err = {0};
+
+    start(17);
+    uint32_t x = input("x", "B 3"), flag = constant_of(DT_BOOL, 0, NULL, &yes);
+    uint32_t y = op(OP_If, "", 1, flag), in[2];
+    start_body();
+    struct graph *around = outer_graph;
+    in[0] = plain_value("x");
+    in[1] = plain_value("flag");
+    uint32_t z = build_if(in[1], in[0]);
+    output(z);
+    outer_graph = around;
+    end_body(y, "then_branch", 2, in, (uint32_t[]){x, flag});
+    output(y);
+    CHECK_EQ(graph_infer(g, &err), 0);
+    CHECK_EQ(graph_optimise(g, &report, &err), 0);
+    CHECK_EQ(g->n_nodes, 1);
+    CHECK_EQ(g->nodes[0].op, OP_Neg);
+    CHECK_EQ(g->nodes[0].in[0], x);
+}
+
+static void an_open_condition_stays(void)
+{
+    struct err err = {0};
+
+    start(17);
+    output(build_if(input_of("flag", DT_BOOL, ""), input("x", "B 3")));
+    CHECK_EQ(graph_infer(g, &err), 0);
+    CHECK_EQ(graph_optimise(g, &report, &err), 0);
+    CHECK_EQ(g->n_nodes, 1);
+    CHECK_EQ(g->nodes[0].op, OP_If);
+    graph_analyse_batch(g);
+    CHECK_EQ(graph_settle_late(g, &err), 0);
+    CHECK_EQ(graph_cut(g, &err), 0);
+    CHECK_EQ(g->n_segments, 1);
+}
+
 /* ---- equations */
 static void products_by_equation(void)
 {
@@ -604,6 +684,9 @@ int main(void)
     RUN(a_tower_is_cut_into_even_segments);
     RUN(a_cut_avoids_the_middle_of_a_residual_block);
     RUN(a_tiny_graph_is_one_segment);
+    RUN(a_known_condition_chooses_its_branch);
+    RUN(a_branch_inside_a_branch_is_chosen_too);
+    RUN(an_open_condition_stays);
     RUN(an_equation_that_is_a_product_becomes_one);
     RUN(other_equations_stay);
     RUN(a_bias_that_lies_on_another_axis_is_not_taken);

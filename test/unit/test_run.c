@@ -5,50 +5,6 @@ static struct tensor values[256];
 static struct arena arena;
 static struct err err;
 
-/* A graph inside the one at hand; end_body() gives it to a node. */
-static struct graph *outer_graph;
-
-static void start_body(void)
-{
-    outer_graph = g;
-    g = graph_new_nested(outer_graph, outer_graph->opset);
-}
-
-/* inner: values of the body; captured: what they are outside. */
-static void end_body(uint32_t value, const char *name, uint32_t n, const uint32_t *inner,
-                     const uint32_t *captured)
-{
-    uint32_t outer[8], in[16], node = outer_graph->values[value].producer;
-    struct body b = {.g = g, .n_captured = n, .inner = inner, .outer = outer};
-    struct attr a = {.name = name, .type = ATTR_GRAPH, .body = &b};
-
-    g = outer_graph;
-    struct node *holder = &g->nodes[node];
-    memcpy(in, holder->in, holder->n_in * sizeof(*in));
-    for (uint32_t i = 0; i < n; i++) {
-        outer[i] = holder->n_in;
-        in[holder->n_in++] = captured[i];
-    }
-    holder->in = arena_memdup(&g->arena, in, holder->n_in * sizeof(*in));
-    assert(graph_add_attr(g, node, &a) == 0);
-}
-
-static uint32_t plain_value(const char *name)
-{
-    uint32_t v = 0;
-
-    assert(graph_add_value(g, name, DT_NONE, -1, NULL, &v) == 0);
-    return v;
-}
-
-static uint32_t body_input(const char *name)
-{
-    uint32_t v = plain_value(name);
-
-    g->in[g->n_in++] = v;
-    return v;
-}
-
 static void set(uint32_t v, enum dtype dtype, uint32_t rank, const int64_t *dims, const void *data)
 {
     assert(tensor_shape(&values[v], dtype, rank, dims) == 0);

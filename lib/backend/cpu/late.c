@@ -3,7 +3,7 @@
  * One last step of the exe reads the row-major values that late nodes need, and graph_run() runs
  * the nodes one by one: each is planned with our kernels where they take it, and done by the
  * reference's loops where not.  Whatever they make lies in an arena that is bounded by
- * limits.run-memory and given back when the run ends; the outputs are copied out of it, and stay
+ * limits.late-bytes and given back when the run ends; the outputs are copied out of it, and stay
  * until the next run of the slot. */
 #include "build.h"
 #include <kernels/ref/ref.h>
