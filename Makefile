@@ -59,8 +59,8 @@ DAEMON_LIBS := $(PC_LIBS) -Wl,--export-dynamic-symbol=MHD_queue_response
 MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
-        check-ops check-http check-docs check-units check-clang check-asan check-tsan check-race \
-        check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan
+        check-ops check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
+        check-race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -156,6 +156,9 @@ check-ops: tests ## operators against the plain-C reference
 
 check-http: all ## the daemon from outside: clients, state, bad input
 	@BUILD=$(B) TEST_TIMEOUT=1800 test/run.sh test/http/run.sh
+
+check-onnx: tests ## the tests that come with ONNX, in process and through HTTP
+	@BUILD=$(B) .venv-test/bin/python test/onnx/check.py
 
 check-docs: all man ## what the documents say is so
 	@test/docs.py $(B)

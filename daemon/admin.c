@@ -122,6 +122,7 @@ static void add_served(json_t *o, const struct view_model *m)
         (void)json_object_set_new(o, "least_slo_ms", json_real((double)m->least_slo_us / 1000.0));
     (void)json_object_set_new(o, "nodes", json_integer(m->n_nodes));
     (void)json_object_set_new(o, "segments", json_integer(m->n_segments));
+    (void)json_object_set_new(o, "late_nodes", json_integer(m->n_late));
     (void)json_object_set_new(o, "plain_steps", json_integer(m->n_plain));
     (void)json_object_set_new(o, "weights_bytes", json_integer((json_int_t)m->weights_bytes));
     (void)json_object_set_new(o, "slot_bytes", json_integer((json_int_t)m->slot_bytes));

@@ -68,6 +68,10 @@ static const struct option options[] = {
      UINT64_C(1) << 40, NULL, false, "Elements of one tensor in a model."},
     {"limits", "tensor-bytes", KIND_BYTES, AT(limits.tensor_bytes), "4G", 1024, UINT64_C(1) << 44,
      NULL, false, "Size of one tensor in a model."},
+    {"limits", "late-bytes", KIND_BYTES, AT(limits.late_bytes), "1G", 1 << 20, UINT64_C(1) << 44,
+     NULL, false,
+     "Memory that one run may take for what is not known before it: results whose shapes depend on "
+     "data, strings, nested graphs. Beyond it the request is refused with 503."},
     {"limits", "run-bytes", KIND_BYTES, AT(limits.run_bytes), "16G", 1 << 20, UINT64_C(1) << 44,
      NULL, false,
      "Tensors that one run of a model needs at a time.  A model or request that would need more is "

@@ -44,6 +44,7 @@ struct config {
         uint64_t model_nesting;
         uint64_t tensor_elements;
         uint64_t tensor_bytes;
+        uint64_t late_bytes;
         uint64_t run_bytes;
         uint64_t loop_iterations;
         uint64_t host_bytes;

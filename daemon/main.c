@@ -174,6 +174,7 @@ static int backend_of(const struct config *c, struct engine_config *ret, struct 
     (void)snprintf(ret->device.cpu_units, sizeof(ret->device.cpu_units), "%s", c->device.cpu_units);
     (void)snprintf(ret->device.sim_file, sizeof(ret->device.sim_file), "%s", c->device.sim_file);
     ret->host_bytes = c->limits.host_bytes;
+    ret->device.run_bytes = c->limits.late_bytes;
     ret->model_limits = (struct model_limits){.nodes = (uint32_t)c->limits.model_nodes,
                                               .nesting = (uint32_t)c->limits.model_nesting,
                                               .tensor_elems = c->limits.tensor_elements,

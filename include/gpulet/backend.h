@@ -20,6 +20,8 @@ struct weights; /* a constant on the device */
 struct exe;     /* a model compiled for a shape key and a partition; immutable */
 struct slot;    /* the mutable state of one run of an exe */
 
+#define RUN_BYTES ((size_t)1 << 30)
+
 struct granules {
     uint64_t bits[MAX_GRANULES / 64];
 };
@@ -53,6 +55,7 @@ struct backend_config {
     char partition_mode[256];
     char cpu_units[256]; /* "auto", or a list of cores: "1-3,6" */
     char sim_file[256];
+    size_t run_bytes; /* most that the late part of a run may take; 0: RUN_BYTES */
 };
 
 struct device_info {
@@ -92,8 +95,8 @@ struct io {
 typedef uint64_t ticket; /* the backend's; unique in a partition */
 struct done {
     ticket ticket;
-    int rc;          /* 0; -EINVAL: the input cannot be run; -EIO: this run failed; -ENODEV: see
-                        fault() */
+    int rc;          /* 0; -EINVAL: the input cannot be run; -ENOMEM: nor, in the memory a run may
+                        take; -ENOTSUP: nor, by what we have; -EIO: this run failed; -ENODEV: see fault() */
     uint64_t run_ns; /* time on the device */
 };
 

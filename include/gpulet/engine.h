@@ -164,6 +164,7 @@ struct view_model {
     usec_t least_slo_us;
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments, n_nodes;
+    uint32_t n_late;  /* nodes that run behind all others, as their shapes come to be known */
     uint32_t n_plain; /* steps of a run that are plain loops: of them no speed is claimed */
     uint32_t n_queued;
 };

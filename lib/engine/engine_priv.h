@@ -88,6 +88,8 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
     _Atomic uint32_t n_plain;  /* most plain steps of what was compiled */
+    uint32_t n_late;           /* nodes that run late */
+    bool late_out[MAX_IO];     /* outputs whose shapes a run decides */
     _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */
     struct job *gone;          /* an unload that waits for this to be freed */
     struct cq *gone_cq;
@@ -99,7 +101,6 @@ struct served *served_get_ref(struct served *s);
 struct stats_box *stats_new(void);
 void stats_put(struct stats_box *b);
 /* loaded.c */
-int loaded_refuse_late(const struct bound *b, struct err *err); /* -ENOTSUP names the node */
 int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded **ret,
                 struct err *err);
 void loaded_put(struct engine *e, struct loaded *l);
@@ -257,6 +258,9 @@ int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, 
 bool gpulet_withdraw(struct gpulet *g, struct request *r);
 /* Builder: after a fault, executor parked: new partition, then everything is compiled again. */
 int gpulet_reopen(struct gpulet *g, struct err *err);
+/* outputs.c; executor: the outputs of a run with late ones, into a slab of the request.  -ENOMEM:
+ * there is no room. */
+int outputs_take(struct gpulet *g, const struct run *run, struct err *err);
 /* Complete requests linked by next: hand-over 2, once each. */
 void requests_finish(struct engine *e, struct request *first, enum request_fate fate, int rc,
                      const struct err *err, usec_t now_us);

@@ -149,8 +149,6 @@ static int variant_open(struct seat *s, const struct keyq *q, struct variant *v,
     arena_init(&v->arena);
     int r = graph_bind(l->graph, &key, &v->arena, &v->bound, err);
     if (r == 0)
-        r = loaded_refuse_late(v->bound, err);
-    if (r == 0)
         r = outputs_check(l, v->bound, v->rows, err);
     args.bound = v->bound;
     if (r == 0)

@@ -364,6 +364,8 @@ static int outputs_new(struct gpulet *g, const struct run *run, struct request *
     const struct graph *graph = b->graph;
     size_t at[MAX_IO], bytes = 0;
 
+    if (run->v->info.late_outputs)
+        return 0; /* outputs_take() will know */
     for (uint32_t i = 0; i < graph->n_out; i++) {
         struct tensor *t = &r->out[i];
         *t = b->value[graph->out[i]];
@@ -403,7 +405,7 @@ static int run_fill(struct gpulet *g, struct run *run)
         for (uint32_t i = 0; i < graph->n_in; i++)
             in[i] = r->in[i].data;
         for (uint32_t i = 0; i < graph->n_out; i++)
-            out[i] = r->out[i].data;
+            out[i] = run->v->info.late_outputs ? NULL : r->out[i].data;
         r->start_us = run->start_us;
         r->batch = run->rows;
         run->part[n] = (struct io_part){.rows = r->rows, .in = (const void *const *)in, .out = out};
@@ -548,7 +550,8 @@ static bool done_take(struct gpulet *g, const struct done *d)
     if (run == g->run + MAX_LANES)
         return false; /* of a run that was given up */
     if (d->rc == 0) {
-        run_finish(g, run, 0, d->run_ns, NULL);
+        int r = run->v->info.late_outputs ? outputs_take(g, run, &err) : 0;
+        run_finish(g, run, r, d->run_ns, r < 0 ? &err : NULL);
         return false;
     }
     (void)snprintf(model, sizeof(model), "%s", run->q->seat->l->name);
@@ -558,8 +561,20 @@ static bool done_take(struct gpulet *g, const struct done *d)
     }
     if (d->rc == -EINVAL) {
         (void)err_set(&err, -EINVAL,
-                      "model '%s' cannot run this input: an index in it is out of range", model);
+                      "model '%s' cannot run this input: a value in it is out of range", model);
         run_finish(g, run, -EINVAL, d->run_ns, &err);
+        return false;
+    }
+    if (d->rc == -ENOTSUP) {
+        (void)err_set(&err, -ENOTSUP,
+                      "model '%s' cannot run this input: it asks for what is not supported", model);
+        run_finish(g, run, -ENOTSUP, d->run_ns, &err);
+        return false;
+    }
+    if (d->rc == -ENOMEM) {
+        (void)err_set(&err, -ENOMEM, "model '%s': this input needs more memory than a run may take",
+                      model);
+        run_finish(g, run, -ENOMEM, d->run_ns, &err);
         return false;
     }
     (void)err_set(&err, -EIO, "model '%s': the run failed on gpu-let %u: %s", model, g->id,

@@ -33,16 +33,6 @@ static struct shape_key key_at(const struct loaded *l, const struct shape_key *b
     return key;
 }
 
-int loaded_refuse_late(const struct bound *b, struct err *err)
-{
-    for (uint32_t i = 0; i < b->graph->n_nodes; i++)
-        if (b->late_node[i])
-            return err_set(err, -ENOTSUP,
-                           "node '%.64s' (%s): shapes that depend on data are not supported",
-                           b->graph->nodes[i].name, op_name(b->graph->nodes[i].op));
-    return 0;
-}
-
 static int cost_at(const struct loaded *l, uint32_t rows, struct cost *ret, struct err *err)
 {
     struct shape_key key = key_at(l, &l->warm, rows);
@@ -51,8 +41,6 @@ static int cost_at(const struct loaded *l, uint32_t rows, struct cost *ret, stru
 
     arena_init(&a);
     int r = graph_bind(l->graph, &key, &a, &b, err);
-    if (r == 0)
-        r = loaded_refuse_late(b, err);
     *ret = (struct cost){0};
     for (uint32_t i = 0; r == 0 && i < l->graph->n_nodes; i++)
         if (!b->skip[i]) {
@@ -196,8 +184,8 @@ void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us
     p->measured = true;
 }
 
-/* Bytes of all constants, and a first guess at a slot: twice the largest value. */
-static void count_bytes(struct loaded *l, uint32_t max_batch)
+/* What is late; bytes of all constants; and a first guess at a slot: twice the largest value. */
+static void look_at_values(struct loaded *l, uint32_t max_batch)
 {
     struct shape_key key = key_at(l, &l->warm, max_batch);
     struct bound *b;
@@ -205,7 +193,10 @@ static void count_bytes(struct loaded *l, uint32_t max_batch)
     struct err err;
 
     arena_init(&a);
-    if (graph_bind(l->graph, &key, &a, &b, &err) == 0)
+    if (graph_bind(l->graph, &key, &a, &b, &err) == 0) {
+        l->n_late = b->n_late;
+        for (uint32_t i = 0; i < l->graph->n_out; i++)
+            l->late_out[i] = b->late_value[l->graph->out[i]];
         for (uint32_t i = 0; i < l->graph->n_values; i++) {
             const struct value *v = &l->graph->values[i];
             if (v->constant)
@@ -213,17 +204,8 @@ static void count_bytes(struct loaded *l, uint32_t max_batch)
             else
                 l->slot_bytes = MAX(l->slot_bytes, 2 * b->value[i].bytes);
         }
-    arena_done(&a);
-}
-
-static int refuse_strings(const struct graph *g, struct err *err)
-{
-    for (uint32_t i = 0; i < g->n_in + g->n_out; i++) {
-        const struct value *v = &g->values[i < g->n_in ? g->in[i] : g->out[i - g->n_in]];
-        if (v->dtype == DT_STRING)
-            return err_set(err, -ENOTSUP, "tensor '%s': type BYTES is not supported", v->name);
     }
-    return 0;
+    arena_done(&a);
 }
 
 static int loaded_fill(struct engine *e, struct loaded *l, const struct model_spec *spec,
@@ -236,10 +218,9 @@ static int loaded_fill(struct engine *e, struct loaded *l, const struct model_sp
     l->graph = model_graph(l->model);
     l->n_segments = l->graph->n_segments;
     uint32_t max_batch = loaded_batches(l) ? spec->max_batch : 1;
-    if ((r = refuse_strings(l->graph, err)) < 0 || (r = guess_key(l, err)) < 0 ||
-        (r = estimate(e, l, max_batch, err)) < 0)
+    if ((r = guess_key(l, err)) < 0 || (r = estimate(e, l, max_batch, err)) < 0)
         return r;
-    count_bytes(l, max_batch);
+    look_at_values(l, max_batch);
     return 0;
 }
 

@@ -29,9 +29,10 @@ void stats_put(struct stats_box *b)
         free(b);
 }
 
-/* Inputs or outputs of the graph, for a person and for the v2 metadata. */
+/* Inputs or outputs of the graph, for a person and for the v2 metadata.  Of late ones nothing that
+ * the file says of a dimension is relied on. */
 static const struct io_desc *describe(struct arena *a, const struct graph *g, const uint32_t *id,
-                                      uint32_t n)
+                                      uint32_t n, const bool *late)
 {
     struct io_desc *d = ARENA_ARRAY(a, struct io_desc, n);
 
@@ -41,7 +42,11 @@ static const struct io_desc *describe(struct arena *a, const struct graph *g, co
         d[i].dtype = v->dtype;
         d[i].rank = v->rank < 0 ? 0 : (uint32_t)v->rank;
         for (uint32_t k = 0; k < d[i].rank; k++)
-            d[i].dims[k] = v->dims[k].sym == SYM_CONST ? v->dims[k].scale : -1;
+            d[i].dims[k] = v->dims[k].sym == SYM_CONST && !late[i] ? v->dims[k].scale : -1;
+        if (late[i] && v->rank < 0) { /* not even the rank is declared */
+            d[i].rank = 1;
+            d[i].dims[0] = -1;
+        }
         if (!d[i].name)
             return NULL;
     }
@@ -53,6 +58,7 @@ int served_new(const struct model_spec *spec, struct loaded *l, struct served **
 {
     struct served_own *s = calloc(1, sizeof(*s));
     const struct graph *g = l->graph;
+    static const bool none[MAX_IO];
 
     if (!s)
         return err_set(err, -ENOMEM, "out of memory");
@@ -67,8 +73,8 @@ int served_new(const struct model_spec *spec, struct loaded *l, struct served **
                              .batches = loaded_batches(l),
                              .max_batch = loaded_batches(l) ? spec->max_batch : 1,
                              .stats = &l->stats->s};
-    s->pub.in = describe(&s->arena, g, g->in, g->n_in);
-    s->pub.out = describe(&s->arena, g, g->out, g->n_out);
+    s->pub.in = describe(&s->arena, g, g->in, g->n_in, none);
+    s->pub.out = describe(&s->arena, g, g->out, g->n_out, l->late_out);
     s->pub.why_single = arena_strdup(&s->arena, loaded_batches(l) ? "" : g->why_single);
     *ret = &s->pub;
     if (s->pub.in && s->pub.out && s->pub.why_single)

@@ -5,7 +5,8 @@
 /* The dimension along which a bias of this node lies; -1: it can take none. */
 static int32_t bias_axis(const struct pass *p, const struct node *n)
 {
-    int32_t rank = p->g->values[n->out[0]].rank;
+    /* Of a recurrent layer the first result may be omitted. */
+    int32_t rank = n->out[0] == VALUE_NONE ? -1 : p->g->values[n->out[0]].rank;
 
     if (n->n_post || (n->n_in > 2 && n->in[2] != VALUE_NONE) || rank < 1 ||
         p->g->values[n->out[0]].dtype != DT_FP32)

@@ -21,6 +21,8 @@ static struct {
     _Atomic int bad_value; /* an input that begins with it cannot be run; 0: none */
     _Atomic int fail_compiles;
     _Atomic(const char *) refuse_model; /* compile() refuses it */
+    _Atomic bool late; /* outputs are known after a run: one has as many elements as its first is */
+    _Atomic int no_memory_runs;
     /* what is open now, and what was done */
     _Atomic int devices, parts, exes, slots, hosts;
     _Atomic uint64_t compiles, runs, opens, enters, kicks;
@@ -45,8 +47,11 @@ struct exe {
     const struct bound *bound;
     uint32_t rows;
 };
+#define FAKE_LATE_MAX 64
 struct slot {
     struct exe *exe;
+    float late[FAKE_LATE_MAX]; /* with fake.late: twice the input of the last run */
+    int64_t n_late;
     _Atomic int busy;
 };
 
@@ -159,7 +164,7 @@ static int fake_compile(struct part *p, const struct compile_args *args, struct 
 static void fake_exe_info(const struct exe *x, struct exe_info *ret)
 {
     (void)x;
-    *ret = (struct exe_info){.n_segments = 1, .slot_bytes = 64};
+    *ret = (struct exe_info){.n_segments = 1, .slot_bytes = 64, .late_outputs = fake.late};
 }
 static void fake_release(struct exe *x)
 {
@@ -218,6 +223,25 @@ static void fake_answer(const struct exe *x, const struct io *io)
         fake.bad_gather++;
 }
 
+/* Every output: as many elements as the input's first one says, of which few are really there. */
+static void fake_late(struct slot *s, const struct io *io)
+{
+    const float *in = io->part[0].in[0];
+    size_t n = s->exe->bound->value[s->exe->bound->graph->in[0]].bytes / sizeof(float);
+
+    assert(io->n_parts == 1);
+    s->n_late = (int64_t)in[0];
+    for (size_t k = 0; k < MIN(n, (size_t)FAKE_LATE_MAX); k++)
+        s->late[k] = 2 * in[k];
+}
+static void fake_outputs(const struct slot *s, struct tensor *ret)
+{
+    for (uint32_t i = 0; i < s->exe->bound->graph->n_out; i++) {
+        (void)tensor_shape(&ret[i], DT_FP32, 1, &s->n_late);
+        ret[i].data = (void *)(uintptr_t)s->late;
+    }
+}
+
 /* Does a request begin with the value that cannot be run? */
 static bool fake_bad_input(const struct io *io)
 {
@@ -253,6 +277,10 @@ static int fake_submit(struct slot *s, unsigned lane, unsigned from, unsigned to
     } else if (fake_count_down(&fake.exit_runs)) {
         d.rc = -ENODEV;
         p->fault = FAULT_PROCESS;
+    } else if (fake_count_down(&fake.no_memory_runs)) {
+        d.rc = -ENOMEM;
+    } else if (fake.late) {
+        fake_late(s, io);
     } else {
         fake_answer(s->exe, io);
     }
@@ -318,6 +346,7 @@ static const struct backend backend_fake = {.name = "fake",
                                             .submit = fake_submit,
                                             .wait = fake_wait,
                                             .fault = fake_fault,
+                                            .outputs = fake_outputs,
                                             .kick = fake_kick};
 
 /* ---- models on disk */

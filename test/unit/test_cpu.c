@@ -543,6 +543,155 @@ static void an_index_out_of_range_is_the_inputs_fault(void)
     close_device();
 }
 
+/* ---- what is known only when a model runs */
+
+struct late_run {
+    struct arena arena;
+    struct exe *exe;
+    struct slot *slot;
+    struct tensor out[MAX_IO];
+};
+
+static void late_open(struct late_run *l)
+{
+    struct exe_info info;
+
+    *l = (struct late_run){.exe = NULL};
+    l->exe = compiled(bound_now(&l->arena));
+    be->exe_info(l->exe, &info);
+    CHECK(info.late_outputs);
+    CHECK_EQ(be->slot_open(l->exe, &l->slot, &err), 0);
+}
+
+static void late_close(struct late_run *l)
+{
+    be->slot_close(l->slot);
+    be->release(l->exe);
+    arena_done(&l->arena);
+}
+
+static int late_infer(struct late_run *l, const void *x)
+{
+    const void *in[] = {x};
+    void *out[MAX_IO] = {NULL};
+    struct io_part p = {.rows = 1, .in = in, .out = out};
+    struct exe_info info;
+
+    be->exe_info(l->exe, &info);
+    int r = run_rows(l->slot, 0, info.n_segments, 1, &p);
+    if (r == 0)
+        be->outputs(l->slot, l->out);
+    return r;
+}
+
+/* Relu runs before, NonZero late: of y = Relu(x) the places that are not zero, and y itself. */
+static void late_non_zero(void)
+{
+    start(17);
+    uint32_t y = op(OP_Relu, "", 1, input("x", "2 3"));
+    output(op(OP_NonZero, "", 1, y));
+    output(y);
+}
+
+static void outputs_whose_shape_depends_on_data_follow_each_run(void)
+{
+    const float two[] = {0, 1, -1, 0, 0, 2}, none[] = {-1, -1, 0, 0, -5, -1};
+    struct late_run l;
+
+    open_device();
+    late_non_zero();
+    late_open(&l);
+    CHECK_EQ(late_infer(&l, two), 0);
+    CHECK_EQ(l.out[0].rank, 2);
+    CHECK_EQ(l.out[0].dims[0], 2);
+    CHECK_EQ(l.out[0].dims[1], 2);
+    CHECK(memcmp(l.out[0].data, ((const int64_t[]){0, 1, 1, 2}), 4 * sizeof(int64_t)) == 0);
+    CHECK_EQ(l.out[1].bytes, sizeof(two));
+    CHECK(((const float *)l.out[1].data)[5] == 2);
+    CHECK_EQ(late_infer(&l, none), 0);
+    CHECK_EQ(l.out[0].dims[1], 0);
+    CHECK_EQ(l.out[0].bytes, 0);
+    late_close(&l);
+    close_device();
+}
+
+static void strings_go_in_and_out(void)
+{
+    static const char words[] = "\2\0\0\0ab\0\0\0\0\3\0\0\0xyz";
+    struct late_run l;
+
+    open_device();
+    start(17);
+    output(input_of("x", DT_STRING, "3"));
+    late_open(&l);
+    CHECK_EQ(late_infer(&l, words), 0);
+    CHECK_EQ(l.out[0].dtype, DT_STRING);
+    CHECK_EQ(l.out[0].dims[0], 3);
+    CHECK_EQ(l.out[0].bytes, sizeof(words) - 1);
+    CHECK(memcmp(l.out[0].data, words, sizeof(words) - 1) == 0);
+    late_close(&l);
+    close_device();
+}
+
+/* x repeated as often as it says: a request for more than a run may take. */
+static void a_run_beyond_its_memory_fails_alone(void)
+{
+    const int64_t few[] = {2, 3}, many[] = {1 << 20, 64};
+    struct late_run l;
+
+    open_device();
+    dev->run_bytes = 1 << 20;
+    start(17);
+    output(op(OP_ConstantOfShape, "", 1, input_of("x", DT_INT64, "2")));
+    late_open(&l);
+    CHECK_EQ(late_infer(&l, few), 0);
+    CHECK_EQ(l.out[0].bytes, 6 * sizeof(float));
+    CHECK_EQ(late_infer(&l, many), -ENOMEM);
+    CHECK_EQ(late_infer(&l, few), 0);
+    late_close(&l);
+    close_device();
+}
+
+/* Zeros are an index out of range here: of no rows there is no first. */
+static void a_probe_whose_late_part_cannot_run_zeros_is_no_failure(void)
+{
+    const float x[] = {0, 3};
+    uint64_t ns[2] = {0};
+    struct late_run l;
+    int64_t first = 0;
+
+    open_device();
+    start(17);
+    uint32_t at = op(OP_NonZero, "", 1, input("x", "2"));
+    uint32_t flat =
+        op(OP_Squeeze, "", 2, at, constant_of(DT_INT64, 1, (const int64_t[]){1}, &first));
+    output(op(OP_Gather, "axis=0", 2, flat, constant_of(DT_INT64, 0, NULL, &first)));
+    late_open(&l);
+    CHECK_EQ(be->probe(l.slot, 0, 1, 2, ns, &err), 0);
+    CHECK_EQ(late_infer(&l, x), 0);
+    CHECK_EQ(*(const int64_t *)l.out[0].data, 1);
+    CHECK_EQ(late_infer(&l, (const float[]){0, 0}), -EINVAL);
+    late_close(&l);
+    close_device();
+}
+
+static void late_runs_keep_no_memory(void)
+{
+    const float x[] = {0, 1, -1, 0, 0, 2};
+    struct late_run l;
+
+    open_device();
+    late_non_zero();
+    late_open(&l);
+    CHECK_EQ(late_infer(&l, x), 0);
+    size_t before = mallinfo2().uordblks;
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(late_infer(&l, x), 0);
+    CHECK_EQ(mallinfo2().uordblks, before);
+    late_close(&l);
+    close_device();
+}
+
 static void backends_are_found_by_name_or_refused_by_it(void)
 {
     const struct backend *found = NULL;
@@ -578,6 +727,11 @@ int main(void)
     RUN(a_type_that_plain_loops_lack_too_is_refused_with_the_node);
     RUN(another_precision_is_refused_by_name);
     RUN(an_index_out_of_range_is_the_inputs_fault);
+    RUN(outputs_whose_shape_depends_on_data_follow_each_run);
+    RUN(strings_go_in_and_out);
+    RUN(a_run_beyond_its_memory_fails_alone);
+    RUN(a_probe_whose_late_part_cannot_run_zeros_is_no_failure);
+    RUN(late_runs_keep_no_memory);
     RUN(backends_are_found_by_name_or_refused_by_it);
     graph_free(g);
     return check_end();

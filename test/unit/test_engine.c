@@ -486,6 +486,65 @@ static void a_bad_input_fails_alone_and_not_those_it_was_joined_with(void)
     rig_free(&r);
 }
 
+/* With fake.late the input's first element says how many elements the output has. */
+static int late_infer(struct rig *r, struct request *q, float n)
+{
+    CHECK_EQ(rig_fill(r, q, "m", 2, 4, n), 0);
+    int rc = engine_submit(r->e, q);
+    if (rc == 0)
+        CHECK(rig_next(r, WAIT_MS) == &q->item);
+    return rc < 0 ? rc : q->rc;
+}
+
+static void outputs_have_the_shape_that_the_run_decided(void)
+{
+    static const int64_t sizes[] = {3, 0, 8, 1};
+    struct rig r = rig_new(1);
+    struct request q;
+
+    fake.late = true;
+    rig_load_ok(&r, "m", 1, dir_fixed);
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        CHECK_EQ(late_infer(&r, &q, (float)sizes[i]), 0);
+        CHECK_EQ(q.out[0].rank, 1);
+        CHECK_EQ(q.out[0].dims[0], sizes[i]);
+        CHECK_EQ(q.out[0].bytes, (size_t)sizes[i] * sizeof(float));
+        for (int64_t k = 0; k < sizes[i]; k++)
+            CHECK_EQ(((const float *)q.out[0].data)[k], 2 * (sizes[i] + k));
+        rig_drop(&q);
+    }
+    rig_free(&r);
+}
+
+static void outputs_that_find_no_room_fail_their_request_and_nothing_else(void)
+{
+    struct rig r = rig_new(1);
+    struct request q;
+
+    fake.late = true;
+    rig_load_ok(&r, "m", 1, dir_fixed);
+    CHECK_EQ(late_infer(&r, &q, 1e8f), -ENOMEM); /* 400 MB; the pool has 64 */
+    CHECK_HAS(q.err.msg, "outputs of 400000000 bytes");
+    rig_drop(&q);
+    CHECK_EQ(late_infer(&r, &q, 5), 0);
+    rig_drop(&q);
+    rig_free(&r);
+}
+
+static void a_run_beyond_its_memory_fails_its_request_and_nothing_else(void)
+{
+    struct rig r = rig_new(1);
+    struct request q;
+
+    rig_load_ok(&r, "m", 1, dir_fixed);
+    fake.no_memory_runs = 1;
+    CHECK_EQ(late_infer(&r, &q, 5), -ENOMEM);
+    CHECK_HAS(q.err.msg, "'m'");
+    rig_drop(&q);
+    CHECK_EQ(rig_infer(&r, "m", 2, 4), 0);
+    rig_free(&r);
+}
+
 static void outputs_that_have_no_room_together_are_made_one_by_one(void)
 {
     struct request q[5];
@@ -798,6 +857,9 @@ int main(void)
     RUN(a_withdrawn_request_belongs_to_its_thread_again);
     RUN(a_failed_run_fails_its_requests_and_nothing_else);
     RUN(a_bad_input_fails_alone_and_not_those_it_was_joined_with);
+    RUN(outputs_have_the_shape_that_the_run_decided);
+    RUN(outputs_that_find_no_room_fail_their_request_and_nothing_else);
+    RUN(a_run_beyond_its_memory_fails_its_request_and_nothing_else);
     RUN(outputs_that_have_no_room_together_are_made_one_by_one);
     RUN(a_lost_partition_is_opened_again_and_what_waited_is_served);
     RUN(a_lost_device_is_told_to_the_watchdog);

@@ -80,6 +80,8 @@ int lower_blocked_concat(struct build *b, const struct node *n);
 int lower_blocked_norm(struct build *b, const struct node *n);
 /* Join the pieces of a value, if it is in pieces. */
 int build_joined(struct build *b, uint32_t v);
+/* ---- late.c: what cannot be lowered, as one last step */
+int lower_late(struct build *b);
 /* ---- lower_deconv.c */
 int lower_deconv(struct build *b, const struct node *n);
 /* ---- compile.c, for the above: post steps as steps of their own on a row-major result */

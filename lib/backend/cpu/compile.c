@@ -225,6 +225,14 @@ static void place_known(struct build *b)
         }
 }
 
+static size_t strings_none(const struct tensor *t)
+{
+    int64_t n = 0;
+
+    (void)tensor_count(t, &n);
+    return (size_t)n * sizeof(uint32_t);
+}
+
 static void port_init(const struct build *b, uint32_t v, struct port *p)
 {
     const struct value *value = &b->graph->values[v];
@@ -232,6 +240,8 @@ static void port_init(const struct build *b, uint32_t v, struct port *p)
         value->rank > 0 && b->graph->batch_sym >= 0 && value->dims[0].sym == b->graph->batch_sym;
 
     *p = (struct port){.buf = BUF_NONE, .bytes = b->bound->value[v].bytes};
+    if (b->bound->value[v].dtype == DT_STRING) /* room for empty ones: a probe's */
+        p->bytes = strings_none(&b->bound->value[v]);
     p->row_bytes = rows && b->exe->batch ? p->bytes / b->exe->batch : 0;
 }
 
@@ -281,6 +291,8 @@ static int place_outputs(struct build *b)
     for (uint32_t i = 0; i < g->n_out; i++) {
         struct ref at;
         port_init(b, g->out[i], &x->out[i]);
+        if (b->bound->late_value[g->out[i]])
+            continue;
         int r = build_rows(b, g->out[i], &at);
         if (r == 0)
             r = own_output(b, g->out[i], &at);
@@ -306,7 +318,7 @@ static int lower_all(struct build *b)
         while (s + 1 < x->n_segments && g->cut[s + 1] <= i)
             x->first_step[++s] = x->n_steps;
         b->node = i;
-        if (b->bound->skip[i])
+        if (b->bound->skip[i] || b->bound->late_node[i])
             continue;
         int r = lower(b, &g->nodes[i]);
         if (r < 0)
@@ -315,7 +327,9 @@ static int lower_all(struct build *b)
     }
     while (s + 1 < x->n_segments)
         x->first_step[++s] = x->n_steps;
-    int r = place_outputs(b);
+    int r = b->bound->n_late || x->late_outputs ? lower_late(b) : 0;
+    if (r == 0)
+        r = place_outputs(b);
     x->first_step[x->n_segments] = x->n_steps;
     return r;
 }
@@ -326,7 +340,8 @@ static int plan_arena(struct build *b)
     uint32_t last = x->n_steps ? x->n_steps - 1 : 0;
 
     for (uint32_t i = 0; i < x->n_out; i++)
-        x->buf[x->out[i].buf].last = last;
+        if (x->out[i].buf != BUF_NONE)
+            x->buf[x->out[i].buf].last = last;
     for (uint32_t i = 0; i < x->n_bufs; i++)
         if (x->buf[i].first == UINT32_MAX) /* nobody touches it */
             x->buf[i].first = x->buf[i].last = 0;
@@ -346,6 +361,8 @@ static int build_all(struct build *b)
     if (!b->value)
         return err_set(b->err, -ENOMEM, "out of memory");
     b->exe->batch = g->batch_sym >= 0 ? (uint32_t)b->bound->key.dim[g->batch_sym] : 1;
+    for (uint32_t i = 0; i < g->n_out; i++)
+        b->exe->late_outputs |= b->bound->late_value[g->out[i]];
     count_uses(b);
     place_known(b);
     int r = place_inputs(b);
@@ -416,5 +433,6 @@ void cpu_exe_info(const struct exe *x, struct exe_info *ret)
                              .weights_bytes = x->weights_bytes,
                              .n_steps = x->n_steps,
                              .n_plain = n_plain,
-                             .n_reorders = x->n_reorders};
+                             .n_reorders = x->n_reorders,
+                             .late_outputs = x->late_outputs};
 }

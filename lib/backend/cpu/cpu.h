@@ -7,6 +7,7 @@
  *   blocked.c  a node becomes one of our kernels on blocked channels
  *   lower_deconv.c  the same of transposed convolutions
  *   compile.c  walks the graph, plans the arena
+ *   late.c     nodes whose shapes come to be known as the model runs
  *   exec.c     slots and runs
  *   dnnl.c     the library's calls
  *
@@ -40,6 +41,7 @@ struct device {
     uint16_t core[MAX_GRANULES]; /* granule -> core */
     unsigned n_parts;
     size_t weights_bytes;
+    size_t run_bytes;                      /* that the late part of a run may take */
     struct weights *table[WEIGHT_BUCKETS]; /* builder thread only */
 };
 
@@ -87,10 +89,10 @@ struct arg {
 };
 
 /* Either a primitive with its arguments, or one of our kernels, whose arguments are the node's
- * inputs and then its outputs. */
+ * inputs and then its outputs, or all that is late, whose arguments are what late nodes read. */
 struct step {
     uint32_t node;
-    bool is_prim;
+    bool is_prim, is_late;
     bool blocked; /* a kernel on blocked channels */
     struct prim prim;
     struct cpu_call call;
@@ -100,10 +102,26 @@ struct step {
 
 /* Where a request's rows meet the arena. */
 struct port {
-    uint32_t buf;     /* BUF_NONE: nobody reads it */
+    uint32_t buf;     /* BUF_NONE: a late output, which has no place here */
     size_t bytes;     /* whole tensor */
     size_t row_bytes; /* 0: the tensor has no batch dimension */
 };
+
+/* The late part of an exe. */
+struct late {
+    const struct bound *bound; /* NULL: there is none */
+    uint32_t n_in;
+    uint32_t *in; /* value ids, by argument of the step */
+};
+struct late_slot {
+    struct tensor *value;      /* by id, of the run under way */
+    struct tensor out[MAX_IO]; /* late outputs of the last run, in memory */
+    char *memory;
+};
+/* One run; ptr: the step's arguments.  -EINVAL, -ENOMEM (over limit_bytes), -ENOTSUP. */
+int late_run(const struct late *l, struct late_slot *s, void *const *ptr, size_t limit_bytes,
+             struct err *err);
+void late_forget(struct late_slot *s);
 
 struct exe {
     struct part *part;
@@ -116,6 +134,8 @@ struct exe {
     uint32_t batch;
     uint32_t n_in, n_out;
     struct port in[MAX_IO], out[MAX_IO];
+    struct late late;
+    bool late_outputs;
     uint32_t n_segments;
     uint32_t *first_step; /* [n_segments + 1] */
     uint32_t n_weights;
@@ -133,5 +153,6 @@ int cpu_slot_open(struct exe *x, struct slot **ret, struct err *err);
 void cpu_slot_close(struct slot *s);
 int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
                ticket *ret);
+void cpu_outputs(const struct slot *s, struct tensor *ret);
 int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
               struct err *err);

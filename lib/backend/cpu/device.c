@@ -137,6 +137,7 @@ static int cpu_dev_open(const struct backend_config *cfg, unsigned index, struct
     if (!dev)
         return err_set(err, -ENOMEM, "out of memory");
     dev->n_cores = u.n;
+    dev->run_bytes = cfg->run_bytes ? cfg->run_bytes : RUN_BYTES;
     memcpy(dev->core, u.core, sizeof(u.core));
     r = dn_open(&dev->dn, err);
     if (r < 0)
@@ -281,5 +282,6 @@ const struct backend backend_cpu = {
     .submit = cpu_submit,
     .wait = cpu_wait,
     .fault = cpu_fault,
+    .outputs = cpu_outputs,
     .kick = cpu_kick,
 };

@@ -369,7 +369,8 @@ static uint64_t model_ns(const struct exe *x)
     return 1000 * dev->launch_us + (uint64_t)(s * 1e9);
 }
 
-static int refuse_strings(const struct bound *b, struct err *err)
+/* Its answers have the shapes that are known now, and no strings. */
+static int refuse_late(const struct bound *b, struct err *err)
 {
     const struct graph *g = b->graph;
 
@@ -377,6 +378,11 @@ static int refuse_strings(const struct bound *b, struct err *err)
         uint32_t v = i < g->n_in ? g->in[i] : g->out[i - g->n_in];
         if (b->value[v].dtype == DT_STRING)
             return err_set(err, -ENOTSUP, "tensor '%s': BYTES is not supported by the sim backend",
+                           g->values[v].name);
+        if (b->late_value[v])
+            return err_set(err, -ENOTSUP,
+                           "output '%s': a shape that depends on data is not supported by the sim "
+                           "backend",
                            g->values[v].name);
     }
     return 0;
@@ -386,7 +392,7 @@ static int sim_compile(struct part *p, const struct compile_args *args, struct e
                        struct err *err)
 {
     const struct graph *g = args->bound->graph;
-    int r = refuse_strings(args->bound, err);
+    int r = refuse_late(args->bound, err);
     struct exe *x = r == 0 ? calloc(1, sizeof(*x)) : NULL;
 
     if (!x)
