@@ -49,5 +49,12 @@ struct tensor {
 int tensor_count(const struct tensor *t, int64_t *ret);
 /* Set dtype, rank and dims, and bytes from them; -EOVERFLOW.  data is left alone. */
 int tensor_shape(struct tensor *t, enum dtype dtype, uint32_t rank, const int64_t *dims);
+/* The string at byte *at of a DT_STRING tensor, and *at behind it; -EINVAL when it would end beyond
+ * the data.  *ret points into the tensor. */
+struct str {
+    const char *s; /* no NUL behind it */
+    uint32_t n;
+};
+int tensor_text(const struct tensor *t, size_t *at, struct str *ret);
 /* "[2,3,224]" into buf; returns buf. */
 char *dims_print(uint32_t rank, const int64_t *dims, char *buf, size_t size);

@@ -123,6 +123,8 @@ plan_fn plan_unary, plan_binary, plan_where, plan_cast, plan_concat, plan_split,
     plan_pad, plan_transpose, plan_expand, plan_tile, plan_gather, plan_trilu, plan_fill,
     plan_range, plan_shape, plan_reduce, plan_arg, plan_softmax, plan_layer_norm, plan_batch_norm,
     plan_instance_norm, plan_lrn, plan_pool, plan_product, plan_copy_first;
+plan_fn plan_attention, plan_group_norm, plan_lp_norm, plan_mvn, plan_rms_norm, plan_rnn,
+    plan_rotary;
 plan_fn plan_gather_elements, plan_gather_nd, plan_scatter_elements, plan_scatter_nd, plan_one_hot,
     plan_cum_sum, plan_top_k, plan_depth_to_space, plan_space_to_depth, plan_einsum;
 /* The explicit row of an operator of which no speed is claimed. */

@@ -150,6 +150,10 @@ static int plan_channel_norm(const struct cpu_args *a, bool own, struct cpu_call
                              .each = x->rank > 2 ? span(x, 2, x->rank) : 1,
                              .epsilon = node_float(a->node, "epsilon", 1e-5f),
                              .own_moments = own};
+    if (!own && a->node->opset < 9 && !node_int(a->node, "spatial", 1)) {
+        p.channels *= p.each; /* each element has numbers of its own */
+        p.each = 1;
+    }
     return plan_done(a, run_channel_norm, &p, sizeof(p), ret, err);
 }
 
@@ -160,8 +164,8 @@ int plan_batch_norm(const struct cpu_args *a, struct cpu_call *ret, struct err *
     for (uint32_t i = 1; i < n->n_out; i++)
         if (a->out[i])
             return plan_fail(a, -ENOTSUP, "the outputs of training are not supported", err);
-    if (node_int(n, "training_mode", 0) || (n->opset < 9 && !node_int(n, "spatial", 1)))
-        return plan_fail(a, -ENOTSUP, "training_mode=1 and spatial=0 are not supported", err);
+    if (node_int(n, "training_mode", 0) || (n->opset < 7 && !node_int(n, "is_test", 0)))
+        return plan_fail(a, -ENOTSUP, "training is not supported", err);
     return plan_channel_norm(a, false, ret, err);
 }
 

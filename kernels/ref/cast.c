@@ -7,6 +7,8 @@ REF_FN(ref_cast)
     enum kind from = ref_kind(in[0]->dtype), to = ref_kind(out[0]->dtype);
     int64_t count = ref_count(out[0]);
 
+    if (in[0]->dtype == DT_STRING || out[0]->dtype == DT_STRING)
+        return ref_cast_text(n, in, out, err);
     if (from == KIND_NONE || to == KIND_NONE)
         return ref_no_type(n, from == KIND_NONE ? in[0]->dtype : out[0]->dtype, err);
     if (ref_count(in[0]) != count)

@@ -308,6 +308,26 @@ int ref_ints(const struct node *n, const struct tensor *const *in, uint32_t i, c
     return 0;
 }
 
+int ref_integer(const struct node *n, const struct tensor *t, int64_t *ret, struct err *err)
+{
+    if ((t->dtype != DT_INT64 && t->dtype != DT_INT32) || ref_count(t) != 1)
+        return ref_fail(n, err, -EINVAL, "an input is not one INT64 or INT32");
+    *ret = num_get(t, 0).i;
+    return 0;
+}
+
+int ref_shaped(const struct node *n, const struct tensor *t, uint32_t rank, const int64_t *dims,
+               struct err *err)
+{
+    char have[96], need[96];
+
+    if (!t || (t->rank == rank && memcmp(t->dims, dims, rank * sizeof(*dims)) == 0))
+        return 0;
+    return err_set(err, -EINVAL, "node '%s' (%s): a tensor of shape %s, needed is %s", n->name,
+                   op_name(n->op), dims_print(t->rank, t->dims, have, sizeof(have)),
+                   dims_print(rank, dims, need, sizeof(need)));
+}
+
 /* ---- windows */
 static void window_auto_pad(struct window *w, const char *mode)
 {

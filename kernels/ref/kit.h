@@ -59,11 +59,33 @@ int ref_fail(const struct node *n, struct err *err, int code, const char *what);
 int ref_no_type(const struct node *n, enum dtype t, struct err *err); /* -ENOTSUP */
 /* -ENOTSUP unless all are floating-point types; NULLs are skipped. */
 int ref_floats(const struct node *n, const struct tensor *const *t, uint32_t n_t, struct err *err);
+/* The one number of an INT64 or INT32 tensor; -EINVAL when it is anything else. */
+int ref_integer(const struct node *n, const struct tensor *t, int64_t *ret, struct err *err);
+/* -EINVAL unless t is NULL or has this shape. */
+int ref_shaped(const struct node *n, const struct tensor *t, uint32_t rank, const int64_t *dims,
+               struct err *err);
 /* memcpy() that takes NULL for no bytes. */
 void ref_copy(void *to, const void *from, size_t bytes);
 /* to[at...] = from[from_at...], n elements of to's size. */
 void ref_put(const struct tensor *to, int64_t at, const struct tensor *from, int64_t from_at,
              int64_t n);
+
+/* ---- strings */
+/* All strings of t into ret, one for each element; -EINVAL when they do not fill it exactly. */
+int ref_texts(const struct node *n, const struct tensor *t, struct str *ret, struct err *err);
+struct text_writer {
+    char *p;
+    size_t used, room;
+};
+/* One string made of some parts; -EOVERFLOW without room for it. */
+int text_put(struct text_writer *w, const struct str *parts, size_t n_parts);
+/* The message for what text_put() returned. */
+int ref_texts_fit(const struct node *n, int r, struct err *err);
+bool ref_takes_strings(enum op_id op);
+/* Runs fn on numbers that stand for strings, if the operator only moves or compares them. */
+bool ref_by_number(enum op_id op);
+int ref_run_by_number(ref_fn fn, const struct node *n, const struct tensor *const *in,
+                      struct tensor *const *out, struct err *err);
 
 /* ---- windows: the geometry of convolution and pooling, one to three spatial dimensions.
  * Always three here; missing ones come first and are 1. */
@@ -140,6 +162,22 @@ REF_FN(ref_layer_norm);
 REF_FN(ref_instance_norm);
 REF_FN(ref_lrn);
 REF_FN(ref_softmax);
+REF_FN(ref_attention);
+REF_FN(ref_bernoulli);
+REF_FN(ref_dft);
+REF_FN(ref_group_norm);
+REF_FN(ref_lp_norm);
+REF_FN(ref_mel_weights);
+REF_FN(ref_multinomial);
+REF_FN(ref_mvn);
+REF_FN(ref_nll_loss);
+REF_FN(ref_random);
+REF_FN(ref_rms_norm);
+REF_FN(ref_rnn);
+REF_FN(ref_rotary_embedding);
+REF_FN(ref_softmax_loss);
+REF_FN(ref_stft);
+REF_FN(ref_window);
 REF_FN(ref_function);
 REF_FN(ref_gather_elements);
 REF_FN(ref_gather_nd);
@@ -178,3 +216,8 @@ REF_FN(ref_lp_pool);
 REF_FN(ref_max_roi_pool);
 REF_FN(ref_roi_align);
 REF_FN(ref_non_max_suppression);
+REF_FN(ref_cast_text);
+REF_FN(ref_string_concat);
+REF_FN(ref_string_normalizer);
+REF_FN(ref_string_split);
+REF_FN(ref_tfidf);

@@ -4,9 +4,8 @@
 
 /* One number for each channel. */
 static int per_channel(const struct node *n, const struct tensor *const *in, uint32_t from,
-                       uint32_t to, struct err *err)
+                       uint32_t to, int64_t channels, struct err *err)
 {
-    int64_t channels = in[0]->rank > 1 ? in[0]->dims[1] : 1;
     int r = ref_floats(n, in, to, err);
 
     for (uint32_t i = from; i < to && r == 0; i++)
@@ -23,20 +22,34 @@ static int same_shape(const struct node *n, const struct tensor *x, const struct
                : ref_fail(n, err, -EINVAL, "input and output differ in type or size");
 }
 
+/* Before opset 7 inference had to be asked for, before 9 each element could have its own numbers.
+ */
+static const char *batch_norm_refusal(const struct node *n, struct tensor *const *out)
+{
+    if (node_int(n, "training_mode", 0) || (n->opset < 7 && !node_int(n, "is_test", 0)))
+        return "training is not supported";
+    for (uint32_t i = 1; i < n->n_out; i++)
+        if (out[i])
+            return "outputs of training are not supported";
+    return NULL;
+}
+
 REF_FN(ref_batch_norm)
 {
     const struct tensor *x = in[0], *y = out[0];
     double eps = (double)node_float(n, "epsilon", 1e-5f);
     int64_t each = ref_span(x, 2, x->rank), channels = x->rank > 1 ? x->dims[1] : 1;
-    int r = per_channel(n, in, 1, 5, err);
+    const char *why = batch_norm_refusal(n, out);
+    int r = same_shape(n, x, y, err);
 
-    if (r < 0 || (r = same_shape(n, x, y, err)) < 0)
+    if (n->opset < 9 && !node_int(n, "spatial", 1)) {
+        channels = ref_span(x, MIN(1, x->rank), x->rank);
+        each = 1;
+    }
+    if (r < 0 || (r = per_channel(n, in, 1, 5, channels, err)) < 0)
         return r;
-    if (node_int(n, "training_mode", 0) || (n->opset < 9 && !node_int(n, "spatial", 1)))
-        return ref_fail(n, err, -ENOTSUP, "training_mode=1 and spatial=0 are not supported");
-    for (uint32_t i = 1; i < n->n_out; i++)
-        if (out[i])
-            return ref_fail(n, err, -ENOTSUP, "outputs of training are not supported");
+    if (why)
+        return ref_fail(n, err, -ENOTSUP, why);
     for (int64_t i = 0; i < ref_count(x); i++) {
         int64_t c = i / each % channels;
         double scale = num_get(in[1], c).f / sqrt(num_get(in[4], c).f + eps);
@@ -100,12 +113,12 @@ REF_FN(ref_instance_norm)
 {
     const struct tensor *x = in[0], *y = out[0];
     double eps = (double)node_float(n, "epsilon", 1e-5f), mean, inv;
-    int r = per_channel(n, in, 1, 3, err);
+    int r = same_shape(n, x, y, err);
 
-    if (r < 0 || (r = same_shape(n, x, y, err)) < 0)
+    if (r == 0 && x->rank < 3)
+        r = ref_fail(n, err, -EINVAL, "the input has fewer than three dimensions");
+    if (r < 0 || (r = per_channel(n, in, 1, 3, x->dims[1], err)) < 0)
         return r;
-    if (x->rank < 3)
-        return ref_fail(n, err, -EINVAL, "the input has fewer than three dimensions");
     int64_t planes = x->dims[0] * x->dims[1], each = ref_span(x, 2, x->rank);
     for (int64_t p = 0; p < planes && each > 0; p++) {
         int64_t c = p % x->dims[1];

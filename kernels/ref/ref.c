@@ -19,13 +19,16 @@ static const struct row {
     ROW(Asinh, ref_function, 1),
     ROW(Atan, ref_function, 1),
     ROW(Atanh, ref_function, 1),
+    ROW(Attention, ref_attention, 3),
     ROW(AveragePool, ref_average_pool, 1),
     ROW(BatchNormalization, ref_batch_norm, 5),
+    ROW(Bernoulli, ref_bernoulli, 1),
     ROW(BitShift, ref_binary, 2),
     ROW(BitwiseAnd, ref_binary, 2),
     ROW(BitwiseNot, ref_unary, 1),
     ROW(BitwiseOr, ref_binary, 2),
     ROW(BitwiseXor, ref_binary, 2),
+    ROW(BlackmanWindow, ref_window, 1),
     ROW(Cast, ref_cast, 1),
     ROW(CastLike, ref_cast, 2),
     ROW(Ceil, ref_unary, 1),
@@ -47,6 +50,7 @@ static const struct row {
     ROW(DepthToSpace, ref_depth_to_space, 1),
     ROW(DequantizeLinear, ref_dequantize, 2),
     ROW(Det, ref_det, 1),
+    ROW(DFT, ref_dft, 1),
     ROW(Div, ref_binary, 2),
     ROW(Dropout, ref_dropout, 1),
     ROW(DynamicQuantizeLinear, ref_dynamic_quantize, 1),
@@ -70,6 +74,10 @@ static const struct row {
     ROW(Greater, ref_binary, 2),
     ROW(GreaterOrEqual, ref_binary, 2),
     ROW(GridSample, ref_grid_sample, 2),
+    ROW(GroupNormalization, ref_group_norm, 3),
+    ROW(GRU, ref_rnn, 3),
+    ROW(HammingWindow, ref_window, 1),
+    ROW(HannWindow, ref_window, 1),
     ROW(Hardmax, ref_hardmax, 1),
     ROW(HardSigmoid, ref_unary, 1),
     ROW(HardSwish, ref_unary, 1),
@@ -83,8 +91,10 @@ static const struct row {
     ROW(LessOrEqual, ref_binary, 2),
     ROW(Log, ref_unary, 1),
     ROW(LogSoftmax, ref_softmax, 1),
+    ROW(LpNormalization, ref_lp_norm, 1),
     ROW(LpPool, ref_lp_pool, 1),
     ROW(LRN, ref_lrn, 1),
+    ROW(LSTM, ref_rnn, 3),
     ROW(MatMul, ref_matmul, 2),
     ROW(MatMulInteger, ref_matmul_integer, 2),
     ROW(Max, ref_variadic, 1),
@@ -92,11 +102,15 @@ static const struct row {
     ROW(MaxRoiPool, ref_max_roi_pool, 2),
     ROW(MaxUnpool, ref_max_unpool, 2),
     ROW(Mean, ref_variadic, 1),
+    ROW(MeanVarianceNormalization, ref_mvn, 1),
+    ROW(MelWeightMatrix, ref_mel_weights, 5),
     ROW(Min, ref_variadic, 1),
     ROW(Mish, ref_function, 1),
     ROW(Mod, ref_binary, 2),
     ROW(Mul, ref_binary, 2),
+    ROW(Multinomial, ref_multinomial, 1),
     ROW(Neg, ref_unary, 1),
+    ROW(NegativeLogLikelihoodLoss, ref_nll_loss, 2),
     ROW(NonMaxSuppression, ref_non_max_suppression, 2),
     ROW(NonZero, ref_non_zero, 1),
     ROW(Not, ref_unary, 1),
@@ -108,6 +122,10 @@ static const struct row {
     ROW(QLinearConv, ref_qlinear_conv, 8),
     ROW(QLinearMatMul, ref_qlinear_matmul, 8),
     ROW(QuantizeLinear, ref_quantize, 2),
+    ROW(RandomNormal, ref_random, 0),
+    ROW(RandomNormalLike, ref_random, 1),
+    ROW(RandomUniform, ref_random, 0),
+    ROW(RandomUniformLike, ref_random, 1),
     ROW(Range, ref_range, 3),
     ROW(Reciprocal, ref_unary, 1),
     ROW(ReduceL1, ref_reduce, 1),
@@ -124,7 +142,10 @@ static const struct row {
     ROW(Reshape, ref_same_bytes, 1),
     ROW(Resize, ref_resize, 1),
     ROW(ReverseSequence, ref_reverse_sequence, 2),
+    ROW(RMSNormalization, ref_rms_norm, 2),
+    ROW(RNN, ref_rnn, 3),
     ROW(RoiAlign, ref_roi_align, 3),
+    ROW(RotaryEmbedding, ref_rotary_embedding, 3),
     ROW(Round, ref_unary, 1),
     ROW(Scatter, ref_scatter_elements, 3),
     ROW(ScatterElements, ref_scatter_elements, 3),
@@ -139,18 +160,24 @@ static const struct row {
     ROW(Size, ref_size, 1),
     ROW(Slice, ref_slice, 1),
     ROW(Softmax, ref_softmax, 1),
+    ROW(SoftmaxCrossEntropyLoss, ref_softmax_loss, 2),
     ROW(Softplus, ref_unary, 1),
     ROW(Softsign, ref_function, 1),
     ROW(SpaceToDepth, ref_space_to_depth, 1),
     ROW(Split, ref_split, 1),
     ROW(Sqrt, ref_unary, 1),
     ROW(Squeeze, ref_same_bytes, 1),
+    ROW(STFT, ref_stft, 2),
+    ROW(StringConcat, ref_string_concat, 2),
+    ROW(StringNormalizer, ref_string_normalizer, 1),
+    ROW(StringSplit, ref_string_split, 1),
     ROW(Sub, ref_binary, 2),
     ROW(Sum, ref_variadic, 1),
     ROW(Swish, ref_function, 1),
     ROW(Tan, ref_function, 1),
     ROW(Tanh, ref_unary, 1),
     ROW(TensorScatter, ref_tensor_scatter, 2),
+    ROW(TfIdfVectorizer, ref_tfidf, 1),
     ROW(ThresholdedRelu, ref_function, 1),
     ROW(Tile, ref_tile, 1),
     ROW(TopK, ref_top_k, 1),
@@ -171,11 +198,17 @@ ref_fn ref_find(enum op_id op)
 
 static int check_tensor(const struct node *n, const struct tensor *t, struct err *err)
 {
-    if (dtype_size(t->dtype) == 0)
+    if (t->dtype == DT_STRING ? !ref_takes_strings(n->op) : dtype_size(t->dtype) == 0)
         return ref_no_type(n, t->dtype, err);
     if (!t->data && ref_count(t) > 0)
         return ref_fail(n, err, -EINVAL, "the data of an input or output is not known");
     return 0;
+}
+
+/* Outputs that each stand for themselves. */
+static bool first_output_optional(enum op_id op)
+{
+    return op == OP_Split || op == OP_RNN || op == OP_GRU || op == OP_LSTM;
 }
 
 static int check_args(const struct row *row, const struct node *n, const struct tensor *const *in,
@@ -193,12 +226,20 @@ static int check_args(const struct row *row, const struct node *n, const struct 
             r = check_tensor(n, in[i], err);
     }
     for (uint32_t i = 0; i < n->n_out && r == 0; i++) {
-        if (!out[i] && i == 0 && n->op != OP_Split)
+        if (!out[i] && i == 0 && !first_output_optional(n->op))
             r = ref_fail(n, err, -ENOTSUP, "an omitted first output is not supported");
         else if (out[i])
             r = check_tensor(n, out[i], err);
     }
     return r;
+}
+
+static bool has_strings(const struct node *n, const struct tensor *const *in)
+{
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (in[i] && in[i]->dtype == DT_STRING)
+            return true;
+    return false;
 }
 
 int ref_run(const struct node *n, const struct tensor *const *in, const struct tensor *const *add,
@@ -209,7 +250,11 @@ int ref_run(const struct node *n, const struct tensor *const *in, const struct t
 
     if (!fn)
         return ref_fail(n, err, -ENOTSUP, "the operator has no reference kernel");
-    if ((r = check_args(&rows[n->op], n, in, out, err)) < 0 || (r = fn(n, in, out, err)) < 0)
+    if ((r = check_args(&rows[n->op], n, in, out, err)) < 0)
+        return r;
+    if (ref_by_number(n->op) && has_strings(n, in))
+        return ref_run_by_number(fn, n, in, out, err);
+    if ((r = fn(n, in, out, err)) < 0)
         return r;
     return n->n_post && out[0] ? ref_post(n, add, out[0], err) : 0;
 }

@@ -74,6 +74,21 @@ int tensor_shape(struct tensor *t, enum dtype dtype, uint32_t rank, const int64_
     return 0;
 }
 
+int tensor_text(const struct tensor *t, size_t *at, struct str *ret)
+{
+    const char *p = (const char *)t->data + *at;
+    uint32_t n;
+
+    if (*at > t->bytes || t->bytes - *at < sizeof(n))
+        return -EINVAL;
+    memcpy(&n, p, sizeof(n));
+    if (t->bytes - *at - sizeof(n) < n)
+        return -EINVAL;
+    *ret = (struct str){.s = p + sizeof(n), .n = n};
+    *at += sizeof(n) + n;
+    return 0;
+}
+
 char *dims_print(uint32_t rank, const int64_t *dims, char *buf, size_t size)
 {
     size_t at = 0;

@@ -724,6 +724,115 @@ static const char *rule_affine_grid(struct batch *b, struct rows *ret)
     return why || ret[0].axis == 0 ? why : "works across the batch: it is not the first axis";
 }
 
+/* Time lies on one axis, rows on another; states and lengths belong to their rows. */
+static const char *rule_rnn(struct batch *b, struct rows *ret)
+{
+    bool first = node_int(b->node, "layout", 0) != 0;
+    uint32_t axis[] = {first ? 0 : 1, 0, 0, 0, 0, first ? 0 : 1, first ? 0 : 1, 0};
+    struct rows r = batch_rows(b, 0);
+
+    if (r.kind != ROWS_ON || r.axis != axis[0])
+        return "works across the batch: it is not the axis of rows";
+    for (uint32_t i = 1; i < b->node->n_in && i < ARRAY_SIZE(axis); i++) {
+        bool of_rows = i == 4 || i == 5 || i == 6;
+        struct rows in = batch_rows(b, i);
+        if (!batch_in(b, i))
+            continue;
+        if (!of_rows ? in.kind != ROWS_NONE
+                     : in.kind != ROWS_ON || in.axis != axis[i] || in.k != r.k)
+            return "has a parameter that depends on the batch, or a state that does not";
+    }
+    for (uint32_t i = 0; i < b->node->n_out; i++)
+        ret[i] = (struct rows){ROWS_ON, i == 0 ? (first ? 0 : 2) : (first ? 0 : 1), r.k};
+    return NULL;
+}
+
+/* Inputs that are not `fixed` (a bit for each) have their rows on axis 0, as all results. */
+static const char *rows_in_front(struct batch *b, uint32_t fixed, struct rows *ret)
+{
+    struct rows r = batch_rows(b, 0);
+
+    if (r.kind != ROWS_ON || r.axis != 0)
+        return "works across the batch: it is not the first axis";
+    for (uint32_t i = 1; i < b->node->n_in; i++) {
+        struct rows in = batch_rows(b, i);
+        if (!batch_in(b, i))
+            continue;
+        if (fixed & 1u << i ? in.kind != ROWS_NONE
+                            : in.kind != ROWS_ON || in.axis != 0 || in.k != r.k)
+            return "has a parameter that depends on the batch, or an operand that does not";
+    }
+    set_all(b, ret, r);
+    return NULL;
+}
+
+/* The mask is the same for all rows, or has four dimensions and rows on the first. */
+static const char *rule_attention(struct batch *b, struct rows *ret)
+{
+    bool same = !batch_in(b, 3) || batch_rows(b, 3).kind == ROWS_NONE;
+
+    if (!same && in_rank(b, 3) != 4)
+        return "has a mask whose first axis is not the batch";
+    return rows_in_front(b, same ? 1u << 3 : 0, ret);
+}
+
+/* By position the tables are the same for all rows; without, they are of the rows. */
+static const char *rule_rotary(struct batch *b, struct rows *ret)
+{
+    return rows_in_front(b, batch_in(b, 3) ? 6 : 0, ret);
+}
+
+static const char *rule_loss(struct batch *b, struct rows *ret)
+{
+    if (!STREQ(node_str(b->node, "reduction", "mean"), "none"))
+        return "reduces over the batch";
+    return rows_in_front(b, 4, ret);
+}
+
+static const char *rule_lp_norm(struct batch *b, struct rows *ret)
+{
+    const char *why = rows_in_first(b);
+
+    if (!why && batch_rows(b, 0).axis == axis_of(b, -1, in_rank(b, 0)))
+        why = "normalises over the batch";
+    set_all(b, ret, batch_rows(b, 0));
+    return why;
+}
+
+static const char *rule_mvn(struct batch *b, struct rows *ret)
+{
+    static const int64_t usual[] = {0, 2, 3};
+    const char *why = rows_in_first(b);
+    uint32_t n;
+    const int64_t *axes = node_ints(b->node, "axes", &n);
+
+    if (!axes) {
+        axes = usual;
+        n = ARRAY_SIZE(usual);
+    }
+    for (uint32_t i = 0; i < n && !why; i++)
+        if (axes[i] + (axes[i] < 0 ? in_rank(b, 0) : 0) == batch_rows(b, 0).axis)
+            why = "normalises over the batch";
+    set_all(b, ret, batch_rows(b, 0));
+    return why;
+}
+
+/* Neither along the transform nor between the parts of a complex number. */
+static const char *rule_dft(struct batch *b, struct rows *ret)
+{
+    const char *why = rows_in_first(b);
+    struct rows r = batch_rows(b, 0);
+    int64_t axis = b->node->opset < 20 ? node_int(b->node, "axis", 1) : -2;
+
+    if (!why && batch_in(b, 2) && !same_in_all(b, 2, "", 0, &axis))
+        why = "has an axis that is not known";
+    axis += axis < 0 ? in_rank(b, 0) : 0;
+    if (!why && (r.axis == axis || r.axis + 1 == in_rank(b, 0)))
+        why = "transforms along the batch";
+    ret[0] = r;
+    return why;
+}
+
 /* clang-format off */
 static const batch_rule rules[OP_END] = {
 #define R(op, rule) [OP_##op] = rule,
@@ -762,6 +871,11 @@ static const batch_rule rules[OP_END] = {
     R(LpPool, rule_axis0) R(MatMulInteger, rule_qproduct) R(QLinearConv, rule_axis0)
     R(QLinearMatMul, rule_qproduct) R(QuantizeLinear, rule_first) R(Resize, rule_resize)
     R(Upsample, rule_resize)
+    R(RNN, rule_rnn) R(GRU, rule_rnn) R(LSTM, rule_rnn) R(Attention, rule_attention)
+    R(RotaryEmbedding, rule_rotary) R(GroupNormalization, rule_axis0)
+    R(RMSNormalization, rule_layernorm) R(LpNormalization, rule_lp_norm)
+    R(MeanVarianceNormalization, rule_mvn) R(NegativeLogLikelihoodLoss, rule_loss)
+    R(SoftmaxCrossEntropyLoss, rule_loss) R(DFT, rule_dft) R(STFT, rule_axis0)
 #undef E
 #undef R
 };

@@ -153,7 +153,7 @@ static bool may_evaluate(struct binding *s, uint32_t i)
     const struct node *n = &s->b->graph->nodes[i];
     size_t bytes = 0;
 
-    if (infer_is_random(n->op) || !all_known(s, n))
+    if (!all_known(s, n))
         return false;
     for (uint32_t k = 0; k < n->n_out; k++) {
         int64_t count;

@@ -78,6 +78,9 @@ static double per_elem(enum op_id op)
     case OP_LogSoftmax:
     case OP_LayerNormalization:
     case OP_InstanceNormalization:
+    case OP_GroupNormalization:
+    case OP_RMSNormalization:
+    case OP_MeanVarianceNormalization:
     case OP_Upsample:
         return 8;
     case OP_Cos:
@@ -168,6 +171,12 @@ double node_flops(const struct node *n, const struct tensor *const in[COST_INPUT
     case OP_AveragePool:
     case OP_MaxPool:
         return n_out * window_flops(n);
+    case OP_RNN:
+    case OP_GRU:
+    case OP_LSTM: /* every row of X meets W, every state R */
+        return 2 * elems(in[0]) / MAX(1.0, (double)in[0]->dims[2]) * (elems(in[1]) + elems(in[2]));
+    case OP_Attention: /* each query meets the keys, then the values */
+        return 4 * elems(in[0]) * (double)in[1]->dims[in[1]->rank == 3 ? 1 : 2];
     case OP_LpPool:
         return n_out * window_flops(n) * 10;
     case OP_RoiAlign:

@@ -14,6 +14,7 @@
      BIT(DT_UINT16) | BIT(DT_UINT32) | BIT(DT_UINT64))
 #define UINTS (BIT(DT_UINT8) | BIT(DT_UINT16) | BIT(DT_UINT32) | BIT(DT_UINT64))
 #define NUMS (FLOATS | INTS)
+#define INDICES (BIT(DT_INT32) | BIT(DT_INT64))
 #define BYTES (BIT(DT_INT8) | BIT(DT_UINT8))
 #define QUANTISED (BYTES | BIT(DT_INT16) | BIT(DT_UINT16))
 #define BOOLS BIT(DT_BOOL)
@@ -21,7 +22,6 @@
 #define MANY 65536
 /* Beside the types: */
 #define BY_DATA BIT(29) /* shapes of results depend on data (NonZero) */
-#define RANDOM BIT(30)  /* results are no function of the inputs */
 
 static const struct rule {
     infer_fn *fn;
@@ -41,18 +41,21 @@ static const struct rule {
     [OP_Asinh] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Atan] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Atanh] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_Attention] = {infer_attention, 3, 6, 4, FLOATS, 0x13},
     [OP_AveragePool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_BatchNormalization] = {infer_batch_norm, 5, 5, 5, FLOATS, 0},
+    [OP_Bernoulli] = {infer_random_like, 1, 1, 1, FLOATS, 0},
     [OP_BitShift] = {infer_same_as_all, 2, 2, 1, UINTS, 3},
     [OP_BitwiseAnd] = {infer_same_as_all, 2, 2, 1, INTS, 3},
     [OP_BitwiseNot] = {infer_same, 1, 1, 1, INTS, 0},
     [OP_BitwiseOr] = {infer_same_as_all, 2, 2, 1, INTS, 3},
     [OP_BitwiseXor] = {infer_same_as_all, 2, 2, 1, INTS, 3},
+    [OP_BlackmanWindow] = {infer_window, 1, 1, 1, INDICES, 0},
     [OP_Cast] = {infer_cast, 1, 1, 1, ANY, 0},
     [OP_CastLike] = {infer_cast_like, 2, 2, 1, ANY, 0},
     [OP_Ceil] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Celu] = {infer_same, 1, 1, 1, FLOATS, 0},
-    [OP_CenterCropPad] = {infer_center_crop_pad, 2, 2, 1, NUMS | BOOLS, 0},
+    [OP_CenterCropPad] = {infer_center_crop_pad, 2, 2, 1, ANY, 0},
     [OP_Clip] = {infer_same, 1, 3, 1, NUMS, 7},
     [OP_Col2Im] = {infer_col2im, 3, 3, 1, FLOATS, 0},
     [OP_Compress] = {infer_compress, 2, 2, 1, ANY | BY_DATA, 0},
@@ -68,6 +71,7 @@ static const struct rule {
     [OP_DepthToSpace] = {infer_depth_to_space, 1, 1, 1, ANY, 0},
     [OP_DequantizeLinear] = {infer_dequantize, 2, 3, 1, QUANTISED | BIT(DT_INT32), 0},
     [OP_Det] = {infer_det, 1, 1, 1, FLOATS, 0},
+    [OP_DFT] = {infer_dft, 1, 3, 1, FLOATS, 0},
     [OP_Div] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Dropout] = {infer_dropout, 1, 3, 2, FLOATS, 0},
     [OP_DynamicQuantizeLinear] = {infer_dynamic_quantize, 1, 1, 3, BIT(DT_FP32), 0},
@@ -91,6 +95,10 @@ static const struct rule {
     [OP_Greater] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_GreaterOrEqual] = {infer_compare, 2, 2, 1, NUMS, 3},
     [OP_GridSample] = {infer_grid_sample, 2, 2, 1, FLOATS, 0},
+    [OP_GroupNormalization] = {infer_group_norm, 3, 3, 1, FLOATS, 7},
+    [OP_GRU] = {infer_rnn, 3, 6, 2, FLOATS, 0x2f},
+    [OP_HammingWindow] = {infer_window, 1, 1, 1, INDICES, 0},
+    [OP_HannWindow] = {infer_window, 1, 1, 1, INDICES, 0},
     [OP_Hardmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
     [OP_HardSigmoid] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_HardSwish] = {infer_same, 1, 1, 1, FLOATS, 0},
@@ -106,8 +114,10 @@ static const struct rule {
     [OP_Log] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_LogSoftmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
     [OP_Loop] = {infer_flow, 0, MANY, MANY, BIT(DT_INT64), 0},
+    [OP_LpNormalization] = {infer_lp_norm, 1, 1, 1, FLOATS, 0},
     [OP_LpPool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_LRN] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_LSTM] = {infer_rnn, 3, 8, 3, FLOATS, 0xef},
     [OP_MatMul] = {infer_matmul, 2, 3, 1, NUMS, 7},
     [OP_MatMulInteger] = {infer_matmul_integer, 2, 4, 1, BYTES, 0},
     [OP_Max] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
@@ -115,11 +125,15 @@ static const struct rule {
     [OP_MaxRoiPool] = {infer_max_roi_pool, 2, 2, 1, FLOATS, 3},
     [OP_MaxUnpool] = {infer_max_unpool, 2, 3, 1, FLOATS, 0},
     [OP_Mean] = {infer_same_as_all, 1, MANY, 1, FLOATS, ~0u},
+    [OP_MeanVarianceNormalization] = {infer_mvn, 1, 1, 1, FLOATS, 0},
+    [OP_MelWeightMatrix] = {infer_mel_weights, 5, 5, 1, INDICES, 7},
     [OP_Min] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_Mish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Mod] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Mul] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
+    [OP_Multinomial] = {infer_multinomial, 1, 1, 1, FLOATS, 0},
     [OP_Neg] = {infer_same, 1, 1, 1, NUMS, 0},
+    [OP_NegativeLogLikelihoodLoss] = {infer_loss, 2, 3, 1, FLOATS, 5},
     [OP_NonMaxSuppression] = {infer_non_max_suppression, 2, 5, 1, BIT(DT_FP32) | BY_DATA, 0},
     [OP_NonZero] = {infer_non_zero, 1, 1, 1, ANY | BY_DATA, 0},
     [OP_Not] = {infer_same, 1, 1, 1, BOOLS, 0},
@@ -131,23 +145,30 @@ static const struct rule {
     [OP_QLinearConv] = {infer_qlinear_conv, 8, 9, 1, BYTES, 0},
     [OP_QLinearMatMul] = {infer_qlinear_matmul, 8, 8, 1, BYTES, 0},
     [OP_QuantizeLinear] = {infer_quantize, 2, 3, 1, FLOATS | BIT(DT_INT32), 0},
+    [OP_RandomNormal] = {infer_random, 0, 0, 1, 0, 0},
+    [OP_RandomNormalLike] = {infer_random_like, 1, 1, 1, ANY, 0},
+    [OP_RandomUniform] = {infer_random, 0, 0, 1, 0, 0},
+    [OP_RandomUniformLike] = {infer_random_like, 1, 1, 1, ANY, 0},
     [OP_Range] = {infer_range, 3, 3, 1, NUMS, 7},
     [OP_Reciprocal] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_ReduceL1] = {infer_reduce, 1, 2, 1, NUMS, 0},
+    [OP_ReduceL2] = {infer_reduce, 1, 2, 1, NUMS, 0},
+    [OP_ReduceLogSum] = {infer_reduce, 1, 2, 1, NUMS, 0},
+    [OP_ReduceLogSumExp] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceMax] = {infer_reduce, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_ReduceMean] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceMin] = {infer_reduce, 1, 2, 1, NUMS | BOOLS, 0},
     [OP_ReduceProd] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceSum] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceSumSquare] = {infer_reduce, 1, 2, 1, NUMS, 0},
-    [OP_ReduceL2] = {infer_reduce, 1, 2, 1, NUMS, 0},
-    [OP_ReduceLogSum] = {infer_reduce, 1, 2, 1, NUMS, 0},
-    [OP_ReduceLogSumExp] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_Relu] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Reshape] = {infer_reshape, 1, 2, 1, ANY, 0},
     [OP_Resize] = {infer_resize, 1, 4, 1, NUMS | BOOLS, 0},
     [OP_ReverseSequence] = {infer_reverse_sequence, 2, 2, 1, ANY, 0},
+    [OP_RMSNormalization] = {infer_rms_norm, 2, 2, 1, FLOATS, 0},
+    [OP_RNN] = {infer_rnn, 3, 6, 2, FLOATS, 0x2f},
     [OP_RoiAlign] = {infer_roi_align, 3, 3, 1, FLOATS, 3},
+    [OP_RotaryEmbedding] = {infer_rotary_embedding, 3, 4, 1, FLOATS, 7},
     [OP_Round] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Scan] = {infer_flow, 0, MANY, MANY, ANY, 0},
     [OP_Scatter] = {infer_scatter_elements, 3, 3, 1, ANY, 5},
@@ -163,18 +184,24 @@ static const struct rule {
     [OP_Size] = {infer_size, 1, 1, 1, ANY, 0},
     [OP_Slice] = {infer_slice, 1, 5, 1, ANY, 0},
     [OP_Softmax] = {infer_axis_only, 1, 1, 1, FLOATS, 0},
+    [OP_SoftmaxCrossEntropyLoss] = {infer_loss, 2, 3, 2, FLOATS, 5},
     [OP_Softplus] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Softsign] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_SpaceToDepth] = {infer_space_to_depth, 1, 1, 1, ANY, 0},
     [OP_Split] = {infer_split, 1, 2, MANY, ANY, 0},
     [OP_Sqrt] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Squeeze] = {infer_squeeze, 1, 2, 1, ANY, 0},
+    [OP_STFT] = {infer_stft, 2, 4, 1, FLOATS, 5},
+    [OP_StringConcat] = {infer_string_concat, 2, 2, 1, BIT(DT_STRING), 3},
+    [OP_StringNormalizer] = {infer_string_normalizer, 1, 1, 1, BIT(DT_STRING), 0},
+    [OP_StringSplit] = {infer_string_split, 1, 1, 2, BIT(DT_STRING), 0},
     [OP_Sub] = {infer_same_as_all, 2, 2, 1, NUMS, 3},
     [OP_Sum] = {infer_same_as_all, 1, MANY, 1, NUMS, ~0u},
     [OP_Swish] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Tan] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Tanh] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_TensorScatter] = {infer_tensor_scatter, 2, 3, 1, ANY, 3},
+    [OP_TfIdfVectorizer] = {infer_tfidf, 1, 1, 1, INDICES | BIT(DT_STRING), 0},
     [OP_ThresholdedRelu] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Tile] = {infer_tile, 2, 3, 1, ANY, 0},
     [OP_TopK] = {infer_top_k, 1, 2, 2, NUMS, 0},
@@ -190,11 +217,6 @@ static const struct rule {
 bool infer_by_data(enum op_id op)
 {
     return op < OP_END && rules[op].types & BY_DATA;
-}
-
-bool infer_is_random(enum op_id op)
-{
-    return op < OP_END && rules[op].types & RANDOM;
 }
 
 /* ---- helpers */
@@ -225,6 +247,18 @@ int infer_axis(struct infer *c, int64_t *axis, uint32_t rank)
     if (*axis < 0)
         *axis += r;
     return 0;
+}
+
+int infer_shaped(struct infer *c, uint32_t i, uint32_t rank, const int64_t *dims)
+{
+    const struct tensor *t = infer_in(c, i);
+    char have[80], need[80];
+
+    if (!t || (t->rank == rank && memcmp(t->dims, dims, rank * sizeof(*dims)) == 0))
+        return 0;
+    return err_set(c->err, -EINVAL, "input %u has shape %s, needed is %s", i,
+                   dims_print(t->rank, t->dims, have, sizeof(have)),
+                   dims_print(rank, dims, need, sizeof(need)));
 }
 
 int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t rank_b,
@@ -317,7 +351,6 @@ static int check_types(struct infer *c, const struct rule *r)
     if (!infer_in(c, 0))
         return 0;
     enum dtype t = c->in[0]->dtype;
-
     if (!(r->types & BIT(t)))
         return err_set(c->err, -EINVAL, "its input cannot be of type %s", dtype_name(t));
     for (uint32_t i = 1; i < c->n->n_in; i++)
@@ -338,7 +371,8 @@ int node_infer(const struct node *n, const struct tensor *const *in, struct tens
         return err_set(err, -ENOTSUP, "operator is not supported");
     if ((rc = check_args(&c, r)) < 0 || (rc = check_types(&c, r)) < 0)
         return rc;
-    return r->fn(&c);
+    rc = r->fn(&c);
+    return rc < 0 ? rc : infer_texts(&c);
 }
 
 /* ---- by element */
@@ -346,11 +380,8 @@ int node_infer(const struct node *n, const struct tensor *const *in, struct tens
 int infer_same(struct infer *c)
 {
     const struct tensor *t = c->in[0];
-    int rc = infer_out(c, 0, t->dtype, t->rank, t->dims);
 
-    if (rc == 0 && t->dtype == DT_STRING)
-        c->out[0].bytes = t->bytes;
-    return rc;
+    return infer_out(c, 0, t->dtype, t->rank, t->dims);
 }
 
 int infer_is_nan(struct infer *c)

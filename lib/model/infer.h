@@ -14,8 +14,7 @@ struct infer {
 #define MAX_SHAPE_NUMBERS 1024     /* entries of a Split, a Pad, a list of axes */
 
 /* What the engine of shapes must know of an operator, beside its rule; see rules[] in infer.c. */
-bool infer_by_data(enum op_id op);   /* result shapes depend on data: late unless evaluated */
-bool infer_is_random(enum op_id op); /* results are not a function of the inputs: never evaluated */
+bool infer_by_data(enum op_id op); /* result shapes depend on data: late unless evaluated */
 
 /* graph_bind() without a limit to live_bytes: for looking at shapes, not for running. */
 int graph_bind_shapes(const struct graph *g, const struct shape_key *key, struct arena *a,
@@ -37,6 +36,8 @@ static inline const struct tensor *infer_in(const struct infer *c, uint32_t i)
 int infer_out(struct infer *c, uint32_t i, enum dtype dtype, uint32_t rank, const int64_t *dims);
 /* *axis in [-rank, rank) becomes one in [0, rank). */
 int infer_axis(struct infer *c, int64_t *axis, uint32_t rank);
+/* -EINVAL unless input i is omitted or has this shape. */
+int infer_shaped(struct infer *c, uint32_t i, uint32_t rank, const int64_t *dims);
 /* The broadcast shape of two. */
 int infer_broadcast(struct infer *c, uint32_t rank_a, const int64_t *a, uint32_t rank_b,
                     const int64_t *b, uint32_t *ret_rank, int64_t *ret);
@@ -60,6 +61,10 @@ int infer_conv_dims(struct infer *c, const struct tensor *x, const struct tensor
 int infer_product_dims(struct infer *c, const struct tensor *a, const struct tensor *b,
                        uint32_t *ret_rank, int64_t *dims);
 
+/* The bytes of results that are strings, where the operator's rule left them 0: the most that there
+ * can be.  -ENODATA when the strings are not known yet. */
+int infer_texts(struct infer *c);
+
 /* One rule for each family; infer.c's table says which operator uses which. */
 typedef int infer_fn(struct infer *c);
 infer_fn infer_same, infer_same_as_all, infer_compare, infer_cast, infer_dropout, infer_where;
@@ -69,6 +74,9 @@ infer_fn infer_concat, infer_constant_of_shape, infer_expand, infer_flatten, inf
     infer_pad, infer_range, infer_reshape, infer_shape, infer_size, infer_slice, infer_split,
     infer_squeeze, infer_tile, infer_transpose, infer_trilu, infer_unsqueeze, infer_is_nan,
     infer_prelu, infer_flow;
+infer_fn infer_attention, infer_dft, infer_group_norm, infer_loss, infer_lp_norm, infer_mel_weights,
+    infer_multinomial, infer_mvn, infer_random, infer_random_like, infer_rms_norm, infer_rnn,
+    infer_rotary_embedding, infer_stft, infer_window;
 infer_fn infer_gather_elements, infer_gather_nd, infer_scatter_elements, infer_scatter_nd,
     infer_tensor_scatter, infer_one_hot, infer_eye_like, infer_compress, infer_non_zero,
     infer_unique, infer_top_k, infer_cum_sum, infer_depth_to_space, infer_space_to_depth,
@@ -78,3 +86,4 @@ infer_fn infer_quantize, infer_dequantize, infer_dynamic_quantize, infer_conv_in
 infer_fn infer_resize, infer_center_crop_pad, infer_affine_grid, infer_grid_sample;
 infer_fn infer_conv_transpose, infer_deform_conv, infer_col2im, infer_max_unpool;
 infer_fn infer_max_roi_pool, infer_roi_align, infer_non_max_suppression;
+infer_fn infer_string_concat, infer_string_normalizer, infer_string_split, infer_tfidf;

@@ -280,15 +280,25 @@ static int64_t non_zeros(const struct tensor *t)
     return found;
 }
 
+/* Strings that have a letter; the kernel refuses a tensor that is broken. */
+static int64_t non_empty(const struct tensor *t)
+{
+    int64_t found = 0;
+    struct str s;
+
+    for (size_t at = 0; tensor_text(t, &at, &s) == 0;)
+        found += s.n > 0;
+    return found;
+}
+
 int infer_non_zero(struct infer *c)
 {
     int rc = needs_data(c, 0);
 
-    if (rc == 0 && dtype_size(c->in[0]->dtype) == 0)
-        return err_set(c->err, -ENOTSUP, "type %s is not supported", dtype_name(c->in[0]->dtype));
-    return rc < 0 ? rc
-                  : infer_out(c, 0, DT_INT64, 2,
-                              (const int64_t[]){c->in[0]->rank, non_zeros(c->in[0])});
+    if (rc < 0)
+        return rc;
+    int64_t found = c->in[0]->dtype == DT_STRING ? non_empty(c->in[0]) : non_zeros(c->in[0]);
+    return infer_out(c, 0, DT_INT64, 2, (const int64_t[]){c->in[0]->rank, found});
 }
 
 int infer_unique(struct infer *c)

@@ -180,12 +180,14 @@ int infer_batch_norm(struct infer *c)
 {
     const struct tensor *x = c->in[0];
     int64_t channels = x->rank > 1 ? x->dims[1] : 1;
-    int rc = need_rank(c, 0, 1);
+    bool by_element = c->n->opset < 9 && !node_int(c->n, "spatial", 1);
+    int rc = need_rank(c, 0, by_element ? 2 : 1);
 
     if (c->n->opset < 7 && !node_int(c->n, "is_test", 0)) /* there, training is the default */
         return err_set(c->err, -ENOTSUP, "is_test=0: training is not supported");
     for (uint32_t i = 1; rc == 0 && i < 5; i++)
-        rc = per_channel(c, i, channels);
+        rc =
+            by_element ? infer_shaped(c, i, x->rank - 1, x->dims + 1) : per_channel(c, i, channels);
     if (rc == 0)
         rc = infer_same(c);
     for (uint32_t i = 1; rc == 0 && i < c->n->n_out; i++)

@@ -226,7 +226,7 @@ static int fold_node(struct pass *p, struct node *n)
     size_t bytes;
     int r = 0;
 
-    if (n->n_in > FOLD_MAX_ARGS || n->n_out > FOLD_MAX_ARGS || n->n_post || infer_is_random(n->op))
+    if (n->n_in > FOLD_MAX_ARGS || n->n_out > FOLD_MAX_ARGS || n->n_post)
         return 0;
     if (!inputs_known(p, n, in, ins))
         return fold_dimensions(p, n);

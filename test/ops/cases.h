@@ -5,7 +5,8 @@
  *          the graph.  "-": omitted.  A dimension N is the batch: the case then runs with N = 1
  *          and N = 3, and with N = 3 as two requests of one and two rows in one run.
  *          Types: f FP32, d FP64, h FP16, i INT32, l INT64, s INT8, u UINT8, b BOOL.
- * attrs    name=[1,2] integers, name=1 an integer, name=1.0 a float, name=word a string;
+ * attrs    name=[1,2] integers, name=1 an integer, name=1.0 a float, name=word a string,
+ *          name=[word,word] strings;
  *          a tensor of one float: name=t1.0
  * posts    post steps: add relu clip:0:6 gelu tanh sigmoid hardswish silu; add's operand is one
  *          more input of the output's shape.

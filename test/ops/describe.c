@@ -89,12 +89,31 @@ uint32_t case_inputs(const struct op_case *c, struct case_input ret[CASE_MAX_IN]
 }
 
 /* ---- attributes */
-static void read_value(const struct op_case *c, const char *s, struct attr *a, int64_t ints[16],
-                       struct tensor *t)
+static const struct attr_text *read_words(const struct op_case *c, char *s, struct attr_text *ret,
+                                          uint32_t *n)
+{
+    for (char *end = s; *s; s = end + 1) {
+        end = s + strcspn(s, ",]");
+        if (*n == 16 || !*end)
+            bad(c, s);
+        ret[(*n)++] = (struct attr_text){s, (uint32_t)(end - s)};
+        bool last = *end == ']';
+        *end = 0;
+        if (last)
+            break;
+    }
+    return ret;
+}
+
+static void read_value(const struct op_case *c, char *s, struct attr *a, int64_t ints[16],
+                       struct attr_text words[16], struct tensor *t)
 {
     char *end = NULL;
 
-    if (*s == '[') {
+    if (*s == '[' && isalpha(s[1])) {
+        a->type = ATTR_STRINGS;
+        a->strs = read_words(c, s + 1, words, &a->n);
+    } else if (*s == '[') {
         a->type = ATTR_INTS;
         a->ints = ints;
         for (s++; *s != ']'; s = *end == ',' ? end + 1 : end) {
@@ -133,12 +152,13 @@ void case_attrs(const struct op_case *c, struct graph *g, uint32_t node)
         char *is = strchr(s, '=');
         struct attr a = {.name = s};
         struct tensor t = {.dtype = DT_FP32, .bytes = sizeof(float)};
+        struct attr_text words[16];
         int64_t ints[16];
         if (!is)
             bad(c, s);
         *is = 0;
         t.data = arena_alloc(&g->arena, sizeof(float));
-        read_value(c, is + 1, &a, ints, &t);
+        read_value(c, is + 1, &a, ints, words, &t);
         if (graph_add_attr(g, node, &a) < 0)
             bad(c, s);
     }

@@ -24,6 +24,7 @@ static const char *const folders[] = {DATA "/node", DATA "/simple", DATA "/pytor
                                       DATA "/pytorch-converted"};
 
 /* Tests that fail with another error than "not supported", on purpose. */
+#define RANDOM "random numbers; no generator is prescribed"
 #define TRAINING "a training operator; the model imports no opset of the default domain"
 static const struct {
     const char *name, *why;
@@ -35,6 +36,12 @@ static const struct {
     {"test_momentum", TRAINING},
     {"test_momentum_multiple", TRAINING},
     {"test_nesterov_momentum", TRAINING},
+    {"test_bernoulli", RANDOM},
+    {"test_bernoulli_double", RANDOM},
+    {"test_bernoulli_double_expanded", RANDOM},
+    {"test_bernoulli_expanded", RANDOM},
+    {"test_bernoulli_seed", RANDOM},
+    {"test_bernoulli_seed_expanded", RANDOM},
     {NULL, NULL}, /* ends the list */
 };
 

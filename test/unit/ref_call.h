@@ -52,20 +52,28 @@ static inline struct attr word(const char *name, const char *v)
 {
     return (struct attr){.name = name, .type = ATTR_STRING, .s = v, .n = (uint32_t)strlen(v)};
 }
+static inline struct attr reals(const char *name, const float *v, size_t n)
+{
+    return (struct attr){.name = name, .type = ATTR_FLOATS, .n = (uint32_t)n, .floats = v};
+}
+static inline struct attr words(const char *name, const struct attr_text *v, size_t n)
+{
+    return (struct attr){.name = name, .type = ATTR_STRINGS, .n = (uint32_t)n, .strs = v};
+}
 
 struct call {
     enum op_id op;
     uint32_t opset; /* 0: 17 */
-    struct attr attr[6];
+    struct attr attr[8];
     struct tensor in[9]; /* rank 0 without data: the end, or omitted */
-    struct tensor out[3];
+    struct tensor out[4];
 };
 static struct err last;
 
 static inline int run(struct call *c)
 {
     const struct tensor *in[9];
-    struct tensor *out[3];
+    struct tensor *out[4];
     struct node n = {.name = "n", .op = c->op, .opset = c->opset ? c->opset : 17, .attr = c->attr};
 
     last = (struct err){0};

@@ -419,6 +419,56 @@ static void training_mode_is_single(void)
     is_single("node 'bn' (BatchNormalization) normalises over the batch");
 }
 
+static void recurrent_layers_batch_along_their_rows(void)
+{
+    start(14);
+    uint32_t x = input("x", "B 5 3");
+    output(op(OP_LSTM, "layout=1", 3, x, weights("1 8 3"), weights("1 8 2")));
+    output(op(OP_GRU, "layout=1 direction=reverse", 3, x, weights("1 6 3"), weights("1 6 2")));
+    batches();
+    start(14);
+    x = op(OP_Transpose, "perm=1,0,2", 1, input("x", "B 5 3"));
+    x = op(OP_RNN, "", 3, x, weights("1 2 3"), weights("1 2 2"));
+    output(op(OP_Transpose, "perm=2,0,1,3", 1, x));
+    batches();
+}
+
+static void a_recurrence_over_the_batch_is_single(void)
+{
+    start(14);
+    uint32_t x = input("x", "B 5 3");
+    output(named("rnn", OP_RNN, "", 3, x, weights("1 2 3"), weights("1 2 2")));
+    is_single("node 'rnn' (RNN) works across the batch: it is not the axis of rows");
+}
+
+static void attention_and_its_norms_batch(void)
+{
+    start(23);
+    uint32_t x = input("x", "B 2 4 6");
+    x = op(OP_RMSNormalization, "", 2, x, weights("6"));
+    x = op(OP_Attention, "is_causal=1", 4, x, x, x, weights("2 4 4"));
+    x = op(OP_GroupNormalization, "num_groups=2", 3, x, weights("2"), weights("2"));
+    x = op(OP_LpNormalization, "axis=1", 1, x);
+    output(op(OP_MeanVarianceNormalization, "axes=2,3", 1, x));
+    batches();
+}
+
+static void norms_and_losses_over_the_batch_are_single(void)
+{
+    start(23);
+    uint32_t x = input("x", "B 2 4 6");
+    output(named("mvn", OP_MeanVarianceNormalization, "", 1, x));
+    is_single("node 'mvn' (MeanVarianceNormalization) normalises over the batch");
+    start(23);
+    output(named("lp", OP_LpNormalization, "axis=0", 1, input("x", "B 4")));
+    is_single("node 'lp' (LpNormalization) normalises over the batch");
+    start(23);
+    x = input("x", "B 4");
+    output(named("loss", OP_NegativeLogLikelihoodLoss, "", 2, x,
+                 op(OP_ArgMax, "axis=1 keepdims=0", 1, x)));
+    is_single("node 'loss' (NegativeLogLikelihoodLoss) reduces over the batch");
+}
+
 static void a_layer_norm_over_everything_is_single(void)
 {
     start(17);
@@ -678,6 +728,10 @@ int main(void)
     RUN(a_batch_on_two_axes_is_single);
     RUN(pads_and_tiles_of_the_batch_are_single);
     RUN(training_mode_is_single);
+    RUN(recurrent_layers_batch_along_their_rows);
+    RUN(a_recurrence_over_the_batch_is_single);
+    RUN(attention_and_its_norms_batch);
+    RUN(norms_and_losses_over_the_batch_are_single);
     RUN(a_layer_norm_over_everything_is_single);
     RUN(inputs_must_all_carry_the_same_batch);
     RUN(a_shape_that_fits_one_batch_only_is_single);

@@ -501,7 +501,56 @@ static void every_operator_has_a_kernel(void)
         }
 }
 
-static void strings_and_missing_data_are_refused_by_every_operator(void)
+/* What ONNX has strings for: test_ref_text.c. */
+static bool takes_strings(enum op_id op)
+{
+    static const enum op_id ops[] = {OP_Cast,
+                                     OP_CastLike,
+                                     OP_CenterCropPad,
+                                     OP_Compress,
+                                     OP_Concat,
+                                     OP_DepthToSpace,
+                                     OP_Equal,
+                                     OP_Expand,
+                                     OP_Flatten,
+                                     OP_Gather,
+                                     OP_GatherElements,
+                                     OP_GatherND,
+                                     OP_Identity,
+                                     OP_NonZero,
+                                     OP_OneHot,
+                                     OP_Pad,
+                                     OP_Reshape,
+                                     OP_ReverseSequence,
+                                     OP_Scatter,
+                                     OP_ScatterElements,
+                                     OP_ScatterND,
+                                     OP_Shape,
+                                     OP_Size,
+                                     OP_Slice,
+                                     OP_SpaceToDepth,
+                                     OP_Split,
+                                     OP_Squeeze,
+                                     OP_StringConcat,
+                                     OP_StringNormalizer,
+                                     OP_StringSplit,
+                                     OP_TfIdfVectorizer,
+                                     OP_Tile,
+                                     OP_Transpose,
+                                     OP_Trilu,
+                                     OP_Unique,
+                                     OP_Unsqueeze,
+                                     OP_Where,
+                                     OP_RandomNormalLike,
+                                     OP_RandomUniformLike};
+
+    for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
+        if (ops[i] == op)
+            return true;
+    return false;
+}
+
+static void strings_and_missing_data_are_refused_by_every_other_operator(void)
 {
     char text[8] = {0};
 
@@ -511,7 +560,8 @@ static void strings_and_missing_data_are_refused_by_every_operator(void)
         struct call c = {.op = (enum op_id)op, .in = {s, s, s, s, s, s, s, s}, .out = {s}};
         if (op == OP_Shape || op == OP_Size)
             continue;
-        CHECK_EQ(run(&c), -ENOTSUP);
+        if (!takes_strings((enum op_id)op))
+            CHECK_EQ(run(&c), -ENOTSUP);
         c = (struct call){.op = (enum op_id)op,
                           .in = {none, none, none, none, none, none, none, none},
                           .out = {none}};
@@ -554,6 +604,6 @@ int main(void)
     RUN(softmax_before_opset_13_flattens_the_rest);
     RUN(softmax_before_opset_13_counts_a_negative_axis_from_the_last);
     RUN(every_operator_has_a_kernel);
-    RUN(strings_and_missing_data_are_refused_by_every_operator);
+    RUN(strings_and_missing_data_are_refused_by_every_other_operator);
     return check_end();
 }
