@@ -60,7 +60,7 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
         check-ops check-http check-docs check-units check-clang check-asan check-tsan check-race \
-        check-fresh check-systemd check-fuzz fuzz bench-http bench-plan
+        check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -188,6 +188,11 @@ check-systemd: all man ## the installed daemon under a real systemd (root)
 PLAN_BENCH := bench_fit bench_published bench_scenarios bench_mixes bench_plan_scale bench_replay
 bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
+
+bench-cpu: $(B)/test/bench/bench_model ## beside ONNX Runtime on the same cores: an hour
+	@.venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
+	@.venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json --wide
+	@.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
 	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))

@@ -17,9 +17,9 @@ struct cli {
     const char *token;  /* NULL: none */
     bool json;          /* print JSON: what the daemon said, or the whole result */
     /* of single verbs; numbers < 0 and texts NULL: not given */
-    bool example, undo, check, leave_one_out, search;
+    bool example, undo, check, leave_one_out, search, by_step;
     double slo_ms, rate_rps, duration_s, rate_scale, warmup_s;
-    long max_batch, priority, count, seed, in_flight;
+    long max_batch, priority, count, seed, in_flight, batch, dim;
     struct list files; /* external data of register */
     struct list fails, steps;
     const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind, *to;
@@ -53,8 +53,8 @@ struct verb {
 extern const struct verb verbs[];
 extern const size_t n_verbs;
 
-/* ---- plan.c, explain.c, simulate.c, fit.c: what needs no daemon */
-verb_fn plan_file, verb_explain, verb_simulate, verb_fit;
+/* ---- plan.c, explain.c, simulate.c, fit.c, profile.c: what needs no daemon */
+verb_fn plan_file, verb_explain, verb_simulate, verb_fit, verb_profile;
 
 /* ---- example.c: a complete request for a model, from its metadata; malloc'ed */
 int example_request(json_t *metadata, char **ret, struct err *err);

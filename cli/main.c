@@ -89,6 +89,11 @@ static const struct flag {
     {"leave-one-out", 0, NULL,
      "fit: also predict each pair of models by what is fitted to all the others", FLAG_YES,
      AT(leave_one_out)},
+    {"steps", 0, NULL, "profile: every step, with what does it, layouts and time", FLAG_YES,
+     AT(by_step)},
+    {"batch", 0, "N", "profile: rows, default 1", FLAG_WHOLE, AT(batch)},
+    {"dim", 0, "N", "profile: free dimensions other than the batch, default 16", FLAG_WHOLE,
+     AT(dim)},
     {"to", 0, "URL",
      "bench: the v2 server to load, http://HOST:PORT; default http://127.0.0.1:8000", FLAG_TEXT,
      AT(to)},
@@ -266,7 +271,9 @@ int main(int argc, char **argv)
                     .in_flight = -1,
                     .max_batch = -1,
                     .priority = -1,
-                    .seed = -1};
+                    .seed = -1,
+                    .batch = 1,
+                    .dim = 16};
     struct err err = {0};
 
     parse_flags(argc, argv, &c);

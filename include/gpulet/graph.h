@@ -100,6 +100,7 @@ enum post_kind {
     POST_SIGMOID,
     POST_HARDSWISH,
     POST_SILU, /* x * sigmoid(x) */
+    POST_GELU_TANH,
 };
 struct post {
     enum post_kind kind;
@@ -110,7 +111,7 @@ struct post {
 /* One node.  As in ONNX, but for what the passes make, whatever the model's opset:
  *   MatMul with a third input: a bias, 1-D, as long as the result's last dimension, added before
  *   the post steps (the second operand has then rank 2 or more);
- *   LayerNormalization (axis, epsilon) and Gelu (approximate "none") below opsets 17 and 20;
+ *   LayerNormalization (axis, epsilon) and Gelu below opsets 17 and 20;
  *   an output that nobody reads may be VALUE_NONE. */
 struct node {
     const char *name; /* never NULL; "#12" when the file gives none */

@@ -13,6 +13,7 @@
 struct cpu_call {
     int (*run)(const void *params, void *const *ptr);
     const void *params;
+    const char *name; /* of the kernel, for profiles; may be NULL */
     /* The reference's loops: the same as run, with a message; NULL for a fast kernel.  They check
      * types as they run, and take memory. */
     int (*plain)(const void *params, void *const *ptr, struct err *err);
@@ -33,3 +34,17 @@ int cpu_plan_post(const struct post *p, const struct tensor *y, struct arena *ar
                   struct cpu_call *ret);
 /* ptr[0] to ptr[1]. */
 int cpu_plan_copy(size_t bytes, struct arena *arena, struct cpu_call *ret);
+
+/* A batch norm with constant parameters over blocked channels that may lie in pieces:
+ * y = min(max((x - mean) * gain / sqrt(var + epsilon) + bias, low), high)
+ *   ptr[0..n_pieces)  [batch, blocks[i], spatial, block], together all channels
+ *   ptr[n_pieces]     [batch, channels / block, spatial, block]; not one of the sources, or the
+ *                     only one */
+struct cpu_channel {
+    int64_t batch, spatial, block, channels; /* block: 8 or 16, and channels a multiple */
+    uint32_t n_pieces;
+    const int64_t *blocks; /* by piece */
+    const float *gain, *bias, *mean, *var;
+    float epsilon, low, high;
+};
+int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cpu_call *ret);

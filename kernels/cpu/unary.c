@@ -380,7 +380,7 @@ int cpu_plan_post(const struct post *p, const struct tensor *y, struct arena *ar
     *ret = (struct cpu_call){.run = run_post};
     switch (p->kind) {
     case POST_ADD:
-        ret->run = run_post_add;
+        *ret = (struct cpu_call){.run = run_post_add};
         ret->params = arena_memdup(arena, &n, sizeof(n));
         return ret->params ? 0 : -ENOMEM;
     case POST_RELU:
@@ -403,6 +403,9 @@ int cpu_plan_post(const struct post *p, const struct tensor *y, struct arena *ar
         break;
     case POST_SILU:
         u.f = PICK(silu32);
+        break;
+    case POST_GELU_TANH:
+        u.f = PICK(gelu_tanh32);
         break;
     }
     ret->params = arena_memdup(arena, &u, sizeof(u));

@@ -117,9 +117,9 @@ REF_FN(ref_unary)
 
 /* ---- post steps */
 static const unary_fn post_fns[] = {
-    [POST_RELU] = do_relu, [POST_CLIP] = do_clip_float, [POST_GELU] = do_gelu,
-    [POST_TANH] = do_tanh, [POST_SIGMOID] = do_sigmoid, [POST_HARDSWISH] = do_hard_swish,
-    [POST_SILU] = do_silu,
+    [POST_RELU] = do_relu, [POST_CLIP] = do_clip_float,     [POST_GELU] = do_gelu,
+    [POST_TANH] = do_tanh, [POST_SIGMOID] = do_sigmoid,     [POST_HARDSWISH] = do_hard_swish,
+    [POST_SILU] = do_silu, [POST_GELU_TANH] = do_gelu_tanh,
 };
 
 int ref_post(const struct node *n, const struct tensor *const *add, struct tensor *out,

@@ -3,8 +3,8 @@
 #include "pass.h"
 
 static int (*const passes[])(struct pass *p) = {
-    pass_identity,  pass_fold, pass_einsum, pass_batchnorm,
-    pass_layernorm, pass_gelu, pass_bias,   pass_post,
+    pass_identity,  pass_fold,      pass_einsum, pass_pad,  pass_identity,
+    pass_batchnorm, pass_layernorm, pass_gelu,   pass_bias, pass_post,
 };
 
 static void compact(struct graph *g)

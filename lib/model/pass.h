@@ -62,6 +62,7 @@ const struct tensor *pass_aligned(struct pass *p, const struct constant *c);
 /* ---- the passes, in the order in which they run; 0 or -ENOMEM */
 int pass_identity(struct pass *p);
 int pass_fold(struct pass *p);
+int pass_pad(struct pass *p);
 int pass_einsum(struct pass *p);
 int pass_batchnorm(struct pass *p);
 int pass_layernorm(struct pass *p);

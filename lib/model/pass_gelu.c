@@ -1,5 +1,6 @@
 /* GELU as exporters write it below opset 20: x * 0.5 * (1 + erf(x / sqrt 2)), the three factors
- * multiplied in any order.  Found from the Erf, forwards. */
+ * multiplied in any order.  Found from the Erf, forwards.  Its approximation has
+ * tanh(sqrt(2 / pi) * (x + 0.044715 x^3)) for the erf. */
 #include "pass.h"
 #include <math.h>
 
@@ -57,22 +58,72 @@ static uint32_t last_product(const struct pass *p, uint32_t one_erf, uint32_t x)
     return NODE_NONE;
 }
 
+/* x^3: a power, or products. */
+static uint32_t cube_of(const struct pass *p, uint32_t value)
+{
+    uint32_t pow = pass_made_by(p, value, OP_Pow), mul = pass_made_by(p, value, OP_Mul);
+    double k;
+
+    if (pow != NODE_NONE) {
+        const struct node *n = &p->g->nodes[pow];
+        return pass_number(p, n->in[1], &k) && k == 3 ? n->in[0] : VALUE_NONE;
+    }
+    for (int i = 0; mul != NODE_NONE && i < 2; i++) {
+        const struct node *n = &p->g->nodes[mul];
+        uint32_t square = pass_made_by(p, n->in[i], OP_Mul), x = n->in[1 - i];
+        if (square != NODE_NONE && p->g->nodes[square].in[0] == x && p->g->nodes[square].in[1] == x)
+            return x;
+    }
+    return VALUE_NONE;
+}
+
+/* x of sqrt(2 / pi) * (x + 0.044715 x^3) */
+static uint32_t tanh_scaled_from(const struct pass *p, uint32_t value)
+{
+    uint32_t outer = pass_made_by(p, value, OP_Mul);
+    uint32_t sum = outer == NODE_NONE
+                       ? VALUE_NONE
+                       : pass_other_than_number(p, &p->g->nodes[outer], M_2_SQRTPI * M_SQRT1_2);
+    uint32_t add = sum == VALUE_NONE ? NODE_NONE : pass_made_by(p, sum, OP_Add);
+
+    for (int i = 0; add != NODE_NONE && i < 2; i++) {
+        const struct node *n = &p->g->nodes[add];
+        uint32_t mul = pass_made_by(p, n->in[i], OP_Mul), x = n->in[1 - i];
+        uint32_t cube =
+            mul == NODE_NONE ? VALUE_NONE : pass_other_than_number(p, &p->g->nodes[mul], 0.044715);
+        if (cube != VALUE_NONE && cube_of(p, cube) == x)
+            return x;
+    }
+    return VALUE_NONE;
+}
+
+static int become_gelu(struct pass *p, uint32_t id, uint32_t x, bool by_tanh)
+{
+    const struct attr a = {.name = "approximate", .type = ATTR_STRING, .n = 4, .s = "tanh"};
+
+    if (pass_become(p, id, OP_Gelu, 1, &x) < 0 || (by_tanh && graph_add_attr(p->g, id, &a) < 0))
+        return -ENOMEM;
+    p->report->fused_gelus++;
+    return 0;
+}
+
 int pass_gelu(struct pass *p)
 {
     for (uint32_t id = 0; id < p->g->n_nodes; id++) {
-        const struct node *erf = &p->g->nodes[id];
-        if (erf->op != OP_Erf || erf->n_post)
+        const struct node *n = &p->g->nodes[id];
+        if ((n->op != OP_Erf && n->op != OP_Tanh) || n->n_post)
             continue;
-        uint32_t x = scaled_from(p, erf->in[0]), add = next_node(p, erf->out[0], OP_Add);
+        bool by_tanh = n->op == OP_Tanh;
+        uint32_t x = by_tanh ? tanh_scaled_from(p, n->in[0]) : scaled_from(p, n->in[0]);
+        uint32_t add = next_node(p, n->out[0], OP_Add);
         if (x == VALUE_NONE || add == NODE_NONE || p->g->values[x].dtype != DT_FP32 ||
-            pass_other_than_number(p, &p->g->nodes[add], 1) != erf->out[0])
+            pass_other_than_number(p, &p->g->nodes[add], 1) != n->out[0])
             continue;
         uint32_t last = last_product(p, p->g->nodes[add].out[0], x);
         if (last == NODE_NONE || !pass_same_rank(p, x, p->g->nodes[last].out[0]))
             continue;
-        if (pass_become(p, last, OP_Gelu, 1, &x) < 0)
+        if (become_gelu(p, last, x, by_tanh) < 0)
             return -ENOMEM;
-        p->report->fused_gelus++;
     }
     return 0;
 }

@@ -1,4 +1,5 @@
-/* Post steps: Conv, Gemm and MatMul take a residual Add and an activation that follow.
+/* Post steps: Conv, Gemm and MatMul take a residual Add and an activation that follow, a
+ * BatchNormalization that stayed (behind a Concat) a Relu or Clip.
  *
  * At most one Add and then one activation, as enum post_kind orders them.  Of the two nodes whose
  * results an Add joins, the later one takes it: the other result is there by then. */
@@ -8,8 +9,14 @@
 
 static bool takes_posts(const struct pass *p, const struct node *n)
 {
-    return (n->op == OP_Conv || n->op == OP_Gemm || n->op == OP_MatMul) &&
+    return (n->op == OP_Conv || n->op == OP_Gemm || n->op == OP_MatMul ||
+            n->op == OP_BatchNormalization) &&
            p->g->values[n->out[0]].dtype == DT_FP32;
+}
+
+static bool takes_post(const struct node *n, enum post_kind kind)
+{
+    return n->op != OP_BatchNormalization || kind == POST_RELU || kind == POST_CLIP;
 }
 
 /* A bound of Clip: input i from opset 11 on, an attribute before. */
@@ -40,8 +47,8 @@ static bool is_activation(const struct pass *p, const struct node *n, struct pos
         return clip_bound(p, n, 1, "min", -FLT_MAX, &ret->alpha) &&
                clip_bound(p, n, 2, "max", FLT_MAX, &ret->beta);
     case OP_Gelu:
-        ret->kind = POST_GELU;
-        return STREQ(node_str(n, "approximate", "none"), "none");
+        ret->kind = STREQ(node_str(n, "approximate", "none"), "tanh") ? POST_GELU_TANH : POST_GELU;
+        return true;
     case OP_Tanh:
         ret->kind = POST_TANH;
         return true;
@@ -110,7 +117,7 @@ static bool take_step(struct pass *p, uint32_t id)
     if (activated || n->n_post == MAX_POST)
         return false;
     if (next == NODE_NONE) {
-        if (!is_gated(p, x, &gate, &mul, &step))
+        if (!is_gated(p, x, &gate, &mul, &step) || !takes_post(n, step.kind))
             return false;
         p->g->nodes[gate].op = OP_NONE;
         append(p, id, &step, mul);
@@ -120,8 +127,8 @@ static bool take_step(struct pass *p, uint32_t id)
     if (m->n_post ||
         (!is_activation(p, m, &step) && (n->n_post || !is_residual(p, id, m, x, &step))))
         return false;
-    if (m->in[0] != x && step.kind != POST_ADD)
-        return false; /* x is a bound of the Clip */
+    if ((m->in[0] != x && step.kind != POST_ADD) || !takes_post(n, step.kind))
+        return false; /* x is a bound of the Clip, or it is none of the node's */
     append(p, id, &step, next);
     return true;
 }

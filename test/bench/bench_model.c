@@ -1,20 +1,32 @@
 /* Runs a model on the CPU backend:
  *
- *     bench_model [-b BATCH] [-f OTHER] [-n RUNS] [-g CORES] [-s] FOLDER [INPUT.raw...]
+ *     bench_model [-b BATCH] [-f OTHER] [-n RUNS] [-g CORES] [-s] [-p PARTS] [-t]
+ *                 FOLDER [INPUT.raw...]
  *
  * FOLDER holds model.onnx.  Inputs are raw tensors in graph order (made up when missing);
  * outputs are written to FOLDER/out-I.raw.  -f gives the free dimensions other than the batch,
  * -g takes a partition of that many cores, -s runs segment by segment.  Prints what compiling
- * made, the memory taken, and the median of RUNS timed runs. */
+ * made, the memory taken, and the median of RUNS timed runs.
+ *
+ * -t takes turns with somebody else: each line of standard input is a number of runs, answered by
+ * the median nanoseconds of one.  With -p PARTS that many gpu-lets, each with a thread, do that
+ * many runs at the same time; the answer is then the time of all of them together by the number
+ * of runs. */
 #include <gpulet/backend.h>
 #include <gpulet/clock.h>
 #include <gpulet/model.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#define MAX_PARTS 64
+#define MAX_TURN 100000
+
 struct run {
-    int batch, other, runs, cores;
-    bool by_segment;
+    int batch, other, runs, cores, n_parts;
+    bool by_segment, turns;
+    unsigned first_core;
+    size_t idle_kib;
     struct model *model;
     struct bound *bound;
     struct arena arena;
@@ -71,10 +83,14 @@ static void open_device(struct run *r)
     uint32_t units;
 
     if (backend_cpu.devices(&cfg, &info, 1, &n, &err) < 0 ||
-        backend_cpu.dev_open(&cfg, 0, &r->dev, &err) < 0)
+        (!r->dev && backend_cpu.dev_open(&cfg, 0, &r->dev, &err) < 0))
         fail("device", &err);
+    if ((unsigned)(r->cores * r->n_parts) > info.n_granules) {
+        err_set(&err, -EINVAL, "there are %u cores", info.n_granules);
+        fail("partition", &err);
+    }
     for (int i = 0; i < r->cores; i++)
-        granules_add(&set, info.n_granules - 1 - (unsigned)i);
+        granules_add(&set, info.n_granules - 1 - r->first_core - (unsigned)i);
     if (backend_cpu.part_open(r->dev, &set, &r->part, &units, &err) < 0)
         fail("partition", &err);
 }
@@ -180,53 +196,181 @@ static void save(struct run *r, const char *dir)
     }
 }
 
-int main(int argc, char **argv)
+/* n runs on every gpu-let at once: the median of one, or the time of all by their number. */
+struct seat {
+    struct run run;
+    pthread_t thread;
+    pthread_barrier_t *gate;
+    unsigned turn; /* runs, before the gate opens; 0: leave */
+};
+
+static void *seat_main(void *arg)
 {
-    struct run r = {.batch = 1, .other = 5, .runs = 1, .cores = 1};
+    struct seat *s = arg;
+
+    backend_cpu.part_enter(s->run.part);
+    for (;;) {
+        (void)pthread_barrier_wait(s->gate);
+        if (!s->turn)
+            return NULL;
+        for (unsigned i = 0; i < s->turn; i++)
+            (void)one_run(&s->run);
+        (void)pthread_barrier_wait(s->gate);
+    }
+}
+
+static uint64_t turn_alone(struct run *r, unsigned n)
+{
+    uint64_t *ns = calloc(n, sizeof(*ns)), median;
+
+    for (unsigned i = 0; ns && i < n; i++)
+        ns[i] = one_run(r);
+    qsort(ns, n, sizeof(*ns), by_value);
+    median = ns[n / 2];
+    free(ns);
+    return median;
+}
+
+/* A line in, a line out, until the end of the file. */
+static void take_turns(struct run *r, uint64_t (*turn)(void *ctx, unsigned n), void *ctx)
+{
+    char line[64];
+
+    printf("ready, peak %zu KiB above idle\n", rss_kib("VmHWM:") - r->idle_kib);
+    (void)fflush(stdout);
+    while (fgets(line, sizeof(line), stdin)) {
+        unsigned long n = strtoul(line, NULL, 10);
+        if (n < 1 || n > MAX_TURN)
+            return;
+        printf("%llu\n", (unsigned long long)turn(ctx, (unsigned)n));
+        (void)fflush(stdout);
+    }
+}
+
+static uint64_t one_turn(void *ctx, unsigned n)
+{
+    return turn_alone(ctx, n);
+}
+
+struct crew {
+    unsigned n;
+    struct seat *seat;
+    pthread_barrier_t gate;
+};
+
+static uint64_t crew_turn(void *ctx, unsigned n)
+{
+    struct crew *c = ctx;
+
+    for (unsigned i = 0; i < c->n; i++)
+        c->seat[i].turn = n;
+    (void)pthread_barrier_wait(&c->gate);
+    uint64_t start = clock_now_ns();
+    (void)pthread_barrier_wait(&c->gate);
+    return (clock_now_ns() - start) / (n * c->n);
+}
+
+/* The first gpu-let is open; the others get the same model and share its weights. */
+static void crew_serve(struct run *first, const char *dir, int n_files, char **files)
+{
+    static struct seat seat[MAX_PARTS];
+    struct crew c = {.n = (unsigned)first->n_parts, .seat = seat};
+
+    (void)pthread_barrier_init(&c.gate, NULL, c.n + 1);
+    for (unsigned i = 0; i < c.n; i++) {
+        seat[i].run = *first;
+        seat[i].gate = &c.gate;
+        if (i > 0) {
+            seat[i].run.first_core = i * (unsigned)first->cores;
+            open_device(&seat[i].run);
+            compile(&seat[i].run, dir);
+            open_io(&seat[i].run, n_files, files);
+        }
+        if (pthread_create(&seat[i].thread, NULL, seat_main, &seat[i]))
+            exit(1);
+    }
+    (void)crew_turn(&c, 1);
+    take_turns(first, crew_turn, &c);
+    for (unsigned i = 0; i < c.n; i++)
+        seat[i].turn = 0;
+    (void)pthread_barrier_wait(&c.gate);
+    for (unsigned i = 0; i < c.n; i++)
+        (void)pthread_join(seat[i].thread, NULL);
+}
+
+static void report(struct run *r)
+{
+    uint64_t *ns = calloc((size_t)r->runs, sizeof(*ns));
+    uint64_t core = core_ns();
+
+    if (!ns)
+        exit(1);
+    for (int i = 0; i < r->runs; i++)
+        ns[i] = one_run(r);
+    core = (core_ns() - core) / (uint64_t)r->runs;
+    qsort(ns, (size_t)r->runs, sizeof(*ns), by_value);
+    printf(
+        "median %.3f ms, least %.3f ms, core %.3f ms; RSS %zu KiB more than at start, peak %zu\n",
+        (double)ns[r->runs / 2] / 1e6, (double)ns[0] / 1e6, (double)core / 1e6,
+        rss_kib("VmRSS:") - r->idle_kib, rss_kib("VmHWM:") - r->idle_kib);
+    free(ns);
+}
+
+static void arguments(struct run *r, int argc, char **argv)
+{
     int c;
 
-    while ((c = getopt(argc, argv, "b:f:n:g:s")) != -1)
+    while ((c = getopt(argc, argv, "b:f:n:g:p:st")) != -1)
         switch (c) {
         case 'b':
-            r.batch = atoi(optarg);
+            r->batch = atoi(optarg);
             break;
         case 'f':
-            r.other = atoi(optarg);
+            r->other = atoi(optarg);
             break;
         case 'n':
-            r.runs = atoi(optarg);
+            r->runs = atoi(optarg);
             break;
         case 'g':
-            r.cores = atoi(optarg);
+            r->cores = atoi(optarg);
+            break;
+        case 'p':
+            r->n_parts = atoi(optarg);
             break;
         case 's':
-            r.by_segment = true;
+            r->by_segment = true;
+            break;
+        case 't':
+            r->turns = true;
             break;
         default:
-            return 2;
+            exit(2);
         }
-    if (optind >= argc || r.runs < 1 || r.cores < 1)
-        return 2;
-    size_t idle = rss_kib("VmRSS:");
+    if (optind >= argc || r->runs < 1 || r->cores < 1 || r->cores > MAX_PARTS || r->n_parts < 1 ||
+        r->n_parts > MAX_PARTS || (r->n_parts > 1 && !r->turns))
+        exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    struct run r = {.batch = 1, .other = 5, .runs = 1, .cores = 1, .n_parts = 1};
+
+    arguments(&r, argc, argv);
+    r.idle_kib = rss_kib("VmRSS:");
     open_model(&r, argv[optind]);
     open_device(&r);
     compile(&r, argv[optind]);
     open_io(&r, argc - optind - 1, argv + optind + 1);
+    if (r.n_parts > 1) {
+        crew_serve(&r, argv[optind], argc - optind - 1, argv + optind + 1);
+        return 0;
+    }
     backend_cpu.part_enter(r.part);
-    uint64_t *ns = calloc((size_t)r.runs, sizeof(*ns));
-    if (!ns)
-        return 1;
     (void)one_run(&r);
-    uint64_t core = core_ns();
-    for (int i = 0; i < r.runs; i++)
-        ns[i] = one_run(&r);
-    core = (core_ns() - core) / (uint64_t)r.runs;
-    qsort(ns, (size_t)r.runs, sizeof(*ns), by_value);
-    printf(
-        "median %.3f ms, least %.3f ms, core %.3f ms; RSS %zu KiB more than at start, peak %zu\n",
-        (double)ns[r.runs / 2] / 1e6, (double)ns[0] / 1e6, (double)core / 1e6,
-        rss_kib("VmRSS:") - idle, rss_kib("VmHWM:") - idle);
     save(&r, argv[optind]);
-    free(ns);
+    if (r.turns)
+        take_turns(&r, one_turn, &r);
+    else
+        report(&r);
     return 0;
 }

@@ -21,27 +21,30 @@ import pathlib
 SEED = 7
 DEFAULT_OPSET = {"torchscript": 17, "dynamo": 18}
 BERT = dict(words=30522, positions=512, types=2, hidden=768, heads=12, inner=3072, layers=12, seq=128)
+GPT2 = dict(words=50257, positions=1024, hidden=768, heads=12, layers=12, seq=64)
 
 
 # Networks.  torch is imported where it is used, so that --list and the small models do without.
 
 
-def vision(build):
-    """A torchvision network over [batch, 3, 224, 224]."""
+def vision(build, side=224):
+    """A torchvision network over [batch, 3, side, side]."""
 
     def make():
         import torch
         import torchvision
 
         torch.manual_seed(SEED)
-        net = getattr(torchvision.models, build)(weights=None)
-        settle(net)
-        return net, (torch.randn(2, 3, 224, 224),), ["input"], ["output"]
+        # Inception wants to be told that we settle the weights ourselves.
+        extra = {"init_weights": False} if build == "inception_v3" else {}
+        net = getattr(torchvision.models, build)(weights=None, **extra)
+        settle(net, side)
+        return net, (torch.randn(2, 3, side, side),), ["input"], ["output"]
 
     return make
 
 
-def settle(net):
+def settle(net, side):
     """Weights that keep an activation's size, then batch-norm statistics as measured."""
     import torch
     from torch import nn
@@ -59,7 +62,7 @@ def settle(net):
             m.p = 0.0
     if any(isinstance(m, nn.BatchNorm2d) for m in net.modules()):
         with torch.no_grad():
-            net.train()(torch.randn(8, 3, 224, 224))
+            net.train()(torch.randn(8, 3, side, side))
     net.eval()
 
 
@@ -134,6 +137,79 @@ def bert():
     names = ["input_ids", "attention_mask", "token_type_ids"]
     example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
     return net.eval(), example, names, ["last_hidden_state", "pooler_output"]
+
+
+def gpt2():
+    """GPT-2 small with its head: 12 pre-norm layers, causal attention, the tanh form of GELU."""
+    import torch
+    from torch import nn
+
+    c = GPT2
+    width = c["hidden"] // c["heads"]
+
+    class Product(nn.Module):
+        """x @ weight + bias on rows, as GPT-2 is published: weights are [in, out]."""
+
+        def __init__(self, n_in, n_out):
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(n_in, n_out).normal_(std=0.04))
+            self.bias = nn.Parameter(torch.empty(n_out).normal_(std=0.02))
+
+        def forward(self, x):
+            rows = torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight)
+            return rows.view(x.size(0), x.size(1), -1)
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm1, self.norm2 = (nn.LayerNorm(c["hidden"]) for _ in range(2))
+            self.qkv = Product(c["hidden"], 3 * c["hidden"])
+            self.out = Product(c["hidden"], c["hidden"])
+            self.up = Product(c["hidden"], 4 * c["hidden"])
+            self.down = Product(4 * c["hidden"], c["hidden"])
+            n = c["positions"]
+            self.register_buffer("causal", torch.tril(torch.ones(n, n, dtype=torch.bool)).view(1, 1, n, n))
+
+        def attend(self, x):
+            heads = (x.size(0), x.size(1), c["heads"], width)
+            q, k, v = (y.view(heads).permute(0, 2, 1, 3) for y in self.qkv(x).split(c["hidden"], 2))
+            score = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(width)
+            causal = self.causal[:, :, : x.size(1), : x.size(1)]
+            score = torch.where(causal, score, torch.tensor(-1e9))
+            y = torch.matmul(torch.softmax(score, -1), v).permute(0, 2, 1, 3).contiguous()
+            return self.out(y.view(x.size()))
+
+        def forward(self, x):
+            x = x + self.attend(self.norm1(x))
+            y = self.up(self.norm2(x))
+            y = 0.5 * y * (1 + torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * torch.pow(y, 3.0))))
+            return x + self.down(y)
+
+    class Gpt2(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(c["words"], c["hidden"])
+            self.positions = nn.Embedding(c["positions"], c["hidden"])
+            self.layers = nn.ModuleList(Layer() for _ in range(c["layers"]))
+            self.norm = nn.LayerNorm(c["hidden"])
+
+        def forward(self, input_ids):
+            places = torch.arange(input_ids.size(1)).unsqueeze(0)
+            x = self.words(input_ids) + self.positions(places)
+            for layer in self.layers:
+                x = layer(x)
+            return torch.matmul(self.norm(x), self.words.weight.t())
+
+    torch.manual_seed(SEED)
+    net = Gpt2()
+    for m in net.modules():
+        if isinstance(m, nn.Embedding):
+            nn.init.normal_(m.weight, std=0.04)
+        if isinstance(m, nn.LayerNorm):
+            nn.init.uniform_(m.weight, 0.8, 1.2)
+            nn.init.normal_(m.bias, std=0.02)
+    ids = torch.randint(0, c["words"], (2, c["seq"]))
+    return net.eval(), (ids,), ["input_ids"], ["logits"]
 
 
 def export_torch(make, path, batch, opset, exporter):
@@ -246,7 +322,13 @@ MODELS = {
     "mobilenet_v2": (export_torch, vision("mobilenet_v2")),
     "vgg19": (export_torch, vision("vgg19")),
     "alexnet": (export_torch, vision("alexnet")),
+    "densenet121": (export_torch, vision("densenet121")),
+    "inception_v3": (export_torch, vision("inception_v3", side=299)),
+    "squeezenet": (export_torch, vision("squeezenet1_0")),
+    "shufflenet_v2": (export_torch, vision("shufflenet_v2_x1_0")),
+    "efficientnet_b0": (export_torch, vision("efficientnet_b0")),
     "bert-base": (export_torch, bert),
+    "gpt2-small": (export_torch, gpt2),
     "identity": (export_small, identity),
     "reduce0": (export_small, reduce0),
     "freedim": (export_small, freedim),

@@ -53,6 +53,7 @@ C("Conv depthwise and Clip 0 to 6", Conv, 17, "f[N,48,14,14] cf[48,1,3,3](-3,3) 
 C("Conv and residual and Relu", Conv, 17, "f[N,16,14,14] cf[64,16,1,1] cf[64]", NULL, "add relu", 0, 0),
 C("Conv and residual, 24 channels (MobileNet)", Conv, 17, "f[N,48,14,14] cf[24,48,1,1] cf[24]", NULL, "add", 0, 0),
 C("Conv of 17 channels and residual and Relu", Conv, 17, "f[N,7,9,9] cf[17,7,3,3]", "pads=[1,1,1,1]", "add relu", 0, 0),
+C("Conv and Gelu by tanh", Conv, 17, "f[N,16,9,9] cf[32,16,3,3] cf[32]", "pads=[1,1,1,1]", "gelutanh", 0, 0),
 C("Conv and Silu", Conv, 17, "f[N,16,9,9] cf[32,16,3,3] cf[32]", "pads=[1,1,1,1]", "silu", 0, 0),
 C("Conv and HardSwish", Conv, 17, "f[N,16,9,9] cf[32,16,3,3] cf[32]", "pads=[1,1,1,1]", "hardswish", 0, 0),
 C("Conv and Sigmoid", Conv, 17, "f[N,16,9,9] cf[32,16,1,1] cf[32]", NULL, "sigmoid", 0, 0),
@@ -126,6 +127,8 @@ C("GlobalAveragePool of one element", GlobalAveragePool, 17, "f[N,17,1,1]", NULL
 C("GlobalMaxPool, 17 channels", GlobalMaxPool, 17, "f[N,17,6,5](-9,-1)", NULL, NULL, 0, 0),
 /* ---- norms */
 C("BatchNormalization, 16 channels", BatchNormalization, 17, "f[N,16,7,7] cf[16] cf[16] cf[16] cf[16](0.1,2)", "epsilon=0.00001 momentum=0.9", NULL, 0, 0),
+C("BatchNormalization and Relu, 16 channels", BatchNormalization, 17, "f[N,16,7,7] cf[16] cf[16] cf[16] cf[16](0.1,2)", NULL, "relu", 0, 0),
+C("BatchNormalization and Clip, 7 channels", BatchNormalization, 17, "f[N,7,5,6] cf[7] cf[7] cf[7] cf[7](0.1,2)", NULL, "clip:-0.5:0.7", 0, 0),
 C("BatchNormalization, 7 channels, opset 9", BatchNormalization, 9, "f[N,7,5,6] cf[7] cf[7] cf[7] cf[7](0.1,2)", "epsilon=0.001", NULL, 0, 0),
 C("BatchNormalization of two dimensions", BatchNormalization, 15, "f[N,33] cf[33] cf[33] cf[33] cf[33](0.1,2)", NULL, NULL, 0, 0),
 C("BatchNormalization of three dimensions, opset 7", BatchNormalization, 7, "f[N,7,9] cf[7] cf[7] cf[7] cf[7](0.1,2)", NULL, NULL, 0, 0),

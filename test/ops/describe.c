@@ -167,9 +167,9 @@ void case_attrs(const struct op_case *c, struct graph *g, uint32_t node)
 uint32_t case_posts(const struct op_case *c, struct post ret[MAX_POST])
 {
     static const char *const names[] = {
-        [POST_ADD] = "add",   [POST_RELU] = "relu",          [POST_CLIP] = "clip",
-        [POST_GELU] = "gelu", [POST_TANH] = "tanh",          [POST_SIGMOID] = "sigmoid",
-        [POST_SILU] = "silu", [POST_HARDSWISH] = "hardswish"};
+        [POST_ADD] = "add",   [POST_RELU] = "relu",           [POST_CLIP] = "clip",
+        [POST_GELU] = "gelu", [POST_TANH] = "tanh",           [POST_SIGMOID] = "sigmoid",
+        [POST_SILU] = "silu", [POST_HARDSWISH] = "hardswish", [POST_GELU_TANH] = "gelutanh"};
     char copy[64], *save = NULL;
     uint32_t n = 0;
 

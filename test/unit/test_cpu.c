@@ -252,6 +252,22 @@ static void fewer_rows_than_the_batch_write_no_more_than_their_own(void)
     close_model(o);
 }
 
+/* The same rows beside others, and twice: not one bit differs. */
+static void a_row_does_not_depend_on_its_companions(void)
+{
+    struct opened *o = open_model();
+    static float other[BATCH * IMAGE];
+
+    for (uint32_t i = 0; i < BATCH * IMAGE; i++)
+        other[i] = i / IMAGE == 1 ? o->x[i] : 1e3f * made_up(i + 99);
+    CHECK_EQ(run_one(o->slot, 0, 2, BATCH, other, o->again), 0);
+    CHECK_EQ(memcmp(o->y + IMAGE, o->again + IMAGE, IMAGE * sizeof(float)), 0);
+    CHECK(memcmp(o->y, o->again, IMAGE * sizeof(float)) != 0);
+    CHECK_EQ(run_one(o->slot, 0, 2, BATCH, o->x, o->again), 0);
+    CHECK_EQ(memcmp(o->y, o->again, sizeof(o->y)), 0);
+    close_model(o);
+}
+
 static void a_paused_run_resumes_bit_equal(void)
 {
     struct opened *o = open_model();
@@ -302,6 +318,76 @@ static void blocked_layout_lasts_from_convolution_to_convolution(void)
     CHECK_EQ(info.n_reorders, 2); /* in and out, none between */
     CHECK_EQ(info.n_steps, 4);    /* the residual and Relu are inside the second convolution */
     close_model(o);
+}
+
+/* A block of DenseNet: convolutions whose results are joined again and again, each joint normed
+ * and clipped at zero; at the end a pool reads the joint itself. */
+static struct bound *dense_block(struct arena *arena)
+{
+    struct shape_key key = {.n = 1, .dim = {2}};
+    struct bound *b = NULL;
+    float stat[3 * CHANNELS];
+    int64_t dims[] = {2 * CHANNELS}, wide[] = {3 * CHANNELS};
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(stat); i++)
+        stat[i] = made_up(i + 3) + 2;
+    start(17);
+    uint32_t x = input("x", "B 16 6 6");
+    uint32_t one = op(OP_Conv, "pads=1,1,1,1", 2, x, filter(CHANNELS, CHANNELS, 3));
+    uint32_t two = op(OP_Conv, "", 2, one, filter(CHANNELS, CHANNELS, 1));
+    uint32_t s = constant_of(DT_FP32, 1, dims, stat);
+    uint32_t t = op(OP_BatchNormalization, "", 5, op(OP_Concat, "axis=1", 2, one, two), s, s, s, s);
+    uint32_t three =
+        op(OP_Conv, "pads=1,1,1,1", 2, op(OP_Relu, "", 1, t), filter(CHANNELS, 2 * CHANNELS, 3));
+    uint32_t all = op(OP_Concat, "axis=1", 3, one, two, three);
+    s = constant_of(DT_FP32, 1, wide, stat);
+    t = op(OP_BatchNormalization, "", 5, all, s, s, s, s);
+    output(op(OP_GlobalAveragePool, "", 1, t));
+    output(op(OP_MaxPool, "kernel_shape=2,2", 1, all));
+    struct model_report report = {0};
+    CHECK_EQ(graph_infer(g, &err), 0);
+    CHECK_EQ(graph_optimise(g, &report, &err), 0);
+    g->batch_sym = 0;
+    arena_init(arena);
+    CHECK_EQ(graph_bind(g, &key, arena, &b, &err), 0);
+    return b;
+}
+
+static void near(const float *is, const struct tensor *want)
+{
+    CHECK(want->data != NULL);
+    for (size_t i = 0; want->data && i < want->bytes / sizeof(float); i++)
+        CHECK(fabsf(is[i] - ((const float *)want->data)[i]) < 1e-3f);
+}
+
+static void joined_channels_are_read_where_they_are(void)
+{
+    static float y[2 * 3 * CHANNELS], z[2 * 3 * CHANNELS * 25];
+    const struct shape_key key = {.n = 1, .dim = {2}};
+    struct arena arena, other;
+    struct slot *s = NULL;
+    uint32_t joins = 0;
+
+    open_device();
+    struct exe *exe = compiled(dense_block(&arena));
+    for (uint32_t i = 0; i < exe->n_steps; i++)
+        joins += !exe->step[i].is_prim && exe->step[i].call.name &&
+                 STREQ(exe->step[i].call.name, "join");
+    CHECK_EQ(joins, 1); /* for the pool: the two norms read the pieces */
+    arena_init(&other);
+    struct bound *ref = run_graph(g, &key, 2, 0, &other);
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    const void *in[] = {ref->value[g->in[0]].data};
+    void *out[] = {y, z};
+    struct io_part p = {.rows = 2, .in = in, .out = out};
+    CHECK_EQ(run_rows(s, 0, exe->n_segments, 1, &p), 0);
+    near(y, &ref->value[g->out[0]]);
+    near(z, &ref->value[g->out[1]]);
+    be->slot_close(s);
+    be->release(exe);
+    close_device();
+    arena_done(&other);
+    arena_done(&arena);
 }
 
 static void running_keeps_no_memory(void)
@@ -480,9 +566,11 @@ int main(void)
     RUN(the_executor_is_pinned_when_it_enters);
     RUN(rows_of_several_requests_come_back_to_each);
     RUN(fewer_rows_than_the_batch_write_no_more_than_their_own);
+    RUN(a_row_does_not_depend_on_its_companions);
     RUN(a_paused_run_resumes_bit_equal);
     RUN(weights_are_packed_once_for_all);
     RUN(blocked_layout_lasts_from_convolution_to_convolution);
+    RUN(joined_channels_are_read_where_they_are);
     RUN(running_keeps_no_memory);
     RUN(a_probe_times_the_segments_asked_for);
     RUN(a_type_without_a_fast_kernel_runs_in_plain_loops_and_is_counted);

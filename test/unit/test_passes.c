@@ -132,6 +132,20 @@ static void norms_behind_something_else_stay(void)
 
 /* ---- post steps */
 
+static void build_joined_norm(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 4 5 5");
+    output(op(OP_Relu, "", 1, norm(op(OP_Concat, "axis=1", 2, x, x), "8")));
+    output(op(OP_Sigmoid, "", 1, norm(op(OP_Concat, "axis=1", 2, x, x), "8")));
+}
+static void a_norm_that_stays_takes_a_relu_but_no_sigmoid(void)
+{
+    optimise(build_joined_norm, 1e-6);
+    check_ops(5, OP_Concat, OP_BatchNormalization, OP_Concat, OP_BatchNormalization, OP_Sigmoid);
+    check_posts(1, 1, POST_RELU);
+}
+
 static void build_residual_block(void)
 {
     start(13);
@@ -356,6 +370,41 @@ static void gelu_is_found_in_all_orders(void)
     CHECK_EQ(g->n_nodes, 3 + 5);
 }
 
+static uint32_t one_plus_tanh(uint32_t x, bool power)
+{
+    uint32_t cube =
+        power ? op(OP_Pow, "", 2, x, scalar(3)) : op(OP_Mul, "", 2, op(OP_Mul, "", 2, x, x), x);
+    uint32_t sum = op(OP_Add, "", 2, x, op(OP_Mul, "", 2, cube, scalar(0.044715f)));
+
+    sum = op(OP_Mul, "", 2, scalar(0.797884583f), sum);
+    return op(OP_Add, "", 2, op(OP_Tanh, "", 1, sum), scalar(1));
+}
+static void build_tanh_gelus(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 8");
+    output(op(OP_Mul, "", 2, op(OP_Mul, "", 2, x, scalar(0.5f)), one_plus_tanh(x, true)));
+    output(op(OP_Mul, "", 2, op(OP_Mul, "", 2, scalar(0.5f), x), one_plus_tanh(x, false)));
+}
+static void gelu_by_tanh_is_found_with_either_cube(void)
+{
+    optimise(build_tanh_gelus, 1e-6);
+    CHECK_EQ(report.fused_gelus, 2);
+    check_ops(2, OP_Gelu, OP_Gelu);
+    CHECK_STR(node_str(&g->nodes[0], "approximate", "none"), "tanh");
+}
+static void build_another_cube(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 8"), y = input("y", "B 8");
+    output(op(OP_Mul, "", 2, op(OP_Mul, "", 2, y, scalar(0.5f)), one_plus_tanh(x, true)));
+}
+static void a_gate_of_another_value_is_no_gelu(void)
+{
+    optimise(build_another_cube, 0);
+    CHECK_EQ(report.fused_gelus, 0);
+}
+
 static void build_ranks(void)
 {
     const int64_t ones[] = {1, 1, 1, 1};
@@ -385,6 +434,68 @@ static void a_feed_forward_becomes_two_products(void)
     check_ops(2, OP_MatMul, OP_MatMul);
     check_posts(0, 1, POST_GELU);
     check_posts(1, 1, POST_ADD);
+}
+
+/* ---- padding */
+
+static uint32_t whole(int n, ...)
+{
+    int64_t v[16], dim = n;
+    va_list ap;
+
+    va_start(ap, n);
+    for (int i = 0; i < n; i++)
+        v[i] = va_arg(ap, int);
+    va_end(ap);
+    return constant_of(DT_INT64, 1, &dim, v);
+}
+static void build_padded(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 3 5 5"), pads = whole(8, 0, 0, 1, 2, 0, 0, 3, 0);
+    output(op(OP_Conv, "pads=1,1,1,1", 2, op(OP_Pad, "", 2, x, pads), weights("4 3 3 3")));
+    output(op(OP_AveragePool, "kernel_shape=3,3", 1, op(OP_Pad, "", 2, x, pads)));
+}
+static void padding_becomes_the_convolutions_and_the_pools_own(void)
+{
+    uint32_t n;
+
+    optimise(build_padded, 1e-6);
+    check_ops(2, OP_Conv, OP_AveragePool);
+    const int64_t *pads = node_ints(&g->nodes[0], "pads", &n);
+    CHECK_EQ(n, 4);
+    CHECK_EQ(pads[0], 2);
+    CHECK_EQ(pads[1], 3);
+    CHECK_EQ(pads[2], 4);
+    CHECK_EQ(pads[3], 1);
+    CHECK_EQ(node_int(&g->nodes[1], "count_include_pad", 0), 1);
+}
+static void build_no_padding(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 3 5 5");
+    output(op(OP_Relu, "", 1, op(OP_Pad, "mode=reflect", 2, x, whole(8, 0, 0, 0, 0, 0, 0, 0, 0))));
+}
+static void a_pad_of_nothing_goes(void)
+{
+    optimise(build_no_padding, 0);
+    check_ops(1, OP_Relu);
+}
+static void build_other_padding(void)
+{
+    start(13);
+    uint32_t x = input("x", "B 3 5 5"), w = weights("4 3 3 3"), one = scalar(1);
+    uint32_t pads = whole(8, 0, 0, 1, 1, 0, 0, 1, 1), more = whole(8, 0, 1, 0, 0, 0, 0, 0, 0);
+    output(op(OP_Conv, "", 2, op(OP_Pad, "", 3, x, pads, one), w));
+    output(op(OP_Conv, "", 2, op(OP_Pad, "mode=reflect", 2, x, pads), w));
+    output(op(OP_MaxPool, "kernel_shape=3,3", 1, op(OP_Pad, "", 2, x, pads)));
+    output(op(OP_AveragePool, "kernel_shape=3,3 pads=1,1,1,1", 1, op(OP_Pad, "", 2, x, pads)));
+    output(op(OP_Conv, "", 2, op(OP_Pad, "", 2, x, more), weights("4 4 3 3")));
+}
+static void padding_with_something_or_before_a_maximum_stays(void)
+{
+    optimise(build_other_padding, 1e-6);
+    CHECK_EQ(g->n_nodes, 10);
 }
 
 /* ---- constants, identities, dead code */
@@ -662,6 +773,7 @@ int main(void)
     RUN(a_conv_with_bias_and_groups_takes_the_norm);
     RUN(gemm_takes_the_norm_in_both_layouts);
     RUN(norms_behind_something_else_stay);
+    RUN(a_norm_that_stays_takes_a_relu_but_no_sigmoid);
     RUN(a_residual_block_becomes_two_convs);
     RUN(the_later_of_two_branches_takes_the_add);
     RUN(a_residual_made_later_is_added_by_its_own_node);
@@ -674,8 +786,13 @@ int main(void)
     RUN(axes_that_are_an_input_are_read);
     RUN(a_layer_norm_whose_mean_is_wanted_stays);
     RUN(gelu_is_found_in_all_orders);
+    RUN(gelu_by_tanh_is_found_with_either_cube);
+    RUN(a_gate_of_another_value_is_no_gelu);
     RUN(a_factor_that_adds_dimensions_is_no_gelu);
     RUN(a_feed_forward_becomes_two_products);
+    RUN(padding_becomes_the_convolutions_and_the_pools_own);
+    RUN(a_pad_of_nothing_goes);
+    RUN(padding_with_something_or_before_a_maximum_stays);
     RUN(nodes_of_constants_are_evaluated_once);
     RUN(a_constant_is_not_blown_up);
     RUN(the_shape_of_a_fixed_value_is_a_constant);

@@ -181,6 +181,10 @@ static int reorder(struct build *b, struct ref from, const struct layout *is, st
 int build_rows(struct build *b, uint32_t v, struct ref *ret)
 {
     struct where *w = &b->value[v];
+    int joined = build_joined(b, v);
+
+    if (joined < 0)
+        return joined;
 
     if (w->rows.kind == REF_NONE) {
         struct layout rows;
@@ -201,7 +205,10 @@ int build_in(struct build *b, uint32_t v, const struct layout *want, struct ref 
 {
     struct where *w = &b->value[v];
     struct layout rows;
+    int joined = build_joined(b, v);
 
+    if (joined < 0)
+        return joined;
     if (w->native.kind != REF_NONE && layout_same(w->layout, want)) {
         *ret = w->native;
         return 0;
@@ -244,6 +251,8 @@ static void read_done(struct build *b, uint32_t v)
         return;
     struct where *w = &b->value[v];
     w->uses--;
+    for (uint32_t i = 0; i < w->n_pieces; i++)
+        read_done(b, w->piece[i]);
     if (w->rows.kind == REF_BUF)
         b->state[w->rows.buf].pending--;
     if (w->native.kind == REF_BUF)

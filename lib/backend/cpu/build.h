@@ -8,6 +8,10 @@ struct where {
     struct ref rows;
     struct ref native; /* REF_NONE: only row-major */
     const struct layout *layout;
+    /* Channels that are to be joined and are not yet, because somebody may read them where they
+     * are: the native forms of these values.  Then rows and native are REF_NONE. */
+    uint32_t n_pieces;
+    const uint32_t *piece;
     uint32_t uses; /* readings still to come */
 };
 
@@ -70,6 +74,12 @@ static inline struct ref ref_const(const void *data)
 int lower_conv(struct build *b, const struct node *n);
 int lower_product(struct build *b, const struct node *n); /* MatMul, Gemm */
 int lower_pool(struct build *b, const struct node *n);
+/* ---- blocked.c: our kernels on blocked channels; -ENOTSUP likewise */
+int lower_blocked(struct build *b, const struct node *n);
+int lower_blocked_concat(struct build *b, const struct node *n);
+int lower_blocked_norm(struct build *b, const struct node *n);
+/* Join the pieces of a value, if it is in pieces. */
+int build_joined(struct build *b, uint32_t v);
 /* ---- lower_deconv.c */
 int lower_deconv(struct build *b, const struct node *n);
 /* ---- compile.c, for the above: post steps as steps of their own on a row-major result */

@@ -4,6 +4,7 @@
  *   weights.c  packed constants, one copy a device
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
+ *   blocked.c  a node becomes one of our kernels on blocked channels
  *   lower_deconv.c  the same of transposed convolutions
  *   compile.c  walks the graph, plans the arena
  *   exec.c     slots and runs
@@ -90,6 +91,7 @@ struct arg {
 struct step {
     uint32_t node;
     bool is_prim;
+    bool blocked; /* a kernel on blocked channels */
     struct prim prim;
     struct cpu_call call;
     uint32_t n_arg;

@@ -139,8 +139,7 @@ uint64_t layout_number(const struct layout *from, const struct layout *to)
         .lo;
 }
 
-/* A layout as a primitive reports it. */
-static void layout_of(struct layout *ret, const dnnl_memory_desc_t *md)
+void layout_of_md(struct layout *ret, const dnnl_memory_desc_t *md)
 {
     struct layout blocked;
 
@@ -206,7 +205,8 @@ int dn_eltwise(enum dn_fn fn)
         [DN_RELU] = dnnl_eltwise_relu,        [DN_CLIP] = dnnl_eltwise_clip,
         [DN_GELU] = dnnl_eltwise_gelu_erf,    [DN_TANH] = dnnl_eltwise_tanh,
         [DN_SIGMOID] = dnnl_eltwise_logistic, [DN_HARDSWISH] = dnnl_eltwise_hardswish,
-        [DN_SILU] = dnnl_eltwise_swish,       [DN_LINEAR] = dnnl_eltwise_linear,
+        [DN_SILU] = dnnl_eltwise_swish,       [DN_GELU_TANH] = dnnl_eltwise_gelu_tanh,
+        [DN_LINEAR] = dnnl_eltwise_linear,
     };
     return (int)alg[fn];
 }
@@ -250,11 +250,11 @@ static int prim_from(const_dnnl_primitive_desc_t pd, const char *impl, struct pr
 {
     struct prim p = {0};
 
-    layout_of(&p.src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0));
-    layout_of(&p.dst, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0));
+    layout_of_md(&p.src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0));
+    layout_of_md(&p.dst, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0));
     const dnnl_memory_desc_t *w = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     if (w)
-        layout_of(&p.weights, w);
+        layout_of_md(&p.weights, w);
     const dnnl_memory_desc_t *s = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     if (s) {
         p.scratch = *s;
@@ -275,15 +275,15 @@ static const char *impl_name(const_dnnl_primitive_desc_t pd)
     return name ? name : "?";
 }
 
-/* Of the Winograd forms the 4x3 one is the faster where Winograd pays at all. */
-static bool impl_ok(const char *impl, bool winograd)
+/* want NULL: any. */
+static bool impl_ok(const char *impl, const char *want)
 {
-    return strncmp(impl, "ref", 3) != 0 && (!winograd || strstr(impl, "wino_4x3"));
+    return strncmp(impl, "ref", 3) != 0 && (!want || strstr(impl, want));
 }
 
-/* The first implementation that is not a reference loop. */
+/* The first implementation that is not a reference loop, and has `want` in its name. */
 static int prim_make(struct dn *d, const_dnnl_op_desc_t op, const struct dn_post *post,
-                     uint32_t n_post, bool winograd, struct prim *ret)
+                     uint32_t n_post, const char *want, struct prim *ret)
 {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_iterator_t it = NULL;
@@ -296,7 +296,7 @@ static int prim_make(struct dn *d, const_dnnl_op_desc_t op, const struct dn_post
     while (s == dnnl_success && r < 0) {
         dnnl_primitive_desc_t pd = dnnl_primitive_desc_iterator_fetch(it);
         const char *impl = pd ? impl_name(pd) : "ref";
-        if (impl_ok(impl, winograd))
+        if (impl_ok(impl, want))
             r = prim_from(pd, impl, ret);
         if (pd)
             (void)dnnl_primitive_desc_destroy(pd);
@@ -310,6 +310,8 @@ static int prim_make(struct dn *d, const_dnnl_op_desc_t op, const struct dn_post
 
 int dn_conv(struct dn *d, const struct dn_conv *c, struct prim *ret)
 {
+    static const char *const impl[] = {
+        [DN_DIRECT] = NULL, [DN_WINO_2X3] = "wino_2x3", [DN_WINO_4X3] = "wino_4x3"};
     dnnl_convolution_desc_t op;
     dnnl_dims_t stride, dilate, lo, hi, bias_dims = {c->bias_dim};
     dnnl_memory_desc_t bias;
@@ -322,11 +324,11 @@ int dn_conv(struct dn *d, const struct dn_conv *c, struct prim *ret)
     if (dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_a) != dnnl_success ||
         dnnl_dilated_convolution_forward_desc_init(
             &op, dnnl_forward_inference,
-            c->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct, &c->src.md,
+            c->alg == DN_DIRECT ? dnnl_convolution_direct : dnnl_convolution_winograd, &c->src.md,
             &c->weights.md, c->bias ? &bias : NULL, &c->dst.md, stride, dilate, lo,
             hi) != dnnl_success)
         return -ENOTSUP;
-    return prim_make(d, &op, c->post, c->n_post, c->winograd, ret);
+    return prim_make(d, &op, c->post, c->n_post, impl[c->alg], ret);
 }
 
 int dn_deconv(struct dn *d, const struct dn_conv *c, struct prim *ret)
@@ -367,7 +369,7 @@ int dn_pool(struct dn *d, const struct dn_pool *p, struct prim *ret)
         dnnl_pooling_v2_forward_desc_init(&op, dnnl_forward_inference, alg, &p->src.md, &dst.md,
                                           stride, kernel, dilate, lo, hi) != dnnl_success)
         return -ENOTSUP;
-    return prim_make(d, &op, NULL, 0, false, ret);
+    return prim_make(d, &op, NULL, 0, NULL, ret);
 }
 
 int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret)
@@ -377,7 +379,7 @@ int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret)
     if (dnnl_matmul_desc_init(&op, &m->src.md, &m->weights.md, m->bias ? &m->bias->md : NULL,
                               &m->dst.md) != dnnl_success)
         return -ENOTSUP;
-    return prim_make(d, &op, m->post, m->n_post, false, ret);
+    return prim_make(d, &op, m->post, m->n_post, NULL, ret);
 }
 
 int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to, struct prim *ret)
@@ -392,6 +394,7 @@ int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to,
     if (dnnl_reorder_primitive_desc_create(&pd, &from->md, d->engine, &to->md, d->engine, attr) ==
         dnnl_success) {
         r = prim_from(pd, impl_name(pd), ret);
+        ret->reorder = true;
         (void)dnnl_primitive_desc_destroy(pd);
     }
     (void)dnnl_primitive_attr_destroy(attr);

@@ -31,6 +31,8 @@ int layout_strided(struct layout *ret, uint32_t rank, const int64_t *dims, const
 int layout_blocked(struct layout *ret, uint32_t rank, const int64_t *dims);
 /* Any layout: for asking what a primitive would like best. */
 int layout_any(struct layout *ret, uint32_t rank, const int64_t *dims);
+/* A layout as a primitive reports it. */
+void layout_of_md(struct layout *ret, const dnnl_memory_desc_t *md);
 bool layout_same(const struct layout *a, const struct layout *b);
 /* Is it, byte for byte, the row-major form?  Blocked channels are when all else is 1. */
 bool layout_is_rows(const struct layout *l);
@@ -67,14 +69,19 @@ struct prim {
     size_t scratch_bytes;
     dnnl_memory_desc_t scratch;
     char impl[48];
+    bool reorder;
 };
 void prim_done(struct prim *p);
 
+/* How a convolution is computed.  Winograd's forms exist for 3x3 at stride 1 with AVX-512 only:
+ * on tiles of 2x2 results, which the library has for few pixels, or of 4x4. */
+enum dn_conv_alg { DN_DIRECT, DN_WINO_2X3, DN_WINO_4X3 };
 struct dn_conv {
     uint32_t spatial;                /* 1, 2 or 3 */
     struct layout src, dst, weights; /* may be layout_any() */
     int64_t stride[3], dilate[3], pad_lo[3], pad_hi[3];
-    bool bias, winograd;
+    bool bias;
+    enum dn_conv_alg alg;
     int64_t bias_dim;
     uint32_t n_post;
     struct dn_post post[DN_MAX_POST];
@@ -107,5 +114,15 @@ int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to,
 int dn_pack(struct dn *d, const struct layout *from, const void *src, const struct layout *to,
             void *dst);
 /* The library's number of an activation, and its parameters; -1 when it has none. */
-enum dn_fn { DN_RELU, DN_CLIP, DN_GELU, DN_TANH, DN_SIGMOID, DN_HARDSWISH, DN_SILU, DN_LINEAR };
+enum dn_fn {
+    DN_RELU,
+    DN_CLIP,
+    DN_GELU,
+    DN_TANH,
+    DN_SIGMOID,
+    DN_HARDSWISH,
+    DN_SILU,
+    DN_GELU_TANH,
+    DN_LINEAR
+};
 int dn_eltwise(enum dn_fn fn);

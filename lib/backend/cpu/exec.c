@@ -6,6 +6,8 @@
  * first step and scattered after the last.  Nothing is allocated here. */
 #include "cpu.h"
 #include <gpulet/clock.h>
+#include <gpulet/steps.h>
+#include <stdio.h>
 
 struct patch { /* the arguments that follow a port */
     uint32_t n;
@@ -206,9 +208,11 @@ static void io_end(struct slot *s, const struct io *io)
 }
 
 /* -EINVAL: an input cannot be run; -ENOTSUP: plain loops lack a type; -EIO: the library failed. */
-static int run_step(const struct step *step, struct slot *s, uint32_t at, dnnl_stream_t stream,
-                    struct err *err)
+static int run_step(struct slot *s, uint32_t i, dnnl_stream_t stream, struct err *err)
 {
+    const struct step *step = &s->exe->step[i];
+    uint32_t at = s->first[i];
+
     if (step->is_prim)
         return dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg, s->arg + at) ==
                        dnnl_success
@@ -222,13 +226,11 @@ static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t s
                      struct err *err)
 {
     const struct exe *x = s->exe;
+    int r = 0;
 
-    for (uint32_t i = x->first_step[from]; i < x->first_step[to]; i++) {
-        int r = run_step(&x->step[i], s, s->first[i], stream, err);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    for (uint32_t i = x->first_step[from]; i < x->first_step[to] && r == 0; i++)
+        r = run_step(s, i, stream, err);
+    return r;
 }
 
 int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
@@ -253,6 +255,24 @@ int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     return 0;
 }
 
+/* No request: inputs and outputs are where the arena has them. */
+static void ports_home(struct slot *s)
+{
+    const struct exe *x = s->exe;
+
+    for (uint32_t i = 0; i < x->n_in; i++)
+        patch_to(s, &s->in[i], own_place(s, &x->in[i]));
+    for (uint32_t i = 0; i < x->n_out; i++)
+        patch_to(s, &s->out[i], own_place(s, &x->out[i]));
+}
+
+/* Before each run: one may use their place for something else. */
+static void inputs_zero(struct slot *s)
+{
+    for (uint32_t i = 0; i < s->exe->n_in; i++)
+        memset(own_place(s, &s->exe->in[i]), 0, s->exe->in[i].bytes);
+}
+
 /* On the builder's thread, but on the partition's cores; zeros are as good as any input. */
 int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
               struct err *err)
@@ -267,13 +287,9 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
     bool moved = sched_getaffinity(0, sizeof(before), &before) == 0 &&
                  sched_setaffinity(0, sizeof(x->part->cores), &x->part->cores) == 0;
     dn_threads(x->part->n_threads);
-    for (uint32_t i = 0; i < x->n_in; i++)
-        patch_to(s, &s->in[i], own_place(s, &x->in[i]));
-    for (uint32_t i = 0; i < x->n_out; i++)
-        patch_to(s, &s->out[i], own_place(s, &x->out[i]));
+    ports_home(s);
     for (unsigned i = 0; i <= n && r == 0; i++) { /* once more than asked: the first is warming */
-        for (uint32_t k = 0; k < x->n_in; k++)    /* a run may use their place for something else */
-            memset(own_place(s, &x->in[k]), 0, x->in[k].bytes);
+        inputs_zero(s);
         r = run_steps(s, 0, from, x->part->dev->dn.stream, &why);
         uint64_t start = clock_now_ns();
         if (r == 0)
@@ -284,4 +300,83 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
     if (moved)
         (void)sched_setaffinity(0, sizeof(before), &before);
     return r < 0 ? err_set(err, r, "%s", why.code ? why.msg : "the run failed") : 0;
+}
+
+/* ---- for tools: each step by itself */
+
+static void layout_text(const struct arg *a, bool is_prim, bool blocked, char ret[16])
+{
+    struct layout l;
+
+    if (a && is_prim)
+        layout_of_md(&l, a->md);
+    const char *text = !a                         ? "-"
+                       : !is_prim                 ? (blocked ? "blocked" : "rows")
+                       : layout_is_rows(&l)       ? "rows"
+                       : l.channel_block          ? "blocked"
+                       : l.kind == LAYOUT_STRIDED ? "strided"
+                                                  : "packed";
+    (void)snprintf(ret, 16, "%s", text);
+}
+
+static const struct arg *arg_named(const struct step *step, int name)
+{
+    for (uint32_t i = 0; i < step->n_arg; i++)
+        if (step->arg[i].name == name)
+            return &step->arg[i];
+    return NULL;
+}
+
+static void step_describe(const struct step *step, struct step_info *ret)
+{
+    const struct arg *in = step->n_arg ? &step->arg[0] : NULL, *out = in;
+
+    if (step->is_prim) {
+        in = arg_named(step, DNNL_ARG_SRC);
+        out = arg_named(step, DNNL_ARG_DST);
+    }
+    *ret = (struct step_info){.node = step->node,
+                              .reorder = step->is_prim && step->prim.reorder,
+                              .impl = step->is_prim      ? step->prim.impl
+                                      : step->call.plain ? "plain loops"
+                                      : step->call.name  ? step->call.name
+                                                         : "own"};
+    layout_text(in, step->is_prim, step->blocked, ret->in);
+    layout_text(out, step->is_prim, step->blocked, ret->out);
+}
+
+static int by_ns(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+int cpu_steps(struct slot *s, unsigned runs, struct step_info *ret, struct err *err)
+{
+    struct exe *x = s->exe;
+    AUTO(free) uint64_t *ns = calloc((size_t)MAX(runs, 1u) * MAX(x->n_steps, 1u), sizeof(*ns));
+    struct err why = {0};
+    int r = 0;
+
+    if (!ns)
+        return err_set(err, -ENOMEM, "out of memory");
+    ports_home(s);
+    for (unsigned k = 0; k <= runs && r == 0; k++) { /* the first is warming */
+        inputs_zero(s);
+        for (uint32_t i = 0; i < x->n_steps && r == 0; i++) {
+            uint64_t start = clock_now_ns();
+            r = run_step(s, i, x->part->stream, &why);
+            if (k > 0)
+                ns[(size_t)i * runs + k - 1] = clock_now_ns() - start;
+        }
+    }
+    if (r < 0)
+        return err_set(err, r, "%s", why.code ? why.msg : "the run failed");
+    for (uint32_t i = 0; i < x->n_steps; i++) {
+        step_describe(&x->step[i], &ret[i]);
+        qsort(ns + (size_t)i * runs, runs, sizeof(*ns), by_ns);
+        ret[i].median_ns = runs ? ns[(size_t)i * runs + runs / 2] : 0;
+    }
+    return 0;
 }
