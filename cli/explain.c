@@ -44,7 +44,7 @@ static double slowed(const struct scene *s, uint32_t me, uint32_t i, uint32_t ot
     scene_init(&two, s->t, &s->plan);
     scene_add(&two, &s->let[me]);
     scene_add(&two, &s->let[other]);
-    (void)plan_truth(&s->t->p, &two.plan, 0, i, &truth);
+    (void)plan_truth_now(&s->t->p, &two.plan, 0, i, &truth);
     return truth.usual.slowdown;
 }
 
@@ -54,7 +54,7 @@ static json_t *neighbour_one(const struct scene *s, uint32_t i, uint32_t j, uint
     struct share_truth truth = {0};
     json_t *o = json_object();
 
-    (void)plan_truth(&s->t->p, &s->plan, j, k, &truth);
+    (void)plan_truth_now(&s->t->p, &s->plan, j, k, &truth);
     put(o, "model", json_string(s->t->p.model[other->model].name));
     put_num(o, "units", s->let[j].units);
     put_num(o, "batch", other->batch);
@@ -83,7 +83,7 @@ static json_t *companions(const struct scene *s, uint32_t i)
         if (k != i) {
             struct share_truth truth = {0};
             const struct plan_share *other = &s->let[0].share[k];
-            (void)plan_truth(&s->t->p, &s->plan, 0, k, &truth);
+            (void)plan_truth_now(&s->t->p, &s->plan, 0, k, &truth);
             json_t *o = json_object();
             put(o, "model", json_string(s->t->p.model[other->model].name));
             put_num(o, "batch", other->batch);
@@ -95,7 +95,7 @@ static json_t *companions(const struct scene *s, uint32_t i)
 
 /* ---- one size smaller */
 
-#define BATCHES 64 /* that are tried, evenly from 1 to the model's largest */
+#define BATCHES 16 /* that are tried, evenly from 1 to the model's largest */
 
 /* The next smaller number of granules that a gpu-let may have; 0: there is none. */
 static uint32_t smaller_size(const struct plan_type *t, uint32_t granules)
@@ -129,7 +129,7 @@ static const char *failing_companion(const struct scene *s, uint32_t i)
 {
     for (uint32_t k = 0; k < s->let[0].n_shares; k++) {
         struct share_truth truth = {0};
-        if (k != i && plan_truth(&s->t->p, &s->plan, 0, k, &truth) == 0 && !truth.holds)
+        if (k != i && plan_truth_now(&s->t->p, &s->plan, 0, k, &truth) == 0 && !truth.holds)
             return s->t->p.model[s->let[0].share[k].model].name;
     }
     return NULL;
@@ -174,7 +174,8 @@ static struct smaller smaller_try(const struct scene *from, uint32_t i, struct a
     if (granules == 0 || !s.let[0].share)
         return (struct smaller){0};
     shrink(&s.let[0], t, granules);
-    for (uint32_t b = 1, step = 1 + m->max_batch / BATCHES; b <= m->max_batch; b += step) {
+    for (uint32_t b = 1, step = 1 + m->max_batch / BATCHES; b <= m->max_batch && !best.holds;
+         b += step) {
         s.let[0].share[i].usual = was->usual;
         try_batch(&s, i, b, &best);
     }
@@ -221,7 +222,7 @@ static json_t *explain_share(struct task *t, const struct plan *plan, uint32_t k
     scene_init(&one, t, plan);
     scene_add(&one, g);
     (void)plan_truth(&t->p, &s.plan, 0, i, &truth);
-    (void)plan_truth(&t->p, &one.plan, 0, i, &alone);
+    (void)plan_truth_now(&t->p, &one.plan, 0, i, &alone);
     struct smaller small = smaller_try(&s, i, &t->a);
     put(o, "device", json_string(t->p.device[g->device].name));
     put_num(o, "units", g->units);

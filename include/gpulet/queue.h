@@ -8,6 +8,7 @@
 
 #define QUEUE_SHARES_MAX 64
 #define QUEUE_BATCH_MAX 1024
+#define QUEUE_TURNS_MAX 64
 
 struct queue_share {
     double rate_rps;
@@ -16,6 +17,8 @@ struct queue_share {
     usec_t slo_us;          /* 0: none */
     uint32_t cap;           /* rows of a run at most, 1..QUEUE_BATCH_MAX */
     uint32_t streams;       /* runs of it at once; 0: 1 */
+    uint32_t turns;         /* this is every so-manyth request of the model: routing deals them out
+                               among its gpu-lets, which makes gaps more even; 0: 1, all of them */
     const double *run_us;   /* [0..cap]: start of a run to its answer, by rows; [0] unused */
     const double *hold_us;  /* [0..cap]: how long the gpu-let is taken; NULL: run_us */
 };
@@ -33,8 +36,8 @@ struct queue_result {
 
 /* All shares of one gpu-let together; ret[n].  scratch from the arena is given back.
  *
- * One share alone, one run at a time: under Poisson arrivals a Markov chain, exact but that nobody
- * is dropped, so that `late` is too high where many are; paced: its cycle.  All else: a short
+ * One share alone, one run at a time: under Poisson arrivals a Markov chain, exact (with one turn)
+ * but that nobody is dropped, so that `late` is too high where many are; paced: its cycle.  All else: a short
  * simulation from a fixed seed, whose `late` is its upper end (2.5 standard errors above what was
  * seen).
  * Cost: the chain under 100 us up to cap 32 and load 0.8, 300 us near saturation; paced 20 us; a

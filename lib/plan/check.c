@@ -334,9 +334,9 @@ static int memory_check(const struct problem *p, const struct walk *was, const s
 }
 
 static int devices_check(const struct problem *p, const struct plan *was, const struct plan *plan,
-                         struct err *err)
+                         void *scratch, struct err *err)
 {
-    struct walk now = {.plan = plan, .sorted = by_device(plan)};
+    struct walk now = {.plan = plan, .sorted = by_device(plan), .scratch = scratch};
     struct walk old = {.plan = was, .sorted = by_device(was)};
     int r;
 
@@ -413,6 +413,11 @@ int plan_check(const struct problem *p, const struct plan *was, const struct pla
         if ((r = gpulet_check(p, &plan->gpulet[k], k, err)) < 0 ||
             (r = shares_check(p, &plan->gpulet[k], k, err)) < 0)
             return r;
-    r = devices_check(p, was, plan, err);
+    struct arena a;
+    arena_init(&a);
+    void *scratch = p->rules.rule == RULE_QUEUE ? arena_alloc(&a, QUEUE_SCRATCH) : NULL;
+    r = p->rules.rule == RULE_QUEUE && !scratch ? err_set(err, -ENOMEM, "out of memory") : 0;
+    r = r < 0 ? r : devices_check(p, was, plan, scratch, err);
+    arena_done(&a);
     return r < 0 ? r : rates_check(p, plan, err);
 }

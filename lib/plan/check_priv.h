@@ -9,6 +9,7 @@ struct walk {
     bool sorted;             /* its gpu-lets are in order of device */
     uint32_t at, n;
     uint32_t let[PLAN_MAX_GRANULES]; /* gpu-lets of this device */
+    void *scratch;                   /* RULE_QUEUE: QUEUE_SCRATCH bytes */
 };
 
 static inline const struct plan_gpulet *walk_let(const struct walk *w, uint32_t j)

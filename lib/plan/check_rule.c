@@ -3,8 +3,6 @@
 #include "check_priv.h"
 #include <math.h>
 
-#define CHECK_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10)) /* with tables of run times */
-
 /* Everybody on the device, gpu-let after gpu-let. */
 struct stage {
     const struct problem *p;
@@ -164,19 +162,26 @@ static int tables(const struct stage *st, uint32_t j, struct arena *a, struct qu
             t[rows] = e.run_us;
             t[s->batch + 1 + rows] = e.hold_us;
         }
-        q[i] = (struct queue_share){s->rate_rps, m->arrivals, m->cv, m->slo_us,
-                                    s->batch,    s->streams,  t,     t + s->batch + 1};
+        double turns = s->rate_rps > 0 ? floor(m->rate_rps / s->rate_rps + 1e-6) : 1;
+        q[i] = (struct queue_share){.rate_rps = s->rate_rps,
+                                    .arrivals = m->arrivals,
+                                    .cv = m->cv,
+                                    .slo_us = m->slo_us,
+                                    .cap = s->batch,
+                                    .streams = s->streams,
+                                    .turns = (uint32_t)fmin(fmax(turns, 1), TURNS_MOST),
+                                    .run_us = t,
+                                    .hold_us = t + s->batch + 1};
     }
     return 0;
 }
 
 static int queue_check(const struct stage *st, uint32_t j, struct queue_result *ret)
 {
-    _Alignas(16) char buf[CHECK_SCRATCH];
     struct queue_share q[LET_QUEUE_MAX];
     struct arena a;
 
-    arena_init_fixed(&a, buf, sizeof(buf));
+    arena_init_fixed(&a, st->w->scratch, QUEUE_SCRATCH);
     if (walk_let(st->w, j)->n_shares > LET_QUEUE_MAX)
         return -E2BIG;
     int r = tables(st, j, &a, q);

@@ -191,10 +191,10 @@ static double dev_load(const struct job *j, uint32_t device)
     return load * j->kind[j->dev[device].type].price;
 }
 
-/* All gpu-lets as small as they can be, so that others find room. */
+/* All gpu-lets as small as they can be, so that others find room (but where nobody shall). */
 static void shrink_all(struct job *j)
 {
-    for (uint32_t k = 0; k < j->n_lets; k++)
+    for (uint32_t k = 0; k < j->n_lets && !j->whole; k++)
         if (j->let[k].device < FLOATING && j->let[k].used < 0.97) {
             let_shrink(j, k);
             save_commit(j);

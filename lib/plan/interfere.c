@@ -124,7 +124,8 @@ static void gpulet_solo(const struct predict_device *d, const struct cell *c, ui
                         struct solo *s)
 {
     const double *w = d->interference.c;
-    double part = (double)units / MAX(d->units, 1u), l2 = larger(c->l2, 0), dram = larger(c->dram, 0);
+    double part = (double)units / MAX(d->units, 1u), l2 = larger(c->l2, 0),
+           dram = larger(c->dram, 0);
 
     s->disturbed = (w[0] * l2 + w[2] * dram) * part + w[4];
     s->disturb = (w[1] * l2 + w[3] * dram) * part;

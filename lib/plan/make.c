@@ -2,8 +2,10 @@
  *
  *   make_cells.c  what one gpu-let of each size does for each model; the fluid bound
  *   make_fit.c    whether the shares of a gpu-let hold, beside their neighbours
+ *   make_queue.c  the same where requests queue, by a table of loads
  *   make_state.c  gpu-lets on devices, and taking changes back
  *   pack.c        a first plan: saturated pieces, shared residues, best fit decreasing
+ *   pack_whole.c  another: whole devices, shared in time
  *   improve.c     pouring rates into what room there is, emptying devices
  *   make_was.c    from a running plan: only what has changed
  *   make_out.c    the plan, its verdicts
@@ -16,16 +18,26 @@
 #include <math.h>
 
 static const struct style styles[] = {
-    {.by_slo = true, .part = 0, .waste = 0.05}, {.by_slo = true, .part = 1, .waste = 0.02},
-    {.by_slo = false, .part = 0, .waste = 0.1}, {.by_slo = true, .part = 0.5, .waste = 0.05},
-    {.by_slo = true, .part = 0, .waste = 10},   {.by_slo = false, .part = 1, .waste = 0.3},
-    {.by_slo = true, .part = 0.25, .waste = 0}, {.by_slo = false, .part = 0.5, .waste = 0.2},
+    {.by_slo = true, .part = 0, .waste = 0.05},
+    {.by_slo = true, .part = 1, .waste = 0.02},
+    {.by_slo = false, .part = 0, .waste = 0.1},
+    {.by_slo = true, .part = 0.5, .waste = 0.05},
+    {.by_slo = true, .part = 0, .waste = 10},
+    {.by_slo = false, .part = 1, .waste = 0.3},
+    {.by_slo = true, .part = 0.25, .waste = 0},
+    {.by_slo = false, .part = 0.5, .waste = 0.2},
+    {.whole = true},
 };
+#define STYLE_WHOLE (ARRAY_SIZE(styles) - 1)
 #define STYLE_STEPS 4  /* times the usual budget: a style may not take more */
+#define QUEUE_MORE 20  /* times that under RULE_QUEUE, where a look at a queue is many steps */
 #define SPREAD_STEPS 4 /* halvings of the search for the factor */
 #define SPREAD_MOST 64.0
 #define ROOM_TRIES 4 /* to make room by planning for less of what is not known */
 #define ROOM_SHRINK 0.25
+
+/* RULE_QUEUE: so much less load where a queue did not hold, from try to try; at last no sharing. */
+static const double queue_care[] = {0.05, 0.15, 1};
 
 static bool alloc(struct job *j)
 {
@@ -47,10 +59,11 @@ static bool alloc(struct job *j)
     j->judged = ARENA_ARRAY(j->a, struct judged, p->n_models);
     j->key_of = ARENA_ARRAY(j->a, uint64_t, p->n_models);
     j->queue_scratch = p->rules.rule == RULE_QUEUE ? arena_alloc(j->a, QUEUE_SCRATCH) : NULL;
+    j->load = p->rules.rule == RULE_QUEUE ? ARENA_ARRAY(j->a, struct load_slot, LOAD_SLOTS) : NULL;
     j->solo = ARENA_ARRAY(j->a, struct solo_slot, SOLO_SLOTS);
-    return j->solo && (j->queue_scratch || p->rules.rule != RULE_QUEUE) && j->want && j->cell &&
-           j->no_cell && j->dev && j->bucket && j->key && j->rest && j->order && j->scratch &&
-           j->victim && j->judged && j->key_of;
+    return j->solo && ((j->queue_scratch && j->load) || p->rules.rule != RULE_QUEUE) && j->want &&
+           j->cell && j->no_cell && j->dev && j->bucket && j->key && j->rest && j->order &&
+           j->scratch && j->victim && j->judged && j->key_of;
 }
 
 static void devices_init(struct job *j)
@@ -99,8 +112,6 @@ int job_init(struct job *j, const struct problem *p, const struct plan *was, str
 
     *j = (struct job){.p = p, .was = was, .a = a, .free_let = PLAN_NONE, .scale = 1};
     j->budget = p->rules.steps ? p->rules.steps : 20000 + 60 * (uint64_t)n;
-    if (p->rules.rule == RULE_QUEUE)
-        j->budget *= 4; /* most of them are a queue's */
     if (kinds_make(j) < 0 || !alloc(j) || !was_index(j))
         return -ENOMEM;
     devices_init(j);
@@ -204,7 +215,9 @@ static bool try_style(struct job *j, uint32_t x)
     bool ok;
 
     state_clear(j);
-    j->limit = j->steps + STYLE_STEPS * MAX(j->budget, 2000 + 20 * (uint64_t)j->p->n_models);
+    j->whole = x == STYLE_WHOLE;
+    uint64_t most = STYLE_STEPS * MAX(j->budget, 2000 + 20 * (uint64_t)j->p->n_models);
+    j->limit = j->steps + most * (j->p->rules.rule == RULE_QUEUE ? QUEUE_MORE : 1);
     ok = x < ARRAY_SIZE(styles) ? pack(j, &styles[x]) : pack_in_turn(j);
     if (ok)
         leftovers(j);
@@ -236,21 +249,22 @@ static bool done(struct job *j, const struct score *s, uint32_t least)
 
 static int best_style(struct job *j, struct plan *ret, uint32_t *ret_style, struct score *best)
 {
-    bool large = MAX(j->p->n_models, j->p->n_devices) > LARGE;
-    uint32_t n = large ? 1 : ARRAY_SIZE(styles), least = enough(j);
+    bool large = MAX(j->p->n_models, j->p->n_devices) > LARGE, whole = whole_pays(j);
+    uint32_t n = large ? 1 : STYLE_WHOLE + whole, least = enough(j);
     int r = 0;
 
     *best = (struct score){.unserved = INFINITY};
     for (uint32_t i = 0; i <= n && r >= 0; i++) {
         if (i == n && best->unserved == 0)
             break; /* in turn is for devices that are too few */
-        bool ok = try_style(j, i < n ? i : ARRAY_SIZE(styles));
+        uint32_t x = i == n ? ARRAY_SIZE(styles) : !whole ? i : i == 0 ? STYLE_WHOLE : i - 1;
+        bool ok = try_style(j, x);
         if (!ok && j->full)
             return -ENOMEM;
         struct score s = score_of(j);
         r = keep(j, &s, best, ret);
         if (r > 0)
-            *ret_style = i < n ? i : ARRAY_SIZE(styles);
+            *ret_style = x;
         if (done(j, best, least) || (j->steps > 4 * j->budget && best->unserved == 0))
             return MIN(r, 0);
     }
@@ -371,6 +385,43 @@ static int make_new(struct job *j, struct plan *ret)
     return r;
 }
 
+static uint32_t unmet(const struct plan *plan)
+{
+    uint32_t n = 0;
+
+    for (uint32_t m = 0; m < plan->n_models; m++)
+        n += plan->verdict[m].limit != LIMIT_NONE;
+    return n;
+}
+
+/* RULE_QUEUE: again and again with more care where a queue was too full after all; the plan that
+ * meets most models is kept. */
+static int make_careful(struct job *j, struct plan *ret)
+{
+    struct plan_verdict *kept = arena_memdup(j->a, ret->verdict, j->p->n_models * sizeof(*kept));
+    struct plan plan = *ret;
+    int r = kept ? 0 : -ENOMEM;
+
+    ret->verdict = kept;
+    for (uint32_t i = 0; r == 0 && i < ARRAY_SIZE(queue_care); i++) {
+        struct plan_verdict *verdict = plan.verdict;
+        if (!job_missed(j, queue_care[i]))
+            return 0;
+        for (uint32_t m = 0; m < j->p->n_models; m++)
+            j->want[m].ready = false;
+        plan = (struct plan){0};
+        r = make_new(j, &plan);
+        plan.verdict = verdict;
+        r = r < 0 ? r : job_judge(j, &plan);
+        if (r == 0 && unmet(&plan) < unmet(ret)) {
+            memcpy(kept, verdict, plan.n_models * sizeof(*kept));
+            *ret = plan;
+            ret->verdict = kept;
+        }
+    }
+    return r;
+}
+
 static int make_any(const struct problem *p, const struct plan *was, struct arena *a,
                     struct plan *ret)
 {
@@ -393,6 +444,8 @@ static int make_any(const struct problem *p, const struct plan *was, struct aren
         r = make_new(&j, &plan);
         plan.verdict = verdict;
         r = r < 0 ? r : job_judge(&j, &plan);
+        if (r == 0 && p->rules.rule == RULE_QUEUE && p->n_models)
+            r = make_careful(&j, &plan);
     }
     plan.steps = j.steps + (r == 0 ? steps : 0);
     if (r >= 0)

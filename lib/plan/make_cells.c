@@ -176,54 +176,11 @@ static void cells_of_type(struct job *j, uint32_t m, uint32_t type, bool crowd)
 
 /* ---- RULE_QUEUE: how much of that the arrivals leave */
 
-static double *queue_table(struct job *j, uint32_t m, uint32_t type, uint32_t units,
-                           const struct cell *c, struct arena *a)
-{
-    double *t = ARENA_ARRAY(a, double, 2 * ((size_t)c->batch + 1));
-
-    for (uint32_t b = 1; t && b <= c->batch; b++) {
-        struct estimate e;
-        if (!ask(j, m, type, units, c->streams, b, &nobody, &e))
-            return NULL;
-        t[b] = e.run_us;
-        t[c->batch + 1 + b] = e.hold_us;
-    }
-    return t;
-}
-
-/* The part of a cell's rate at which its queue still holds. */
-static double queue_part(struct job *j, uint32_t m, uint32_t type, uint32_t at)
-{
-    const struct cell *c = cell_of(j, m, type, at);
-    const struct plan_model *model = &j->p->model[m];
-    const struct kind *k = &j->kind[type];
-    usec_t slo_us = j->want[m].slo_us < INFINITY ? model->slo_us : 0;
-    double lo = 0, hi = 1;
-    struct arena a;
-
-    arena_init_fixed(&a, j->queue_scratch, QUEUE_SCRATCH);
-    double *t = queue_table(j, m, type, k->size[at] * k->t->granule_units, c, &a);
-    for (int step = 0; t && step < 7; step++) {
-        double part = step == 0 ? 0.8 : (lo + hi) / 2;
-        struct queue_share q = {c->rps * part, model->arrivals, model->cv, slo_us,
-                                c->batch,      c->streams,      t,         t + c->batch + 1};
-        struct queue_result r;
-        j->steps += c->streams == 1 ? QUEUE_STEPS : 20 * QUEUE_STEPS;
-        bool holds = queue_predict(&q, 1, &a, &r, NULL) == 0 && r.p99_us < INFINITY &&
-                     (!slo_us || r.late <= violations(&j->p->rules));
-        if (holds)
-            lo = part;
-        else
-            hi = part;
-    }
-    return lo;
-}
-
 /* At some sizes, and between them on a line. */
 static void cells_queue(struct job *j, uint32_t m, uint32_t type)
 {
     const struct kind *k = &j->kind[type];
-    uint32_t step = k->n_sizes / 6 + 1, from = 0, to = 0;
+    uint32_t step = k->n_sizes / 3 + 1, from = 0, to = 0;
     double part_from = 0, part_to = 0;
 
     for (uint32_t at = 0; at < k->n_sizes; at++) {
@@ -235,7 +192,7 @@ static void cells_queue(struct job *j, uint32_t m, uint32_t type)
             from = to;
             part_from = part_to;
             to = first ? at : MIN(at + step - 1, k->n_sizes - 1);
-            part_to = queue_part(j, m, type, to);
+            part_to = queue_cell_part(j, m, type, to);
             if (first) {
                 from = to;
                 part_from = part_to;

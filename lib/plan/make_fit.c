@@ -171,52 +171,6 @@ static bool fit_cycle(struct job *j, struct let *l, const struct pressure *pr)
 
 /* ---- RULE_QUEUE */
 
-static double *run_table(struct job *j, const struct let *l, const struct plan_share *s,
-                         const struct pressure *pr, struct arena *a)
-{
-    double *t = ARENA_ARRAY(a, double, 2 * ((size_t)s->batch + 1));
-
-    for (uint32_t b = 1; t && b <= s->batch; b++) {
-        struct estimate e;
-        if (!ask_share(j, l, s, b, pr, &e))
-            return NULL;
-        t[b] = e.run_us;
-        t[s->batch + 1 + b] = e.hold_us;
-    }
-    return t;
-}
-
-static bool queue_holds(struct job *j, struct let *l, const struct pressure *pr)
-{
-    struct queue_share q[LET_QUEUE_MAX];
-    struct queue_result r[LET_QUEUE_MAX];
-    struct arena a;
-
-    arena_init_fixed(&a, j->queue_scratch, QUEUE_SCRATCH);
-    for (uint32_t i = 0; i < l->n_shares; i++) {
-        const struct plan_share *s = &l->share[i];
-        const struct plan_model *m = &j->p->model[s->model];
-        double *t = run_table(j, l, s, pr, &a);
-        if (!t)
-            return false;
-        usec_t slo = slo_us(j, s) < INFINITY ? m->slo_us : 0;
-        q[i] = (struct queue_share){s->rate_rps, m->arrivals, m->cv, slo,
-                                    s->batch,    s->streams,  t,     t + s->batch + 1};
-    }
-    if (queue_predict(q, l->n_shares, &a, r, NULL) < 0)
-        return false;
-    j->steps += l->n_shares == 1 ? QUEUE_STEPS : 20 * QUEUE_STEPS;
-    bool holds = true;
-    for (uint32_t i = 0; i < l->n_shares; i++) {
-        struct plan_share *s = &l->share[i];
-        holds &= r[i].p99_us < INFINITY &&
-                 (slo_us(j, s) == INFINITY || r[i].late <= violations(&j->p->rules));
-        s->latency_us = r[i].p99_us < 1e15 ? (usec_t)(r[i].p99_us + 0.5) : 0;
-        s->usual = (uint32_t)fmin(s->batch, fmax(1, round(r[i].mean_batch)));
-    }
-    return holds;
-}
-
 /* A cap that drains bursts and still leaves time to wait: from long runs to short ones. */
 static bool fit_queue(struct job *j, struct let *l, const struct pressure *pr)
 {
@@ -227,7 +181,7 @@ static bool fit_queue(struct job *j, struct let *l, const struct pressure *pr)
         bool all = true;
         for (uint32_t i = 0; i < l->n_shares && all; i++)
             all = batch_set(j, l, &l->share[i], part[x] * slo_us(j, &l->share[i]), pr, &e);
-        if (all && queue_holds(j, l, pr))
+        if (all && queue_let_holds(j, l, pr))
             return true;
     }
     return false;

@@ -58,11 +58,12 @@ int job_emit(struct job *j, struct plan *ret)
 
 /* ---- verdicts */
 
-/* What share s could serve: exactly for few models, else by how busy it is. */
-static double share_most(const struct plan_gpulet *g, const struct plan_share *s,
-                         const struct share_truth *t)
+/* What share s could serve: exactly for few models, else by how busy it is; a queue's rate is all
+ * that was predicted. */
+static double share_most(const struct job *j, const struct plan_gpulet *g,
+                         const struct plan_share *s, const struct share_truth *t)
 {
-    if (t->most_rps > 0 || g->n_shares > 1)
+    if (t->most_rps > 0 || g->n_shares > 1 || j->p->rules.rule == RULE_QUEUE)
         return MAX(t->most_rps, s->rate_rps);
     return 1e6 * s->batch * MAX(s->streams, 1u) / t->full.hold_us;
 }
@@ -96,9 +97,10 @@ static void share_judge(struct job *j, const struct plan_gpulet *g, uint32_t i,
     s->latency_us = t->latency_us < 1e15 ? (usec_t)(t->latency_us + 0.5) : 0;
     v->placed = true;
     v->fails |= !t->holds || j->want[s->model].hopeless;
+    v->missed[g->n_shares > 1] |= !t->holds && !j->want[s->model].hopeless;
     v->least_slo_us = fmax(v->least_slo_us, slo_us);
     v->rate_rps += t->holds ? s->rate_rps : 0;
-    v->most_rps += share_most(g, s, t);
+    v->most_rps += share_most(j, g, s, t);
 }
 
 static int device_judge(struct job *j, struct plan *plan, uint32_t from, uint32_t n)
@@ -109,10 +111,12 @@ static int device_judge(struct job *j, struct plan *plan, uint32_t from, uint32_
     for (uint32_t x = 0; x < n; x++)
         let[x] = &plan->gpulet[from + x];
     int r = crowd_init(&c, j->p, j->p->device[plan->gpulet[from].device].type, let, n);
+    bool most = j->p->n_models <= MOST_MODELS && j->p->rules.rule != RULE_QUEUE;
+    c.scratch = j->queue_scratch;
     for (uint32_t x = 0; r == 0 && x < n; x++)
         for (uint32_t i = 0; i < let[x]->n_shares; i++) {
             struct share_truth t;
-            crowd_truth(&c, x, i, j->p->n_models <= MOST_MODELS, &t);
+            crowd_truth(&c, x, i, most, &t);
             j->steps += 2;
             share_judge(j, let[x], i, &t);
         }
@@ -203,6 +207,19 @@ int job_judge(struct job *j, struct plan *plan)
         verdict_set(j, m, &plan->verdict[m]);
     bound_sum(plan);
     return r;
+}
+
+bool job_missed(struct job *j, double care)
+{
+    bool any = false;
+
+    for (uint32_t m = 0; m < j->p->n_models; m++)
+        for (int x = 0; x < 2; x++)
+            if (j->judged[m].missed[x]) {
+                j->want[m].care[x] += care;
+                any = true;
+            }
+    return any;
 }
 
 /* Does the device have a gpu-let that somebody touched, or one of a changed model? */

@@ -10,7 +10,6 @@
 #define SIZES_MAX 48    /* sizes of gpu-let that are tried, of a type */
 #define SHARE_CLASSES 8 /* arrays of 1, 2, 4 .. 128 shares */
 #define LET_SHARES_MAX 64
-#define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10))
 #define QUEUE_STEPS 100 /* that a prediction of one share's queue counts as */
 #define UNDO_MOST 4096  /* changes on trial at once, where there is a choice */
 #define LARGE 256       /* models or devices: less is tried */
@@ -74,12 +73,15 @@ struct want {          /* of a model */
     double least;      /* the same without neighbours: what the bound counts */
     uint32_t type, at; /* where cost is; PLAN_NONE: nowhere */
     bool ready, hopeless;
-    bool guessed; /* its rate is not known */
+    bool guessed;   /* its rate is not known */
+    double care[2]; /* RULE_QUEUE: part of the load that is left out, alone and beside companions,
+                       as more did not hold */
 };
 
 struct judged { /* of a model, while verdicts are made */
     double rate_rps, most_rps, least_slo_us;
     bool placed, fails, changed;
+    bool missed[2]; /* planned to hold, and does not: alone, beside companions */
 };
 
 /* A look-up that was made: planning asks for the same few again and again. */
@@ -91,6 +93,19 @@ struct solo_slot {
     struct solo solo;
 };
 #define SOLO_SLOTS 1024 /* a power of two */
+
+/* A queue alone in its gpu-let, times in full runs. */
+struct queue_form {
+    uint32_t cap, turns;
+    double fixed;   /* part of a full run that no row adds to */
+    double slo;     /* in full runs */
+    double full_us; /* of a full run */
+};
+struct load_slot {
+    uint64_t key; /* 0: free */
+    double most;
+};
+#define LOAD_SLOTS 4096
 
 struct job {
     const struct problem *p;
@@ -115,6 +130,7 @@ struct job {
     double all_price;               /* of all devices */
     uint32_t last_let;              /* that let_new() gave */
     void *queue_scratch;            /* RULE_QUEUE */
+    struct load_slot *load;         /* RULE_QUEUE: [LOAD_SLOTS], by hash */
     struct solo_slot *solo;         /* [SOLO_SLOTS], by hash */
     bool for_bound;                 /* cells are being made for the bound: nothing but their SLO */
     double *key, *rest;             /* scratch of sorts; what is left of each model's rate */
@@ -122,6 +138,7 @@ struct job {
     struct judged *judged;
     uint64_t *key_of; /* of models */
     double scale;     /* of all rates, to spread spare capacity */
+    bool whole;       /* the style that is being tried */
 };
 
 static inline struct cell *cell_of(struct job *j, uint32_t model, uint32_t type, uint32_t at)
@@ -157,6 +174,11 @@ bool let_fit(struct job *j, struct let *l, const struct pressure *pr);
 /* Where it stands (device or floating), its neighbours included; they may grow. */
 bool let_settle(struct job *j, uint32_t let);
 
+/* ---- make_queue.c */
+bool queue_let_holds(struct job *j, struct let *l, const struct pressure *pr); /* sets usual */
+/* The part of a cell's rate at which its queue still holds. */
+double queue_cell_part(struct job *j, uint32_t model, uint32_t type, uint32_t at);
+
 /* ---- make_state.c */
 struct save {
     uint32_t n_undo, n_lets, free_let;
@@ -184,6 +206,7 @@ struct style {
     bool by_slo;  /* residues share with those of like SLO; else the largest come first */
     double part;  /* residues share gpu-lets of that part of a device; 0: each its cheapest size */
     double waste; /* how much dearer a gpu-let of one's own may be than sharing */
+    bool whole;   /* whole devices, shared in time: nobody has a neighbour */
 };
 bool pack(struct job *j, const struct style *st);
 bool pack_in_turn(struct job *j);
@@ -191,6 +214,10 @@ bool let_place(struct job *j, uint32_t let, bool opened, uint32_t avoid);
 void let_shrink(struct job *j, uint32_t let);
 uint32_t size_for(struct job *j, uint32_t model, uint32_t type, double rate_rps);
 void job_sort(struct job *j, uint32_t n); /* order[n] by key[]: stable */
+bool float_new(struct job *j, uint32_t type, uint32_t at, uint32_t model, double rate_rps);
+/* pack_whole.c */
+bool whole_pays(struct job *j); /* worth a try, and by what is known beforehand better */
+bool whole_float(struct job *j);
 
 /* ---- improve.c */
 /* Returns what found no room.  opened: only on devices in use; none on `avoid`. */
@@ -216,5 +243,6 @@ int job_emit(struct job *j, struct plan *ret); /* gpu-lets and shares, no verdic
 int job_judge(struct job *j, struct plan *plan);
 /* Only of these models, beside those that stay: their verdicts, and the shares that are new. */
 int job_judge_changed(struct job *j, struct plan *plan, const uint32_t *model, uint32_t n);
+bool job_missed(struct job *j, double care); /* some did not hold: so much more care is theirs */
 uint64_t problem_key(const struct problem *p);
 uint64_t model_key(const struct problem *p, uint32_t model, uint64_t problem);

@@ -28,7 +28,9 @@ size_t plan_need(const struct problem *p)
                               48 + sizeof(struct judged) + 16) +
                     larger * 64 + p->n_types * (sizeof(struct kind) + (PLAN_MAX_GRANULES + 1) * 4);
     size_t ours = PLANS_MAX * plan + state + tables + 8192 + SOLO_SLOTS * sizeof(struct solo_slot) +
-                  (p->rules.rule == RULE_QUEUE ? QUEUE_SCRATCH : 0);
+                  (p->rules.rule == RULE_QUEUE ? 2 * PLANS_MAX * plan + QUEUE_SCRATCH +
+                                                     LOAD_SLOTS * sizeof(struct load_slot)
+                                               : 0);
 
     return MAX(ours + equal_need(p), pub_need(p));
 }

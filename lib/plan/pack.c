@@ -5,7 +5,8 @@
  * time, packed like squishy bins (Nexus, SOSP'19; gpu-lets, section 4.1) but by the rule's own
  * cycle.  Each shared gpu-let then shrinks to the smallest size that still holds.  At last gpu-lets
  * go onto devices, largest first, each where the fewest granules are free (best fit decreasing),
- * with its neighbours' interference; a gpu-let that does not hold beside them may grow. */
+ * with its neighbours' interference; a gpu-let that does not hold beside them may grow.  Where
+ * neighbours disturb too much nobody has one: pack_whole.c. */
 #include "make_priv.h"
 #include <math.h>
 
@@ -80,7 +81,7 @@ bool let_place(struct job *j, uint32_t let, bool opened, uint32_t avoid)
 
 /* ---- pieces */
 
-static bool float_new(struct job *j, uint32_t type, uint32_t at, uint32_t model, double rate_rps)
+bool float_new(struct job *j, uint32_t type, uint32_t at, uint32_t model, double rate_rps)
 {
     uint32_t k = let_new(j, type, at);
 
@@ -286,7 +287,7 @@ static void floats_pour(struct job *j)
     }
 }
 
-bool pack(struct job *j, const struct style *st)
+static bool all_float(struct job *j, const struct style *st)
 {
     double price = 0;
 
@@ -302,10 +303,16 @@ bool pack(struct job *j, const struct style *st)
             return false;
         save_commit(j);
     }
-    if (j->p->rules.max_shares != 1 && !residues(j, st))
+    return j->p->rules.max_shares == 1 || residues(j, st);
+}
+
+bool pack(struct job *j, const struct style *st)
+{
+    if (!(st->whole ? whole_float(j) : all_float(j, st)))
         return false;
     for (uint32_t k = 0; k < j->n_lets; k++)
-        if (j->let[k].device == FLOATING && j->let[k].n_shares > 0 && j->let[k].used < 0.97) {
+        if (!st->whole && j->let[k].device == FLOATING && j->let[k].n_shares > 0 &&
+            j->let[k].used < 0.97) {
             let_shrink(j, k);
             save_commit(j);
         }

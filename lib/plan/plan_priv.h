@@ -60,8 +60,20 @@ static inline bool counts_presence(const struct plan_type *t)
     return t->predict.interference.kind == INTERFERE_IGNITER;
 }
 
+/* Routing deals a model's requests out among its gpu-lets: one that gets a third of them gets every
+ * third.  (At least: it looks at queues, too.) */
+#define TURNS_MOST 8
+static inline uint32_t queue_turns(double model_rps, double share_rps)
+{
+    double turns = share_rps > 0 ? model_rps / share_rps + 1e-6 : 1;
+
+    return turns < 1 ? 1 : turns > TURNS_MOST ? TURNS_MOST : (uint32_t)turns;
+}
+
 /* Shares in one gpu-let whose queue is predicted, RULE_QUEUE: its scratch space is on the stack. */
 #define LET_QUEUE_MAX 8
+
+#define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10)) /* with tables of run times */
 
 /* ---- truth.c: the gpu-lets of one device together */
 
@@ -75,6 +87,11 @@ struct crowd {
     bool alone; /* no neighbour counts */
     uint32_t from[PLAN_MAX_GRANULES + 1];
     struct load load[2 * CROWD_MAX];
+    /* RULE_QUEUE: QUEUE_SCRATCH bytes that queues are predicted in, set before crowd_truth(), and
+     * what the shares of gpu-let asked - 1 were told together. */
+    void *scratch;
+    uint32_t asked;
+    struct queue_result answer[LET_QUEUE_MAX];
 };
 
 struct load share_load(const struct problem *p, uint32_t type, const struct plan_gpulet *g,
@@ -84,7 +101,7 @@ uint32_t share_usual(const struct plan_share *s);
 int crowd_init(struct crowd *c, const struct problem *p, uint32_t type,
                const struct plan_gpulet *const *let, uint32_t n);
 /* Share i of gpu-let k of the crowd.  most: search for most_rps too, which takes longer. */
-void crowd_truth(const struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *ret);
+void crowd_truth(struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *ret);
 
 /* What their planners need of an arena; plan_need() is the most of them. */
 size_t equal_need(const struct problem *p);

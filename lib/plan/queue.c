@@ -44,6 +44,7 @@ static int chain_init(struct chain *c, const struct part *p, struct arena *a)
     double *hold_us = ARENA_ARRAY(a, double, cap + 1), *run_us = ARENA_ARRAY(a, double, cap + 1);
 
     *c = (struct chain){.rate = p->rate,
+                        .turns = MAX(s->turns, 1u),
                         .grain = grain,
                         .cap = cap,
                         .most = states_of(p, cap),
@@ -107,6 +108,9 @@ static int part_init(struct part *p, const struct queue_share *s, struct err *er
     if (!(s->rate_rps >= 0 && s->rate_rps <= 1e9))
         return err_set(err, -EINVAL, "a rate of %g requests/s, it must be from 0 to 1e9",
                        s->rate_rps);
+    if (s->turns > QUEUE_TURNS_MAX)
+        return err_set(err, -EINVAL, "every %uth request, the limit is %d", s->turns,
+                       QUEUE_TURNS_MAX);
     if (s->streams > QUEUE_STREAMS_MAX)
         return err_set(err, -EINVAL, "%u streams, the limit is %d", s->streams, QUEUE_STREAMS_MAX);
     *p = (struct part){

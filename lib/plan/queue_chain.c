@@ -19,7 +19,8 @@ static int all_counts(struct chain *c, struct arena *a)
     int r = scratch ? 0 : -ENOMEM;
 
     for (uint32_t b = 1; b <= c->cap && r == 0; b++)
-        r = counts_make(c->rate * c->hold_us[b], c->grain, c->most, scratch, a, &c->count[b]);
+        r = counts_make(c->rate * c->hold_us[b], c->turns, c->grain, c->most, scratch, a,
+                        &c->count[b]);
     c->count[0] = c->count[1];
     return r;
 }

@@ -25,9 +25,10 @@ struct counts {
     uint32_t lo, hi; /* those of 0..K that matter */
     double *p;       /* p[k - lo]; the one of K stands for K and more */
 };
-/* A grain: so many requests are one step of a count.  scratch has room for most + 1. */
-int counts_make(double mean, uint32_t grain, uint32_t most, double *scratch, struct arena *a,
-                struct counts *ret);
+/* A grain: so many requests are one step of a count.  Every turns-th of a Poisson stream comes
+ * here.  scratch has room for most + 1. */
+int counts_make(double mean, uint32_t turns, uint32_t grain, uint32_t most, double *scratch,
+                struct arena *a, struct counts *ret);
 
 /* A share with what is derived from it. */
 struct part {
@@ -40,7 +41,7 @@ struct part {
 /* ---- queue_chain.c: one share alone, one run at a time */
 struct chain {
     double rate; /* in a microsecond */
-    uint32_t grain;
+    uint32_t turns, grain;
     uint32_t cap, most;             /* in grains: of a run; that may wait */
     const double *hold_us, *run_us; /* [0..cap], in grains; [0] unused */
     struct counts *count;           /* [cap + 1]: requests that come in a run of so many */

@@ -50,7 +50,7 @@ static double gap_us(struct walker *w)
 {
     if (w->s->arrivals == ARRIVALS_PACED)
         return 1 / w->rate;
-    return (w->shape > 0 ? random_gamma(&w->random, w->shape) : random_exp(&w->random)) / w->rate;
+    return (w->shape != 1 ? random_gamma(&w->random, w->shape) : random_exp(&w->random)) / w->rate;
 }
 
 static usec_t deadline_us(const struct walker *w, usec_t arrival_us)
@@ -285,7 +285,8 @@ static int walker_init(struct walker *w, const struct part *p, uint32_t i, doubl
     *w = (struct walker){.s = s,
                          .hold_us = p->hold_us,
                          .rate = fmax(p->rate, duty_least / p->hold_us[1]),
-                         .shape = cv ? 1 / fmin(fmax(s->cv * s->cv, 1e-4), 1e4) : 0,
+                         .shape = MAX(s->turns, 1u) *
+                                  (cv ? 1 / fmin(fmax(s->cv * s->cv, 1e-4), 1e4) : 1),
                          .room = WAITING_LEAST,
                          .view_us = ARENA_ARRAY(a, usec_t, s->cap + 1)};
     while (w->room < 4 * s->cap)

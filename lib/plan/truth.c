@@ -16,7 +16,6 @@
 #include "plan_priv.h"
 #include <math.h>
 
-#define QUEUE_SCRATCH (QUEUE_NEED(LET_QUEUE_MAX) + (256u << 10))
 #define RATE_STEPS 24 /* halvings of the search for most_rps */
 
 struct load share_load(const struct problem *p, uint32_t type, const struct plan_gpulet *g,
@@ -87,6 +86,8 @@ int crowd_init(struct crowd *c, const struct problem *p, uint32_t type,
     c->let = let;
     c->n_lets = n;
     c->n_loads = 0;
+    c->scratch = NULL;
+    c->asked = 0;
     c->alone = p->type[type].predict.interference.kind == INTERFERE_NONE || n < 2;
     if (c->alone)
         return 0;
@@ -198,6 +199,8 @@ static double most_rps(const struct crowd *c, uint32_t k, uint32_t i, const stru
 
     if (holds(c, k, i, hi, &scratch))
         return hi;
+    if (!holds(c, k, i, 0, &scratch))
+        return 0; /* its SLO fails, at any rate */
     for (int step = 0; step < RATE_STEPS; step++) {
         double mid = (lo + hi) / 2;
         if (holds(c, k, i, mid, &scratch))
@@ -242,6 +245,7 @@ static bool queue_tables(const struct crowd *c, uint32_t k, struct arena *a, str
                                     .slo_us = m->slo_us,
                                     .cap = s->batch,
                                     .streams = s->streams,
+                                    .turns = queue_turns(m->rate_rps, s->rate_rps),
                                     .run_us = run,
                                     .hold_us = hold};
     }
@@ -252,11 +256,12 @@ static bool queue_tables(const struct crowd *c, uint32_t k, struct arena *a, str
 static bool queue_let(const struct crowd *c, uint32_t k, uint32_t i, double rate_rps,
                       struct queue_result *ret)
 {
-    _Alignas(16) char buf[QUEUE_SCRATCH];
     struct queue_share q[LET_QUEUE_MAX];
     struct arena a;
 
-    arena_init_fixed(&a, buf, sizeof(buf));
+    if (!c->scratch)
+        return false;
+    arena_init_fixed(&a, c->scratch, QUEUE_SCRATCH);
     if (c->let[k]->n_shares > LET_QUEUE_MAX || !queue_tables(c, k, &a, q))
         return false;
     q[i].rate_rps = rate_rps;
@@ -280,16 +285,16 @@ static bool queue_holds(const struct crowd *c, uint32_t k, uint32_t i, double ra
     return all && r[i].p99_us < INFINITY;
 }
 
-static void truth_queue(const struct crowd *c, uint32_t k, uint32_t i, bool most,
-                        struct share_truth *t)
+static void truth_queue(struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *t)
 {
-    struct queue_result r[LET_QUEUE_MAX];
-    double slo_us = slo_of(c, k, i), rate_rps = c->let[k]->share[i].rate_rps;
+    const struct queue_result *r = c->answer;
+    double slo_us = slo_of(c, k, i);
 
     t->late = 1;
     t->latency_us = INFINITY;
-    if (!queue_let(c, k, i, rate_rps, r))
+    if (c->asked != k + 1 && !queue_let(c, k, i, c->let[k]->share[i].rate_rps, c->answer))
         return;
+    c->asked = k + 1;
     t->late = r[i].late;
     t->latency_us = r[i].p99_us;
     t->duty = r[i].duty;
@@ -299,7 +304,7 @@ static void truth_queue(const struct crowd *c, uint32_t k, uint32_t i, bool most
         t->most_rps = most_rps(c, k, i, t, queue_holds);
 }
 
-void crowd_truth(const struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *ret)
+void crowd_truth(struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *ret)
 {
     const struct plan_share *s = &c->let[k]->share[i];
     struct share_truth t = {.latency_us = INFINITY};
@@ -317,8 +322,8 @@ void crowd_truth(const struct crowd *c, uint32_t k, uint32_t i, bool most, struc
     *ret = t;
 }
 
-int plan_truth(const struct problem *p, const struct plan *plan, uint32_t k, uint32_t i,
-               struct share_truth *ret)
+static int truth_of(const struct problem *p, const struct plan *plan, uint32_t k, uint32_t i,
+                    bool most, struct share_truth *ret)
 {
     const struct plan_gpulet *let[PLAN_MAX_GRANULES];
     struct crowd c;
@@ -336,9 +341,26 @@ int plan_truth(const struct problem *p, const struct plan *plan, uint32_t k, uin
         let[n++] = &plan->gpulet[j];
     }
     int r = crowd_init(&c, p, p->device[plan->gpulet[k].device].type, let, n);
+    struct arena a;
+    arena_init(&a);
+    if (r == 0 && p->rules.rule == RULE_QUEUE && !(c.scratch = arena_alloc(&a, QUEUE_SCRATCH)))
+        r = -ENOMEM;
     if (r == 0)
-        crowd_truth(&c, me, i, true, ret);
+        crowd_truth(&c, me, i, most, ret);
+    arena_done(&a);
     return r;
+}
+
+int plan_truth(const struct problem *p, const struct plan *plan, uint32_t k, uint32_t i,
+               struct share_truth *ret)
+{
+    return truth_of(p, plan, k, i, true, ret);
+}
+
+int plan_truth_now(const struct problem *p, const struct plan *plan, uint32_t k, uint32_t i,
+                   struct share_truth *ret)
+{
+    return truth_of(p, plan, k, i, false, ret);
 }
 
 uint32_t plan_devices_used(const struct problem *p, const struct plan *plan, struct arena *a)

@@ -4,7 +4,7 @@
  * As a test program: small traces of every layout, changed by a seeded generator, a fixed number
  * of times.  Built with -DFUZZ_LIBFUZZER -fsanitize=fuzzer it is a libFuzzer target instead. */
 #include <gpulet/replay.h>
-#include "../check.h"
+#include "fuzz.h"
 
 #define ROUNDS 20000
 
@@ -30,24 +30,7 @@ static void one_input(const uint8_t *data, size_t n)
     arena_done(&a);
 }
 
-#ifdef FUZZ_LIBFUZZER
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
-{
-    one_input(data, n);
-    return 0;
-}
-#else
-
-static uint64_t seed = 1;
-
-static uint32_t any(uint32_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 32) % below;
-}
+#ifndef FUZZ_LIBFUZZER
 
 static void change(uint8_t *p, size_t *n)
 {

@@ -103,6 +103,51 @@ static bool plans_equal(const struct plan *a, const struct plan *b)
     return memcmp(a->verdict, b->verdict, a->n_models * sizeof(*a->verdict)) == 0;
 }
 
+/* Twice the runs at once take 1.6 times as long. */
+static void two_streams(struct profile *f)
+{
+    static const uint32_t streams[] = {1, 2};
+    uint32_t n = f->n_batch * f->n_units;
+    usec_t *run_us = ARENA_ARRAY(&arena, usec_t, (size_t)n * 2);
+    double *l2 = ARENA_ARRAY(&arena, double, (size_t)n * 2);
+    double *dram = ARENA_ARRAY(&arena, double, (size_t)n * 2);
+
+    for (uint32_t i = 0; i < 2 * n; i++) {
+        run_us[i] = f->run_us[i % n] * (i < n ? 10 : 16) / 10 + 1;
+        l2[i] = f->l2[i % n];
+        dram[i] = f->dram[i % n];
+    }
+    f->n_streams = 2;
+    f->streams = streams;
+    f->run_us = run_us;
+    f->l2 = l2;
+    f->dram = dram;
+}
+
+/* What the generator, which stays as it is, does not have: one in 25 problems under RULE_QUEUE
+ * with arrivals of every kind, two in five with pressure and streams (one in fifty with both). */
+static void hostile_more(uint64_t seed, struct problem *p)
+{
+    struct plan_model *model = (struct plan_model *)(uintptr_t)p->model;
+    struct plan_type *type = (struct plan_type *)(uintptr_t)p->type;
+
+    if (seed % 50 == 1 || seed % 50 == 2) {
+        p->rules.rule = RULE_QUEUE;
+        for (uint32_t m = 0; m < p->n_models; m++) {
+            model[m].arrivals = (enum arrivals)((seed / 5 + m) % 5);
+            model[m].cv = (double)((seed / 25 + m) % 7) / 2;
+        }
+    }
+    if (seed % 5 != 2 && seed % 5 != 3)
+        return;
+    for (uint32_t t = 0; t < p->n_types; t++)
+        type[t].predict.interference = (struct interference){
+            .kind = INTERFERE_PRESSURE, .n_terms = 4, .term = {0.08, 0.01, 0, 0.3}};
+    for (uint32_t m = 0; m < p->n_models; m++)
+        for (uint32_t t = 0; t < p->n_types; t++)
+            two_streams((struct profile *)(uintptr_t)&model[m].profile[t]);
+}
+
 /* No crash, no hang, no plan that fails the check, nobody missing without a word, the same plan
  * again, within the memory that plan_need() says. */
 static void random_problems_give_checked_plans(void)
@@ -116,6 +161,7 @@ static void random_problems_give_checked_plans(void)
         int failed = check_failures;
         arena_init(&arena);
         random_problem(seed, RANDOM_HOSTILE, 0, 0, &arena, &p);
+        hostile_more(seed, &p);
         struct plan plan = make(&p, NULL);
         size_t need = plan_need(&p);
         if (seed % 8 == 0 && need <= sizeof(fixed)) {
@@ -334,10 +380,11 @@ static void a_thousand_models_are_within_three_per_cent_of_the_bound(void)
     CHECK(over_bound(false) <= 1.03);
 }
 
-/* The bound knows no neighbours: what they cost, about 4 % where two share a device, is on top. */
-static void a_thousand_models_that_disturb_each_other_are_within_ten_per_cent(void)
+/* The bound knows no neighbours, and who has none pays the fixed part of its runs on a whole
+ * device: that is on top. */
+static void a_thousand_models_that_disturb_each_other_are_within_six_per_cent(void)
 {
-    CHECK(over_bound(true) <= 1.10);
+    CHECK(over_bound(true) <= 1.06);
 }
 
 static void steps_grow_no_faster_than_the_problem(void)
@@ -586,7 +633,7 @@ int main(void)
     RUN(small_problems_are_within_two_per_cent_of_a_full_search);
     RUN(random_problems_give_checked_plans);
     RUN(a_thousand_models_are_within_three_per_cent_of_the_bound);
-    RUN(a_thousand_models_that_disturb_each_other_are_within_ten_per_cent);
+    RUN(a_thousand_models_that_disturb_each_other_are_within_six_per_cent);
     RUN(steps_grow_no_faster_than_the_problem);
     RUN(nothing_changed_changes_nothing);
     RUN(one_changed_rate_touches_two_gpulets_and_few_steps);
