@@ -71,7 +71,7 @@ static int read_model(struct profile *p, const char *path, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     int r = map(path, &p->file, err);
     if (r == 0)
-        r = onnx_read(&p->file, dirname(copy), &p->graph, &p->ext, &p->n_ext, err);
+        r = onnx_read(&p->file, dirname(copy), NULL, &p->graph, &p->ext, &p->n_ext, err);
     if (r == 0)
         r = graph_infer(p->graph, err);
     if (r == 0)
