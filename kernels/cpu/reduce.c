@@ -291,6 +291,8 @@ int plan_reduce(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
         return plan_log_sum_exp(a, gone, ret, err);
     p.log = a->node->op == OP_ReduceLogSum;
     reduce_walks(x, gone, &p);
+    if (p.n_gone == 0 && (p.fold == FOLD_MAX || p.fold == FOLD_MIN))
+        return plan_fail(a, -ENOTSUP, "an extreme of nothing", err); /* plain loops know it */
     if (mean)
         p.scale = 1 / (double)p.n_gone;
     if (p.fold == FOLD_SUM && !p.log && p.type == DT_FP32 && x->bytes && one_run(x, gone, &s)) {

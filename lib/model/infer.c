@@ -41,7 +41,7 @@ static const struct rule {
     [OP_Asinh] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Atan] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Atanh] = {infer_same, 1, 1, 1, FLOATS, 0},
-    [OP_Attention] = {infer_attention, 3, 6, 4, FLOATS, 0x13},
+    [OP_Attention] = {infer_attention, 3, 7, 4, FLOATS, 0x13},
     [OP_AveragePool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_BatchNormalization] = {infer_batch_norm, 5, 5, 5, FLOATS, 0},
     [OP_Bernoulli] = {infer_random_like, 1, 1, 1, FLOATS, 0},

@@ -46,6 +46,20 @@ static int mask_check(struct infer *c, const int64_t scores[4])
     return 0;
 }
 
+/* What opsets 24 and 25 add. */
+static int refuse_newer(struct infer *c)
+{
+    static const char *const windows[] = {"left_window_size", "right_window_size"};
+
+    if (infer_in(c, 6))
+        return err_set(c->err, -ENOTSUP, "nonpad_kv_seqlen is not supported");
+    for (size_t i = 0; i < ARRAY_SIZE(windows); i++)
+        if (node_int(c->n, windows[i], -1) != -1)
+            return err_set(c->err, -ENOTSUP, "%s=%lld is not supported", windows[i],
+                           (long long)node_int(c->n, windows[i], -1));
+    return 0;
+}
+
 int infer_attention(struct infer *c)
 {
     const struct tensor *past_k = infer_in(c, 4), *past_v = infer_in(c, 5);
@@ -53,7 +67,7 @@ int infer_attention(struct infer *c)
     int64_t mode = node_int(c->n, "qk_matmul_output_mode", 0);
     int rc;
 
-    if ((rc = heads_read(c, 0, "q_num_heads", &q)) < 0 ||
+    if ((rc = refuse_newer(c)) < 0 || (rc = heads_read(c, 0, "q_num_heads", &q)) < 0 ||
         (rc = heads_read(c, 1, "kv_num_heads", &k)) < 0 ||
         (rc = heads_read(c, 2, "kv_num_heads", &v)) < 0)
         return rc;

@@ -462,8 +462,9 @@ static int broken_head(struct reading *s, const uint8_t *at, const struct pb *le
 struct head {
     struct pb graph;
     uint32_t n_graphs;
+    uint32_t n_opsets;
     uint64_t ir;
-    int64_t opset;
+    int64_t opset; /* of the default domain; -1: none */
 };
 
 static int head_check(struct reader *r, const struct head *h)
@@ -475,7 +476,8 @@ static int head_check(struct reader *r, const struct head *h)
                        "IR version %llu is not supported (%d to %d)", (unsigned long long)h->ir,
                        IR_MIN, IR_MAX);
     if (h->opset == -1)
-        return err_set(r->err, -EINVAL, "no opset of the default domain is imported");
+        return err_set(r->err, h->n_opsets ? -ENOTSUP : -EINVAL,
+                       "no opset of the default domain is imported");
     return onnx_check_opset(r, h->opset);
 }
 
@@ -494,8 +496,10 @@ static int read_head(struct reading *s, struct head *h)
         } else if (f.num == 7 && f.wire == PB_BYTES) {
             h->graph = f.bytes;
             h->n_graphs++;
-        } else if (f.num == 8 && (rc = onnx_read_opset(s->r, f.bytes, &h->opset)) < 0) {
-            return rc;
+        } else if (f.num == 8) {
+            h->n_opsets++;
+            if ((rc = onnx_read_opset(s->r, f.bytes, &h->opset)) < 0)
+                return rc;
         }
     }
     return more < 0 ? broken_head(s, at, &walk, &f) : head_check(s->r, h);

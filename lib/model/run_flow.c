@@ -148,7 +148,7 @@ static int pile_declare(struct pile *p, const struct value *v, struct err *err)
     int64_t dims[MAX_RANK] = {0};
 
     if (v->dtype == DT_NONE || v->rank < 0)
-        return err_set(err, -ENOTSUP,
+        return err_set(err, -EINVAL,
                        "it ran no time, and result '%.64s' of its body declares no type and shape",
                        v->name);
     for (int32_t i = 0; i < v->rank; i++)

@@ -18,6 +18,28 @@ static int attend(struct attr attr, struct tensor mask, float *y)
                   .out = {one_head(y, 2, 1)});
 }
 
+/* A newer operator is not run as if what it adds were not there. */
+static void what_opset_25_adds_is_refused_by_name(void)
+{
+    float y[2];
+    struct tensor q = one_head(F32(5, 7), 2, 1);
+    const struct attr window = number("left_window_size", 1);
+    const struct node n = {.name = "n",
+                           .op = OP_Attention,
+                           .opset = 25,
+                           .n_in = 3,
+                           .n_own = 3,
+                           .n_out = 1,
+                           .n_attr = 1,
+                           .attr = (struct attr *)(uintptr_t)&window};
+    const struct tensor *in[] = {&q, &q, &q};
+    struct tensor out = one_head(y, 2, 1);
+    struct err err = {0};
+
+    CHECK_EQ(node_infer(&n, in, &out, &err), -ENOTSUP);
+    CHECK_HAS(err.msg, "left_window_size=1");
+}
+
 static void equal_keys_share_equally(void)
 {
     float y[2];
@@ -215,6 +237,7 @@ static void equal_scores_lose_the_logarithm_of_the_classes(void)
 
 int main(void)
 {
+    RUN(what_opset_25_adds_is_refused_by_name);
     RUN(equal_keys_share_equally);
     RUN(a_mask_hides_adds_and_may_be_short);
     RUN(heads_are_shared_in_groups);
