@@ -131,7 +131,7 @@ install: all man ## into DESTDIR, PREFIX=/usr
 tests: $(UNIT) $(OPS) $(PROGRAMS) ## build the test programs
 
 check: all tests man ## everything but check-fresh and check-systemd
-	@test/check.sh layers unit fuzz ops http docs units clang asan tsan
+	@test/check.sh layers unit fuzz ops onnx http docs units clang asan tsan
 
 check-fast: tests check-layers ## layers, unit, ops: a minute
 	@test/run.sh $(UNIT) $(OPS)

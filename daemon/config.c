@@ -71,10 +71,10 @@ static const struct option options[] = {
     {"limits", "late-bytes", KIND_BYTES, AT(limits.late_bytes), "1G", 1 << 20, UINT64_C(1) << 44,
      NULL, false,
      "Memory that one run may take for what is not known before it: results whose shapes depend on "
-     "data, strings, nested graphs. Beyond it the request is refused with 503."},
+     "data, strings, nested graphs.  Beyond it the request is refused with 503."},
     {"limits", "run-bytes", KIND_BYTES, AT(limits.run_bytes), "16G", 1 << 20, UINT64_C(1) << 44,
      NULL, false,
-     "Tensors that one run of a model needs at a time. A model or request that would need more is "
+     "Tensors that one run of a model needs at a time.  A model or request that would need more is "
      "refused before anything is allocated; what is known only in the run fails there."},
     {"limits", "loop-iterations", KIND_COUNT, AT(limits.loop_iterations), "1000000", 1, 1000000000,
      NULL, false, "Iterations of all loops in one run of a model."},
