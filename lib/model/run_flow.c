@@ -567,7 +567,7 @@ static int scan_row(struct flow *f, const struct scan *s, int64_t b, struct time
                       .state = state,
                       .pile = pile,
                       .around = rows};
-    int64_t n_rows = s->seq[0].t.dims[0], max = s->seq[0].t.dims[1], n;
+    int64_t n_rows = s->seq[0].t.dims[0], max = s->seq[0].t.dims[1], n = 0;
     struct arena work;
     int rc = spend_one(f);
 
