@@ -98,6 +98,7 @@ struct done {
     int rc;          /* 0; -EINVAL: the input cannot be run; -ENOMEM: nor, in the memory a run may
                         take; -ENOTSUP: nor, by what we have; -EIO: this run failed; -ENODEV: see fault() */
     uint64_t run_ns; /* time on the device */
+    const char *why; /* of a failed run, until the next submit to its slot; NULL: nothing to say */
 };
 
 struct exe_info {

@@ -538,6 +538,21 @@ static bool fault_check(struct gpulet *g, const char *model)
     return true;
 }
 
+/* What is wrong with an input that a run ended with; NULL: it is not the input's fault. */
+static const char *inputs_fault(int rc)
+{
+    switch (rc) {
+    case -EINVAL:
+        return "a value in it is out of range";
+    case -ENOTSUP:
+        return "it asks for what is not supported";
+    case -ENOMEM:
+        return "it needs more memory than a run may take";
+    default:
+        return NULL;
+    }
+}
+
 /* True: the partition is gone. */
 static bool done_take(struct gpulet *g, const struct done *d)
 {
@@ -559,22 +574,11 @@ static bool done_take(struct gpulet *g, const struct done *d)
         run_alone(g, run, d->run_ns);
         return false;
     }
-    if (d->rc == -EINVAL) {
-        (void)err_set(&err, -EINVAL,
-                      "model '%s' cannot run this input: a value in it is out of range", model);
-        run_finish(g, run, -EINVAL, d->run_ns, &err);
-        return false;
-    }
-    if (d->rc == -ENOTSUP) {
-        (void)err_set(&err, -ENOTSUP,
-                      "model '%s' cannot run this input: it asks for what is not supported", model);
-        run_finish(g, run, -ENOTSUP, d->run_ns, &err);
-        return false;
-    }
-    if (d->rc == -ENOMEM) {
-        (void)err_set(&err, -ENOMEM, "model '%s': this input needs more memory than a run may take",
-                      model);
-        run_finish(g, run, -ENOMEM, d->run_ns, &err);
+    const char *what = inputs_fault(d->rc);
+    if (what) {
+        (void)err_set(&err, d->rc, "model '%s' cannot run this input: %s", model,
+                      d->why ? d->why : what);
+        run_finish(g, run, d->rc, d->run_ns, &err);
         return false;
     }
     (void)err_set(&err, -EIO, "model '%s': the run failed on gpu-let %u: %s", model, g->id,

@@ -25,6 +25,7 @@ struct slot {
     dnnl_exec_arg_t *arg;
     struct patch in[MAX_IO], out[MAX_IO];
     struct late_slot late;
+    struct err why; /* the last run failed */
 };
 
 static void *ref_address(const struct slot *s, struct ref r)
@@ -254,12 +255,15 @@ int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     if (from > to || to > x->n_segments)
         return -EINVAL;
     io_begin(s, from, io);
-    int rc = run_steps(s, from, to, p->stream, NULL);
+    s->why = (struct err){0};
+    int rc = run_steps(s, from, to, p->stream, &s->why);
     if (rc == 0 && to == x->n_segments)
         io_end(s, io);
     *ret = ++p->last;
-    p->done[p->n_done++] =
-        (struct done){.ticket = *ret, .rc = rc, .run_ns = clock_now_ns() - start};
+    p->done[p->n_done++] = (struct done){.ticket = *ret,
+                                         .rc = rc,
+                                         .run_ns = clock_now_ns() - start,
+                                         .why = rc < 0 && s->why.code ? s->why.msg : NULL};
     return 0;
 }
 
