@@ -131,7 +131,8 @@ def test_clients_that_read_slowly_hold_only_their_own_reply(daemon, idle):
         s.settimeout(60 * SLOW)
         w.send(infer_bytes(x, "wide"))
         slow.append(w)
-    for _ in range(600):
+    end = time.monotonic() + 5  # a percentile of a few probes says nothing
+    while time.monotonic() < end:
         np.testing.assert_array_equal(daemon.infer_binary("echo", {"x": X})["y"], X)
     probe.check()
     for w in slow[:4]:  # read to the end, late
