@@ -77,7 +77,9 @@ def test_a_thousand_connections_each_get_their_own_answers(daemon, idle):
     probe = Probe(daemon, idle)
     wires = [daemon.wire() for _ in range(1000)]
     try:
-        for round_ in range(20):
+        end, round_ = time.monotonic() + 6, 0
+        while round_ < 20 or time.monotonic() < end:
+            round_ += 1
             xs = [np.full((1, 4), i + round_ * 10_000, np.float32) for i in range(len(wires))]
             for w, x in zip(wires, xs):
                 w.send(infer_bytes(x))
