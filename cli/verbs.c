@@ -242,6 +242,7 @@ static int verb_register(const struct cli *c, int argc, char **argv, struct err 
     add_number(query, sizeof(query), "rate_rps", c->rate_rps);
     add_number(query, sizeof(query), "max_batch", (double)c->max_batch);
     add_number(query, sizeof(query), "priority", (double)c->priority);
+    add_number(query, sizeof(query), "batch_invariant", c->batch_invariant ? 1 : -1);
     (void)snprintf(after, sizeof(after), "%s", query);
     if (rc == 0)
         rc = upload(c, client_path("/v1/models/", argv[0], after), argv[1], &r, err);

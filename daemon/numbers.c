@@ -28,6 +28,7 @@ int numbers_set(struct numbers *n, const char *name, const char *value, struct e
         {"max_batch", 0, MAX_BATCH_LIMIT, SET_BATCH, true},
         {"queue", 0, 1000000, SET_QUEUE, true},
         {"priority", 0, 1000, SET_PRIORITY, true},
+        {"batch_invariant", 0, 1, SET_INVARIANT, true},
     };
     double v = 0;
 
@@ -60,6 +61,9 @@ int numbers_set(struct numbers *n, const char *name, const char *value, struct e
         case SET_QUEUE:
             n->queue_max = (uint32_t)v;
             break;
+        case SET_INVARIANT:
+            n->batch_invariant = v != 0;
+            break;
         default:
             n->priority = (int32_t)v;
             break;
@@ -83,6 +87,8 @@ void numbers_merge(struct numbers *to, const struct numbers *n)
         to->priority = n->priority;
     if (n->set & SET_PRECISION)
         memcpy(to->precision, n->precision, sizeof(to->precision));
+    if (n->set & SET_INVARIANT)
+        to->batch_invariant = n->batch_invariant;
     to->set |= n->set;
 }
 

@@ -11,13 +11,15 @@ struct numbers {
         SET_BATCH = 4,
         SET_QUEUE = 8,
         SET_PRIORITY = 16,
-        SET_PRECISION = 32
+        SET_PRECISION = 32,
+        SET_INVARIANT = 64
     } set;
     usec_t slo_us;
     double rate_rps;
     uint32_t max_batch, queue_max;
     int32_t priority;
     char precision[8];
+    bool batch_invariant;
 };
 /* One "slo_ms" = "20": -EINVAL names parameter, value and limit; -ENOENT: no such parameter. */
 int numbers_set(struct numbers *n, const char *name, const char *value, struct err *err);

@@ -108,11 +108,12 @@ int store_json_write(struct store *s, const struct entry *e, struct err *err)
         return fd;
     hash_hex(e->hash, hash);
     json_t *o =
-        json_pack("{s:i, s:i, s:b, s:f, s:f, s:i, s:i, s:i, s:s, s:s}", "version", (int)e->version,
-                  "pending", (int)e->pending, "loaded", (int)e->loaded, "slo_ms",
+        json_pack("{s:i, s:i, s:b, s:f, s:f, s:i, s:i, s:i, s:s, s:b, s:s}", "version",
+                  (int)e->version, "pending", (int)e->pending, "loaded", (int)e->loaded, "slo_ms",
                   (double)e->numbers.slo_us / 1000.0, "rate_rps", e->numbers.rate_rps, "max_batch",
                   (int)e->numbers.max_batch, "queue", (int)e->numbers.queue_max, "priority",
-                  (int)e->numbers.priority, "precision", e->numbers.precision, "hash", hash);
+                  (int)e->numbers.priority, "precision", e->numbers.precision, "batch_invariant",
+                  (int)e->numbers.batch_invariant, "hash", hash);
     char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
     json_decref(o);
     int r = text ? disk_write(fd, MODEL_JSON, text, strlen(text), err)
@@ -128,7 +129,7 @@ int store_json_read(struct store *s, const char *name, struct entry *ret, struct
     char path[MODEL_NAME_MAX + 32], text[JSON_MAX];
     int r = store_name_check(name, err);
     const char *precision = "", *hash = "";
-    int version = 0, pending = 0, loaded = 1, batch = 0, queue = 0, priority = 0;
+    int version = 0, pending = 0, loaded = 1, batch = 0, queue = 0, priority = 0, invariant = 0;
     double slo_ms = 0, rate = 0;
 
     if (r < 0)
@@ -139,10 +140,11 @@ int store_json_read(struct store *s, const char *name, struct entry *ret, struct
     if (n < 0)
         return err_set(err, -errno, "model '%s': %s: %s", name, MODEL_JSON, strerror(errno));
     json_t *o = json_loadb(text, (size_t)n, 0, NULL);
-    if (!o || json_unpack(o, "{s:i, s:i, s:b, s:F, s:F, s:i, s:i, s:i, s:s, s:s}", "version",
-                          &version, "pending", &pending, "loaded", &loaded, "slo_ms", &slo_ms,
-                          "rate_rps", &rate, "max_batch", &batch, "queue", &queue, "priority",
-                          &priority, "precision", &precision, "hash", &hash) < 0) {
+    if (!o ||
+        json_unpack(o, "{s:i, s:i, s:b, s:F, s:F, s:i, s:i, s:i, s:s, s?b, s:s}", "version",
+                    &version, "pending", &pending, "loaded", &loaded, "slo_ms", &slo_ms, "rate_rps",
+                    &rate, "max_batch", &batch, "queue", &queue, "priority", &priority, "precision",
+                    &precision, "batch_invariant", &invariant, "hash", &hash) < 0) {
         json_decref(o);
         return err_set(err, -EINVAL, "model '%s': %s is damaged", name, MODEL_JSON);
     }
@@ -153,7 +155,8 @@ int store_json_read(struct store *s, const char *name, struct entry *ret, struct
                                     .rate_rps = rate,
                                     .max_batch = (uint32_t)batch,
                                     .queue_max = (uint32_t)queue,
-                                    .priority = priority};
+                                    .priority = priority,
+                                    .batch_invariant = invariant};
     (void)snprintf(ret->numbers.precision, sizeof(ret->numbers.precision), "%s", precision);
     if (sscanf(hash, "%16lx%16lx", &ret->hash.hi, &ret->hash.lo) != 2)
         ret->hash = (struct hash128){0};

@@ -113,6 +113,7 @@ struct compile_args {
     const char *model;         /* name: sim looks its latency up by it; messages name it */
     const struct bound *bound; /* borrowed until release() */
     char precision[8];         /* "fp32" */
+    bool batch_invariant;      /* the bits of a row may not depend on how many rows a run has */
 };
 
 enum part_fault { FAULT_NONE, FAULT_PART, FAULT_PROCESS };

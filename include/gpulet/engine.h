@@ -50,6 +50,8 @@ struct model_spec {
     uint32_t queue_max; /* 0: likewise */
     int32_t priority;   /* 0: default */
     char precision[8];  /* "" or "fp32" */
+    /* The bits of a row may not depend on how many rows share its run. */
+    bool batch_invariant;
 };
 
 struct job {

@@ -131,12 +131,28 @@ static const struct route *route_now(struct engine *e, const struct change *c)
     return epoch_find(e->epoch, c->spec.name); /* e->epoch changes on this thread alone */
 }
 
+/* What is compiled now serves the new numbers, too. */
+static bool compiled_alike(const struct loaded *l, const struct model_spec *spec)
+{
+    return l->version == spec->version && l->batch_invariant == spec->batch_invariant;
+}
+
+/* The version counts on when it is compiled in another way. */
+static void keep_stats(struct loaded *l, const struct loaded *was)
+{
+    if (l->version != was->version)
+        return;
+    stats_put(l->stats);
+    l->stats = was->stats;
+    (void)atomic_fetch_add(&l->stats->refs, 1);
+}
+
 static int load_open(struct engine *e, struct change *c, struct err *err)
 {
     const struct route *now = route_now(e, c);
     int r = 0;
 
-    if (now && now->l->version == c->spec.version) {
+    if (now && compiled_alike(now->l, &c->spec)) {
         c->l = now->l; /* other numbers of the same version */
         c->l->refs++;
         r = loaded_resize(e, c->l, c->spec.max_batch, err);
@@ -144,6 +160,8 @@ static int load_open(struct engine *e, struct change *c, struct err *err)
         watch_enter(&e->watch, "model_open", clock_now_us() + BUILDER_BOUND_US);
         r = loaded_open(e, &c->spec, &c->l, err);
         watch_leave(&e->watch);
+        if (r == 0 && now)
+            keep_stats(c->l, now->l);
     }
     c->step = change_plan;
     return r < 0 ? err_wrap(err, "model '%s': ", c->spec.name) : 0;

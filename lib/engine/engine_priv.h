@@ -75,6 +75,7 @@ struct served_own {
 struct loaded { /* builder, but for what is atomic and what never changes */
     char name[MODEL_NAME_MAX + 1];
     uint32_t version;
+    bool batch_invariant;
     uint32_t refs;
     struct model *model;
     const struct graph *graph;

@@ -142,7 +142,8 @@ static int variant_open(struct seat *s, const struct keyq *q, struct variant *v,
     struct gpulet *g = s->g;
     struct loaded *l = s->l;
     struct shape_key key = q->key;
-    struct compile_args args = {.model = l->name, .precision = "fp32"};
+    struct compile_args args = {
+        .model = l->name, .precision = "fp32", .batch_invariant = l->batch_invariant};
 
     if (loaded_batches(l))
         key.dim[l->graph->batch_sym] = v->rows;

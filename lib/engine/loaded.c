@@ -234,6 +234,7 @@ int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded *
     l->refs = 1;
     memcpy(l->name, spec->name, sizeof(l->name));
     l->version = spec->version;
+    l->batch_invariant = spec->batch_invariant;
     arena_init(&l->arena);
     l->stats = stats_new();
     int r = l->stats ? loaded_fill(e, l, spec, err) : err_set(err, -ENOMEM, "out of memory");

@@ -1,12 +1,13 @@
 /* Runs a model on the CPU backend:
  *
- *     bench_model [-b BATCH] [-f OTHER] [-n RUNS] [-g CORES] [-s] [-p PARTS] [-t]
+ *     bench_model [-b BATCH] [-f OTHER] [-n RUNS] [-g CORES] [-s] [-r] [-p PARTS] [-t]
  *                 FOLDER [INPUT.raw...]
  *
  * FOLDER holds model.onnx.  Inputs are raw tensors in graph order (made up when missing);
  * outputs are written to FOLDER/out-I.raw.  -f gives the free dimensions other than the batch,
- * -g takes a partition of that many cores, -s runs segment by segment.  Prints what compiling
- * made, the memory taken, and the median of RUNS timed runs.
+ * -g takes a partition of that many cores, -s runs segment by segment, -r compiles with
+ * batch_invariant.  Prints what compiling made, the memory taken, and the median of RUNS timed
+ * runs.
  *
  * -t takes turns with somebody else: each line of standard input is a number of runs, answered by
  * the median nanoseconds of one.  With -p PARTS that many gpu-lets, each with a thread, do that
@@ -24,7 +25,7 @@
 
 struct run {
     int batch, other, runs, cores, n_parts;
-    bool by_segment, turns;
+    bool by_segment, turns, batch_invariant;
     unsigned first_core;
     size_t idle_kib;
     struct model *model;
@@ -98,7 +99,10 @@ static void open_device(struct run *r)
 static void compile(struct run *r, const char *dir)
 {
     struct err err = {0};
-    struct compile_args args = {.model = dir, .bound = r->bound, .precision = "fp32"};
+    struct compile_args args = {.model = dir,
+                                .bound = r->bound,
+                                .precision = "fp32",
+                                .batch_invariant = r->batch_invariant};
     struct exe_info info;
     usec_t start = clock_now_us();
 
@@ -320,7 +324,7 @@ static void arguments(struct run *r, int argc, char **argv)
 {
     int c;
 
-    while ((c = getopt(argc, argv, "b:f:n:g:p:st")) != -1)
+    while ((c = getopt(argc, argv, "b:f:n:g:p:rst")) != -1)
         switch (c) {
         case 'b':
             r->batch = atoi(optarg);
@@ -336,6 +340,9 @@ static void arguments(struct run *r, int argc, char **argv)
             break;
         case 'p':
             r->n_parts = atoi(optarg);
+            break;
+        case 'r':
+            r->batch_invariant = true;
             break;
         case 's':
             r->by_segment = true;

@@ -80,16 +80,23 @@ static struct bound *two_convolutions(int64_t batch, struct arena *arena)
     return b;
 }
 
-static struct exe *compiled(const struct bound *b)
+static struct exe *compiled_as(const struct bound *b, bool batch_invariant)
 {
     struct compile_args args = {.model = "test", .bound = b, .precision = "fp32"};
     struct exe *x = NULL;
+
+    args.batch_invariant = batch_invariant;
 
     CHECK_EQ(be->compile(part, &args, &x, &err), 0);
     if (!x)
         printf("# %s\n", err.msg);
     assert(x);
     return x;
+}
+
+static struct exe *compiled(const struct bound *b)
+{
+    return compiled_as(b, false);
 }
 
 static int run_rows(struct slot *s, unsigned from, unsigned to, uint32_t n,
@@ -266,6 +273,45 @@ static void a_row_does_not_depend_on_its_companions(void)
     CHECK_EQ(run_one(o->slot, 0, 2, BATCH, o->x, o->again), 0);
     CHECK_EQ(memcmp(o->y, o->again, sizeof(o->y)), 0);
     close_model(o);
+}
+
+/* Of an exe for one row and of one for BATCH: not one bit differs, wherever the row lies. */
+static void with_batch_invariant_a_row_is_computed_as_if_it_were_alone(void)
+{
+    struct arena arena, alone_arena;
+    struct slot *s = NULL, *alone = NULL;
+    static float x[BATCH * IMAGE + 1], y[BATCH * IMAGE + 1], one[BATCH * IMAGE];
+    const void *in[3][1] = {{x}, {x + IMAGE}, {x + 3 * IMAGE + 1}};
+    void *out[3][1] = {{y}, {y + IMAGE}, {y + 3 * IMAGE + 1}};
+    struct io_part p[3] = {{1, in[0], out[0]}, {2, in[1], out[1]}, {1, in[2], out[2]}};
+    struct exe_info all_info, info;
+
+    open_device();
+    struct exe *all = compiled_as(two_convolutions(BATCH, &arena), true);
+    struct graph *first = TAKE(g);
+    struct exe *single = compiled(two_convolutions(1, &alone_arena));
+    be->exe_info(all, &all_info);
+    be->exe_info(single, &info);
+    CHECK_EQ(all_info.n_segments, 1);
+    CHECK_EQ(all_info.slot_bytes, info.slot_bytes);
+    CHECK_EQ(be->slot_open(all, &s, &err), 0);
+    CHECK_EQ(be->slot_open(single, &alone, &err), 0);
+    for (uint32_t i = 0; i < BATCH * IMAGE + 1; i++)
+        x[i] = made_up(i + 7);
+    CHECK_EQ(run_rows(s, 0, 1, 3, p), 0);
+    for (uint32_t i = 0; i < BATCH; i++)
+        CHECK_EQ(run_one(alone, 0, 2, 1, x + i * IMAGE + (i == 3), one + i * IMAGE), 0);
+    CHECK_EQ(memcmp(y, one, 3 * IMAGE * sizeof(*y)), 0);
+    CHECK_EQ(memcmp(y + 3 * IMAGE + 1, one + 3 * IMAGE, IMAGE * sizeof(*y)), 0);
+    CHECK_EQ(y[3 * IMAGE], 0); /* between two requests' memory */
+    be->slot_close(s);
+    be->slot_close(alone);
+    be->release(all);
+    be->release(single);
+    arena_done(&arena);
+    arena_done(&alone_arena);
+    graph_free(first);
+    close_device();
 }
 
 static void a_paused_run_resumes_bit_equal(void)
@@ -716,6 +762,7 @@ int main(void)
     RUN(rows_of_several_requests_come_back_to_each);
     RUN(fewer_rows_than_the_batch_write_no_more_than_their_own);
     RUN(a_row_does_not_depend_on_its_companions);
+    RUN(with_batch_invariant_a_row_is_computed_as_if_it_were_alone);
     RUN(a_paused_run_resumes_bit_equal);
     RUN(weights_are_packed_once_for_all);
     RUN(blocked_layout_lasts_from_convolution_to_convolution);

@@ -310,7 +310,7 @@ static int lower_all(struct build *b)
     struct exe *x = b->exe;
     uint32_t s = 0;
 
-    x->n_segments = g->cut && g->n_segments ? g->n_segments : 1;
+    x->n_segments = g->cut && g->n_segments && !x->n_passes ? g->n_segments : 1;
     x->first_step = ARENA_ARRAY(&x->arena, uint32_t, x->n_segments + 1);
     if (!x->first_step)
         return err_set(b->err, -ENOMEM, "out of memory");
@@ -380,6 +380,24 @@ static void drop_constants(const struct graph *g)
             weights_drop(g->values[v].constant);
 }
 
+/* For a result that must not depend on the batch, everything is compiled for one row and done row
+ * by row: the same calls on the same numbers, whatever else is in the run.  The library chooses
+ * algorithms and the order of sums by shapes, and says nothing of what depends on the batch. */
+static int bind_one_row(struct build *b)
+{
+    struct exe *x = b->exe;
+    struct shape_key key = b->bound->key;
+    struct bound *one;
+    int64_t *rows = &key.dim[b->graph->batch_sym];
+
+    x->n_passes = (uint32_t)*rows;
+    *rows = 1;
+    int r = graph_bind(b->graph, &key, &x->arena, &one, b->err);
+    if (r == 0)
+        b->bound = one;
+    return r;
+}
+
 void cpu_release(struct exe *x)
 {
     if (!x)
@@ -413,7 +431,9 @@ int cpu_compile(struct part *p, const struct compile_args *args, struct exe **re
     arena_init(&x->arena);
     arena_init(&b.scratch);
     dn_threads(p->n_threads); /* primitives are made for this many */
-    int r = build_all(&b);
+    int r = args->batch_invariant && b.graph->batch_sym >= 0 ? bind_one_row(&b) : 0;
+    if (r == 0)
+        r = build_all(&b);
     arena_done(&b.scratch);
     if (r < 0)
         return r;

@@ -131,7 +131,8 @@ struct exe {
     uint32_t n_bufs;
     struct buffer *buf;
     size_t slot_bytes;
-    uint32_t batch;
+    uint32_t batch;    /* rows that the steps do at once */
+    uint32_t n_passes; /* 0; or the steps do one row, and a full run is so many of them */
     uint32_t n_in, n_out;
     struct port in[MAX_IO], out[MAX_IO];
     struct late late;

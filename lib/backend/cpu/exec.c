@@ -3,7 +3,8 @@
  * A slot is an arena and, for each step, its arguments with addresses filled in.  A run of one
  * request whose rows are the whole batch reads the request's memory and writes its reply's
  * directly: only those arguments change.  Otherwise rows are gathered into the arena before the
- * first step and scattered after the last.  Nothing is allocated here. */
+ * first step and scattered after the last.  An exe that does row by row goes through its steps once
+ * for each row, as for a request of that row alone.  Nothing is allocated here. */
 #include "cpu.h"
 #include <gpulet/clock.h>
 #include <gpulet/steps.h>
@@ -167,6 +168,14 @@ static void scatter(const struct exe *x, uint32_t i, const struct io *io, const 
     }
 }
 
+#define ROW_ALIGN 64 /* as the arena's buffers and a request's tensors begin */
+
+/* Row by row, a row must not be computed in another way because of where it lies. */
+static bool placed_alike(const struct exe *x, const void *at)
+{
+    return !x->n_passes || (uintptr_t)at % ROW_ALIGN == 0;
+}
+
 static bool is_whole(const struct exe *x, const struct io *io)
 {
     return io->n_parts == 1 && io->part[0].rows == x->batch;
@@ -175,12 +184,14 @@ static bool is_whole(const struct exe *x, const struct io *io)
 /* An input without a batch dimension is the same for all: the first request's. */
 static bool direct_in(const struct exe *x, uint32_t i, const struct io *io)
 {
-    return is_whole(x, io) || x->in[i].row_bytes == 0;
+    return x->in[i].row_bytes == 0 || (is_whole(x, io) && placed_alike(x, io->part[0].in[i]));
 }
 
 static bool direct_out(const struct exe *x, uint32_t i, const struct io *io)
 {
-    return !x->late_outputs && (is_whole(x, io) || (io->n_parts == 1 && x->out[i].row_bytes == 0));
+    bool whole = is_whole(x, io) || (io->n_parts == 1 && x->out[i].row_bytes == 0);
+
+    return !x->late_outputs && whole && placed_alike(x, io->part[0].out[i]);
 }
 
 static void *own_place(const struct slot *s, const struct port *p)
@@ -242,6 +253,39 @@ static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t s
     return r;
 }
 
+static int run_io(struct slot *s, unsigned from, unsigned to, const struct io *io)
+{
+    const struct exe *x = s->exe;
+
+    io_begin(s, from, io);
+    int r = run_steps(s, from, to, x->part->stream, &s->why);
+    if (r == 0 && to == x->n_segments)
+        io_end(s, io);
+    return r;
+}
+
+static int run_row_by_row(struct slot *s, const struct io *io)
+{
+    const struct exe *x = s->exe;
+    const void *in[MAX_IO];
+    void *out[MAX_IO];
+    const struct io_part row = {.rows = 1, .in = in, .out = out};
+    const struct io one = {.n_parts = 1, .part = &row};
+    int r = 0;
+
+    for (uint32_t k = 0; k < io->n_parts; k++) {
+        const struct io_part *p = &io->part[k];
+        for (uint32_t n = 0; n < p->rows && r == 0; n++) {
+            for (uint32_t i = 0; i < x->n_in; i++)
+                in[i] = (const char *)p->in[i] + n * x->in[i].row_bytes;
+            for (uint32_t i = 0; i < x->n_out; i++)
+                out[i] = (char *)p->out[i] + n * x->out[i].row_bytes;
+            r = run_io(s, 0, x->n_segments, &one);
+        }
+    }
+    return r;
+}
+
 int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
                ticket *ret)
 {
@@ -254,11 +298,8 @@ int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
         return -EAGAIN;
     if (from > to || to > x->n_segments)
         return -EINVAL;
-    io_begin(s, from, io);
     s->why = (struct err){0};
-    int rc = run_steps(s, from, to, p->stream, &s->why);
-    if (rc == 0 && to == x->n_segments)
-        io_end(s, io);
+    int rc = x->n_passes ? run_row_by_row(s, io) : run_io(s, from, to, io);
     *ret = ++p->last;
     p->done[p->n_done++] = (struct done){.ticket = *ret,
                                          .rc = rc,
@@ -325,8 +366,11 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
         inputs_zero(s);
         r = run_steps(s, 0, from, x->part->dev->dn.stream, &why);
         uint64_t start = clock_now_ns();
-        if (r == 0)
+        for (uint32_t k = 0; k < MAX(x->n_passes, 1u) && r == 0; k++) {
+            if (k > 0)
+                inputs_zero(s);
             r = run_steps(s, from, to, x->part->dev->dn.stream, &why);
+        }
         if (is_inputs_fault(r))
             r = 0;
         if (i > 0)
