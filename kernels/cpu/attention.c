@@ -1,4 +1,4 @@
-/* Attention and RotaryEmbedding in FP32; shapes as in kernels/ref/attention.c.
+/* Attention and RotaryEmbedding in FP32; shapes and windows as in kernels/ref/attention.c.
  *
  * Keys are taken in blocks: the scores of a few queries, their softmax so far and their sum of
  * values stay in the cache, whatever the length.  A query's result does not depend on others. */
@@ -17,8 +17,10 @@ struct attention {
     struct heads q, k, v, y;
     int64_t mask[4]; /* strides over (batch, head, query, key) */
     int64_t mask_keys;
+    int64_t left, right;   /* keys beside a query's position that it sees; OPEN: all */
+    const int64_t *nonpad; /* by batch: keys that are no padding; NULL: all */
     uint32_t n_in;
-    bool masked, mask_bool, causal, joined;
+    bool masked, mask_bool, padded, joined;
     float scale, softcap;
     dot_fn *dot;
     float (*weigh)(int64_t n, float top, float *s);
@@ -68,12 +70,25 @@ VECTOR(add_values, (int64_t n, int64_t keys, const float *p, const float *v, int
     }
 }
 
+#define OPEN INT32_MAX /* no limit */
+
+/* Keys [*from, *to) that query s may see, before the mask. */
+static void seen_keys(const struct attention *a, int64_t b, int64_t s, int64_t *from, int64_t *to)
+{
+    int64_t keys = a->nonpad ? a->nonpad[b] : a->total;
+    int64_t at = s + (a->nonpad ? keys - a->rows : a->past);
+
+    *from = MAX(at - a->left, 0);
+    *to = MIN(at + a->right + 1, keys);
+}
+
 /* Keys [from, from + n) of one query: what is added to its scores. */
 static void mask_scores(const struct attention *a, const void *mask, int64_t b, int64_t h,
                         int64_t s, int64_t from, int64_t n, float *score)
 {
-    int64_t seen = a->causal ? s + a->past + 1 : a->total;
+    int64_t first, seen;
 
+    seen_keys(a, b, s, &first, &seen);
     if (a->masked) {
         int64_t at = b * a->mask[0] + h * a->mask[1] + s * a->mask[2];
         seen = MIN(seen, a->mask_keys);
@@ -85,6 +100,8 @@ static void mask_scores(const struct attention *a, const void *mask, int64_t b, 
                 score[t] += ((const float *)mask)[k];
         }
     }
+    for (int64_t t = 0; t < MIN(first - from, n); t++)
+        score[t] = -INFINITY;
     for (int64_t t = MAX(seen - from, 0); t < n; t++)
         score[t] = -INFINITY;
 }
@@ -115,14 +132,18 @@ static void attend(const struct attention *a, const void *mask, int64_t b, int64
                    int64_t n, const float *q, const float *k, const float *v, float *y)
 {
     float score[BLOCK_ROWS][BLOCK_KEYS], top[BLOCK_ROWS], sum[BLOCK_ROWS];
-    int64_t keys = a->causal ? MIN(a->total, from + n + a->past) : a->total;
+    int64_t first = 0, keys = a->total, none;
 
+    if (!a->padded) { /* else time would depend on data, and a promise could not be kept */
+        seen_keys(a, b, from, &first, &none);
+        seen_keys(a, b, from + n - 1, &none, &keys);
+    }
     for (int64_t i = 0; i < n; i++) {
         top[i] = -INFINITY;
         sum[i] = 0;
         memset(y + i * a->y.row, 0, (size_t)a->v_width * sizeof(*y));
     }
-    for (int64_t t = 0; t < keys; t += BLOCK_KEYS) {
+    for (int64_t t = first / BLOCK_KEYS * BLOCK_KEYS; t < keys; t += BLOCK_KEYS) {
         int64_t some = MIN(BLOCK_KEYS, keys - t);
         dot_rows(a->dot, n, some, a->width, q, a->q.row, k + t * a->k.row, a->k.row, score[0],
                  BLOCK_KEYS);
@@ -154,6 +175,14 @@ static void join(const struct attention *a, int64_t n, const float *past, const 
             }
 }
 
+static bool nonpad_fits(const struct attention *a)
+{
+    for (int64_t b = 0; b < a->batch; b++)
+        if (a->nonpad[b] < 0 || a->nonpad[b] > a->total)
+            return false;
+    return true;
+}
+
 /* What is joined is read from the outputs. */
 static int run_attention(const void *params, void *const *ptr)
 {
@@ -161,6 +190,9 @@ static int run_attention(const void *params, void *const *ptr)
     const float *k = ptr[1], *v = ptr[2];
     const void *mask = a.masked ? ptr[3] : NULL;
 
+    a.nonpad = a.padded ? ptr[6] : NULL;
+    if (a.nonpad && !nonpad_fits(&a))
+        return -EINVAL;
     if (a.joined) {
         join(&a, a.width, a.past ? ptr[4] : NULL, k, &a.k, ptr[a.n_in + 1]);
         join(&a, a.v_width, a.past ? ptr[5] : NULL, v, &a.v, ptr[a.n_in + 2]);
@@ -199,6 +231,18 @@ static struct shape heads_of(const struct tensor *t, int64_t heads, struct heads
     return s;
 }
 
+/* Causal is a window that ends at the query's own position. */
+static void plan_window(const struct node *n, struct attention *p)
+{
+    int64_t left = node_int(n, "left_window_size", -1),
+            right = node_int(n, "right_window_size", -1);
+
+    p->left = left < 0 ? OPEN : MIN(left, OPEN);
+    p->right = right < 0 ? OPEN : MIN(right, OPEN);
+    if (node_int(n, "is_causal", 0))
+        p->right = 0;
+}
+
 static void plan_mask(const struct tensor *m, struct attention *p)
 {
     int64_t own[MAX_RANK];
@@ -219,7 +263,7 @@ int plan_attention(const struct cpu_args *a, struct cpu_call *ret, struct err *e
     const struct tensor *past = arg_in(a, 4);
     int64_t kv = node_int(n, "kv_num_heads", 1);
     struct attention p = {.n_in = n->n_in,
-                          .causal = node_int(n, "is_causal", 0) != 0,
+                          .padded = arg_in(a, 6) != NULL,
                           .softcap = node_float(n, "softcap", 0),
                           .dot = PICK(dot_block),
                           .weigh = PICK(weigh),
@@ -244,6 +288,7 @@ int plan_attention(const struct cpu_args *a, struct cpu_call *ret, struct err *e
     p.v_width = v.width;
     p.scale = node_float(n, "scale", 1 / sqrtf((float)MAX(q.width, 1)));
     plan_mask(arg_in(a, 3), &p);
+    plan_window(n, &p);
     return plan_done(a, run_attention, &p, sizeof(p), ret, err);
 }
 

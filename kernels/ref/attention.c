@@ -1,9 +1,13 @@
-/* Attention and RotaryEmbedding of opset 23.
+/* Attention of opsets 23 to 25 and RotaryEmbedding.
  *
  *   Q (B, Hq, S, E)  K (B, Hk, T, E)  V (B, Hk, T, F)  past_key (B, Hk, P, E)  past_value (.., F)
  *   Y (B, Hq, S, F)  present_key (B, Hk, P+T, E)  present_value (.., F)  qk (B, Hq, S, P+T)
  * Q, K, V and Y may instead be (B, S, Hq*E) and so on, with the heads in attributes.  Head h of Q
- * looks at head h / (Hq / Hk) of K.  A query that may see nothing gives a row of zeros. */
+ * looks at head h / (Hq / Hk) of K.  A query that may see nothing gives a row of zeros.
+ *
+ * Query s stands at position s + offset among the keys: behind the past ones, or, where
+ * nonpad_kv_seqlen (B) says how many keys of a sample are no padding, at the end of these.  Causal
+ * and windows count from there. */
 #include "kit.h"
 #include <math.h>
 
@@ -47,11 +51,12 @@ static double heads_get(const struct heads *h, int64_t batch, int64_t head, int6
 struct attention {
     const struct node *n;
     struct heads q, k, v, past_k, past_v, y;
-    const struct tensor *mask, *qk;
+    const struct tensor *mask, *qk, *nonpad;
     int64_t batch, total; /* keys: past and new */
     int64_t mask_stride[4], mask_keys;
     double scale, softcap;
     bool causal;
+    int64_t left, right; /* keys beside a query's position that it sees; -1: all */
     int64_t qk_mode;
 };
 
@@ -77,12 +82,20 @@ static int mask_read(struct attention *a, struct err *err)
     return 0;
 }
 
+static bool in_window(const struct attention *a, int64_t b, int64_t s, int64_t t)
+{
+    int64_t keys = a->nonpad ? num_get(a->nonpad, b).i : a->total;
+    int64_t offset = a->nonpad ? keys - a->q.rows : a->past_k.t ? a->past_k.rows : 0;
+    int64_t ahead = t - (s + offset);
+
+    return t < keys && !(a->causal && ahead > 0) && !(a->right >= 0 && ahead > a->right) &&
+           !(a->left >= 0 && -ahead > a->left);
+}
+
 /* What is added to the score of query s and key t; keys behind a short mask are not seen. */
 static double bias_of(const struct attention *a, int64_t b, int64_t h, int64_t s, int64_t t)
 {
-    int64_t past = a->past_k.t ? a->past_k.rows : 0;
-
-    if (a->causal && t > s + past)
+    if (!in_window(a, b, s, t))
         return -(double)INFINITY;
     if (!a->mask)
         return 0;
@@ -171,6 +184,23 @@ static void put_present(const struct attention *a, const struct heads *past,
                     num_put(to, at++, (union num){.f = joined(past, now, b, h, t, i)});
 }
 
+static int nonpad_read(const struct attention *a, struct err *err)
+{
+    const struct tensor *t = a->nonpad;
+    int r = ref_shaped(a->n, t, 1, &a->batch, err);
+
+    if (r < 0 || !t)
+        return r;
+    if (t->dtype != DT_INT64 || a->past_k.t)
+        return ref_fail(a->n, err, -EINVAL, "nonpad_kv_seqlen is not INT64, or beside past keys");
+    for (int64_t b = 0; b < a->batch; b++)
+        if (num_get(t, b).i < 0 || num_get(t, b).i > a->total)
+            return err_set(err, -EINVAL, "node '%s' (%s): nonpad_kv_seqlen has %lld (0 to %lld)",
+                           a->n->name, op_name(a->n->op), (long long)num_get(t, b).i,
+                           (long long)a->total);
+    return 0;
+}
+
 static int attention_read(struct attention *a, const struct tensor *const *in,
                           struct tensor *const *out, struct err *err)
 {
@@ -192,7 +222,10 @@ static int attention_read(struct attention *a, const struct tensor *const *in,
     a->scale = (double)node_float(n, "scale", (float)(1 / sqrt((double)MAX(a->q.width, 1))));
     a->softcap = (double)node_float(n, "softcap", 0);
     a->causal = node_int(n, "is_causal", 0) != 0;
+    a->left = node_int(n, "left_window_size", -1);
+    a->right = node_int(n, "right_window_size", -1);
     a->qk_mode = node_int(n, "qk_matmul_output_mode", 0);
+    a->nonpad = ref_in(n, in, 6);
     int64_t B = a->batch, H = a->k.heads;
     if (a->q.heads % H != 0 || a->k.width != a->q.width || a->v.rows != a->k.rows ||
         a->v.heads != H || !a->past_k.t != !a->past_v.t)
@@ -208,7 +241,7 @@ static int attention_read(struct attention *a, const struct tensor *const *in,
     if (in[1]->dims[0] != B || in[2]->dims[0] != B || out[0]->dims[0] != B ||
         a->y.rows != a->q.rows || a->y.width != F || a->y.heads != a->q.heads)
         return ref_fail(n, err, -EINVAL, "the inputs and the output do not go together");
-    return mask_read(a, err);
+    return (r = nonpad_read(a, err)) < 0 ? r : mask_read(a, err);
 }
 
 REF_FN(ref_attention)

@@ -46,18 +46,22 @@ static int mask_check(struct infer *c, const int64_t scores[4])
     return 0;
 }
 
-/* What opsets 24 and 25 add. */
-static int refuse_newer(struct infer *c)
+/* Of opset 25: keys to either side of a query; of 24: how many keys of a sample are no padding. */
+static int windows_check(struct infer *c, int64_t batch)
 {
     static const char *const windows[] = {"left_window_size", "right_window_size"};
+    const struct tensor *nonpad = infer_in(c, 6);
 
-    if (infer_in(c, 6))
-        return err_set(c->err, -ENOTSUP, "nonpad_kv_seqlen is not supported");
     for (size_t i = 0; i < ARRAY_SIZE(windows); i++)
-        if (node_int(c->n, windows[i], -1) != -1)
-            return err_set(c->err, -ENOTSUP, "%s=%lld is not supported", windows[i],
+        if (node_int(c->n, windows[i], -1) < -1)
+            return err_set(c->err, -EINVAL, "%s is %lld (-1: none)", windows[i],
                            (long long)node_int(c->n, windows[i], -1));
-    return 0;
+    if (nonpad && nonpad->dtype != DT_INT64)
+        return err_set(c->err, -EINVAL, "nonpad_kv_seqlen of type %s, not INT64",
+                       dtype_name(nonpad->dtype));
+    if (nonpad && infer_in(c, 4))
+        return err_set(c->err, -EINVAL, "nonpad_kv_seqlen and past_key are both given");
+    return infer_shaped(c, 6, 1, &batch);
 }
 
 int infer_attention(struct infer *c)
@@ -67,7 +71,7 @@ int infer_attention(struct infer *c)
     int64_t mode = node_int(c->n, "qk_matmul_output_mode", 0);
     int rc;
 
-    if ((rc = refuse_newer(c)) < 0 || (rc = heads_read(c, 0, "q_num_heads", &q)) < 0 ||
+    if ((rc = heads_read(c, 0, "q_num_heads", &q)) < 0 ||
         (rc = heads_read(c, 1, "kv_num_heads", &k)) < 0 ||
         (rc = heads_read(c, 2, "kv_num_heads", &v)) < 0)
         return rc;
@@ -83,6 +87,8 @@ int infer_attention(struct infer *c)
     int64_t past = past_k ? past_k->dims[2] : 0, total = past + k.rows;
     if ((rc = infer_shaped(c, 4, 4, (int64_t[]){q.batch, k.heads, past, k.width})) < 0 ||
         (rc = infer_shaped(c, 5, 4, (int64_t[]){q.batch, k.heads, past, v.width})) < 0)
+        return rc;
+    if ((rc = windows_check(c, q.batch)) < 0)
         return rc;
     if (mode < 0 || mode > 3)
         return err_set(c->err, -EINVAL, "qk_matmul_output_mode %lld (0 to 3)", (long long)mode);

@@ -18,26 +18,51 @@ static int attend(struct attr attr, struct tensor mask, float *y)
                   .out = {one_head(y, 2, 1)});
 }
 
-/* A newer operator is not run as if what it adds were not there. */
-static void what_opset_25_adds_is_refused_by_name(void)
+/* The same with windows of opset 25, or with nonpad_kv_seqlen of opset 24. */
+static int attend_in(struct attr one, struct attr two, const int64_t *nonpad, float *y)
 {
-    float y[2];
-    struct tensor q = one_head(F32(5, 7), 2, 1);
-    const struct attr window = number("left_window_size", 1);
-    const struct node n = {.name = "n",
-                           .op = OP_Attention,
-                           .opset = 25,
-                           .n_in = 3,
-                           .n_own = 3,
-                           .n_out = 1,
-                           .n_attr = 1,
-                           .attr = (struct attr *)(uintptr_t)&window};
-    const struct tensor *in[] = {&q, &q, &q};
-    struct tensor out = one_head(y, 2, 1);
-    struct err err = {0};
+    struct tensor keys = nonpad ? LONGS((int64_t *)(uintptr_t)nonpad, 1) : (struct tensor){0};
 
-    CHECK_EQ(node_infer(&n, in, &out, &err), -ENOTSUP);
-    CHECK_HAS(err.msg, "left_window_size=1");
+    return RUN_OP(.op = OP_Attention, .opset = 25, .attr = {one, two},
+                  .in = {one_head(F32(5, 7), 2, 1), one_head(F32(0, 0), 2, 1),
+                         one_head(F32(1, 3), 2, 1), [6] = keys},
+                  .out = {one_head(y, 2, 1)});
+}
+
+static void a_window_hides_what_is_farther(void)
+{
+    const struct attr left = number("left_window_size", 0), right = number("right_window_size", 0);
+    float y[2];
+
+    CHECK_EQ(attend_in(left, right, NULL, y), 0);
+    CHECK_FLOATS(y, 1, 3); /* each sees its own key */
+    CHECK_EQ(attend_in(left, (struct attr){0}, NULL, y), 0);
+    CHECK_FLOATS(y, 2, 3);
+    CHECK_EQ(attend_in(right, number("left_window_size", 1), NULL, y), 0);
+    CHECK_FLOATS(y, 1, 2);
+    CHECK_EQ(attend_in(number("right_window_size", 1), number("is_causal", 1), NULL, y), 0);
+    CHECK_FLOATS(y, 1, 2); /* causal hides what comes later all the same */
+    CHECK_EQ(attend_in(number("left_window_size", INT64_MAX), (struct attr){0}, NULL, y), 0);
+    CHECK_FLOATS(y, 2, 2);
+}
+
+/* The last query stands at the last key that is no padding. */
+static void keys_that_are_padding_are_not_seen(void)
+{
+    const struct attr none = {0}, causal = number("is_causal", 1);
+    float y[2];
+
+    CHECK_EQ(attend_in(none, none, I64(1), y), 0);
+    CHECK_FLOATS(y, 1, 1);
+    CHECK_EQ(attend_in(causal, none, I64(2), y), 0);
+    CHECK_FLOATS(y, 1, 2);
+    CHECK_EQ(attend_in(causal, none, I64(1), y), 0);
+    CHECK_FLOATS(y, 0, 1); /* the first query stands before all keys */
+    CHECK_EQ(attend_in(none, none, I64(0), y), 0);
+    CHECK_FLOATS(y, 0, 0);
+    CHECK_EQ(attend_in(none, none, I64(3), y), -EINVAL);
+    CHECK_HAS(last.msg, "nonpad_kv_seqlen has 3 (0 to 2)");
+    CHECK_EQ(attend_in(none, none, I64(-1), y), -EINVAL);
 }
 
 static void equal_keys_share_equally(void)
@@ -237,7 +262,8 @@ static void equal_scores_lose_the_logarithm_of_the_classes(void)
 
 int main(void)
 {
-    RUN(what_opset_25_adds_is_refused_by_name);
+    RUN(a_window_hides_what_is_farther);
+    RUN(keys_that_are_padding_are_not_seen);
     RUN(equal_keys_share_equally);
     RUN(a_mask_hides_adds_and_may_be_short);
     RUN(heads_are_shared_in_groups);
