@@ -9,11 +9,11 @@
 #define OPS(OP) \
     OP(Abs) OP(Acos) OP(Acosh) OP(Add) OP(AffineGrid) OP(And) OP(ArgMax) OP(ArgMin) OP(Asin) \
     OP(Asinh) OP(Atan) OP(Atanh) OP(Attention) OP(AveragePool) \
-    OP(BatchNormalization) OP(Bernoulli) OP(BitShift) OP(BitwiseAnd) OP(BitwiseNot) OP(BitwiseOr) \
-    OP(BitwiseXor) OP(BlackmanWindow) \
+    OP(BatchNormalization) OP(Bernoulli) OP(BitCast) OP(BitShift) OP(BitwiseAnd) OP(BitwiseNot) \
+    OP(BitwiseOr) OP(BitwiseXor) OP(BlackmanWindow) \
     OP(Cast) OP(CastLike) OP(Ceil) OP(Celu) OP(CenterCropPad) OP(Clip) OP(Col2Im) OP(Compress) \
     OP(Concat) OP(Constant) OP(ConstantOfShape) OP(Conv) OP(ConvInteger) OP(ConvTranspose) OP(Cos) \
-    OP(Cosh) OP(CumSum) \
+    OP(Cosh) OP(CumProd) OP(CumSum) \
     OP(DeformConv) OP(DepthToSpace) OP(DequantizeLinear) OP(Det) OP(DFT) OP(Div) OP(Dropout) \
     OP(DynamicQuantizeLinear) \
     OP(Einsum) OP(Elu) OP(Equal) OP(Erf) OP(Exp) OP(Expand) OP(EyeLike) \

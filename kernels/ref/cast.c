@@ -1,5 +1,5 @@
 /* Cast between all number types.  A float becomes an integer by truncation; what does not fit
- * wraps, as does a wide integer in a narrow type; NaN becomes 0. */
+ * wraps, as does a wide integer in a narrow type; NaN becomes 0.  BitCast keeps the bytes. */
 #include "kit.h"
 
 REF_FN(ref_cast)
@@ -15,5 +15,13 @@ REF_FN(ref_cast)
         return ref_fail(n, err, -EINVAL, "input and output differ in size");
     for (int64_t i = 0; i < count; i++)
         num_put(out[0], i, num_cast(num_get(in[0], i), from, to));
+    return 0;
+}
+
+REF_FN(ref_bit_cast)
+{
+    if (in[0]->dtype == DT_STRING || in[0]->bytes != out[0]->bytes)
+        return ref_fail(n, err, -EINVAL, "input and output differ in size");
+    ref_copy(out[0]->data, in[0]->data, out[0]->bytes);
     return 0;
 }

@@ -1,5 +1,5 @@
 /* Operators that rearrange along space or time, or go along an axis: DepthToSpace, SpaceToDepth,
- * ReverseSequence, CumSum, Hardmax. */
+ * ReverseSequence, CumSum, CumProd, Hardmax. */
 #include "kit.h"
 #include <math.h>
 
@@ -84,8 +84,17 @@ REF_FN(ref_reverse_sequence)
     return 0;
 }
 
-REF_FN(ref_cum_sum)
+static union num joined(bool product, enum kind k, union num a, union num b)
 {
+    if (k == KIND_FLOAT)
+        return (union num){.f = product ? a.f * b.f : a.f + b.f};
+    return (union num){.u = product ? a.u * b.u : a.u + b.u};
+}
+
+/* CumSum and CumProd. */
+REF_FN(ref_cumulate)
+{
+    bool product = n->op == OP_CumProd;
     const struct tensor *x = in[0], *y = out[0];
     bool exclusive = node_int(n, "exclusive", 0), reverse = node_int(n, "reverse", 0);
     enum kind k = ref_kind(x->dtype);
@@ -102,13 +111,13 @@ REF_FN(ref_cum_sum)
         return ref_fail(n, err, -EINVAL, "input and output differ in type or size");
     int64_t size = x->dims[axis], inner = ref_span(x, axis + 1, x->rank);
     for (int64_t row = 0; row < ref_span(x, 0, axis) * inner; row++) {
-        union num sum = {.u = 0}; /* also 0.0 */
+        union num all = k == KIND_FLOAT ? (union num){.f = product} : (union num){.u = product};
         for (int64_t s = 0; s < size; s++) {
             int64_t i =
                 row / inner * size * inner + row % inner + (reverse ? size - 1 - s : s) * inner;
-            union num v = num_get(x, i), before = sum;
-            sum = k == KIND_FLOAT ? (union num){.f = sum.f + v.f} : (union num){.u = sum.u + v.u};
-            num_put(y, i, exclusive ? before : sum);
+            union num before = all;
+            all = joined(product, k, all, num_get(x, i));
+            num_put(y, i, exclusive ? before : all);
         }
     }
     return 0;

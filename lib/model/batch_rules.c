@@ -475,7 +475,7 @@ static const char *rule_cum_sum(struct batch *b, struct rows *ret)
     if (!same_in_all(b, 1, "", 0, &axis))
         return "has an axis that is not known";
     axis += axis < 0 ? in_rank(b, 0) : 0;
-    return axis == ret[0].axis ? "sums over the batch" : NULL;
+    return axis == ret[0].axis ? "cumulates over the batch" : NULL;
 }
 
 static const char *rule_top_k(struct batch *b, struct rows *ret)
@@ -855,10 +855,10 @@ static const batch_rule rules[OP_END] = {
     R(Expand, rule_expand) R(ConstantOfShape, rule_constant_of_shape)
     R(Reshape, rule_reshape) R(Flatten, rule_reshape) R(Squeeze, rule_reshape)
     R(Unsqueeze, rule_reshape) R(Trilu, rule_trilu)
-    E(Acos) E(Acosh) E(Asin) E(Asinh) E(Atan) E(Atanh) E(BitShift) E(BitwiseAnd) E(BitwiseNot)
+    E(Acos) E(Acosh) E(Asin) E(Asinh) E(Atan) E(Atanh) E(BitCast) E(BitShift) E(BitwiseAnd) E(BitwiseNot)
     E(BitwiseOr) E(BitwiseXor) E(Celu) E(Cosh) E(IsInf) E(Mean) E(Mish) E(Selu) E(Shrink) E(Sinh)
     E(Softsign) E(Swish) E(Tan) E(ThresholdedRelu)
-    R(CastLike, rule_cast_like) R(CumSum, rule_cum_sum) R(DepthToSpace, rule_axis0)
+    R(CastLike, rule_cast_like) R(CumProd, rule_cum_sum) R(CumSum, rule_cum_sum) R(DepthToSpace, rule_axis0)
     R(Det, rule_det) R(Einsum, rule_einsum) R(GatherElements, rule_gather_elements)
     R(GatherND, rule_gather_nd) R(Hardmax, rule_softmax) R(OneHot, rule_one_hot)
     R(ReduceL1, rule_reduce) R(ReduceLogSum, rule_reduce) R(ReduceLogSumExp, rule_reduce)

@@ -39,6 +39,7 @@ static double window_flops(const struct node *n)
 static double per_elem(enum op_id op)
 {
     switch (op) {
+    case OP_BitCast:
     case OP_Cast:
     case OP_CenterCropPad:
     case OP_Concat:

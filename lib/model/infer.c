@@ -45,6 +45,7 @@ static const struct rule {
     [OP_AveragePool] = {infer_pool, 1, 1, 1, FLOATS, 0},
     [OP_BatchNormalization] = {infer_batch_norm, 5, 5, 5, FLOATS, 0},
     [OP_Bernoulli] = {infer_random_like, 1, 1, 1, FLOATS, 0},
+    [OP_BitCast] = {infer_bit_cast, 1, 1, 1, NUMS | BOOLS, 0},
     [OP_BitShift] = {infer_same_as_all, 2, 2, 1, UINTS, 3},
     [OP_BitwiseAnd] = {infer_same_as_all, 2, 2, 1, INTS, 3},
     [OP_BitwiseNot] = {infer_same, 1, 1, 1, INTS, 0},
@@ -66,6 +67,7 @@ static const struct rule {
     [OP_ConvTranspose] = {infer_conv_transpose, 2, 3, 1, FLOATS, 7},
     [OP_Cos] = {infer_same, 1, 1, 1, FLOATS, 0},
     [OP_Cosh] = {infer_same, 1, 1, 1, FLOATS, 0},
+    [OP_CumProd] = {infer_cum_sum, 2, 2, 1, NUMS, 0},
     [OP_CumSum] = {infer_cum_sum, 2, 2, 1, NUMS, 0},
     [OP_DeformConv] = {infer_deform_conv, 3, 5, 1, FLOATS, ~0u},
     [OP_DepthToSpace] = {infer_depth_to_space, 1, 1, 1, ANY, 0},
@@ -484,6 +486,20 @@ int infer_cast(struct infer *c)
 
     if (to <= 0 || to >= DT_END || STREQ(dtype_name((enum dtype)to), "?"))
         return err_set(c->err, -ENOTSUP, "a cast to type %lld", (long long)to);
+    return infer_out(c, 0, (enum dtype)to, c->in[0]->rank, c->in[0]->dims);
+}
+
+/* The same bytes under another name. */
+int infer_bit_cast(struct infer *c)
+{
+    int64_t to = cast_type(c->n);
+    size_t size = to > 0 && to < DT_END ? dtype_size((enum dtype)to) : 0;
+
+    if (size == 0)
+        return err_set(c->err, -ENOTSUP, "a cast to type %lld", (long long)to);
+    if (size != dtype_size(c->in[0]->dtype))
+        return err_set(c->err, -EINVAL, "%s has not as many bits as %s", dtype_name((enum dtype)to),
+                       dtype_name(c->in[0]->dtype));
     return infer_out(c, 0, (enum dtype)to, c->in[0]->rank, c->in[0]->dims);
 }
 

@@ -80,7 +80,7 @@ infer_fn infer_attention, infer_dft, infer_group_norm, infer_loss, infer_lp_norm
 infer_fn infer_gather_elements, infer_gather_nd, infer_scatter_elements, infer_scatter_nd,
     infer_tensor_scatter, infer_one_hot, infer_eye_like, infer_compress, infer_non_zero,
     infer_unique, infer_top_k, infer_cum_sum, infer_depth_to_space, infer_space_to_depth,
-    infer_reverse_sequence, infer_det, infer_einsum, infer_cast_like;
+    infer_reverse_sequence, infer_det, infer_einsum, infer_cast_like, infer_bit_cast;
 infer_fn infer_quantize, infer_dequantize, infer_dynamic_quantize, infer_conv_integer,
     infer_matmul_integer, infer_qlinear_conv, infer_qlinear_matmul;
 infer_fn infer_resize, infer_center_crop_pad, infer_affine_grid, infer_grid_sample;

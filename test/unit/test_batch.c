@@ -577,7 +577,7 @@ static void sums_and_choices_over_the_batch_are_single(void)
 {
     start(14);
     output(named("sum", OP_CumSum, "", 2, input("x", "B 4"), int_scalar(0)));
-    is_single("node 'sum' (CumSum) sums over the batch");
+    is_single("node 'sum' (CumSum) cumulates over the batch");
     start(14);
     output(named("top", OP_TopK, "axis=0", 2, input("x", "B 4"), ints(1, 1)));
     is_single("node 'top' (TopK) sorts the batch");

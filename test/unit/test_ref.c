@@ -130,6 +130,22 @@ static void post_steps_run_in_order_after_the_operator(void)
 }
 
 /* ---- cast */
+static void a_bit_cast_keeps_the_bytes(void)
+{
+    int32_t y[2];
+    float back[2];
+
+    CHECK_EQ(RUN_OP(.op = OP_BitCast, .opset = 26, .attr = {number("to", DT_INT32)},
+                    .in = {FLOATS(F32(1, -0.0f), 2)}, .out = {tensor_of(DT_INT32, y, INTS(2))}),
+             0);
+    CHECK_EQ(y[0], 0x3f800000);
+    CHECK_EQ(y[1], INT32_MIN);
+    CHECK_EQ(RUN_OP(.op = OP_BitCast, .opset = 26, .attr = {number("to", DT_FP32)},
+                    .in = {tensor_of(DT_INT32, y, INTS(2))}, .out = {FLOATS(back, 2)}),
+             0);
+    CHECK(back[0] == 1 && signbit(back[1]));
+}
+
 static void casts_truncate_wrap_and_round_to_even(void)
 {
     int32_t i[3];
@@ -581,6 +597,7 @@ int main(void)
     RUN(gelu_of_one_is_0_841345);
     RUN(dropout_keeps_everything_and_says_so_in_its_mask);
     RUN(post_steps_run_in_order_after_the_operator);
+    RUN(a_bit_cast_keeps_the_bytes);
     RUN(casts_truncate_wrap_and_round_to_even);
     RUN(shape_gives_a_part_of_the_dimensions_without_looking_at_data);
     RUN(a_transpose_turns_rows_into_columns);

@@ -265,6 +265,29 @@ static void sums_run_forwards_backwards_and_without_the_own_element(void)
     CHECK_FLOATS(y, 6, 4, 0);
 }
 
+static void products_run_forwards_backwards_and_without_the_own_element(void)
+{
+    float y[3];
+    int64_t whole[3];
+    struct call c = {.op = OP_CumProd,
+                     .opset = 26,
+                     .in = {FLOATS(F32(3, 2, 4), 3), LONGS(I64(-1), 1)},
+                     .out = {FLOATS(y, 3)}};
+
+    CHECK_EQ(run(&c), 0);
+    CHECK_FLOATS(y, 3, 6, 24);
+    c.attr[0] = number("exclusive", 1);
+    CHECK_EQ(run(&c), 0);
+    CHECK_FLOATS(y, 1, 3, 6);
+    c.attr[1] = number("reverse", 1);
+    CHECK_EQ(run(&c), 0);
+    CHECK_FLOATS(y, 8, 4, 1);
+    c.in[0] = LONGS(I64(3, -2, INT64_MAX), 3);
+    c.out[0] = LONGS(whole, 3);
+    CHECK_EQ(run(&c), 0);
+    CHECK_LONGS(whole, 2, INT64_MAX, 1); /* what does not fit wraps */
+}
+
 static void hardmax_marks_the_first_of_the_largest(void)
 {
     float y[4];
@@ -338,6 +361,7 @@ int main(void)
     RUN(blocks_of_channels_become_pixels_and_back);
     RUN(each_sequence_is_reversed_up_to_its_length);
     RUN(sums_run_forwards_backwards_and_without_the_own_element);
+    RUN(products_run_forwards_backwards_and_without_the_own_element);
     RUN(hardmax_marks_the_first_of_the_largest);
     RUN(determinants_pivot);
     RUN(an_equation_names_products_sums_and_diagonals);

@@ -88,6 +88,7 @@ static bool is_alias(const struct build *b, const struct node *n)
     case OP_Squeeze:
     case OP_Unsqueeze:
     case OP_Identity:
+    case OP_BitCast:
         return true;
     case OP_Dropout:
         return n->n_out < 2 || n->out[1] == VALUE_NONE;
