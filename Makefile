@@ -147,7 +147,7 @@ check-fuzz: tests ## the corpora of all fuzz targets, and broken input made at r
 
 TARGET ?= onnx
 SECONDS ?= 60
-fuzz: ## libFuzzer: TARGET=onnx|run|batch|passes|problem|trace|v2 SECONDS=60 (clang)
+fuzz: ## libFuzzer: TARGET=onnx|run|batch|passes|problem|regex|trace|v2 SECONDS=60 (clang)
 	@$(MAKE) CC=clang-14 FLAVOUR=fuzz build-fuzz/test/fuzz/fuzz_$(TARGET)
 	@test/fuzz/fuzz.sh $(TARGET) $(SECONDS)
 

@@ -34,8 +34,8 @@
     OP(QLinearConv) OP(QLinearMatMul) OP(QuantizeLinear) \
     OP(RandomNormal) OP(RandomNormalLike) OP(RandomUniform) OP(RandomUniformLike) OP(Range) \
     OP(Reciprocal) OP(ReduceL1) OP(ReduceL2) OP(ReduceLogSum) OP(ReduceLogSumExp) OP(ReduceMax) \
-    OP(ReduceMean) OP(ReduceMin) OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) OP(Relu) \
-    OP(Reshape) OP(Resize) OP(ReverseSequence) OP(RMSNormalization) OP(RNN) OP(RoiAlign) \
+    OP(ReduceMean) OP(ReduceMin) OP(ReduceProd) OP(ReduceSum) OP(ReduceSumSquare) \
+    OP(RegexFullMatch) OP(Relu) OP(Reshape) OP(Resize) OP(ReverseSequence) OP(RMSNormalization) OP(RNN) OP(RoiAlign) \
     OP(RotaryEmbedding) OP(Round) \
     OP(Scan) OP(Scatter) OP(ScatterElements) OP(ScatterND) OP(Selu) OP(Shape) OP(Shrink) \
     OP(Sigmoid) OP(Sign) OP(Sin) OP(Sinh) OP(Size) OP(Slice) OP(Softmax) \

@@ -138,6 +138,7 @@ static plan_fn *const table[OP_END] = {
     [OP_ReduceProd] = plan_reduce,
     [OP_ReduceSum] = plan_reduce,
     [OP_ReduceSumSquare] = plan_reduce,
+    [OP_RegexFullMatch] = plan_plain,
     [OP_Relu] = plan_unary,
     [OP_Reshape] = plan_copy_first,
     [OP_Resize] = plan_resize,

@@ -218,6 +218,7 @@ REF_FN(ref_max_roi_pool);
 REF_FN(ref_roi_align);
 REF_FN(ref_non_max_suppression);
 REF_FN(ref_cast_text);
+REF_FN(ref_regex_full_match);
 REF_FN(ref_string_concat);
 REF_FN(ref_string_normalizer);
 REF_FN(ref_string_split);

@@ -140,6 +140,7 @@ static const struct row {
     ROW(ReduceProd, ref_reduce, 1),
     ROW(ReduceSum, ref_reduce, 1),
     ROW(ReduceSumSquare, ref_reduce, 1),
+    ROW(RegexFullMatch, ref_regex_full_match, 1),
     ROW(Relu, ref_unary, 1),
     ROW(Reshape, ref_same_bytes, 1),
     ROW(Resize, ref_resize, 1),

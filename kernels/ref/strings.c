@@ -28,6 +28,7 @@ static const uint8_t how_of[OP_END] = {
     [OP_Pad] = HOW_MOVED,
     [OP_RandomNormalLike] = HOW_OWN, /* of the input only the shape is read */
     [OP_RandomUniformLike] = HOW_OWN,
+    [OP_RegexFullMatch] = HOW_OWN,
     [OP_Reshape] = HOW_MOVED,
     [OP_ReverseSequence] = HOW_MOVED,
     [OP_Scatter] = HOW_MOVED,

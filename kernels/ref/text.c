@@ -62,26 +62,25 @@ REF_FN(ref_string_split)
 /* ---- StringNormalizer: letters as Unicode has them, whatever the attribute `locale` names */
 enum letters { AS_IS, LOWER, UPPER };
 
-/* One character of UTF-8, or a byte that is none; returns its length. */
-static uint32_t utf8_read(const struct str *s, uint32_t at, uint32_t *ret)
+size_t utf8_read(const char *s, size_t n, size_t at, uint32_t *ret)
 {
-    const uint8_t *p = (const uint8_t *)s->s + at;
-    uint32_t n = p[0] < 0x80       ? 1
+    const uint8_t *p = (const uint8_t *)s + at;
+    size_t len = p[0] < 0x80       ? 1
                  : p[0] >> 5 == 6  ? 2
                  : p[0] >> 4 == 14 ? 3
                  : p[0] >> 3 == 30 ? 4
                                    : 0;
 
-    *ret = n == 1 ? p[0] : 0;
-    if (n < 2 || n > s->n - at)
-        return n == 1 ? 1 : 0;
-    *ret = p[0] & (0x7fu >> n);
-    for (uint32_t i = 1; i < n; i++) {
+    *ret = len == 1 ? p[0] : 0;
+    if (len < 2 || len > n - at)
+        return len == 1;
+    *ret = p[0] & (0x7fu >> len);
+    for (size_t i = 1; i < len; i++) {
         if (p[i] >> 6 != 2)
             return 0;
         *ret = *ret << 6 | (p[i] & 0x3f);
     }
-    return n;
+    return len;
 }
 
 static uint32_t utf8_write(uint32_t c, char *p)
@@ -103,7 +102,7 @@ static struct str changed(const struct str *s, enum letters to, locale_t loc, ch
         return *s;
     for (uint32_t i = 0, len; i < s->n; i += len) {
         uint32_t c;
-        len = utf8_read(s, i, &c);
+        len = (uint32_t)utf8_read(s->s, s->n, i, &c);
         if (len == 0) { /* no character: stays as it is */
             p[ret.n++] = s->s[i];
             len = 1;

@@ -3,6 +3,9 @@
 
 #include <gpulet/graph.h>
 
+/* The character of UTF-8 at s[at], at < n; returns its length, or 0 for bytes that are none. */
+size_t utf8_read(const char *s, size_t n, size_t at, uint32_t *ret);
+
 #define TEXT_GROWTH                                                                                \
     2 /* bytes of UTF-8 after a change of case, at most so many times those before */
 

@@ -163,6 +163,7 @@ static const struct rule {
     [OP_ReduceProd] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceSum] = {infer_reduce, 1, 2, 1, NUMS, 0},
     [OP_ReduceSumSquare] = {infer_reduce, 1, 2, 1, NUMS, 0},
+    [OP_RegexFullMatch] = {infer_regex_full_match, 1, 1, 1, BIT(DT_STRING), 0},
     [OP_Relu] = {infer_same, 1, 1, 1, NUMS, 0},
     [OP_Reshape] = {infer_reshape, 1, 2, 1, ANY, 0},
     [OP_Resize] = {infer_resize, 1, 4, 1, NUMS | BOOLS, 0},

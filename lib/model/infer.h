@@ -86,4 +86,5 @@ infer_fn infer_quantize, infer_dequantize, infer_dynamic_quantize, infer_conv_in
 infer_fn infer_resize, infer_center_crop_pad, infer_affine_grid, infer_grid_sample;
 infer_fn infer_conv_transpose, infer_deform_conv, infer_col2im, infer_max_unpool;
 infer_fn infer_max_roi_pool, infer_roi_align, infer_non_max_suppression;
-infer_fn infer_string_concat, infer_string_normalizer, infer_string_split, infer_tfidf;
+infer_fn infer_string_concat, infer_string_normalizer, infer_string_split, infer_tfidf,
+    infer_regex_full_match;

@@ -1,5 +1,6 @@
 /* Shape rules of operators about text, and how many bytes strings take at most. */
 #include "infer.h"
+#include <kernels/ref/regex.h>
 #include <kernels/ref/text.h>
 
 #define NUMBER_TEXT_BYTES 40 /* of a number as text, with its length */
@@ -194,4 +195,16 @@ int infer_tfidf(struct infer *c)
     }
     return infer_out(c, 0, DT_FP32, x->rank == 2 ? 2 : 1,
                      x->rank == 2 ? (int64_t[]){x->dims[0], width} : &width);
+}
+
+/* A pattern that cannot be read is the model's fault, not a string's. */
+int infer_regex_full_match(struct infer *c)
+{
+    const struct attr *pattern = node_attr(c->n, "pattern");
+    AUTO(regex_free) struct regex *re = NULL;
+
+    if (!pattern || pattern->type != ATTR_STRING)
+        return err_set(c->err, -EINVAL, "there is no pattern");
+    int r = regex_new(pattern->s, pattern->n, &re, c->err);
+    return r < 0 ? r : infer_out(c, 0, DT_BOOL, c->in[0]->rank, c->in[0]->dims);
 }

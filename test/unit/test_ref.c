@@ -536,6 +536,7 @@ static bool takes_strings(enum op_id op)
                                      OP_NonZero,
                                      OP_OneHot,
                                      OP_Pad,
+                                     OP_RegexFullMatch,
                                      OP_Reshape,
                                      OP_ReverseSequence,
                                      OP_Scatter,

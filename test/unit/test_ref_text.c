@@ -189,6 +189,21 @@ static void splitting_counts_pieces_and_fills_up(void)
     CHECK_LONGS(z, 2, 1);
 }
 
+static void patterns_match_whole_strings(void)
+{
+    uint8_t y[4];
+    struct tensor out = tensor_of(DT_BOOL, y, INTS(2, 2));
+
+    CHECK_EQ(RUN_OP(.op = OP_RegexFullMatch, .opset = 20, .attr = {word("pattern", "a+|[0-9]+")},
+                    .in = {TEXT("aa|12||a1", 2, 2)}, .out = {out}),
+             0);
+    CHECK_EQ(memcmp(y, (uint8_t[]){1, 1, 0, 0}, sizeof(y)), 0);
+    CHECK_EQ(RUN_OP(.op = OP_RegexFullMatch, .opset = 20, .attr = {word("pattern", "a(")},
+                    .in = {TEXT("aa|12||a1", 2, 2)}, .out = {out}),
+             -EINVAL);
+    CHECK_HAS(last.msg, "node 'n' (RegexFullMatch): pattern: a ( without its )");
+}
+
 static void stop_words_go_and_letters_change(void)
 {
     struct attr stop = words("stopwords", (const struct attr_text[]){{"monday", 6}}, 1);
@@ -238,6 +253,7 @@ int main(void)
     RUN(numbers_become_text_and_come_back);
     RUN(concatenation_broadcasts);
     RUN(splitting_counts_pieces_and_fills_up);
+    RUN(patterns_match_whole_strings);
     RUN(stop_words_go_and_letters_change);
     RUN(words_and_pairs_are_counted);
     return check_end();
