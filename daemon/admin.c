@@ -748,6 +748,7 @@ const struct route admin_routes[] = {
     {"PUT", "/v1/plan", guard, plan_put, BODY_MAX},
     {"DELETE", "/v1/plan", guard, plan_delete, 0},
     {"GET", "/v1/problem", guard, problem_get, 0},
+    {"POST", "/v1/faults", guard, faults_post, BODY_MAX},
     {"GET", "/v1/events", guard, events_get, 0},
     {"POST", "/v1/drain", guard, drain_post, BODY_MAX},
     {"DELETE", "/v1/drain", guard, drain_delete, 0},

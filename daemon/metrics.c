@@ -3,6 +3,7 @@
  * Own names begin with gpuletd_; the nv_inference_ names that dashboards know are there too, with
  * the same meaning as elsewhere. */
 #include "daemon.h"
+#include <gpulet/sim.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -93,6 +94,35 @@ static void print_gpulets(FILE *to, const struct engine_view *v)
                       v->gpulet[i].n_queued);
 }
 
+/* Seconds, but exactly: nothing is lost between the bounds and what was counted. */
+static void print_tally(FILE *to, const char *name, const char *labels, const struct tally *t,
+                        const uint64_t bound[TALLY_BOUNDS], double unit)
+{
+    const char *comma = labels[0] ? "," : "";
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < TALLY_BOUNDS; i++) {
+        n += atomic_load_explicit(&t->n[i], memory_order_relaxed);
+        (void)fprintf(to, "%s_bucket{%s%sle=\"%.9g\"} %" PRIu64 "\n", name, labels, comma,
+                      (double)bound[i] / unit, n);
+    }
+    n += atomic_load_explicit(&t->n[TALLY_BOUNDS], memory_order_relaxed);
+    (void)fprintf(to, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, labels, comma, n);
+    const char *open = labels[0] ? "{" : "", *close = labels[0] ? "}" : "";
+    (void)fprintf(to, "%s_sum%s%s%s %.9g\n", name, open, labels, close,
+                  (double)atomic_load_explicit(&t->sum, memory_order_relaxed) / unit);
+    (void)fprintf(to, "%s_count%s%s%s %" PRIu64 "\n", name, open, labels, close, n);
+}
+
+static void print_sim(FILE *to, const struct engine_view *v)
+{
+    if (v->n_devices == 0 || v->device[0].mode != MODE_SIM)
+        return;
+    head(to, "gpuletd_sim_lag_seconds", "histogram",
+         "By how much the ends of simulated runs were told too late.");
+    print_tally(to, "gpuletd_sim_lag_seconds", "", sim_lag(), tally_us, 1e6);
+}
+
 static void print_http(FILE *to, const char *port, const struct http_server *s)
 {
     const struct http_stats *t = s ? http_server_stats(s) : NULL;
@@ -141,6 +171,7 @@ void metrics_get(struct exchange *x)
     }
     print_models(to, v);
     print_gpulets(to, v);
+    print_sim(to, v);
     print_daemon(to, d, v);
     print_http(to, "data", d->data);
     print_http(to, "admin", d->admin);
