@@ -178,14 +178,14 @@ check-asan: ## unit, ops and hostile HTTP clients under ASan and UBSan
 	@$(MAKE) FLAVOUR=asan check-unit
 	@$(MAKE) FLAVOUR=asan check-fuzz
 	@$(MAKE) FLAVOUR=asan check-ops
-	@BUILD=build-asan test/http/run.sh test/http/test_robust.py
+	@BUILD=build-asan test/http/run.sh $(addprefix test/http/test_,robust.py faults.py)
 
 check-race: tests
-	@test/run.sh $(filter $(B)/test/race/% $(B)/test/unit/test_engine% $(B)/test/unit/test_http,$(UNIT))
+	@test/run.sh $(filter $(B)/test/race/% $(B)/test/unit/test_engine% $(B)/test/unit/test_sim $(B)/test/unit/test_http,$(UNIT))
 
 check-tsan: ## engine, races and the daemon under TSan
 	@$(MAKE) FLAVOUR=tsan check-race
-	@BUILD=build-tsan test/http/run.sh $(addprefix test/http/test_,v2_client.py wire.py admin.py state.py)
+	@BUILD=build-tsan test/http/run.sh $(addprefix test/http/test_,v2_client.py wire.py admin.py state.py faults.py)
 
 check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)
 	@test/fresh.sh

@@ -192,7 +192,7 @@ static int backend_of(const struct config *c, struct engine_config *ret, struct 
 static int config_check(const struct config *c, struct err *err)
 {
     struct engine_config e = {0};
-    struct device_info info[8];
+    struct device_info info[MAX_DEVICES];
     char token[ADMIN_TOKEN_MAX];
     size_t n;
     int r = backend_of(c, &e, err);

@@ -19,6 +19,7 @@
 #define MODEL_NAME_MAX 128    /* bytes */
 #define MAX_BATCH_LIMIT 1024  /* rows */
 #define KEYS_PER_MODEL_MAX 32 /* compiled shape keys kept; least recently used goes first */
+#define MAX_DEVICES 16
 
 struct engine;
 
@@ -151,7 +152,7 @@ struct view_share {
 struct view_gpulet {
     uint32_t id, device, units;
     struct granules set;
-    const char *state; /* "serving", "opening", "retiring" */
+    const char *state; /* "serving", "opening", "retiring", "lost", "gone" (with its device) */
     uint32_t n_queued, n_flying;
     double busy; /* share of the last second spent in runs, 0..1 */
     uint32_t n_shares;
@@ -184,6 +185,7 @@ struct engine_view {
     struct arena arena;
     uint32_t n_devices, n_gpulets, n_models, n_events;
     struct device_info *device;
+    const bool *device_lost;
     struct view_gpulet *gpulet;
     struct view_model *model; /* by name */
     uint64_t epoch;           /* number of the routing table in force */

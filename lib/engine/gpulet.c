@@ -5,7 +5,7 @@
  * request may be withdrawn, a key evicted (g->gen tells) or an exe compiled; the deed looks again
  * and does less, never something else.
  *
- * A lost partition (FAULT_PART): what was in flight fails, the executor sleeps on a condition
+ * A lost partition (loss.c): what was in flight fails, the executor sleeps on a condition
  * variable instead of in the backend, keeps dropping what gets late, and the builder replaces the
  * partition under it.  Kicks take part_lock, so that no kick meets a partition being closed. */
 #include "engine_priv.h"
@@ -117,6 +117,22 @@ static struct request *dequeue_first(struct keyq *q, uint32_t n)
     return first;
 }
 
+/* Everything that waits, linked by next. */
+struct request *gpulet_empty(struct gpulet *g)
+{
+    struct request *first = NULL, **at = &first;
+
+    (void)pthread_mutex_lock(&g->lock);
+    for (struct seat *s = g->seats; s; s = s->next)
+        for (struct keyq *q = s->keys; q; q = q->next) {
+            *at = dequeue_first(q, q->n);
+            while (*at)
+                at = &(*at)->next;
+        }
+    (void)pthread_mutex_unlock(&g->lock);
+    return first;
+}
+
 /* ---- hand-over 1; http threads */
 static int refuse(struct request *r, usec_t retry_us, const char *why)
 {
@@ -129,6 +145,8 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
 {
     struct let_view let;
 
+    if (s->g->gone)
+        return refuse(r, USEC_PER_SEC, "the device that serves it is lost");
     if (keyq_hopeless(q, r->rows)) {
         r->err = q->err;
         return r->err.code;
@@ -325,8 +343,7 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
     return first;
 }
 
-static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
-                       const struct err *err)
+void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns, const struct err *err)
 {
     usec_t now_us = clock_now_us();
     struct request *first = run_release(g, run, rc, ns, now_us);
@@ -449,11 +466,10 @@ static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t 
     run->start_us = now_us;
     run->first = dequeue_first(q, n);
     g->busy_until_us = MAX(g->busy_until_us, now_us) + q->bucket_us[bucket];
+    run->due_us = hang_due_us(g->e, g->busy_until_us, q->bucket_us[bucket]);
     (void)atomic_fetch_add(&g->n_flying, 1);
     return true;
 }
-
-static bool fault_check(struct gpulet *g, const char *model);
 
 static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t take)
 {
@@ -485,57 +501,13 @@ static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t t
     watch_leave(&g->watch);
     if (rc < 0) {
         char model[MODEL_NAME_MAX + 1];
+        rc = rc == -ENODEV ? -EAGAIN : -EIO; /* lost: another try may be in time */
         (void)snprintf(model, sizeof(model), "%s", q->seat->l->name);
-        (void)err_set(&err, -EIO, "model '%s': the run could not be started: %s", model,
-                      strerror(-rc));
+        (void)err_set(&err, rc, "model '%s': the run could not be started", model);
         event(g->e, 3, "run", model, g->id, "%s", err.msg);
-        run_finish(g, run, -EIO, 0, &err);
-        (void)fault_check(g, model);
+        run_finish(g, run, rc, 0, &err);
+        (void)loss_check(g, model);
     }
-}
-
-static void runs_fail(struct gpulet *g)
-{
-    for (unsigned i = 0; i < MAX_LANES; i++)
-        if (g->run[i].used) {
-            struct err err;
-            (void)err_set(&err, -EIO, "gpu-let %u lost its partition during the run", g->id);
-            run_finish(g, &g->run[i], -EIO, 0, &err);
-        }
-}
-
-static void process_lost(struct gpulet *g, const char *model)
-{
-    (void)pthread_mutex_lock(&g->e->lock);
-    if (g->e->lost.code == 0)
-        (void)err_set(&g->e->lost, -ENODEV, "gpu-let %u lost its device while running model '%s'",
-                      g->id, model);
-    (void)pthread_mutex_unlock(&g->e->lock);
-}
-
-/* After a failed run: is it the partition, or worse?  True: the partition is gone, and g->part is
- * the builder's until g->lost is false again. */
-static bool fault_check(struct gpulet *g, const char *model)
-{
-    enum part_fault f = g->e->b->fault(g->part);
-
-    if (f == FAULT_NONE)
-        return false;
-    event(g->e, 3, "fault", model, g->id, "%s",
-          f == FAULT_PROCESS ? "the device is lost; the process must leave"
-                             : "the partition is lost; it will be opened again");
-    if (f == FAULT_PROCESS)
-        process_lost(g, model);
-    runs_fail(g);
-    g->entered = false;
-    (void)pthread_mutex_lock(&g->lock);
-    g->lost = true;
-    (void)pthread_mutex_unlock(&g->lock);
-    if (f == FAULT_PART) {
-        atomic_store(&g->state, GPULET_LOST);
-        builder_wake(g->e);
-    }
-    return true;
 }
 
 /* What is wrong with an input that a run ended with; NULL: it is not the input's fault. */
@@ -581,11 +553,12 @@ static bool done_take(struct gpulet *g, const struct done *d)
         run_finish(g, run, d->rc, d->run_ns, &err);
         return false;
     }
-    (void)err_set(&err, -EIO, "model '%s': the run failed on gpu-let %u: %s", model, g->id,
+    int rc = d->rc == -ENODEV ? -EAGAIN : -EIO; /* lost: another try may be in time */
+    (void)err_set(&err, rc, "model '%s': the run failed on gpu-let %u: %s", model, g->id,
                   strerror(-d->rc));
     event(g->e, 3, "run", model, g->id, "%s", err.msg);
-    run_finish(g, run, -EIO, d->run_ns, &err);
-    return fault_check(g, model);
+    run_finish(g, run, rc, d->run_ns, &err);
+    return loss_check(g, model);
 }
 
 /* ---- what waits; under g->lock */
@@ -731,11 +704,13 @@ static void wait_backend(struct gpulet *g, usec_t until_us)
         until_us = 0; /* nothing ran before this: look at what waits */
     }
     watch_enter(&g->watch, "wait", wait_due_us(g, until_us));
-    size_t n = g->e->b->wait(g->part, until_us, done, MAX_LANES);
+    size_t n = g->e->b->wait(g->part, MIN(until_us, gpulet_due_us(g)), done, MAX_LANES);
     watch_leave(&g->watch);
     for (size_t i = 0; i < n; i++)
         if (done_take(g, &done[i]))
             return;
+    if (n == 0 && !loss_check(g, ""))
+        (void)hang_check(g);
 }
 
 /* Without a partition: until the builder has brought a new one, something comes, or time is up. */
