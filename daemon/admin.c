@@ -128,6 +128,7 @@ static void add_served(json_t *o, const struct view_model *m)
     (void)json_object_set_new(o, "slot_bytes", json_integer((json_int_t)m->slot_bytes));
     (void)json_object_set_new(o, "queued", json_integer(m->n_queued));
     (void)json_object_set_new(o, "success", json_integer((json_int_t)s->stats->success));
+    (void)json_object_set_new(o, "in_time", json_integer((json_int_t)s->stats->in_time));
     (void)json_object_set_new(o, "rejected", json_integer((json_int_t)s->stats->rejected));
     (void)json_object_set_new(o, "late", json_integer((json_int_t)s->stats->late));
     (void)json_object_set_new(o, "failed", json_integer((json_int_t)s->stats->fail));

@@ -289,6 +289,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *arg)
     struct loop *l = arg;
     int r = 0;
 
+    engine_tell_refusals(l->d->engine);
     log_events(l);
     feed_watchdog(l);
     if (l->stopping && drained(l))

@@ -21,3 +21,4 @@ extern const uint64_t tally_us[TALLY_BOUNDS], tally_permille[TALLY_BOUNDS];
 
 void tally_add(struct tally *t, const uint64_t bound[TALLY_BOUNDS], uint64_t value);
 uint64_t tally_count(const struct tally *t);
+void tally_copy(const struct tally *from, struct tally *ret);

@@ -19,6 +19,13 @@ void tally_add(struct tally *t, const uint64_t bound[TALLY_BOUNDS], uint64_t val
     atomic_fetch_add_explicit(&t->sum, value, memory_order_relaxed);
 }
 
+void tally_copy(const struct tally *from, struct tally *ret)
+{
+    for (unsigned i = 0; i <= TALLY_BOUNDS; i++)
+        ret->n[i] = atomic_load_explicit(&from->n[i], memory_order_relaxed);
+    ret->sum = atomic_load_explicit(&from->sum, memory_order_relaxed);
+}
+
 uint64_t tally_count(const struct tally *t)
 {
     uint64_t n = 0;

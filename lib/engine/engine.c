@@ -292,10 +292,12 @@ static void lets_look(const struct route *rt, const struct shape_key *key, uint3
                                .let = let};
 }
 
-static int admit(struct engine *e, const struct admit_view *v, usec_t *retry_us, struct err *err)
+static int admit(struct engine *e, const struct admit_view *v, usec_t *retry_us,
+                 enum refusal *ret_why, struct err *err)
 {
     if (v->n_lets == 0) {
         *retry_us = USEC_PER_SEC;
+        *ret_why = REFUSED_LOST;
         return err_set(err, -EAGAIN, "the device that serves it is lost");
     }
     struct admit_choice c = e->cfg.policy->admit(v);
@@ -303,6 +305,7 @@ static int admit(struct engine *e, const struct admit_view *v, usec_t *retry_us,
     if (c.what == ADMIT_YES)
         return 0;
     *retry_us = MAX(c.retry_us, USEC_PER_MSEC);
+    *ret_why = c.what == ADMIT_FULL ? REFUSED_FULL : REFUSED_LATE;
     return c.what == ADMIT_FULL
                ? err_set(err, -EAGAIN, "the model's queue is full: %u of %u", v->n_queued,
                          v->queue_max)
@@ -319,13 +322,19 @@ static int route_push(struct engine *e, const struct route *rt, struct request *
 
     for (unsigned tries = 0; tries < 2 && rc == -EAGAIN; tries++) {
         lets_look(rt, key, r->rows, r->deadline_us, seat, let, &v);
-        rc = admit(e, &v, &r->retry_us, &r->err);
+        rc = admit(e, &v, &r->retry_us, &r->refusal, &r->err);
         if (rc < 0)
             return rc;
         struct seat *s = seat[e->cfg.policy->route(&v)];
         rc = gpulet_push(s, r, key, v.queue_max, v.now_us, ret_kick);
     }
     return rc;
+}
+
+static void refused(struct served *s, enum refusal why)
+{
+    atomic_fetch_add_explicit(&s->stats->rejected, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->stats->refused[why], 1, memory_order_relaxed);
 }
 
 int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t *retry_us,
@@ -336,15 +345,16 @@ int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t 
     struct let_view let[ROUTE_LETS_MAX];
     struct seat *seat[ROUTE_LETS_MAX];
     struct admit_view v;
+    enum refusal why;
     int r = 0;
 
     if (rt) { /* else the model is gone, which engine_submit() says better */
         lets_look(rt, NULL, 1, deadline_us, seat, let, &v);
-        r = admit(e, &v, retry_us, err);
+        r = admit(e, &v, retry_us, &why, err);
     }
     epoch_put(e, ep);
     if (r < 0)
-        atomic_fetch_add_explicit(&s->stats->rejected, 1, memory_order_relaxed);
+        refused(s, why);
     return r;
 }
 
@@ -420,7 +430,7 @@ int engine_submit_later(struct engine *e, struct request *r, struct wakes *w)
         r->epoch = NULL;
         r->rc = rc;
         epoch_put(e, ep);
-        atomic_fetch_add_explicit(&r->served->stats->rejected, 1, memory_order_relaxed);
+        refused(r->served, rc == -EAGAIN ? r->refusal : REFUSED_ELSE);
         return rc;
     }
     if (kick) /* r may be gone */

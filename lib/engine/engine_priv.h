@@ -203,6 +203,7 @@ struct run { /* executor only */
     uint32_t bucket, n, rows;
     struct request *first;
     usec_t start_us;
+    usec_t predicted_us;
     usec_t due_us; /* it hangs if it has not ended by then */
     struct io io;
     struct io_part part[BATCH_VIEW_MAX];
@@ -224,6 +225,8 @@ struct gpulet {
     _Atomic uint32_t n_flying, n_queued; /* for views */
     _Atomic uint64_t busy_ns[2];         /* run time in the even and odd seconds, for views */
     _Atomic uint64_t busy_second[2];
+    _Atomic uint64_t busy_all_ns;
+    struct tally ratio;       /* of runs: taken over predicted */
     _Atomic int state;        /* enum gpulet_state */
     _Atomic bool wants;       /* there is something for gpulet_build_one() */
     _Atomic bool wants_later; /* likewise, but nobody waits */
@@ -317,6 +320,11 @@ void seat_put(struct engine *e, struct seat *s);     /* builder */
 void gpulet_put(struct engine *e, struct gpulet *g); /* builder */
 
 /* ---- registry (served.c): what is known by name; under e->lock */
+struct told { /* refusals.c */
+    const struct served_stats *of;
+    uint64_t refused[N_REFUSALS], late;
+    usec_t at_us;
+};
 struct entry {
     struct entry *next; /* by name */
     struct model_spec spec;
@@ -326,6 +334,7 @@ struct entry {
     uint32_t loading;      /* version on its way, 0: none */
     uint32_t n_jobs;       /* loads and unloads asked for and not done */
     uint32_t n_unloads;    /* of these */
+    struct told told;      /* refusals that were made an event */
 };
 struct entry **entry_find(struct engine *e, const char *name);
 

@@ -134,8 +134,9 @@ struct request *gpulet_empty(struct gpulet *g)
 }
 
 /* ---- hand-over 1; http threads */
-static int refuse(struct request *r, usec_t retry_us, const char *why)
+static int refuse(struct request *r, enum refusal refusal, usec_t retry_us, const char *why)
 {
+    r->refusal = refusal;
     r->retry_us = MAX(retry_us, USEC_PER_MSEC);
     return err_set(&r->err, -EAGAIN, "%s", why);
 }
@@ -146,7 +147,7 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
     struct let_view let;
 
     if (s->g->gone)
-        return refuse(r, USEC_PER_SEC, "the device that serves it is lost");
+        return refuse(r, REFUSED_LOST, USEC_PER_SEC, "the device that serves it is lost");
     if (keyq_hopeless(q, r->rows)) {
         r->err = q->err;
         return r->err.code;
@@ -156,11 +157,11 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
      * that is wrong. */
     bool may_try = let.free_us <= now_us && now_us + let.least_us <= r->deadline_us;
     if (let.free_us + let.run_us > r->deadline_us && !may_try)
-        return refuse(r, let.free_us + let.run_us - r->deadline_us,
+        return refuse(r, REFUSED_LATE, let.free_us + let.run_us - r->deadline_us,
                       "the deadline cannot be met: too much work waits");
     if (atomic_fetch_add(&s->l->n_queued, 1) >= queue_max) {
         (void)atomic_fetch_sub(&s->l->n_queued, 1);
-        return refuse(r, let.full_us, "the model's queue is full");
+        return refuse(r, REFUSED_FULL, let.full_us, "the model's queue is full");
     }
     enqueue(q, r);
     s->n_routed++;
@@ -191,8 +192,9 @@ int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, 
         q = keyq_find(s, key);
         if (!q && keyq_link(fresh))
             q = TAKE(fresh);
-        rc = q ? push_locked(s, q, r, queue_max, now_us, ret_kick)
-               : refuse(r, s->bucket_us[0], "too many different shapes are under way");
+        rc =
+            q ? push_locked(s, q, r, queue_max, now_us, ret_kick)
+              : refuse(r, REFUSED_FULL, s->bucket_us[0], "too many different shapes are under way");
         (void)pthread_mutex_unlock(&g->lock);
         free(fresh);
     }
@@ -236,9 +238,15 @@ static void count(struct request *r, enum request_fate fate)
                               memory_order_relaxed);
     if (fate == FATE_LATE)
         atomic_fetch_add_explicit(&st->late, 1, memory_order_relaxed);
-    if (r->start_us)
+    if (fate == FATE_DONE && r->done_us <= r->deadline_us)
+        atomic_fetch_add_explicit(&st->in_time, 1, memory_order_relaxed);
+    if (fate == FATE_DONE)
+        tally_add(&st->compute, tally_us, r->done_us - r->start_us);
+    if (r->start_us) {
         atomic_fetch_add_explicit(&st->queue_ns, (r->start_us - r->arrival_us) * 1000,
                                   memory_order_relaxed);
+        tally_add(&st->queue, tally_us, r->start_us - r->arrival_us);
+    }
     atomic_store_explicit(&st->last_ms, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000,
                           memory_order_relaxed);
 }
@@ -284,6 +292,7 @@ static void busy_add(struct gpulet *g, uint64_t ns, usec_t now_us)
         atomic_store(&g->busy_ns[i], 0);
     }
     (void)atomic_fetch_add(&g->busy_ns[i], ns);
+    (void)atomic_fetch_add_explicit(&g->busy_all_ns, ns, memory_order_relaxed);
 }
 
 /* Of the last complete second. */
@@ -323,6 +332,7 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
     if (rc == 0) {
         run_count(run, ns);
         busy_add(g, ns, now_us);
+        tally_add(&g->ratio, tally_permille, ns / MAX(run->predicted_us, 1u));
     }
     run->used = false;
     uint32_t flying = atomic_fetch_sub(&g->n_flying, 1) - 1;
@@ -466,6 +476,7 @@ static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t 
     run->start_us = now_us;
     run->first = dequeue_first(q, n);
     g->busy_until_us = MAX(g->busy_until_us, now_us) + q->bucket_us[bucket];
+    run->predicted_us = q->bucket_us[bucket];
     run->due_us = hang_due_us(g->e, g->busy_until_us, q->bucket_us[bucket]);
     (void)atomic_fetch_add(&g->n_flying, 1);
     return true;

@@ -46,7 +46,9 @@ static void let_copy(struct gpulet *g, struct let_copy *ret)
                                   .state = state_name(atomic_load(&g->state)),
                                   .n_queued = atomic_load(&g->n_queued),
                                   .n_flying = atomic_load(&g->n_flying),
-                                  .busy = gpulet_busy(g)};
+                                  .busy = gpulet_busy(g),
+                                  .busy_ns = atomic_load(&g->busy_all_ns)};
+    tally_copy(&g->ratio, &ret->v.ratio);
 }
 
 /* Shares of a gpu-let in the pinned epoch, from the seats that its routes name. */
