@@ -65,7 +65,7 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
         check-ops check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
-        check-race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan
+        check-race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan bench-sim
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -201,6 +201,9 @@ bench-cpu: $(B)/test/bench/bench_model ## beside ONNX Runtime on the same cores:
 	@.venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
 	@.venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json --wide
 	@.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json
+
+bench-sim: $(B)/test/bench/bench_sim ## how exactly a simulated device keeps its time
+	@$(B)/test/bench/bench_sim
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
 	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))
