@@ -3,6 +3,11 @@
 # One build folder per flavour: build (release), build-asan, build-tsan.  `make FLAVOUR=asan X`
 # makes X in that flavour.
 
+# Where no -j is given: as many jobs as there are cores.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS))$(filter clean,$(MAKECMDGOALS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 CC ?= gcc
 FLAVOUR ?= release
 PREFIX ?= /usr

@@ -215,13 +215,21 @@ static int plan_by_hand(struct epoch *ep, const struct pin *pin, struct plan *re
 /* Nobody may lose its place: a model that has none refuses the change. */
 static int all_placed(const struct problem *pr, const struct plan *p, struct err *err)
 {
-    for (uint32_t m = 0; m < pr->n_models; m++)
-        if (!plan_places(p, m))
+    for (uint32_t m = 0; m < pr->n_models; m++) {
+        const struct plan_model *model = &pr->model[m];
+        if (plan_places(p, m))
+            continue;
+        if (p->verdict[m].limit == LIMIT_MEMORY)
             return err_set(err, -ENOMEM,
                            "no gpu-let can hold model '%s': it needs %llu bytes and %llu for each "
                            "run",
-                           pr->model[m].name, (unsigned long long)pr->model[m].weights_bytes,
-                           (unsigned long long)pr->model[m].slot_bytes);
+                           model->name, (unsigned long long)model->weights_bytes,
+                           (unsigned long long)model->slot_bytes);
+        return err_set(err, -ENOMEM,
+                       "no gpu-let has time for model '%s': beside it another model's promise "
+                       "would break",
+                       model->name);
+    }
     return 0;
 }
 
