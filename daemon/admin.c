@@ -100,6 +100,13 @@ static json_t *dims_json(const struct io_desc *io, uint32_t n)
     return list;
 }
 
+/* What was measured of its requests, and the rates for which the plan in force holds. */
+static json_t *demand_json(const struct view_model *m)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "mean_rps", m->mean_rps, "burst", m->burst,
+                     "planned_rps", m->planned_rps, "low_rps", m->low_rps, "high_rps", m->high_rps);
+}
+
 /* What serving adds to a model's description. */
 static void add_served(json_t *o, const struct view_model *m)
 {
@@ -126,6 +133,7 @@ static void add_served(json_t *o, const struct view_model *m)
     (void)json_object_set_new(o, "plain_steps", json_integer(m->n_plain));
     (void)json_object_set_new(o, "weights_bytes", json_integer((json_int_t)m->weights_bytes));
     (void)json_object_set_new(o, "slot_bytes", json_integer((json_int_t)m->slot_bytes));
+    (void)json_object_set_new(o, "demand", demand_json(m));
     (void)json_object_set_new(o, "queued", json_integer(m->n_queued));
     (void)json_object_set_new(o, "success", json_integer((json_int_t)s->stats->success));
     (void)json_object_set_new(o, "rejected", json_integer((json_int_t)s->stats->rejected));

@@ -81,6 +81,7 @@ struct io_desc {
 
 /* Counters since load; relaxed atomics, written by executors and http threads. */
 struct served_stats {
+    _Atomic uint64_t arrived; /* requests, whatever became of them: what demand is measured by */
     _Atomic uint64_t success, fail, rejected, late, rows, runs;
     _Atomic uint64_t success_ns, fail_ns, queue_ns, run_ns; /* sums over requests (run: of runs) */
     _Atomic uint64_t last_ms;                               /* wall clock of the last inference */
@@ -169,6 +170,10 @@ struct view_model {
     uint32_t n_late;  /* nodes that run behind all others, as their shapes come to be known */
     uint32_t n_plain; /* steps of a run that are plain loops: of them no speed is claimed */
     uint32_t n_queued;
+    double mean_rps; /* measured: requests that came, lately */
+    double burst;    /* variance over mean of their counts: 1 Poisson, 0 paced */
+    double planned_rps, low_rps, high_rps; /* the plan in force: for which rate, and up to which
+                                              rates it stays; planned 0: not for a known one */
 };
 struct view_event {
     usec_t at_us; /* monotonic */
