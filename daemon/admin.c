@@ -571,6 +571,18 @@ static void problem_get(struct exchange *x)
         exchange_reply_text(x, 200, "application/json", text, strlen(text));
 }
 
+/* Likewise, of one model alone, with what was measured. */
+static void profile_get(struct exchange *x)
+{
+    struct err err = {0};
+    char *text = NULL;
+
+    if (engine_profile_text(gpuletd_of(x)->engine, x->arg[0], &text, &err) < 0)
+        exchange_reply_err(x, &err, USEC_PER_SEC);
+    else
+        exchange_reply_text(x, 200, "application/json", text, strlen(text));
+}
+
 static int pin_shares(json_t *models, struct arena *a, struct pin_gpulet *ret, struct err *err)
 {
     struct pin_share *share = ARENA_ARRAY(a, struct pin_share, json_array_size(models) + 1);
@@ -756,6 +768,7 @@ const struct route admin_routes[] = {
     {"PUT", "/v1/plan", guard, plan_put, BODY_MAX},
     {"DELETE", "/v1/plan", guard, plan_delete, 0},
     {"GET", "/v1/problem", guard, problem_get, 0},
+    {"GET", "/v1/profiles/{m}", guard, profile_get, 0},
     {"GET", "/v1/events", guard, events_get, 0},
     {"POST", "/v1/drain", guard, drain_post, BODY_MAX},
     {"DELETE", "/v1/drain", guard, drain_delete, 0},

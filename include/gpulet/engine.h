@@ -32,6 +32,8 @@ struct engine_config {
     uint32_t max_batch;   /* likewise */
     usec_t timeout_us;    /* deadline of a request that has none */
     usec_t step_bound_us; /* a backend call longer than this is a stall (engine_health) */
+    const char *profiles; /* folder with MODEL.json, as engine_profile_text() gave it: read when a
+                             model is loaded.  NULL: none; borrowed */
 };
 
 int engine_new(const struct engine_config *cfg, struct engine **ret, struct err *err);
@@ -215,6 +217,9 @@ int engine_plan_dry(struct engine *e, struct arena *a, struct problem *ret_probl
                     struct plan *ret, struct err *err);
 /* The problem as it is now and the plan that runs, as a problem file; the caller frees it. */
 int engine_problem_text(struct engine *e, char **ret, struct err *err);
+/* What was measured of a model, as a problem file (problem.h: measured); the caller frees it.  An
+ * event `profile` tells that there is more.  -ENOENT: no such model, or nothing measured yet. */
+int engine_profile_text(struct engine *e, const char *name, char **ret, struct err *err);
 struct pin_share {
     char model[MODEL_NAME_MAX + 1];
     uint32_t batch; /* 0: the model's */

@@ -1,6 +1,6 @@
 /* Changes: from the epoch in force to the next, one small step at a time.
  *
- *   LOAD     open -> plan -> gpu-lets -> seats (compile, probe) -> verdict -> swap
+ *   LOAD     open -> profile -> plan -> gpu-lets -> seats (compile, probe) -> verdict -> swap
  *   UNLOAD           plan -> …                                           -> swap; the job comes
  *                    back when the last request has left and the model is freed
  *   PIN              plan (by hand) -> …                                 -> swap
@@ -124,6 +124,7 @@ void change_fail(struct engine *e, struct change *c, const struct err *err)
 }
 
 /* ---- steps: 0 done, go on with c->step; 1 stay in this step; negative: the change has failed */
+static int change_profile(struct engine *e, struct change *c, struct err *err);
 static int change_plan(struct engine *e, struct change *c, struct err *err);
 static int change_gpulets(struct engine *e, struct change *c, struct err *err);
 static int change_seats(struct engine *e, struct change *c, struct err *err);
@@ -164,13 +165,24 @@ static int load_open(struct engine *e, struct change *c, struct err *err)
         watch_enter(&e->watch, "model_open", clock_now_us() + BUILDER_BOUND_US);
         r = loaded_open(e, &c->spec, &c->l, err);
         watch_leave(&e->watch);
+        if (r == 0)
+            profile_restore(e, c->l);
         if (r == 0 && now) {
             keep_stats(c->l, now->l);
             c->l->plan_rps = now->l->plan_rps;
         }
     }
-    c->step = change_plan;
+    c->step = change_profile;
     return r < 0 ? err_wrap(err, "model '%s': ", c->spec.name) : 0;
+}
+
+static int change_profile(struct engine *e, struct change *c, struct err *err)
+{
+    (void)err;
+    int r = profile_first(e, c);
+    if (r == 0)
+        c->step = change_plan;
+    return r;
 }
 
 /* A model that is known but was never served has nothing to be planned away. */
@@ -531,6 +543,7 @@ static void change_end(struct engine *e, struct change *c)
     if (c->kind == CHANGE_LOAD) {
         event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
                   c->spec.version);
+        profile_publish(e, c->l);
     }
     if (c->replan)
         replan_push(e, "run times were measured");

@@ -21,6 +21,7 @@
 #include <gpulet/demand.h>
 #include <gpulet/engine.h>
 #include <gpulet/model.h>
+#include <gpulet/problem.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -84,9 +85,12 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct shape_key warm; /* the key that is compiled at load; batch dimension 0 */
     struct arena arena;    /* of the profile */
     struct profile profile;
-    usec_t *run_us;  /* the profile's table: estimates scaled by `ratio` */
-    usec_t *base_us; /* the estimates */
-    double *ratio;   /* measured / estimated at each point of the table; 0: not measured */
+    usec_t *run_us;               /* the profile's table: estimates scaled by `ratio` */
+    usec_t *base_us;              /* the estimates */
+    struct measured_point *point; /* what was measured */
+    uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */
+    bool points_done;             /* nothing is left to be measured */
+    struct profile_text *text;    /* under e->lock */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
     _Atomic uint32_t n_plain;  /* most plain steps of what was compiled */
@@ -111,6 +115,8 @@ int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded *
 void loaded_put(struct engine *e, struct loaded *l);
 /* A run of `batch` rows at the warm key took us: the profile follows. */
 void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us);
+/* What such a run took when it was measured; 0: it was not. */
+usec_t loaded_known_us(const struct loaded *l, uint32_t batch, uint32_t units);
 bool loaded_batches(const struct loaded *l);
 /* The table again, for another largest batch. */
 int loaded_resize(struct engine *e, struct loaded *l, uint32_t max_batch, struct err *err);
@@ -337,6 +343,7 @@ struct change {
     struct plan_step *steps;
     uint32_t n_steps, at_step;
     uint32_t at_gpulet, at_share, at_part;
+    uint32_t n_measured;     /* points, for the first plan */
     bool replan;             /* measured numbers ask for another layout */
     char reason[REASON_MAX]; /* REPLAN: why; "" otherwise */
 };
@@ -353,6 +360,20 @@ usec_t demand_wait_us(const struct engine *e); /* until demand_step() should be 
 int epoch_bands(struct epoch *ep, struct err *err);
 /* Any thread: a request came, whatever becomes of it. */
 void demand_count(struct engine *e, struct served *s);
+/* profile.c; builder, but for engine_profile_text() */
+struct profile_text { /* immutable, counted */
+    _Atomic uint32_t refs;
+    char text[];
+};
+/* What is kept of the model from before, if it is of this model, this device, these libraries. */
+void profile_restore(struct engine *e, struct loaded *l);
+/* One more point for the first plan: 1; 0: there are enough. */
+int profile_first(struct engine *e, struct change *c);
+/* Make what was measured readable, and tell. */
+void profile_publish(struct engine *e, struct loaded *l);
+void profile_text_put(struct profile_text *t);
+/* planning.c: the problem of one model alone */
+int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, struct problem *ret);
 /* planning.c: for an epoch whose routes are set */
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,

@@ -76,6 +76,22 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
     return 0;
 }
 
+int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, struct problem *ret)
+{
+    struct plan_model *m = ARENA_ARRAY(a, struct plan_model, 1);
+    struct problem p = {.n_models = 1, .model = m};
+
+    if (!m || devices_copy(e, a, &p) < 0)
+        return -ENOMEM;
+    *m = (struct plan_model){.name = arena_strdup(a, l->name),
+                             .max_batch = l->profile.batch[l->profile.n_batch - 1],
+                             .weights_bytes = l->weights_bytes,
+                             .slot_bytes = l->slot_bytes,
+                             .profile = profiles_copy(a, &l->profile, p.n_types)};
+    *ret = p;
+    return m->name && m->profile ? 0 : -ENOMEM;
+}
+
 static uint32_t model_index(const struct problem *p, const char *name)
 {
     for (uint32_t i = 0; i < p->n_models; i++)
