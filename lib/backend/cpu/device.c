@@ -107,6 +107,8 @@ static int cpu_devices(const struct backend_config *cfg, struct device_info *ret
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     ret->mem_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     cpu_kind(ret->kind, sizeof(ret->kind));
+    (void)snprintf(ret->library, sizeof(ret->library), "oneDNN %d.%d.%d", dnnl_version()->major,
+                   dnnl_version()->minor, dnnl_version()->patch);
     (void)snprintf(ret->why, sizeof(ret->why), "a gpu-let is a pinned core with one thread; %s",
                    u.shared ? "service threads share a core with gpu-lets"
                             : "service threads keep to the cores that are not listed");
