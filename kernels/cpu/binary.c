@@ -129,11 +129,18 @@ static void run_walk(const struct binary *p, const void *a, const void *b, void 
     });
 }
 
-static int run_binary(const void *params, void *const *ptr)
+static int binary_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
-    run_walk(params, ptr[0], ptr[1], ptr[2]);
+    struct binary p = *(const struct binary *)params;
+    int64_t from;
+
+    walk_cut(&p.walk, part, n_parts, &from);
+    run_walk(&p, (const char *)ptr[0] + from * p.walk.stride[1][0] * (int64_t)p.size_in[0],
+             (const char *)ptr[1] + from * p.walk.stride[2][0] * (int64_t)p.size_in[1],
+             (char *)ptr[2] + from * p.walk.stride[0][0] * (int64_t)p.size_out);
     return 0;
 }
+PIECES(binary)
 
 static void binary_init(struct binary *p, const struct tensor *a, const struct tensor *b,
                         const struct tensor *y)
@@ -282,7 +289,7 @@ int plan_binary(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
         p.f = PICK(square);
     struct tensor second = node_second(n, a->in[0], a->in[1]);
     binary_init(&p, a->in[0], &second, a->out[0]);
-    return plan_done(a, run_binary, &p, sizeof(p), ret, err);
+    return PLAN_PIECES(a, binary, &p, ret, err);
 }
 
 /* ---- Where */

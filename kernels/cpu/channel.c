@@ -39,21 +39,23 @@ VECTOR(channel_plane,
         channel_rows(n, 8, x, y, scale, shift, low, high);
 }
 
-static int run_channel(const void *params, void *const *ptr)
+static int channel_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     const struct channel *p = params;
-    int64_t plane = p->spatial * p->block, at = 0;
+    int64_t plane = p->spatial * p->block, at = 0, from = piece_from(p->n_blocks, part, n_parts);
+    int64_t to = piece_from(p->n_blocks, part + 1, n_parts);
     float *y = ptr[p->n_pieces];
 
     for (uint32_t i = 0; i < p->n_pieces; i++)
         for (int64_t b = 0; b < p->blocks[i]; b++, at++)
-            for (int64_t n = 0; n < p->batch; n++)
+            for (int64_t n = 0; n < p->batch && at >= from && at < to; n++)
                 p->plane(p->spatial, p->block,
                          (const float *)ptr[i] + (n * p->blocks[i] + b) * plane,
                          y + (n * p->n_blocks + at) * plane, p->scale + at * p->block,
                          p->shift + at * p->block, p->low, p->high);
     return 0;
 }
+PIECES(channel)
 
 int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cpu_call *ret)
 {
@@ -77,7 +79,7 @@ int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cp
         scale[i] = (float)s;
         shift[i] = (float)((double)c->bias[i] - (double)c->mean[i] * s);
     }
-    *ret = (struct cpu_call){.run = run_channel, .name = "channel scale"};
+    *ret = (struct cpu_call){.run = run_channel, .piece = channel_piece, .name = "channel scale"};
     ret->params = arena_memdup(arena, &p, sizeof(p));
     return ret->params ? 0 : -ENOMEM;
 }

@@ -14,6 +14,9 @@ struct cpu_call {
     int (*run)(const void *params, void *const *ptr);
     const void *params;
     const char *name; /* of the kernel, for profiles; may be NULL */
+    /* The `part`th of n_parts pieces of the work: all of them, in any order and at the same time,
+     * do what run does.  NULL: it is not cut. */
+    int (*piece)(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts);
     /* The reference's loops: the same as run, with a message; NULL for a fast kernel.  They check
      * types as they run, and take memory. */
     int (*plain)(const void *params, void *const *ptr, struct err *err);

@@ -90,6 +90,13 @@ static inline bool walk_empty(const struct walk *w)
             return true;
     return false;
 }
+/* Where the `part`th of n_parts pieces of n begins; part n_parts: where the last one ends. */
+static inline int64_t piece_from(int64_t n, uint32_t part, uint32_t n_parts)
+{
+    return n / n_parts * part + n % n_parts * part / n_parts;
+}
+/* Cut the walk to a piece of its first dimension; ret_from: where in it that begins. */
+void walk_cut(struct walk *w, uint32_t part, uint32_t n_parts, int64_t *ret_from);
 void strides_rows(uint32_t rank, const int64_t *dims, int64_t *ret);
 /* Strides of t read as if it had the shape of y. */
 void strides_broadcast(const struct tensor *t, const struct tensor *y, int64_t *ret);
@@ -117,6 +124,14 @@ int plan_type(const struct cpu_args *a, enum dtype t, struct err *err); /* -ENOT
 int plan_fail(const struct cpu_args *a, int code, const char *what, struct err *err);
 int plan_done(const struct cpu_args *a, int (*run)(const void *, void *const *), const void *params,
               size_t bytes, struct cpu_call *ret, struct err *err);
+/* The same of a kernel that can be cut: PIECES(f) makes run_f of f_piece. */
+#define PIECES(f)                                                                                  \
+    static int run_##f(const void *params, void *const *ptr)                                       \
+    {                                                                                              \
+        return f##_piece(params, ptr, 0, 1);                                                       \
+    }
+#define PLAN_PIECES(a, f, p, ret, err)                                                             \
+    ((ret)->piece = f##_piece, plan_done(a, run_##f, p, sizeof(*(p)), ret, err))
 
 typedef int plan_fn(const struct cpu_args *a, struct cpu_call *ret, struct err *err);
 plan_fn plan_unary, plan_binary, plan_where, plan_cast, plan_concat, plan_split, plan_slice,

@@ -93,7 +93,8 @@ struct arg {
 struct step {
     uint32_t node;
     bool is_prim, is_late;
-    bool blocked; /* a kernel on blocked channels */
+    bool blocked;   /* a kernel on blocked channels */
+    bool in_pieces; /* a kernel that every thread of the partition takes a piece of */
     struct prim prim;
     struct cpu_call call;
     uint32_t n_arg;

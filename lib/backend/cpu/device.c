@@ -2,7 +2,7 @@
  *
  * A partition is a set of cores; its executor pins itself when it enters.  More than one core
  * means that many OpenMP threads inside the library's primitives, whose team belongs to the
- * executor and inherits its mask; our own kernels stay on one core. */
+ * executor and inherits its mask; our own kernels are cut into pieces for the same team. */
 #include "cpu.h"
 #include <ctype.h>
 #include <gpulet/clock.h>

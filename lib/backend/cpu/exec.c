@@ -8,6 +8,7 @@
 #include "cpu.h"
 #include <gpulet/clock.h>
 #include <gpulet/steps.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 struct patch { /* the arguments that follow a port */
@@ -225,6 +226,30 @@ static void io_end(struct slot *s, const struct io *io)
             scatter(x, i, io, own_place(s, &x->out[i]));
 }
 
+struct pieces {
+    const struct step *step;
+    void *const *ptr;
+    unsigned n;
+    atomic_int rc;
+};
+
+static void run_piece(void *ctx, unsigned i)
+{
+    struct pieces *p = ctx;
+    int r = p->step->call.piece(p->step->call.params, p->ptr, i, p->n);
+
+    if (r < 0)
+        p->rc = r;
+}
+
+static int run_pieces(const struct step *step, void *const *ptr, unsigned n_threads)
+{
+    struct pieces p = {.step = step, .ptr = ptr, .n = n_threads};
+
+    dn_team(n_threads, run_piece, &p);
+    return p.rc;
+}
+
 /* -EINVAL: an input cannot be run; -ENOTSUP: plain loops lack a type; -EIO: the library failed. */
 static int run_step(struct slot *s, uint32_t i, dnnl_stream_t stream, struct err *err)
 {
@@ -238,6 +263,8 @@ static int run_step(struct slot *s, uint32_t i, dnnl_stream_t stream, struct err
                    : -EIO;
     if (step->is_late)
         return late_run(&s->exe->late, &s->late, s->ptr + at, s->exe->part->dev->run_bytes, err);
+    if (step->in_pieces)
+        return run_pieces(step, s->ptr + at, s->exe->part->n_threads);
     return step->call.plain ? step->call.plain(step->call.params, s->ptr + at, err)
                             : step->call.run(step->call.params, s->ptr + at);
 }
