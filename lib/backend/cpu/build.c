@@ -160,7 +160,7 @@ static bool pays_in_pieces(const struct build *b, const struct cpu_call *c, uint
     for (uint32_t i = 0; i < n; i++)
         if (refs[i].kind == REF_BUF)
             bytes += b->exe->buf[refs[i].buf].bytes;
-    return c->piece && b->part->n_threads > 1 && bytes >= PIECES_MIN_BYTES;
+    return c->piece && b->exe->n_threads > 1 && bytes >= PIECES_MIN_BYTES;
 }
 
 int build_call(struct build *b, const struct cpu_call *c, uint32_t n, const struct ref *refs)

@@ -178,8 +178,7 @@ static int cpu_part_open(struct device *dev, const struct granules *set, struct 
     if (r < 0)
         return r;
     AUTO(free) struct part *p = calloc(1, sizeof(*p));
-    if (!p ||
-        dnnl_stream_create(&p->stream, dev->dn.engine, dnnl_stream_default_flags) != dnnl_success)
+    if (!p)
         return err_set(err, -ENOMEM, "out of memory");
     p->dev = dev;
     p->set = *set;
@@ -204,7 +203,6 @@ static void cpu_part_close(struct part *p)
     if (!p)
         return;
     p->dev->n_parts--;
-    (void)dnnl_stream_destroy(p->stream);
     (void)pthread_cond_destroy(&p->wake);
     (void)pthread_mutex_destroy(&p->lock);
     free(p);
