@@ -299,12 +299,22 @@ struct where {
     size_t size;
 };
 
+/* A mask over a tensor, one number elsewhere: with strides that are known the loop vectorises. */
 #define WHERE_CASE(size_, T)                                                                       \
     case size_:                                                                                    \
-        for (int64_t i = 0; i < n; i++)                                                            \
-            ((T *)y)[off[0] + i] = ((const uint8_t *)c)[off[1] + i * w->stride[1][in]]             \
-                                       ? ((const T *)a)[off[2] + i * w->stride[2][in]]             \
-                                       : ((const T *)b)[off[3] + i * w->stride[3][in]];            \
+        if (sc == 1 && sa == 1 && sb == 0) {                                                       \
+            T other = ((const T *)b)[off[3]];                                                      \
+            SIMD for (int64_t i = 0; i < n; i++)                                                   \
+            {                                                                                      \
+                T x = ((const T *)a)[off[2] + i];                                                  \
+                ((T *)y)[off[0] + i] = ((const uint8_t *)c)[off[1] + i] ? x : other;               \
+            }                                                                                      \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < n; i++)                                                        \
+                ((T *)y)[off[0] + i] = ((const uint8_t *)c)[off[1] + i * sc]                       \
+                                           ? ((const T *)a)[off[2] + i * sa]                       \
+                                           : ((const T *)b)[off[3] + i * sb];                      \
+        }                                                                                          \
         break;
 
 static void where_row(const struct where *p, const int64_t *off, const void *c, const void *a,
@@ -312,7 +322,7 @@ static void where_row(const struct where *p, const int64_t *off, const void *c, 
 {
     const struct walk *w = &p->walk;
     uint32_t in = w->rank - 1;
-    int64_t n = w->dims[in];
+    int64_t n = w->dims[in], sc = w->stride[1][in], sa = w->stride[2][in], sb = w->stride[3][in];
 
     switch (p->size) {
         WHERE_CASE(1, uint8_t)

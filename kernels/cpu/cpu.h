@@ -51,3 +51,12 @@ struct cpu_channel {
     float epsilon, low, high;
 };
 int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cpu_call *ret);
+
+/* y = x * gate, by channel: squeeze and excite on blocked channels.
+ *   ptr[0]  x [batch, channels / block, spatial, block]
+ *   ptr[1]  gate [gates, channels]; gates: batch, or 1 for all
+ *   ptr[2]  y as x; may be x */
+struct cpu_gate {
+    int64_t batch, gates, spatial, block, channels; /* as of cpu_channel */
+};
+int cpu_plan_gate(const struct cpu_gate *g, struct arena *arena, struct cpu_call *ret);

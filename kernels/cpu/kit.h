@@ -33,6 +33,30 @@ static inline bool cpu_is_wide(void)
     }                                                                                              \
     static inline __attribute__((always_inline)) void name##_body params
 #define PICK(name) (cpu_is_wide() ? name##_wide : name##_base)
+/* A third for AVX-512: VECTOR_WIDEST, PICK_WIDEST.  For loops whose time is not that of memory. */
+#if defined(__x86_64__)
+#define CPU_WIDEST __attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")))
+static inline bool cpu_is_widest(void)
+{
+    return cpu_is_wide() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
+}
+#else
+#define CPU_WIDEST
+static inline bool cpu_is_widest(void)
+{
+    return false;
+}
+#endif
+#define VECTOR_WIDEST(name, params, args)                                                          \
+    static inline __attribute__((always_inline)) void name##_body params;                          \
+    CPU_WIDEST static void name##_widest params                                                    \
+    {                                                                                              \
+        name##_body args;                                                                          \
+    }                                                                                              \
+    VECTOR(name, params, args)
+#define PICK_WIDEST(name) (cpu_is_widest() ? name##_widest : PICK(name))
 #define SIMD _Pragma("omp simd")
 #define SIMD_SUM(v) _Pragma(SIMD_STR(omp simd reduction(+ : v)))
 #define SIMD_MAX(v) _Pragma(SIMD_STR(omp simd reduction(max : v)))

@@ -22,10 +22,10 @@ struct layer_norm {
 };
 
 /* Variance around the mean in a second pass: the one-pass form loses what matters. */
-VECTOR(norm_row,
-       (int64_t n, float epsilon, const float *x, const float *scale, const float *bias, float *y,
-        float *moments),
-       (n, epsilon, x, scale, bias, y, moments))
+VECTOR_WIDEST(norm_row,
+              (int64_t n, float epsilon, const float *x, const float *scale, const float *bias,
+               float *y, float *moments),
+              (n, epsilon, x, scale, bias, y, moments))
 {
     float sum = 0, squares = 0;
 
@@ -92,7 +92,7 @@ int plan_layer_norm(const struct cpu_args *a, struct cpu_call *ret, struct err *
                            .epsilon = node_float(a->node, "epsilon", 1e-5f),
                            .n_in = a->node->n_in,
                            .bias = bias != NULL,
-                           .row = PICK(norm_row)};
+                           .row = PICK_WIDEST(norm_row)};
     if (count_of(a->in[1]) != p.n || (bias && count_of(bias) != p.n))
         return plan_fail(a, -ENOTSUP, "scale and bias of another shape than the rows", err);
     return a->node->n_out == 3 ? PLAN_PIECES(a, layer_norm, &p, ret, err)
@@ -234,7 +234,7 @@ struct softmax {
     void (*row)(int64_t n, const float *x, float *y, bool log);
 };
 
-VECTOR(softmax_row, (int64_t n, const float *x, float *y, bool log), (n, x, y, log))
+VECTOR_WIDEST(softmax_row, (int64_t n, const float *x, float *y, bool log), (n, x, y, log))
 {
     float top = -INFINITY, sum = 0;
 
@@ -310,6 +310,6 @@ int plan_softmax(const struct cpu_args *a, struct cpu_call *ret, struct err *err
                                        : 1,
                         .inner = old || !x->rank ? 1 : span(x, axis + 1, x->rank),
                         .log = a->node->op == OP_LogSoftmax,
-                        .row = PICK(softmax_row)};
+                        .row = PICK_WIDEST(softmax_row)};
     return PLAN_PIECES(a, softmax, &p, ret, err);
 }

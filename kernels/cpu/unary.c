@@ -62,8 +62,8 @@ LOOP(sigmoid32, float, float, fast_sigmoid(x))
 LOOP(tanh32, float, float, fast_tanh(x))
 LOOP(erf32, float, float, fast_erf(x))
 LOOP(gelu32, float, float, fast_gelu(x))
-LOOP(gelu_tanh32, float, float,
-     0.5f * x * (1 + fast_tanh(0.7978845608028654f * (x + 0.044715f * x * x * x))))
+/* (1 + tanh u) / 2 is the sigmoid of 2u. */
+LOOP(gelu_tanh32, float, float, x *fast_sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x)))
 LOOP(silu32, float, float, x *fast_sigmoid(x))
 LOOP(hard_sigmoid32, float, float, fminf(1, fmaxf(0, x * p->alpha + p->beta)))
 LOOP(hard_swish32, float, float, x *fminf(1, fmaxf(0, x *(1.0f / 6) + 0.5f)))
