@@ -2,7 +2,7 @@
  *
  * A partition is a set of cores; its executor pins itself when it enters.  More than one core
  * means that many OpenMP threads inside the library's primitives, whose team belongs to the
- * executor and inherits its mask; our own kernels stay on one core. */
+ * executor and inherits its mask; our own kernels are cut into pieces for the same team. */
 #include "cpu.h"
 #include <ctype.h>
 #include <gpulet/clock.h>
@@ -180,8 +180,7 @@ static int cpu_part_open(struct device *dev, const struct granules *set, struct 
     if (r < 0)
         return r;
     AUTO(free) struct part *p = calloc(1, sizeof(*p));
-    if (!p ||
-        dnnl_stream_create(&p->stream, dev->dn.engine, dnnl_stream_default_flags) != dnnl_success)
+    if (!p)
         return err_set(err, -ENOMEM, "out of memory");
     p->dev = dev;
     p->set = *set;
@@ -206,7 +205,6 @@ static void cpu_part_close(struct part *p)
     if (!p)
         return;
     p->dev->n_parts--;
-    (void)dnnl_stream_destroy(p->stream);
     (void)pthread_cond_destroy(&p->wake);
     (void)pthread_mutex_destroy(&p->lock);
     free(p);
