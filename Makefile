@@ -197,10 +197,10 @@ PLAN_BENCH := bench_fit bench_published bench_scenarios bench_mixes bench_plan_s
 bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
-bench-cpu: $(B)/test/bench/bench_model ## beside ONNX Runtime on the same cores: an hour
-	@.venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
-	@.venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json --wide
-	@.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json
+BENCH_CPU = .venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
+bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the same cores: an hour [ONLY=MODEL] [SECONDS=S] [PROFILE=1]
+	@$(BENCH_CPU) $(if $(ONLY),--model $(ONLY)) $(if $(PROFILE),--profile,$(if $(SECONDS),--seconds $(SECONDS)))
+	@$(if $(PROFILE),,.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json)
 
 bench-sim: $(B)/test/bench/bench_sim ## how exactly a simulated device keeps its time
 	@$(B)/test/bench/bench_sim

@@ -40,6 +40,16 @@ static double slo_unmet(const struct view_model *m)
     return m->unmet != LIMIT_NONE;
 }
 
+static double mean_rps(const struct view_model *m)
+{
+    return m->mean_rps;
+}
+
+static double planned_rps(const struct view_model *m)
+{
+    return m->planned_rps;
+}
+
 static double weights(const struct view_model *m)
 {
     return (double)m->weights_bytes;
@@ -70,6 +80,9 @@ static const struct {
     {"gpuletd_requests_refused_total", "counter", "", ",why=\"dropped\"", dropped},
     {"gpuletd_model_slo_unmet", "gauge", "1 while the plan cannot hold the model's SLO.", "",
      slo_unmet},
+    {"gpuletd_model_rate_rps", "gauge", "Requests that came a second, lately.", "", mean_rps},
+    {"gpuletd_model_planned_rps", "gauge", "The rate that the plan is made for; 0: not known.", "",
+     planned_rps},
     {"gpuletd_model_weights_bytes", "gauge", "Weights on the device.", "", weights},
 };
 

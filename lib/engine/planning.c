@@ -24,14 +24,15 @@ static const struct profile *profiles_copy(struct arena *a, const struct profile
     return c;
 }
 
-/* Which devices there are is decided once for an epoch: its plan counts them. */
-static void devices_choose(struct engine *e, struct epoch *ep)
+/* Those that are not lost; returns how many. */
+static uint32_t devices_choose(const struct engine *e, uint32_t ret[MAX_DEVICES])
 {
-    if (ep->n_devices > 0)
-        return;
+    uint32_t n = 0;
+
     for (uint32_t i = 0; i < e->n_devices; i++)
         if (!atomic_load(&e->device[i].lost))
-            ep->device[ep->n_devices++] = i;
+            ret[n++] = i;
+    return n;
 }
 
 /* The epoch's number of a device; PLAN_NONE: it was lost. */
@@ -44,17 +45,16 @@ static uint32_t device_index(const struct epoch *ep, uint32_t device)
 }
 
 /* Each device is a type of its own: what the backend says of one need not hold for the next. */
-static int devices_copy(struct engine *e, struct epoch *ep, struct problem *ret)
+static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n, struct arena *a,
+                        struct problem *ret)
 {
-    struct arena *a = &ep->arena;
-    struct plan_device *d = ARENA_ARRAY(a, struct plan_device, e->n_devices);
-    struct plan_type *t = ARENA_ARRAY(a, struct plan_type, e->n_devices);
+    struct plan_device *d = ARENA_ARRAY(a, struct plan_device, n);
+    struct plan_type *t = ARENA_ARRAY(a, struct plan_type, n);
 
     if (!d || !t)
         return -ENOMEM;
-    devices_choose(e, ep);
-    for (uint32_t i = 0; i < ep->n_devices; i++) {
-        const struct device_info *info = &e->device[ep->device[i]].info;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct device_info *info = &e->device[device[i]].info;
         uint32_t units = info->n_granules * info->granule_units;
         t[i] = (struct plan_type){.name = arena_strdup(a, info->name),
                                   .n_granules = info->n_granules,
@@ -66,7 +66,7 @@ static int devices_copy(struct engine *e, struct epoch *ep, struct problem *ret)
         if (!t[i].name)
             return -ENOMEM;
     }
-    ret->n_types = ret->n_devices = ep->n_devices;
+    ret->n_types = ret->n_devices = n;
     ret->type = t;
     ret->device = d;
     return 0;
@@ -77,14 +77,16 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
     struct plan_model *m = ARENA_ARRAY(&ep->arena, struct plan_model, ep->n_routes);
     struct problem p = {.n_models = ep->n_routes, .model = m};
 
-    if (!m || devices_copy(e, ep, &p) < 0)
+    if (ep->n_devices == 0) /* once: its plan counts them */
+        ep->n_devices = devices_choose(e, ep->device);
+    if (!m || devices_copy(e, ep->device, ep->n_devices, &ep->arena, &p) < 0)
         return oom(err);
     for (uint32_t i = 0; i < ep->n_routes; i++) {
         const struct loaded *l = ep->route[i].l;
         const struct served *s = ep->route[i].served;
         m[i] = (struct plan_model){.name = arena_strdup(&ep->arena, s->spec.name),
                                    .slo_us = s->spec.slo_us,
-                                   .rate_rps = s->spec.rate_rps,
+                                   .rate_rps = MAX(s->spec.rate_rps, l->plan_rps),
                                    .max_batch = s->max_batch,
                                    .priority = s->spec.priority,
                                    .weights_bytes = l->weights_bytes,
@@ -95,6 +97,23 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
     }
     ep->problem = p;
     return 0;
+}
+
+int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, struct problem *ret)
+{
+    struct plan_model *m = ARENA_ARRAY(a, struct plan_model, 1);
+    struct problem p = {.n_models = 1, .model = m};
+    uint32_t device[MAX_DEVICES], n = devices_choose(e, device);
+
+    if (!m || devices_copy(e, device, n, a, &p) < 0)
+        return -ENOMEM;
+    *m = (struct plan_model){.name = arena_strdup(a, l->name),
+                             .max_batch = l->profile.batch[l->profile.n_batch - 1],
+                             .weights_bytes = l->weights_bytes,
+                             .slot_bytes = l->slot_bytes,
+                             .profile = profiles_copy(a, &l->profile, p.n_types)};
+    *ret = p;
+    return m->name && m->profile ? 0 : -ENOMEM;
 }
 
 static uint32_t model_index(const struct problem *p, const char *name)
@@ -128,13 +147,19 @@ static int shares_was(struct epoch *ep, const struct epoch *old, struct plan_gpu
 int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, uint32_t **ret_of,
               struct err *err)
 {
-    struct plan was = {0};
+    struct plan was = {.n_models = ep->problem.n_models};
     uint32_t n = old->plan.n_gpulets;
 
     was.gpulet = ARENA_ARRAY(&ep->arena, struct plan_gpulet, n);
+    was.verdict = ARENA_ARRAY(&ep->arena, struct plan_verdict, was.n_models);
     *ret_of = ARENA_ARRAY(&ep->arena, uint32_t, n);
-    if (!was.gpulet || !*ret_of)
+    if (!was.gpulet || !was.verdict || !*ret_of)
         return oom(err);
+    for (uint32_t i = 0; i < old->plan.n_models; i++) { /* of others the key is 0: they are new */
+        uint32_t m = model_index(&ep->problem, old->problem.model[i].name);
+        if (m != PLAN_NONE)
+            was.verdict[m] = old->plan.verdict[i];
+    }
     for (uint32_t k = 0; k < n; k++) {
         const struct plan_gpulet *from = &old->plan.gpulet[k];
         uint32_t device = device_index(ep, old->device[from->device]);

@@ -70,6 +70,10 @@ static void one_input(const uint8_t *data, size_t n)
         rc = pairs_parse(json, n, &p, &a, &pairs, &e);
         assert(rc == 0 || e.msg[0]);
     }
+    struct measured measured;
+    e = (struct err){0};
+    rc = measured_parse(json, n, &a, &measured, &e);
+    assert(rc == 0 || e.msg[0]);
     assert(a.total_bytes < NAMED_DEVICES_BYTES + 500 * n);
     arena_done(&a);
 }

@@ -187,7 +187,7 @@ def test_the_policy_plans_without_a_lost_device(make):
     gone = serving(d)[0]["device"]
     watch = Watch(d)
     inject(d, kind="gone", device=gone)
-    until(lambda: watch.find("is in force"), 20, "a plan without the device", d)
+    until(lambda: watch.find(f"device '{gone}' is lost"), 20, "a plan without the device, and why", d)
     until(lambda: {g["device"] for g in d.admin_get("/v1/gpulets")["gpulets"]} == {"left", "right"} - {gone},
           20, "the gpu-lets of the lost device to be closed", d)
     for n in names:

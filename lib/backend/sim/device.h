@@ -12,6 +12,7 @@
 
 #define NS_PER_US UINT64_C(1000)
 #define NEVER_NS UINT64_MAX
+#define SIM_MARK sizeof(((struct device_info *)0)->library)
 #define SPIN_US 5                /* a sleep would take longer */
 #define RUNS_MAX (MAX_LANES + 1) /* of a partition: a probe besides */
 
@@ -101,13 +102,16 @@ struct exe {
 };
 
 /* ---- file.c */
+/* mark: names the file's content; what was measured on its devices is nothing for another's. */
 int device_read(const struct backend_config *cfg, struct arena *a, struct problem *p,
-                struct sim_spec *s, struct err *err);
+                struct sim_spec *s, char mark[SIM_MARK], struct err *err);
 int device_fill(struct device *dev, const struct problem *p, unsigned index, struct err *err);
 
 /* ---- time.c; under dev->lock */
 /* Everything up to now happens, and what comes next is watched for. */
 void device_advance(struct device *dev, uint64_t now_ns);
+/* When something happens to the partition next, as things are. */
+uint64_t part_next_ns(const struct part *p);
 /* Loses the partition, and what it runs; in faults_befall(). */
 void part_lose(struct part *p, enum part_fault fault);
 void device_lose(struct device *dev, enum part_fault fault);

@@ -2,6 +2,7 @@
 #include "device.h"
 
 #include <stdio.h>
+#include <zlib.h>
 
 static int file_text(const char *path, struct arena *a, char **ret, size_t *ret_bytes,
                      struct err *err)
@@ -25,7 +26,7 @@ static int file_text(const char *path, struct arena *a, char **ret, size_t *ret_
 }
 
 int device_read(const struct backend_config *cfg, struct arena *a, struct problem *p,
-                struct sim_spec *s, struct err *err)
+                struct sim_spec *s, char mark[SIM_MARK], struct err *err)
 {
     struct err own = {0};
     char *text = NULL;
@@ -40,6 +41,8 @@ int device_read(const struct backend_config *cfg, struct arena *a, struct proble
         r = sim_parse(text, bytes, p, a, s, &own);
     if (r == 0 && p->n_devices == 0)
         r = err_set(&own, -ENODEV, "there is nothing in `devices`");
+    if (r == 0)
+        (void)snprintf(mark, SIM_MARK, "file %08lx", crc32(0, (const Bytef *)text, (uInt)bytes));
     return r < 0 ? err_set(err, r, "'%s': %s", cfg->sim_file, own.msg) : 0;
 }
 
@@ -50,6 +53,9 @@ static int info_fill(struct device_info *info, const struct plan_device *d,
         return err_set(err, -ENOTSUP,
                        "device '%s': `sizes` and `places` are not supported by the sim backend",
                        d->name);
+    char mark[SIM_MARK];
+
+    memcpy(mark, info->library, sizeof(mark));
     *info = (struct device_info){.units = t->predict.units,
                                  .granule_units = t->granule_units,
                                  .n_granules = t->n_granules,
@@ -61,6 +67,7 @@ static int info_fill(struct device_info *info, const struct plan_device *d,
                                  .flops_per_s = s->flops_per_s,
                                  .mode = MODE_SIM,
                                  .weights_shared = true};
+    memcpy(info->library, mark, sizeof(mark));
     (void)snprintf(info->name, sizeof(info->name), "%.63s", d->name);
     (void)snprintf(info->kind, sizeof(info->kind), "simulated %.50s", t->name);
     (void)snprintf(info->why, sizeof(info->why), "described by a file");

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 
+#define PROBE_LOOKS_NS 1000000000 /* between two looks, if nothing is to be expected */
+
 static struct tally lag;
 
 const struct tally *sim_lag(void)
@@ -73,7 +75,7 @@ static int sim_dev_open(const struct backend_config *cfg, unsigned index, struct
     arena_init(&dev->arena);
     (void)pthread_mutex_init(&dev->lock, NULL);
     condition_init(&dev->cond);
-    int r = device_read(cfg, &dev->arena, &p, &dev->spec, err);
+    int r = device_read(cfg, &dev->arena, &p, &dev->spec, dev->info.library, err);
     if (r == 0 && index >= p.n_devices)
         r = err_set(err, -ENODEV, "'%s': there is no device %u any more", cfg->sim_file, index);
     if (r == 0 &&
@@ -96,7 +98,8 @@ static int sim_devices(const struct backend_config *cfg, struct device_info *ret
     struct arena a;
 
     arena_init(&a);
-    int r = device_read(cfg, &a, &p, &s, err);
+    char mark[sizeof(ret->library)];
+    int r = device_read(cfg, &a, &p, &s, mark, err);
     if (r == 0 && p.n_devices > max)
         r = err_set(err, -EINVAL, "'%s': %u devices, the limit is %zu", cfg->sim_file, p.n_devices,
                     max);
@@ -404,18 +407,16 @@ static size_t done_take(struct part *p, bool probe, struct done *done, size_t ma
     return n;
 }
 
-/* Brings the device up to date; true: a run of this partition ends before one could sleep. */
-static bool soon(struct part *p)
+/* Brings the device up to date; when something happens to the partition next. */
+static uint64_t update(struct part *p)
 {
     struct device *dev = p->dev;
-    uint64_t now_ns = clock_now_ns();
 
     (void)pthread_mutex_lock(&dev->lock);
-    device_advance(dev, now_ns);
-    const struct work *w = &p->work[0];
-    bool near = p->n_work > 0 && w->begun && !w->hangs && w->end_ns <= now_ns + SPIN_US * NS_PER_US;
+    device_advance(dev, clock_now_ns());
+    uint64_t ns = part_next_ns(p);
     (void)pthread_mutex_unlock(&dev->lock);
-    return near;
+    return ns;
 }
 
 static size_t wait_told(struct part *p, usec_t until_us, struct done *done, size_t max)
@@ -436,8 +437,8 @@ static size_t wait_told(struct part *p, usec_t until_us, struct done *done, size
 
 static size_t sim_wait(struct part *p, usec_t until_us, struct done *done, size_t max)
 {
-    while (p->n_out > 0 && soon(p))
-        ;
+    while (p->n_out > 0 && update(p) <= clock_now_ns() + SPIN_US * NS_PER_US)
+        ; /* a sleep would take longer */
     size_t n = wait_told(p, until_us, done, max);
     p->n_out -= (uint32_t)n;
     return n;
@@ -476,12 +477,17 @@ static int probe_one(struct exe *x, uint64_t *ret_ns)
     (void)pthread_mutex_unlock(&dev->lock);
     if (r < 0)
         return r;
-    while (soon(p))
-        ;
-    (void)pthread_mutex_lock(&p->lock);
-    while (done_take(p, true, &d, 1) == 0)
-        (void)pthread_cond_wait(&p->cond, &p->lock);
-    (void)pthread_mutex_unlock(&p->lock);
+    /* By itself: there may be no executor yet, and no clock. */
+    for (size_t n = 0; n == 0;) {
+        uint64_t ns = MIN(update(p), clock_now_ns() + PROBE_LOOKS_NS);
+        struct timespec at = {.tv_sec = (time_t)(ns / 1000000000),
+                              .tv_nsec = (long)(ns % 1000000000)};
+        (void)pthread_mutex_lock(&p->lock);
+        n = done_take(p, true, &d, 1);
+        if (n == 0)
+            (void)pthread_cond_timedwait(&p->cond, &p->lock, &at);
+        (void)pthread_mutex_unlock(&p->lock);
+    }
     *ret_ns = d.run_ns;
     return d.rc;
 }

@@ -21,8 +21,7 @@ static bool begun(const struct part *p)
     return p->n_work > 0 && p->work[0].begun;
 }
 
-/* When something happens to the partition. */
-static uint64_t part_next_ns(const struct part *p)
+uint64_t part_next_ns(const struct part *p)
 {
     const struct work *w = &p->work[0];
 
