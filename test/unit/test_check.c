@@ -268,12 +268,13 @@ static void the_bound_is_the_cheapest_that_any_size_allows(void)
         model[m].rate_rps = 90;
         model[m].slo_us = 40000;
     }
-    /* A run of 20 ms takes 4 rows on one unit and 8 on more, but only 4 come in 40 ms: these take
-     * 20 ms on a quarter, 10 on a half, 5 on all of it, 800/s a device each way. */
-    CHECK(fabs(plan_bound(&problem, &a) - 180.0 / 800) < 1e-9);
+    /* Of 40 ms a cycle may take what the run leaves.  On all units 3 rows come in 33.3 ms, and
+     * their run of 4 ms still fits; so it does on three quarters, in 5.3 ms: 750/s a device each
+     * way. */
+    CHECK(fabs(plan_bound(&problem, &a) - 180.0 / 750) < 1e-4);
     for (uint32_t m = 0; m < 2; m++)
         model[m].rate_rps = 900; /* 8 come: on two units they take 18 ms, 889/s a device */
-    CHECK(fabs(plan_bound(&problem, &a) - 1800 * 0.018 * 0.5 / 8) < 1e-9);
+    CHECK(fabs(plan_bound(&problem, &a) - 1800 * 0.018 * 0.5 / 8) < 1e-4);
     arena_done(&a);
 }
 
