@@ -5,6 +5,7 @@
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
  *   blocked.c  a node becomes one of our kernels on blocked channels
+ *   shuffle.c  blocked channels in another order
  *   lower_deconv.c  the same of transposed convolutions
  *   compile.c  walks the graph, plans the arena
  *   late.c     nodes whose shapes come to be known as the model runs
