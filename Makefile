@@ -198,8 +198,8 @@ bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction,
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
 BENCH_CPU = .venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
-bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the same cores: an hour [ONLY=MODEL] [SECONDS=S] [PROFILE=1]
-	@$(BENCH_CPU) $(if $(ONLY),--model $(ONLY)) $(if $(PROFILE),--profile,$(if $(SECONDS),--seconds $(SECONDS)))
+bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the same cores: an hour [ONLY=MODEL] [SLICE=SECONDS] [PROFILE=1]
+	@$(BENCH_CPU) $(if $(ONLY),--model $(ONLY)) $(if $(PROFILE),--profile,$(if $(SLICE),--seconds $(SLICE)))
 	@$(if $(PROFILE),,.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json)
 
 bench-sim: $(B)/test/bench/bench_sim ## how exactly a simulated device keeps its time

@@ -159,9 +159,11 @@ typedef int plan_make_fn(const struct problem *p, const struct plan *was, struct
 int plan_check(const struct problem *p, const struct plan *was, const struct plan *plan,
                struct err *err);
 
-/* The fluid bound: every model at its cheapest granule-time per request that its latency rule and
- * a realisable size allow, no geometry, no neighbours.  In devices of the first type (as_few: of
- * the cheapest mix).  Models that cannot be served at all are left out. */
+/* No plan that plan_check() accepts, and that leaves nobody out, has fewer devices: every model at
+ * the least that its requests cost by its latency rule, its rate, a realisable size and, under
+ * RULE_PART, what neighbours take from each other (lib/plan/bound.c has the proof).  No geometry.
+ * In devices of the first type (as_few: of the cheapest mix).  Models that cannot be served at all
+ * are left out. */
 double plan_bound(const struct problem *p, struct arena *a);
 
 /* ---- what both planners and people ask of a plan */

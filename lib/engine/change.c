@@ -560,6 +560,7 @@ static void change_end(struct engine *e, struct change *c)
         event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
                   c->spec.version);
         profile_publish(e, c->l);
+        e->came_us = clock_now_us(); /* what comes to a new model comes soon */
     }
     if (c->replan)
         replan_push(e, "run times were measured");

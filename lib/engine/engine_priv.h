@@ -171,6 +171,8 @@ struct seat {
     struct keyq *keys;
     usec_t bucket_us[BUCKETS_MAX]; /* what a new key starts with */
     usec_t least_us[BUCKETS_MAX];
+    usec_t fit_us[BUCKETS_MAX]; /* of the warm key, by the profile when it was last looked at, */
+    struct residual fit[BUCKETS_MAX]; /* and what serving shows of it */
     _Atomic uint64_t runs, rows;
 };
 
@@ -404,6 +406,11 @@ int profile_first(struct engine *e, struct change *c);
 /* Make what was measured readable, and tell. */
 void profile_publish(struct engine *e, struct loaded *l);
 void profile_text_put(struct profile_text *t);
+/* Now and then: what serving shows goes into the profiles.  *reason is set where the plan in force
+ * counts on runs that are much shorter. */
+void profile_refit(struct engine *e, usec_t now_us, char reason[REASON_MAX]);
+/* One more point while nothing comes. */
+void profile_refine(struct engine *e, usec_t now_us);
 /* planning.c: the problem of one model alone */
 int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, struct problem *ret);
 /* planning.c: for an epoch whose routes are set */
@@ -486,8 +493,10 @@ struct engine {
     struct change *change; /* under way */
     struct pin *pin;       /* in force */
     uint32_t next_gpulet_id;
-    usec_t demand_due_us;  /* the next sample */
-    bool demand_quiet;     /* as `quiet` was set last */
+    usec_t demand_due_us; /* the next sample */
+    bool demand_quiet;    /* as `quiet` was set last */
+    usec_t came_us;       /* the last sample with a request */
+    usec_t refit_due_us, refine_due_us, publish_due_us;
     usec_t replan_from_us; /* no plan is asked for before: the last one failed */
 
     /* the spawner, see builder.c */

@@ -343,8 +343,11 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
         *us = MAX((7 * *us + ns / 1000 + 4) / 8, 1);
     if (rc == 0)
         run->q->least_us[run->bucket] = MIN(run->q->least_us[run->bucket], MAX(ns / 1000, 1));
-    if (rc == 0 && shape_key_eq(&run->q->key, &run->q->seat->l->warm))
-        run->q->seat->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
+    struct seat *s = run->q->seat;
+    if (rc == 0 && shape_key_eq(&run->q->key, &s->l->warm)) {
+        s->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
+        residual_add(&s->fit[run->bucket], s->fit_us[run->bucket], MAX(ns / 1000, 1));
+    }
     run->v->busy = false;
     run->v->used = ++g->turn;
     if (flying == 0)
