@@ -347,14 +347,16 @@ struct change {
     uint32_t at_gpulet, at_share, at_part;
     uint32_t n_measured;     /* points, for the first plan */
     bool replan;             /* measured numbers ask for another layout */
+    bool whole;              /* REPLAN: see replan_push() */
     char reason[REASON_MAX]; /* REPLAN: why; "" otherwise */
 };
 void change_push(struct engine *e, struct change *c); /* any thread */
 void change_run(struct engine *e, struct change *c);  /* one step; frees it at the end */
 void change_fail(struct engine *e, struct change *c, const struct err *err);
 void pin_free(struct pin *p);
-/* Plan again, because of what the reason says. */
-void replan_push(struct engine *e, const char *reason);
+/* Plan again, because of what the reason says; whole: not from the running plan, which changes less
+ * but leaves what comes free unused. */
+void replan_push(struct engine *e, const char *reason, bool whole);
 /* demand.c; builder: samples what came, and asks for a new plan where the one in force does not
  * suit it. */
 void demand_step(struct engine *e);
@@ -385,7 +387,9 @@ int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, st
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
                struct plan *ret, struct err *err);
-int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, struct err *err);
+/* judged: with its verdicts, without which a policy plans anew and keeps only what it can. */
+int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
+              struct err *err);
 bool plan_same_layout(const struct plan *a, const struct plan *b);
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
 void builder_wake(struct engine *e);
