@@ -451,6 +451,7 @@ static void seats_adopt(struct epoch *ep)
                     s->batch = MIN(sh->batch, s->max_batch);
                     s->priority = rt->served->spec.priority;
                     s->shared = ep->plan.gpulet[k].n_shares > 1;
+                    s->g->order = ep->plan.gpulet[k].order;
                     s->part = part_of(ep, sh);
                     s->n_routed = 0;
                     (void)pthread_mutex_unlock(&s->g->lock);

@@ -169,6 +169,8 @@ struct seat {
     bool shared; /* the gpu-let serves other models too */
     uint32_t n_routed;
     uint32_t n_queued, n_keys;
+    uint32_t n_flying; /* its runs */
+    usec_t turn_us;    /* when its last turn began (policy.h) */
     struct keyq *keys;
     usec_t bucket_us[BUCKETS_MAX]; /* what a new key starts with */
     usec_t least_us[BUCKETS_MAX];
@@ -240,6 +242,8 @@ struct gpulet {
     pthread_mutex_t lock;
     pthread_cond_t cond; /* only while the partition is lost */
     struct seat *seats;
+    enum plan_order order;        /* by the plan in force */
+    const struct seat *turn_seat; /* that ran last: to be compared, not followed */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */
