@@ -46,7 +46,7 @@ static bool sample(struct loaded *l, usec_t now_us)
 }
 
 /* Who has left the band, and what is planned for now. */
-static void judge(struct engine *e, uint32_t i, char reason[REASON_MAX])
+static enum demand_move judge(struct engine *e, uint32_t i, char reason[REASON_MAX])
 {
     struct loaded *l = e->epoch->route[i].l;
     const struct demand_band *b = &e->epoch->band[i];
@@ -59,6 +59,7 @@ static void judge(struct engine *e, uint32_t i, char reason[REASON_MAX])
                        "plan holds",
                        l->name, seen_rps, move == DEMAND_RISES ? "above" : "below",
                        move == DEMAND_RISES ? b->high_rps : b->low_rps);
+    return move;
 }
 
 /* Rates that nobody has planned with yet. */
@@ -81,7 +82,7 @@ void demand_step(struct engine *e)
 {
     usec_t now_us = clock_now_us();
     char reason[REASON_MAX] = "";
-    bool silent = true;
+    bool silent = true, rises = false;
 
     if (now_us < e->demand_due_us && !(e->demand_quiet && !atomic_load(&e->quiet)))
         return;
@@ -92,12 +93,12 @@ void demand_step(struct engine *e)
     }
     bool may = may_replan(e, now_us);
     for (uint32_t i = 0; may && i < e->epoch->n_routes; i++)
-        judge(e, i, reason);
+        rises |= judge(e, i, reason) == DEMAND_RISES;
     if (may)
         profile_refit(e, now_us, reason);
     if (reason[0]) {
         rates_take(e);
-        replan_push(e, reason);
+        replan_push(e, reason, !rises);
     }
     e->demand_quiet = silent;
     atomic_store(&e->quiet, silent);

@@ -168,6 +168,8 @@ struct seat {
     bool shared; /* the gpu-let serves other models too */
     uint32_t n_routed;
     uint32_t n_queued, n_keys;
+    uint32_t n_flying; /* its runs */
+    usec_t turn_us;    /* when its last turn began (policy.h) */
     struct keyq *keys;
     usec_t bucket_us[BUCKETS_MAX]; /* what a new key starts with */
     usec_t least_us[BUCKETS_MAX];
@@ -250,6 +252,8 @@ struct gpulet {
     pthread_mutex_t lock;
     pthread_cond_t cond; /* only while the partition is lost */
     struct seat *seats;
+    enum plan_order order;        /* by the plan in force */
+    const struct seat *turn_seat; /* that ran last: to be compared, not followed */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */
@@ -378,6 +382,7 @@ struct change {
     uint32_t at_gpulet, at_share, at_part;
     uint32_t n_measured;     /* points, for the first plan */
     bool replan;             /* measured numbers ask for another layout */
+    bool whole;              /* REPLAN: see replan_push() */
     char reason[REASON_MAX]; /* REPLAN: why; "" otherwise */
 };
 void change_push(struct engine *e, struct change *c); /* any thread */
@@ -385,8 +390,9 @@ void change_run(struct engine *e, struct change *c);  /* one step; frees it at t
 void change_fail(struct engine *e, struct change *c, const struct err *err);
 void pin_free(struct pin *p);
 void change_leave(struct engine *e, const char *device); /* plan without it, before all else */
-/* Plan again, because of what the reason says. */
-void replan_push(struct engine *e, const char *reason);
+/* Plan again, because of what the reason says; whole: not from the running plan, which changes less
+ * but leaves what comes free unused. */
+void replan_push(struct engine *e, const char *reason, bool whole);
 /* demand.c; builder: samples what came, and asks for a new plan where the one in force does not
  * suit it. */
 void demand_step(struct engine *e);
@@ -418,8 +424,10 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
                struct plan *ret, struct err *err);
 /* The running plan by the new epoch's numbers of models and devices: what is on lost devices is
- * left out.  ret_of[i]: gpu-let of the old epoch that ret->gpulet[i] is. */
-int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, uint32_t **ret_of,
+ * left out.  ret_of[i]: gpu-let of the old epoch that ret->gpulet[i] is.  judged: with its
+ * verdicts, without which a policy plans anew and keeps only what it can. */
+int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
+              uint32_t **ret_of,
               struct err *err);
 bool plan_same_layout(const struct plan *a, const struct plan *b);
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);

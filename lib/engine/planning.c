@@ -144,10 +144,10 @@ static int shares_was(struct epoch *ep, const struct epoch *old, struct plan_gpu
     return 0;
 }
 
-int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, uint32_t **ret_of,
-              struct err *err)
+int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
+              uint32_t **ret_of, struct err *err)
 {
-    struct plan was = {.n_models = ep->problem.n_models};
+    struct plan was = {.n_models = judged ? ep->problem.n_models : 0};
     uint32_t n = old->plan.n_gpulets;
 
     was.gpulet = ARENA_ARRAY(&ep->arena, struct plan_gpulet, n);
@@ -155,7 +155,8 @@ int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, uint3
     *ret_of = ARENA_ARRAY(&ep->arena, uint32_t, n);
     if (!was.gpulet || !was.verdict || !*ret_of)
         return oom(err);
-    for (uint32_t i = 0; i < old->plan.n_models; i++) { /* of others the key is 0: they are new */
+    /* Of models that are new the key stays 0. */
+    for (uint32_t i = 0; judged && i < old->plan.n_models; i++) {
         uint32_t m = model_index(&ep->problem, old->problem.model[i].name);
         if (m != PLAN_NONE)
             was.verdict[m] = old->plan.verdict[i];

@@ -37,11 +37,12 @@
  * the points of a table (press_of()).  Where copies or hosts take a part of a run that nobody
  * slows, or pressure was not measured, nothing is counted.
  *
- * Sizes are those that the planner tries: all there are, up to SIZES_MAX. */
+ * Sizes are those that the planner tries: all there are, up to SIZES_MAX.  All of it holds up to
+ * the tolerances of the check, together less than 1e-5. */
 #include "make_priv.h"
 #include <math.h>
 
-#define SLACK 1e-5 /* more than the tolerances of the check add up to */
+#define SLACK 1e-5 /* of an SLO: more than the tolerances of the check add up to */
 #define STEPS 4    /* of y in model_least() */
 
 static const struct pressure nobody;
@@ -297,11 +298,32 @@ static double model_least(struct job *j, uint32_t m, double rate, double most)
     return rate * least + best;
 }
 
+/* The same where several streams do better than one: only that rows of a run come within the SLO.
+ */
+static double streams_least(struct job *j, uint32_t m)
+{
+    double come = ceil(j->p->model[m].rate_rps * j->want[m].slo_us / 1e6 + 1e-6), best = INFINITY;
+    struct estimate e;
+
+    for (uint32_t t = 0; t < j->p->n_types; t++)
+        for (uint32_t at = 0; j->kind[t].has_devices && at < j->kind[t].n_sizes; at++) {
+            const struct kind *k = &j->kind[t];
+            const struct cell *c = cell_of(j, m, t, at);
+            double rps = come >= c->batch ? c->rps : 0;
+            for (uint32_t s = 1; come < c->batch && s <= c->streams; s++)
+                if (ask(j, m, t, k->size[at] * k->t->granule_units, s, (uint32_t)come, &nobody, &e))
+                    rps = fmax(rps, 1e6 * come * s / e.hold_us);
+            best = rps > 0 ? fmin(best, k->price * k->size[at] / rps) : best;
+        }
+    return best < INFINITY ? best : 0;
+}
+
 /* Sets want.least, want.fluid. */
 void bound_make(struct job *j, uint32_t m)
 {
     struct want *w = &j->want[m];
     double most = 0, rate = j->p->model[m].rate_rps / 1e6;
+    bool streams = false;
 
     w->least = w->fluid =
         w->cost * (j->p->rules.rule == RULE_QUEUE ? 1 - violations(&j->p->rules) : 1);
@@ -309,6 +331,7 @@ void bound_make(struct job *j, uint32_t m)
         return;
     for (uint32_t t = 0; t < j->p->n_types; t++) {
         const struct kind *k = &j->kind[t];
+        streams |= j->p->model[m].profile[t].n_streams > 0;
         for (uint32_t x = 0; x < LINE_ROWS; x++)
             j->row[x].n = 0;
         j->press[t] =
@@ -322,8 +345,10 @@ void bound_make(struct job *j, uint32_t m)
     }
     if (!(most > 0))
         return;
-    w->fluid = rate_least(j, m, INFINITY) * 1e-6 * (1 - SLACK);
-    w->least = model_least(j, m, rate, most) / rate * 1e-6 * (1 - SLACK);
+    w->fluid = rate_least(j, m, INFINITY) * 1e-6;
+    w->least = model_least(j, m, rate, most) / rate * 1e-6;
+    if (streams)
+        w->least = fmax(w->least, streams_least(j, m));
 }
 
 double plan_bound(const struct problem *p, struct arena *a)

@@ -80,8 +80,8 @@ def demand(daemon, name):
 
 
 def holds(daemon, name, rate):
-    """Whether the plan in force is for such a rate."""
-    return demand(daemon, name)["high_rps"] * SLOW >= rate
+    """Whether the plan in force is for such a rate, as a busy machine may offer it."""
+    return demand(daemon, name)["high_rps"] * SLOW >= 0.8 * rate
 
 
 def plan_events(daemon, since=0):

@@ -153,8 +153,9 @@ def test_while_nothing_comes_the_rest_is_measured_and_kept(daemon):
 
 
 def test_what_serving_shows_goes_into_the_profile(daemon):
-    """The profile that it finds is half of the truth."""
+    """The profile that it finds is half of the truth, and so is what the plan counts on."""
     file = kept(daemon)
+    daemon.admin("PATCH", "/v1/models/m", {"max_batch": 1})
     daemon.kill()
     o = json.loads(file.read_text())
     o["measured"]["points"] = [[b, u, ms / 2] for b, u, ms in o["measured"]["points"]]
@@ -170,9 +171,14 @@ def test_what_serving_shows_goes_into_the_profile(daemon):
     c = daemon.connect()
     until(lambda: [daemon.infer_binary("m", x, c) for _ in range(50)] and points()[1, units] > 1.8, 60, "the truth", daemon)
     assert points()[1, units] < 2.2
+
+    def replanned():
+        events = daemon.admin_get("/v1/events")["events"]
+        return any("a run of model 'm' takes" in e["message"] for e in events if e["event"] == "plan")
+
+    until(replanned, 20, "another plan", daemon)
     problem = json.loads(daemon.admin("GET", "/v1/problem").body)
     assert problem["models"][0]["profile"]["sim0"]["run_ms"]
-    assert any("a run of model 'm' takes" in e["message"] for e in daemon.admin_get("/v1/events")["events"] if e["event"] == "plan")
 
 
 def test_on_cores_the_seats_points_are_kept(make):

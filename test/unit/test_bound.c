@@ -14,6 +14,7 @@
 #define SHARES_MOST 3
 #define SWEEPS 2
 #define HALVINGS 14
+#define TOLERANCE 1e-5 /* of the check, everywhere at once */
 
 static struct arena arena;
 
@@ -143,8 +144,8 @@ static void a_filled_plan_is_never_below_the_bound(void)
                     share_fill(&f, &f.share[k][i]);
         CHECK(accepted(&f));
         double part = plan_bound(&f.p, &arena) / f.p.n_devices;
-        CHECK(part <= 1);
-        if (part > 1)
+        CHECK(part <= 1 + TOLERANCE);
+        if (part > 1 + TOLERANCE)
             printf("# seed %llu: %.6f\n", (unsigned long long)seed, part);
         bool alone = f.plan.n_gpulets <= f.p.n_devices ||
                      f.p.type->predict.interference.kind == INTERFERE_NONE;
@@ -197,7 +198,7 @@ static void no_policy_is_below_the_bound_of_a_published_problem(void)
             if (policy_at(i)->plan_make(&p, NULL, &arena, &plan, NULL) < 0 ||
                 plan_check(&p, NULL, &plan, NULL) < 0 || !met(&plan))
                 continue;
-            CHECK(plan_devices_used(&p, &plan, &arena) >= bound);
+            CHECK(plan_devices_used(&p, &plan, &arena) >= bound * (1 - TOLERANCE));
             n++;
         }
         arena_done(&arena);
