@@ -65,7 +65,8 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
         check-ops check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
-        check-race race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan
+        check-race race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan \
+        bench-sim
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -178,14 +179,14 @@ check-asan: ## unit, ops and hostile HTTP clients under ASan and UBSan
 	@$(MAKE) FLAVOUR=asan check-unit
 	@$(MAKE) FLAVOUR=asan check-fuzz
 	@$(MAKE) FLAVOUR=asan check-ops
-	@BUILD=build-asan test/http/run.sh test/http/test_robust.py
+	@BUILD=build-asan test/http/run.sh $(addprefix test/http/test_,robust.py faults.py)
 
 check-race: tests
-	@test/run.sh $(filter $(B)/test/race/% $(B)/test/unit/test_engine% $(B)/test/unit/test_http,$(UNIT))
+	@test/run.sh $(filter $(B)/test/race/% $(B)/test/unit/test_engine% $(B)/test/unit/test_sim $(B)/test/unit/test_http,$(UNIT))
 
 check-tsan: ## engine, races and the daemon under TSan
 	@$(MAKE) FLAVOUR=tsan check-race
-	@BUILD=build-tsan test/http/run.sh $(addprefix test/http/test_,v2_client.py wire.py admin.py state.py)
+	@BUILD=build-tsan test/http/run.sh $(addprefix test/http/test_,v2_client.py wire.py admin.py state.py faults.py)
 
 check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)
 	@test/fresh.sh
@@ -206,6 +207,9 @@ BENCH_CPU = .venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench
 bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the same cores: an hour [ONLY=MODEL] [SLICE=SECONDS] [PROFILE=1]
 	@$(BENCH_CPU) $(if $(ONLY),--model $(ONLY)) $(if $(PROFILE),--profile,$(if $(SLICE),--seconds $(SLICE)))
 	@$(if $(PROFILE),,.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json)
+
+bench-sim: $(B)/test/bench/bench_sim ## how exactly a simulated device keeps its time
+	@$(B)/test/bench/bench_sim
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
 	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))

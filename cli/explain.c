@@ -3,6 +3,7 @@
 #include "task.h"
 #include <gpulet/problem.h>
 #include <math.h>
+#include <unistd.h>
 
 /* The gpu-lets of one device as a plan of its own, so that one can be changed. */
 struct scene {
@@ -438,22 +439,31 @@ static json_t *explain(struct task *t, const struct answer *a, uint32_t from, ui
     return o;
 }
 
+/* A word that is no file is a model of the plan that runs. */
+static bool is_file(const char *word)
+{
+    return STREQ(word, "-") || access(word, F_OK) == 0 || strchr(word, '/');
+}
+
 int verb_explain(const struct cli *c, int argc, char **argv, struct err *err)
 {
+    bool live = argc == 0 || (argc == 1 && !is_file(argv[0]));
+    const char *model = live && argc == 1 ? argv[0] : argc == 2 ? argv[1] : NULL;
     struct task t;
     struct answer a;
     uint32_t from = 0, to;
 
-    if (argc < 1 || argc > 2)
-        return err_set(err, -EINVAL, "explain needs a FILE, and a MODEL if only that matters");
-    int r = task_open(argv[0], &t, err);
+    if (argc > 2)
+        return err_set(err, -EINVAL, "explain takes a FILE, and a MODEL if only that matters");
+    int r = live ? task_fetch(c, &t, err) : task_open(argv[0], &t, err);
     to = t.p.n_models;
-    if (r == 0 && argc == 2) {
-        r = model_find(&t, argv[1], &from, err);
+    if (r == 0 && model) {
+        r = model_find(&t, model, &from, err);
         to = from + 1;
     }
     if (r == 0)
-        r = task_answer(&t, c, &a, err);
+        r = live && !c->policy && !c->plan ? task_own_plan(&t, &a, err)
+                                           : task_answer(&t, c, &a, err);
     if (r == 0) {
         json_t *o = explain(&t, &a, from, to);
         if (c->json)

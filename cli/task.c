@@ -12,15 +12,53 @@ static int in_file(const char *path, int r, struct err *err)
     return err->code = r == -EINVAL ? -EBADMSG : r;
 }
 
+static void check(struct task *t, const struct plan *was, struct answer *a)
+{
+    struct err err = {0};
+
+    a->valid = plan_check(&t->p, was, &a->plan, &err) == 0;
+    (void)snprintf(a->why, sizeof(a->why), "%s", err.msg);
+}
+
+static int task_parse(struct task *t, struct err *err)
+{
+    int r = problem_parse(t->text, t->bytes, &t->a, &t->p, err);
+
+    return r < 0 ? in_file(t->path, r, err) : 0;
+}
+
 int task_open(const char *path, struct task *ret, struct err *err)
 {
     *ret = (struct task){.path = path};
     arena_init(&ret->a);
     int r = file_read(path, PROBLEM_MAX_BYTES, &ret->text, &ret->bytes, err);
+    return r < 0 ? r : task_parse(ret, err);
+}
+
+int task_fetch(const struct cli *c, struct task *ret, struct err *err)
+{
+    struct reply reply = {0};
+
+    *ret = (struct task){.path = "/v1/problem"};
+    arena_init(&ret->a);
+    int r = client_call(c, "GET", "/v1/problem", NULL, NULL, &reply, err);
+    if (r == 0) {
+        ret->text = TAKE(reply.text);
+        ret->bytes = strlen(ret->text);
+    }
+    reply_done(&reply);
+    return r < 0 ? r : task_parse(ret, err);
+}
+
+int task_own_plan(struct task *t, struct answer *ret, struct err *err)
+{
+    *ret = (struct answer){.policy = "the running plan"};
+    int r = plan_parse(t->text, t->bytes, &t->p, &t->a, &ret->plan, err);
+
     if (r < 0)
-        return r;
-    r = problem_parse(ret->text, ret->bytes, &ret->a, &ret->p, err);
-    return r < 0 ? in_file(path, r, err) : 0;
+        return in_file(t->path, r, err);
+    check(t, NULL, ret);
+    return 0;
 }
 
 void task_done(struct task *t)
@@ -28,14 +66,6 @@ void task_done(struct task *t)
     arena_done(&t->a);
     free(t->text);
     t->text = NULL;
-}
-
-static void check(struct task *t, const struct plan *was, struct answer *a)
-{
-    struct err err = {0};
-
-    a->valid = plan_check(&t->p, was, &a->plan, &err) == 0;
-    (void)snprintf(a->why, sizeof(a->why), "%s", err.msg);
 }
 
 int task_plan(struct task *t, const struct policy *policy, const struct plan *was,

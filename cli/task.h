@@ -14,6 +14,8 @@ struct task {
 
 /* Errors of the file's content are -EBADMSG, so that -EINVAL stays the command line's. */
 int task_open(const char *path, struct task *ret, struct err *err);
+/* What the daemon plans for: GET /v1/problem, which has the running plan, too. */
+int task_fetch(const struct cli *c, struct task *ret, struct err *err);
 void task_done(struct task *t);
 
 struct answer {
@@ -30,6 +32,8 @@ int task_plan(struct task *t, const struct policy *policy, const struct plan *wa
 int task_read_plan(struct task *t, const char *path, struct plan *ret, struct err *err);
 /* The plan of --plan, checked; else the one that --policy or the default policy makes. */
 int task_answer(struct task *t, const struct cli *c, struct answer *ret, struct err *err);
+/* The plan that is in the problem's own file, checked. */
+int task_own_plan(struct task *t, struct answer *ret, struct err *err);
 /* The policy of --policy, default "gpuletd". */
 int task_policy(const struct cli *c, const struct policy **ret, struct err *err);
 

@@ -55,23 +55,53 @@ static void print_gpulets(json_t *list)
     }
 }
 
-static void print_models(json_t *list)
+/* The same model and version in an earlier answer; NULL: it was not there. */
+static json_t *model_was(json_t *was, json_t *m)
+{
+    json_t *w;
+    size_t i;
+
+    json_array_foreach(was, i, w)
+    {
+        if (STREQ(str(w, "name"), str(m, "name")) && num(w, "version") == num(m, "version"))
+            return w;
+    }
+    return NULL;
+}
+
+/* Of all requests since the earlier answer (w NULL: the load), how many were answered in time. */
+static const char *in_time_text(json_t *m, json_t *w, char buf[16])
+{
+    static const char *const all[] = {"success", "failed", "rejected"};
+    double n = 0, in_time = num(m, "in_time") - (w ? num(w, "in_time") : 0);
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        n += num(m, all[i]) - (w ? num(w, all[i]) : 0);
+    if (n > 0)
+        (void)snprintf(buf, 16, "%.2f%%", 100 * in_time / n);
+    else
+        (void)snprintf(buf, 16, "-");
+    return buf;
+}
+
+static void print_models(json_t *list, json_t *was)
 {
     json_t *m;
     size_t i;
 
-    printf("%-24s %-7s %-11s %-18s %-6s %10s %8s %6s %7s\n", "MODEL", "VERSION", "STATE", "SLO",
-           "BATCH", "ANSWERED", "REFUSED", "LATE", "WAITING");
+    printf("%-24s %-7s %-11s %-18s %-6s %8s %10s %8s %6s %7s\n", "MODEL", "VERSION", "STATE", "SLO",
+           "BATCH", "IN TIME", "ANSWERED", "REFUSED", "LATE", "WAITING");
     json_array_foreach(list, i, m)
     {
-        char slo[64] = "-";
+        char slo[64] = "-", in_time[16];
         if (STREQ(str(m, "slo"), "unmet"))
             (void)snprintf(slo, sizeof(slo), "%g ms UNMET", num(m, "slo_ms"));
         else if (num(m, "slo_ms") > 0)
             (void)snprintf(slo, sizeof(slo), "%g ms %s", num(m, "slo_ms"), str(m, "slo"));
-        printf("%-24s %-7d %-11s %-18s %-6d %10.0f %8.0f %6.0f %7d\n", str(m, "name"),
+        printf("%-24s %-7d %-11s %-18s %-6d %8s %10.0f %8.0f %6.0f %7d\n", str(m, "name"),
                (int)num(m, "version"), str(m, "state"), slo, (int)num(m, "max_batch"),
-               num(m, "success"), num(m, "rejected"), num(m, "late"), (int)num(m, "queued"));
+               in_time_text(m, model_was(was, m), in_time), num(m, "success"), num(m, "rejected"),
+               num(m, "late"), (int)num(m, "queued"));
         if (str(m, "reason")[0])
             printf("%-24s %s\n", "", str(m, "reason"));
         if (STREQ(str(m, "slo"), "unmet"))
@@ -90,7 +120,7 @@ static int verb_models(const struct cli *c, int argc, char **argv, struct err *e
     if (rc == 0)
         rc = client_call(c, "GET", "/v1/models", NULL, NULL, &r, err);
     if (rc == 0 && !as_json(c, &r))
-        print_models(json_object_get(r.json, "models"));
+        print_models(json_object_get(r.json, "models"), NULL);
     reply_done(&r);
     return rc;
 }
@@ -145,7 +175,13 @@ static int fetch_status(const struct cli *c, json_t *all, struct err *err)
     return 0;
 }
 
-static void print_status(json_t *all)
+static json_t *status_models(json_t *all)
+{
+    return json_object_get(json_object_get(all, "models"), "models");
+}
+
+/* was: the status before, or NULL. */
+static void print_status(json_t *all, json_t *was)
 {
     json_t *plan = json_object_get(all, "plan");
 
@@ -155,7 +191,7 @@ static void print_status(json_t *all)
     putchar('\n');
     print_gpulets(json_object_get(plan, "gpulets"));
     putchar('\n');
-    print_models(json_object_get(json_object_get(all, "models"), "models"));
+    print_models(status_models(all), status_models(was));
 }
 
 static int verb_status(const struct cli *c, int argc, char **argv, struct err *err)
@@ -170,7 +206,7 @@ static int verb_status(const struct cli *c, int argc, char **argv, struct err *e
         puts(text ? text : "");
         free(text);
     } else if (rc == 0) {
-        print_status(all);
+        print_status(all, NULL);
     }
     json_decref(all);
     return rc;
@@ -179,6 +215,7 @@ static int verb_status(const struct cli *c, int argc, char **argv, struct err *e
 static int verb_top(const struct cli *c, int argc, char **argv, struct err *err)
 {
     int rc = no_args(argc, argv, err);
+    json_t *was = NULL;
 
     for (long i = 0; rc == 0 && (c->count <= 0 || i < c->count); i++) {
         json_t *all = json_object();
@@ -186,13 +223,15 @@ static int verb_top(const struct cli *c, int argc, char **argv, struct err *err)
         if (rc == 0) {
             if (isatty(STDOUT_FILENO))
                 fputs("\033[H\033[2J", stdout);
-            print_status(all);
+            print_status(all, was);
             (void)fflush(stdout);
         }
-        json_decref(all);
+        json_decref(was);
+        was = all;
         if (rc == 0 && i + 1 != c->count)
             (void)sleep(1);
     }
+    json_decref(was);
     return rc;
 }
 
@@ -249,7 +288,7 @@ static int verb_register(const struct cli *c, int argc, char **argv, struct err 
     if (rc == 0 && !as_json(c, &r)) {
         json_t *list = json_array();
         (void)json_array_append(list, r.json);
-        print_models(list);
+        print_models(list, NULL);
         json_decref(list);
     }
     reply_done(&r);
@@ -338,8 +377,9 @@ const struct verb verbs[] = {
      "[FILE] [--policy NAME] [--was PLANFILE] [--check] [--plan PLANFILE] [--out PLANFILE] "
      "[--svg PATH]",
      "the plan that is running; with a problem file: plan it, without a daemon", verb_plan},
-    {"explain", "FILE [MODEL] [--policy NAME] [--plan PLANFILE]",
-     "why each gpu-let of a plan has its size, who disturbs whom, how far it is from the bound",
+    {"explain", "[FILE] [MODEL] [--policy NAME] [--plan PLANFILE]",
+     "why each gpu-let of a plan has its size, who disturbs whom, how far it is from the bound; "
+     "without a file, of the plan that is running",
      verb_explain},
     {"simulate",
      "FILE [--policy NAME] [--plan PLANFILE] [--seed N] [--duration S] [--rate-scale X] "
@@ -351,7 +391,8 @@ const struct verb verbs[] = {
     {"profile", "FILE [--steps] [--batch N] [--dim N]",
      "where the time of an ONNX file goes on one core of this machine, without a daemon",
      verb_profile},
-    {"top", "[--count N]", "status, once a second", verb_top},
+    {"top", "[--count N]", "status, once a second; IN TIME is of the requests since the last look",
+     verb_top},
     {"register",
      "NAME FILE [--slo-ms MS] [--rate RPS] [--max-batch N] [--priority N] [--file PATH]",
      "serve an ONNX file under a name; --file sends external data first", verb_register},

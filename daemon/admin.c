@@ -136,6 +136,7 @@ static void add_served(json_t *o, const struct view_model *m)
     (void)json_object_set_new(o, "demand", demand_json(m));
     (void)json_object_set_new(o, "queued", json_integer(m->n_queued));
     (void)json_object_set_new(o, "success", json_integer((json_int_t)s->stats->success));
+    (void)json_object_set_new(o, "in_time", json_integer((json_int_t)s->stats->in_time));
     (void)json_object_set_new(o, "rejected", json_integer((json_int_t)s->stats->rejected));
     (void)json_object_set_new(o, "late", json_integer((json_int_t)s->stats->late));
     (void)json_object_set_new(o, "failed", json_integer((json_int_t)s->stats->fail));
@@ -447,12 +448,12 @@ static void devices_get(struct exchange *x)
     for (uint32_t i = 0; i < v->n_devices; i++) {
         const struct device_info *d = &v->device[i];
         (void)json_array_append_new(
-            list,
-            json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:b, s:s}", "name", d->name, "kind",
-                      d->kind, "units", (int)d->units, "granule_units", (int)d->granule_units,
-                      "granules", (int)d->n_granules, "max_granules", (int)d->max_granules,
-                      "mem_bytes", (json_int_t)d->mem_bytes, "mode", mode_name(d->mode),
-                      "weights_shared", (int)d->weights_shared, "why", d->why));
+            list, json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:b, s:s}", "name",
+                            d->name, "state", v->device_lost[i] ? "lost" : "ok", "kind", d->kind,
+                            "units", (int)d->units, "granule_units", (int)d->granule_units,
+                            "granules", (int)d->n_granules, "max_granules", (int)d->max_granules,
+                            "mem_bytes", (json_int_t)d->mem_bytes, "mode", mode_name(d->mode),
+                            "weights_shared", (int)d->weights_shared, "why", d->why));
     }
     api_reply_json(x, 200,
                    json_pack("{s:o, s:I, s:I}", "devices", list, "host_used_bytes",
@@ -768,6 +769,7 @@ const struct route admin_routes[] = {
     {"PUT", "/v1/plan", guard, plan_put, BODY_MAX},
     {"DELETE", "/v1/plan", guard, plan_delete, 0},
     {"GET", "/v1/problem", guard, problem_get, 0},
+    {"POST", "/v1/faults", guard, faults_post, BODY_MAX},
     {"GET", "/v1/profiles/{m}", guard, profile_get, 0},
     {"GET", "/v1/events", guard, events_get, 0},
     {"POST", "/v1/drain", guard, drain_post, BODY_MAX},

@@ -53,7 +53,7 @@ static const struct option options[] = {
     {"device", "cpu-units", KIND_STRING, AT(device.cpu_units), "auto", 0, 0, NULL, false,
      "Cores that gpu-lets may use: auto, or a list such as 1-3,6."},
     {"device", "sim-file", KIND_STRING, AT(device.sim_file), "", 0, 0, NULL, false,
-     "The file that describes the device of the sim backend."},
+     "The problem file that describes the devices of the sim backend."},
     {"plan", "policy", KIND_STRING, AT(plan.policy), "gpuletd", 0, 0, NULL, false,
      "Which policy plans, admits, routes and batches: gpuletd, or to compare: equal, timeshare, "
      "static-equal, static-seven, greedy, gpulet, gpulet-int, gpulet-full, ffd, igniter, parva, "

@@ -54,3 +54,5 @@ int admin_allowed(struct exchange *x, struct err *err);
 bool token_matches(struct exchange *x);
 /* GET /metrics: Prometheus text (metrics.c). */
 void metrics_get(struct exchange *x);
+/* POST /v1/faults: on simulated devices (faults.c). */
+void faults_post(struct exchange *x);

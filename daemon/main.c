@@ -193,7 +193,7 @@ static int backend_of(const struct config *c, struct engine_config *ret, struct 
 static int config_check(const struct config *c, struct err *err)
 {
     struct engine_config e = {0};
-    struct device_info info[8];
+    struct device_info info[MAX_DEVICES];
     char token[ADMIN_TOKEN_MAX];
     size_t n;
     int r = backend_of(c, &e, err);
@@ -293,6 +293,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *arg)
     struct loop *l = arg;
     int r = 0;
 
+    engine_tell_refusals(l->d->engine);
     log_events(l);
     feed_watchdog(l);
     if (l->stopping && drained(l))

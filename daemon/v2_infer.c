@@ -1,6 +1,7 @@
 /* The exchange of an inference: admitted at the head, parsed and submitted when the body is there,
  * answered when the request comes back. */
 #include "v2_infer.h"
+#include <gpulet/clock.h>
 #include <inttypes.h>
 
 #define BODY_MAX (UINT64_C(64) << 20)
@@ -195,6 +196,7 @@ void v2_infer_item(struct cq_item *item)
     slab_put(TAKE(f->body));
     if (r->fate == FATE_DONE) {
         v2_reply(f);
+        tally_add(&r->served->stats->reply, tally_us, clock_now_us() - r->done_us);
     } else if (r->fate == FATE_LATE) {
         exchange_reply_err(f->x,
                            &(struct err){-ETIMEDOUT, "the request's deadline could not be met"},

@@ -8,7 +8,7 @@
 
 #include <gpulet/graph.h>
 
-#define BACKEND_ABI 2
+#define BACKEND_ABI 3
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -117,7 +117,9 @@ struct compile_args {
     bool batch_invariant;      /* the bits of a row may not depend on how many rows a run has */
 };
 
-enum part_fault { FAULT_NONE, FAULT_PART, FAULT_PROCESS };
+/* What is lost: the partition, its device (all partitions of it say so), or the process's hold on
+ * the device, so that it must leave. */
+enum part_fault { FAULT_NONE, FAULT_PART, FAULT_DEVICE, FAULT_PROCESS };
 
 struct backend {
     const char *name;
@@ -140,7 +142,8 @@ struct backend {
      * still uses (make before break); in GREEN and MIG that is -EBUSY. */
     int (*part_open)(struct device *dev, const struct granules *set, struct part **ret,
                      uint32_t *ret_units, struct err *err);
-    void (*part_close)(struct part *p); /* nothing in flight, all slots and exes closed */
+    /* Nothing in flight unless it is lost; all slots and exes closed. */
+    void (*part_close)(struct part *p);
     /* A constant on the device, by content hash and layout (the backend's number); counted. */
     int (*weights_get)(struct device *dev, const struct constant *c, uint64_t layout,
                        struct weights **ret, struct err *err);
@@ -162,9 +165,13 @@ struct backend {
      * next wait() returns it.  At most MAX_LANES tickets are out. */
     int (*submit)(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
                   ticket *ret);
-    /* Returns on any finished ticket, at until_us, or on a kick; how many are in done[]. */
+    /* Returns on any finished ticket, at until_us, on a kick, or on a fault; how many are in
+     * done[]. */
     size_t (*wait)(struct part *p, usec_t until_us, struct done *done, size_t max);
     enum part_fault (*fault)(struct part *p);
+    /* Gives up what is in flight, as it does not end: no memory of it is touched any more, and the
+     * partition is lost (FAULT_PART).  NULL: it cannot, as where submit() runs synchronously. */
+    void (*abort)(struct part *p);
     /* Of an exe with late_outputs (it runs one request at a time, and its io's out pointers are
      * not used): the outputs of the run that was done last, in graph order, valid until the next
      * submit to this slot. */

@@ -15,10 +15,12 @@
 #include <gpulet/hist.h>
 #include <gpulet/policy.h>
 #include <gpulet/request.h>
+#include <gpulet/tally.h>
 
 #define MODEL_NAME_MAX 128    /* bytes */
 #define MAX_BATCH_LIMIT 1024  /* rows */
 #define KEYS_PER_MODEL_MAX 32 /* compiled shape keys kept; least recently used goes first */
+#define MAX_DEVICES 16
 
 struct engine;
 
@@ -85,8 +87,13 @@ struct io_desc {
 struct served_stats {
     _Atomic uint64_t arrived; /* requests, whatever became of them: what demand is measured by */
     _Atomic uint64_t success, fail, rejected, late, rows, runs;
+    _Atomic uint64_t in_time;             /* of success: no later than the deadline */
+    _Atomic uint64_t refused[N_REFUSALS]; /* of rejected, by why */
     _Atomic uint64_t success_ns, fail_ns, queue_ns, run_ns; /* sums over requests (run: of runs) */
     _Atomic uint64_t last_ms;                               /* wall clock of the last inference */
+    /* us of each request: until its run began, from there to the result; to the reply (the
+     * server's to count) */
+    struct tally queue, compute, reply;
     _Atomic uint64_t batch_count[MAX_BATCH_LIMIT + 1], batch_ns[MAX_BATCH_LIMIT + 1];
 };
 
@@ -154,9 +161,11 @@ struct view_share {
 struct view_gpulet {
     uint32_t id, device, units;
     struct granules set;
-    const char *state; /* "serving", "opening", "retiring" */
+    const char *state; /* "serving", "opening", "retiring", "lost", "gone" (with its device) */
     uint32_t n_queued, n_flying;
-    double busy; /* share of the last second spent in runs, 0..1 */
+    double busy;        /* share of the last second spent in runs, 0..1 */
+    uint64_t busy_ns;   /* in all */
+    struct tally ratio; /* of runs: what they took over what was predicted, in thousandths */
     uint32_t n_shares;
     struct view_share *share;
 };
@@ -191,6 +200,7 @@ struct engine_view {
     struct arena arena;
     uint32_t n_devices, n_gpulets, n_models, n_events;
     struct device_info *device;
+    const bool *device_lost;
     struct view_gpulet *gpulet;
     struct view_model *model; /* by name */
     uint64_t epoch;           /* number of the routing table in force */
@@ -209,6 +219,9 @@ DEFINE_AUTO(struct engine_view, engine_view_free)
 int engine_events(struct engine *e, uint64_t since, struct arena *a, struct view_event **ret,
                   uint32_t *ret_n, uint64_t *ret_last);
 int engine_events_fd(struct engine *e);
+/* To be called now and then: what was refused or dropped since becomes events, no more than one a
+ * second for a model. */
+void engine_tell_refusals(struct engine *e);
 
 /* ---- plans by hand */
 /* What the policy would do now (dry run), or with the gpu-let list given (checked only); into the

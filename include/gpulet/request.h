@@ -23,6 +23,14 @@ void cq_push(struct cq *q, struct cq_item *item);
 struct cq_item *cq_take(struct cq *q);
 
 /* ---- request */
+enum refusal {               /* why it was not accepted */
+               REFUSED_FULL, /* its model's queue is */
+               REFUSED_LATE, /* it could not be in time */
+               REFUSED_LOST, /* the device that serves it is lost */
+               REFUSED_ELSE, /* it is wrong, or there is no memory for it */
+               N_REFUSALS
+};
+
 enum request_fate {
     FATE_NONE, /* still under way */
     FATE_DONE,
@@ -47,6 +55,7 @@ struct request {
     int rc; /* 0 or negative errno, and err */
     struct err err;
     usec_t retry_us;          /* of a refusal that will pass: when to come back; 0: none */
+    enum refusal refusal;     /* of one that was not accepted */
     struct slab *out_slab;    /* owned by the request */
     usec_t start_us, done_us; /* of its run */
     uint64_t run_ns;

@@ -112,8 +112,8 @@ static bool step_later(struct engine *e)
 }
 
 static bool (*const sources[])(struct engine *) = {
-    step_retire_epoch, step_retire_seat, step_retire_gpulet, step_reopen,
-    step_wanted,       step_change,      step_later,
+    step_retire_epoch, step_retire_seat, step_retire_gpulet, step_leave_device,
+    step_reopen,       step_wanted,      step_change,        step_later,
 };
 
 /* With nothing else to do, and nobody served, one more point is measured; then the builder sleeps

@@ -282,7 +282,7 @@ static int change_plan(struct engine *e, struct change *c, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     arena_init(&ep->arena);
     if ((r = routes_fill(e, c, err)) < 0 || (r = epoch_problem(e, ep, err)) < 0 ||
-        (r = epoch_was(ep, e->epoch, !c->whole, &was, err)) < 0 ||
+        (r = epoch_was(ep, e->epoch, !c->whole, &was, &c->was_of, err)) < 0 ||
         (r = epoch_plan(e, ep, pin, &was, &ep->plan, err)) < 0)
         return err_wrap(err, "plan: "), r;
     ep->gpulet = ARENA_ARRAY(&ep->arena, struct gpulet *, ep->plan.n_gpulets);
@@ -303,11 +303,12 @@ static int change_gpulets(struct engine *e, struct change *c, struct err *err)
     struct granules set;
 
     if (s->kind == STEP_KEEP) {
-        ep->gpulet[s->now] = e->epoch->gpulet[s->was];
+        ep->gpulet[s->now] = e->epoch->gpulet[c->was_of[s->was]];
         ep->gpulet[s->now]->refs++;
     } else if (s->kind == STEP_OPEN) {
         memcpy(&set, &ep->plan.gpulet[s->now].set, sizeof(set));
-        int r = gpulet_open(e, ep->plan.gpulet[s->now].device, &set, &ep->gpulet[s->now], err);
+        uint32_t device = ep->device[ep->plan.gpulet[s->now].device];
+        int r = gpulet_open(e, device, &set, &ep->gpulet[s->now], err);
         if (r < 0)
             return r;
         ep->gpulet[s->now]->refs = 1;
@@ -374,7 +375,7 @@ static int seat_part(struct engine *e, struct change *c, struct gpulet *g, struc
         }
         return r;
     }
-    return seat_probe(s, q, bucket, err);
+    return c->urgent ? 0 : seat_probe(s, q, bucket, err);
 }
 
 #define SEAT_PARTS 5
@@ -537,11 +538,26 @@ void replan_push(struct engine *e, const char *reason, bool whole)
     change_push(e, c);
 }
 
+/* What is in force now, and why. */
+static void swap_told(struct engine *e, const struct change *c)
+{
+    static const char *const why[] = {
+        [CHANGE_LOAD] = "the model or its numbers are new",
+        [CHANGE_UNLOAD] = "the model is unloaded",
+        [CHANGE_PIN] = "pinned by hand",
+    };
+    const char *reason = c->kind == CHANGE_REPLAN           ? c->reason
+                         : c->kind == CHANGE_PIN && !e->pin ? "given back to the policy"
+                                                            : why[c->kind];
+
+    event(e, 6, "swap", c->kind <= CHANGE_UNLOAD ? c->spec.name : "", PLAN_NONE,
+          "routing table %llu is in force: %u models, %u gpu-lets; %s",
+          (unsigned long long)e->epoch->number, e->epoch->n_routes, e->epoch->n_gpulets, reason);
+}
+
 static void change_end(struct engine *e, struct change *c)
 {
-    event(e, 6, "swap", c->kind <= CHANGE_UNLOAD ? c->spec.name : "", PLAN_NONE,
-          "routing table %llu is in force: %u models, %u gpu-lets",
-          (unsigned long long)e->epoch->number, e->epoch->n_routes, e->epoch->n_gpulets);
+    swap_told(e, c);
     if (c->kind == CHANGE_LOAD) {
         event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
                   c->spec.version);
@@ -574,6 +590,25 @@ void change_run(struct engine *e, struct change *c)
     } else if (!c->step) {
         change_end(e, c);
     }
+}
+
+void change_leave(struct engine *e, const char *device)
+{
+    struct change *c = calloc(1, sizeof(*c));
+
+    if (!c) {
+        event(e, 3, "plan", "", PLAN_NONE, "out of memory for a plan without device '%s'", device);
+        return;
+    }
+    c->kind = CHANGE_REPLAN;
+    c->urgent = true;
+    (void)snprintf(c->reason, sizeof(c->reason), "device '%s' is lost", device);
+    (void)pthread_mutex_lock(&e->lock);
+    c->next = e->changes;
+    if (!e->changes)
+        e->changes_tail = &c->next;
+    e->changes = c;
+    (void)pthread_mutex_unlock(&e->lock);
 }
 
 void change_push(struct engine *e, struct change *c)

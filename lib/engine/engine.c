@@ -262,14 +262,28 @@ static int request_key(const struct route *rt, struct request *r, struct shape_k
 }
 
 /* ---- admission and routing */
+/* The seats that can be used: those of lost partitions, which will be back, only if there are no
+ * others. */
+static uint32_t seats_choose(const struct route *rt, struct seat *ret[ROUTE_LETS_MAX])
+{
+    uint32_t n = 0;
+
+    for (int worst = GPULET_RETIRING; n == 0 && worst <= GPULET_LOST; worst++)
+        for (uint32_t i = 0; i < rt->n_seats && n < ROUTE_LETS_MAX; i++)
+            if (atomic_load(&rt->seat[i]->g->state) <= worst)
+                ret[n++] = rt->seat[i];
+    return n;
+}
+
 static void lets_look(const struct route *rt, const struct shape_key *key, uint32_t rows,
-                      usec_t deadline_us, struct let_view *let, struct admit_view *ret)
+                      usec_t deadline_us, struct seat *seat[ROUTE_LETS_MAX], struct let_view *let,
+                      struct admit_view *ret)
 {
     usec_t now_us = clock_now_us();
-    uint32_t n = MIN(rt->n_seats, ROUTE_LETS_MAX);
+    uint32_t n = seats_choose(rt, seat);
 
     for (uint32_t i = 0; i < n; i++)
-        gpulet_look(rt->seat[i], key, rows, now_us, &let[i]);
+        gpulet_look(seat[i], key, rows, now_us, &let[i]);
     *ret = (struct admit_view){.now_us = now_us,
                                .deadline_us = deadline_us,
                                .n_queued = atomic_load(&rt->l->n_queued),
@@ -278,13 +292,20 @@ static void lets_look(const struct route *rt, const struct shape_key *key, uint3
                                .let = let};
 }
 
-static int admit(struct engine *e, const struct admit_view *v, usec_t *retry_us, struct err *err)
+static int admit(struct engine *e, const struct admit_view *v, usec_t *retry_us,
+                 enum refusal *ret_why, struct err *err)
 {
+    if (v->n_lets == 0) {
+        *retry_us = USEC_PER_SEC;
+        *ret_why = REFUSED_LOST;
+        return err_set(err, -EAGAIN, "the device that serves it is lost");
+    }
     struct admit_choice c = e->cfg.policy->admit(v);
 
     if (c.what == ADMIT_YES)
         return 0;
     *retry_us = MAX(c.retry_us, USEC_PER_MSEC);
+    *ret_why = c.what == ADMIT_FULL ? REFUSED_FULL : REFUSED_LATE;
     return c.what == ADMIT_FULL
                ? err_set(err, -EAGAIN, "the model's queue is full: %u of %u", v->n_queued,
                          v->queue_max)
@@ -295,18 +316,25 @@ static int route_push(struct engine *e, const struct route *rt, struct request *
                       const struct shape_key *key, struct gpulet **ret_kick)
 {
     struct let_view let[ROUTE_LETS_MAX];
+    struct seat *seat[ROUTE_LETS_MAX];
     struct admit_view v;
     int rc = -EAGAIN;
 
     for (unsigned tries = 0; tries < 2 && rc == -EAGAIN; tries++) {
-        lets_look(rt, key, r->rows, r->deadline_us, let, &v);
-        rc = admit(e, &v, &r->retry_us, &r->err);
+        lets_look(rt, key, r->rows, r->deadline_us, seat, let, &v);
+        rc = admit(e, &v, &r->retry_us, &r->refusal, &r->err);
         if (rc < 0)
             return rc;
-        struct seat *s = rt->seat[e->cfg.policy->route(&v)];
+        struct seat *s = seat[e->cfg.policy->route(&v)];
         rc = gpulet_push(s, r, key, v.queue_max, v.now_us, ret_kick);
     }
     return rc;
+}
+
+static void refused(struct served *s, enum refusal why)
+{
+    atomic_fetch_add_explicit(&s->stats->rejected, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->stats->refused[why], 1, memory_order_relaxed);
 }
 
 int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t *retry_us,
@@ -315,16 +343,18 @@ int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t 
     struct epoch *ep = epoch_pin(e);
     const struct route *rt = epoch_find(ep, s->spec.name);
     struct let_view let[ROUTE_LETS_MAX];
+    struct seat *seat[ROUTE_LETS_MAX];
     struct admit_view v;
+    enum refusal why;
     int r = 0;
 
     if (rt) { /* else the model is gone, which engine_submit() says better */
-        lets_look(rt, NULL, 1, deadline_us, let, &v);
-        r = admit(e, &v, retry_us, err);
+        lets_look(rt, NULL, 1, deadline_us, seat, let, &v);
+        r = admit(e, &v, retry_us, &why, err);
     }
     epoch_put(e, ep);
     if (r < 0) {
-        atomic_fetch_add_explicit(&s->stats->rejected, 1, memory_order_relaxed);
+        refused(s, why);
         demand_count(e, s); /* else engine_submit() does */
     }
     return r;
@@ -403,7 +433,7 @@ int engine_submit_later(struct engine *e, struct request *r, struct wakes *w)
         r->epoch = NULL;
         r->rc = rc;
         epoch_put(e, ep);
-        atomic_fetch_add_explicit(&r->served->stats->rejected, 1, memory_order_relaxed);
+        refused(r->served, rc == -EAGAIN ? r->refusal : REFUSED_ELSE);
         return rc;
     }
     if (kick) /* r may be gone */

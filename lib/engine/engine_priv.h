@@ -26,7 +26,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define MAX_DEVICES 16
 #define BUCKETS_MAX 12     /* 1, 2, 4, …, and a max_batch that is none of them */
 #define ROUTE_LETS_MAX 64  /* gpu-lets looked at for one request */
 #define VIEW_QUEUES_MAX 64 /* queues that batch_next() sees at once */
@@ -202,7 +201,13 @@ bool gpulet_build_one(struct gpulet *g, enum variant_state want);
 void gpulet_drop_exes(struct gpulet *g);
 
 /* ---- gpulet.c */
-enum gpulet_state { GPULET_OPENING, GPULET_SERVING, GPULET_RETIRING, GPULET_LOST };
+enum gpulet_state {
+    GPULET_OPENING,
+    GPULET_SERVING,
+    GPULET_RETIRING,
+    GPULET_LOST, /* its partition: the builder opens another */
+    GPULET_GONE  /* with its device */
+};
 
 struct run { /* executor only */
     bool used;
@@ -212,6 +217,8 @@ struct run { /* executor only */
     uint32_t bucket, n, rows;
     struct request *first;
     usec_t start_us;
+    usec_t predicted_us;
+    usec_t due_us; /* it hangs if it has not ended by then */
     struct io io;
     struct io_part part[BATCH_VIEW_MAX];
     void **ptr; /* in and out pointers of all parts */
@@ -232,9 +239,12 @@ struct gpulet {
     _Atomic uint32_t n_flying, n_queued; /* for views */
     _Atomic uint64_t busy_ns[2];         /* run time in the even and odd seconds, for views */
     _Atomic uint64_t busy_second[2];
+    _Atomic uint64_t busy_all_ns;
+    struct tally ratio;       /* of runs: taken over predicted */
     _Atomic int state;        /* enum gpulet_state */
     _Atomic bool wants;       /* there is something for gpulet_build_one() */
     _Atomic bool wants_later; /* likewise, but nobody waits */
+    _Atomic usec_t probe_us;  /* the builder measured here until then, or will have */
 
     pthread_mutex_t part_lock;
     struct part *part; /* under part_lock: kicks; else builder and executor */
@@ -251,6 +261,7 @@ struct gpulet {
     bool kicked; /* for a request that the executor has not looked at yet */
     bool stopping;
     bool lost; /* the executor sets it, the builder takes it back */
+    bool gone; /* for good: nothing may be put here any more */
 
     /* executor only */
     bool entered;
@@ -275,6 +286,16 @@ int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, 
 bool gpulet_withdraw(struct gpulet *g, struct request *r);
 /* Builder: after a fault, executor parked: new partition, then everything is compiled again. */
 int gpulet_reopen(struct gpulet *g, struct err *err);
+/* Executor: the run is over, with its requests. */
+void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns, const struct err *err);
+struct request *gpulet_empty(struct gpulet *g); /* takes all that waits, linked by next */
+/* loss.c; executor. */
+usec_t hang_due_us(const struct engine *e, usec_t predicted_end_us, usec_t run_us);
+usec_t gpulet_due_us(const struct gpulet *g); /* the first of its runs; USEC_NEVER: none */
+bool hang_check(struct gpulet *g);            /* as loss_check(), for a run that does not end */
+/* Is the partition gone, or more?  True: g->part is the builder's until g->lost is false again. */
+bool loss_check(struct gpulet *g, const char *model);
+bool step_leave_device(struct engine *e); /* builder: a source of steps */
 /* outputs.c; executor: the outputs of a run with late ones, into a slab of the request.  -ENOMEM:
  * there is no room. */
 int outputs_take(struct gpulet *g, const struct run *run, struct err *err);
@@ -295,6 +316,8 @@ struct epoch {
     uint32_t refs; /* e->lock */
     struct epoch *next_dead;
     uint64_t number;
+    uint32_t n_devices; /* of the problem: those that were not lost when it was first made */
+    uint32_t device[MAX_DEVICES]; /* e->device[] of each */
     struct arena arena;
     struct problem problem; /* what the plan was made for; by name */
     struct plan plan;
@@ -314,6 +337,11 @@ void seat_put(struct engine *e, struct seat *s);     /* builder */
 void gpulet_put(struct engine *e, struct gpulet *g); /* builder */
 
 /* ---- registry (served.c): what is known by name; under e->lock */
+struct told { /* refusals.c */
+    const struct served_stats *of;
+    uint64_t refused[N_REFUSALS], late;
+    usec_t at_us;
+};
 struct entry {
     struct entry *next; /* by name */
     struct model_spec spec;
@@ -323,6 +351,7 @@ struct entry {
     uint32_t loading;      /* version on its way, 0: none */
     uint32_t n_jobs;       /* loads and unloads asked for and not done */
     uint32_t n_unloads;    /* of these */
+    struct told told;      /* refusals that were made an event */
 };
 struct entry **entry_find(struct engine *e, const char *name);
 
@@ -347,6 +376,8 @@ struct change {
     struct loaded *l;    /* LOAD: the new or kept version; a reference */
     struct epoch *epoch; /* being built; its routes and gpu-lets hold references */
     struct plan_step *steps;
+    uint32_t *was_of; /* gpu-let of the old epoch by that in the plan that steps begin with */
+    bool urgent;      /* a device is lost: what is known must do */
     uint32_t n_steps, at_step;
     uint32_t at_gpulet, at_share, at_part;
     uint32_t n_measured;     /* points, for the first plan */
@@ -358,6 +389,7 @@ void change_push(struct engine *e, struct change *c); /* any thread */
 void change_run(struct engine *e, struct change *c);  /* one step; frees it at the end */
 void change_fail(struct engine *e, struct change *c, const struct err *err);
 void pin_free(struct pin *p);
+void change_leave(struct engine *e, const char *device); /* plan without it, before all else */
 /* Plan again, because of what the reason says; whole: not from the running plan, which changes less
  * but leaves what comes free unused. */
 void replan_push(struct engine *e, const char *reason, bool whole);
@@ -391,8 +423,11 @@ int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, st
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
                struct plan *ret, struct err *err);
-/* judged: with its verdicts, without which a policy plans anew and keeps only what it can. */
+/* The running plan by the new epoch's numbers of models and devices: what is on lost devices is
+ * left out.  ret_of[i]: gpu-let of the old epoch that ret->gpulet[i] is.  judged: with its
+ * verdicts, without which a policy plans anew and keeps only what it can. */
 int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
+              uint32_t **ret_of,
               struct err *err);
 bool plan_same_layout(const struct plan *a, const struct plan *b);
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
@@ -429,7 +464,9 @@ void event_put(struct engine *e, int level, const char *what, const char *model,
 struct engine_device {
     struct device *dev;
     struct device_info info;
-    bool host; /* the pool is registered with it */
+    bool host;         /* the pool is registered with it */
+    _Atomic bool lost; /* executors set it */
+    bool left;         /* builder: a plan without it is on its way */
 };
 struct engine {
     struct engine_config cfg;

@@ -242,7 +242,9 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     (void)pthread_mutex_unlock(&g->lock);
     if (!mine)
         return 0;
+    atomic_store(&g->probe_us, clock_now_us() + g->e->cfg.step_bound_us / 2);
     int r = CALL(g, "probe", g->e->b->probe(v->slot, 0, MAX(v->info.n_segments, 1), n, ns, err));
+    atomic_store(&g->probe_us, clock_now_us());
     for (unsigned i = 0; i < n; i++)
         least = MIN(least, ns[i]); /* the others were disturbed: the first run warms up */
     usec_t us = known_us ? known_us : MAX(least / 1000, 1);
@@ -356,7 +358,7 @@ bool gpulet_build_one(struct gpulet *g, enum variant_state want)
     uint32_t bucket = 0;
     struct keyq *q = NULL;
 
-    if (!atomic_load(flag) || atomic_load(&g->state) == GPULET_LOST)
+    if (!atomic_load(flag) || atomic_load(&g->state) >= GPULET_LOST)
         return false;
     atomic_store(flag, false); /* before looking: what is wanted meanwhile sets it again */
     (void)pthread_mutex_lock(&g->lock);

@@ -5,7 +5,7 @@
  * request may be withdrawn, a key evicted (g->gen tells) or an exe compiled; the deed looks again
  * and does less, never something else.
  *
- * A lost partition (FAULT_PART): what was in flight fails, the executor sleeps on a condition
+ * A lost partition (loss.c): what was in flight fails, the executor sleeps on a condition
  * variable instead of in the backend, keeps dropping what gets late, and the builder replaces the
  * partition under it.  Kicks take part_lock, so that no kick meets a partition being closed. */
 #include "engine_priv.h"
@@ -130,9 +130,26 @@ static struct request *dequeue_first(struct keyq *q, uint32_t n)
     return first;
 }
 
-/* ---- hand-over 1; http threads */
-static int refuse(struct request *r, usec_t retry_us, const char *why)
+/* Everything that waits, linked by next. */
+struct request *gpulet_empty(struct gpulet *g)
 {
+    struct request *first = NULL, **at = &first;
+
+    (void)pthread_mutex_lock(&g->lock);
+    for (struct seat *s = g->seats; s; s = s->next)
+        for (struct keyq *q = s->keys; q; q = q->next) {
+            *at = dequeue_first(q, q->n);
+            while (*at)
+                at = &(*at)->next;
+        }
+    (void)pthread_mutex_unlock(&g->lock);
+    return first;
+}
+
+/* ---- hand-over 1; http threads */
+static int refuse(struct request *r, enum refusal refusal, usec_t retry_us, const char *why)
+{
+    r->refusal = refusal;
     r->retry_us = MAX(retry_us, USEC_PER_MSEC);
     return err_set(&r->err, -EAGAIN, "%s", why);
 }
@@ -142,6 +159,8 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
 {
     struct let_view let;
 
+    if (s->g->gone)
+        return refuse(r, REFUSED_LOST, USEC_PER_SEC, "the device that serves it is lost");
     if (keyq_hopeless(q, r->rows)) {
         r->err = q->err;
         return r->err.code;
@@ -154,10 +173,10 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
                            .let = &let};
     struct admit_choice c = s->g->e->cfg.policy->admit(&v);
     if (c.what == ADMIT_LATE)
-        return refuse(r, c.retry_us, "the deadline cannot be met: too much work waits");
+        return refuse(r, REFUSED_LATE, c.retry_us, "the deadline cannot be met: too much work waits");
     if (atomic_fetch_add(&s->l->n_queued, 1) >= queue_max) {
         (void)atomic_fetch_sub(&s->l->n_queued, 1);
-        return refuse(r, let.full_us, "the model's queue is full");
+        return refuse(r, REFUSED_FULL, let.full_us, "the model's queue is full");
     }
     enqueue(q, r);
     s->n_routed++;
@@ -188,8 +207,9 @@ int gpulet_push(struct seat *s, struct request *r, const struct shape_key *key, 
         q = keyq_find(s, key);
         if (!q && keyq_link(fresh))
             q = TAKE(fresh);
-        rc = q ? push_locked(s, q, r, queue_max, now_us, ret_kick)
-               : refuse(r, s->bucket_us[0], "too many different shapes are under way");
+        rc =
+            q ? push_locked(s, q, r, queue_max, now_us, ret_kick)
+              : refuse(r, REFUSED_FULL, s->bucket_us[0], "too many different shapes are under way");
         (void)pthread_mutex_unlock(&g->lock);
         free(fresh);
     }
@@ -233,9 +253,15 @@ static void count(struct request *r, enum request_fate fate)
                               memory_order_relaxed);
     if (fate == FATE_LATE)
         atomic_fetch_add_explicit(&st->late, 1, memory_order_relaxed);
-    if (r->start_us)
+    if (fate == FATE_DONE && r->done_us <= r->deadline_us)
+        atomic_fetch_add_explicit(&st->in_time, 1, memory_order_relaxed);
+    if (fate == FATE_DONE)
+        tally_add(&st->compute, tally_us, r->done_us - r->start_us);
+    if (r->start_us) {
         atomic_fetch_add_explicit(&st->queue_ns, (r->start_us - r->arrival_us) * 1000,
                                   memory_order_relaxed);
+        tally_add(&st->queue, tally_us, r->start_us - r->arrival_us);
+    }
     atomic_store_explicit(&st->last_ms, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000,
                           memory_order_relaxed);
 }
@@ -281,6 +307,7 @@ static void busy_add(struct gpulet *g, uint64_t ns, usec_t now_us)
         atomic_store(&g->busy_ns[i], 0);
     }
     (void)atomic_fetch_add(&g->busy_ns[i], ns);
+    (void)atomic_fetch_add_explicit(&g->busy_all_ns, ns, memory_order_relaxed);
 }
 
 /* Of the last complete second. */
@@ -320,6 +347,7 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
     if (rc == 0) {
         run_count(run, ns);
         busy_add(g, ns, now_us);
+        tally_add(&g->ratio, tally_permille, ns / MAX(run->predicted_us, 1u));
     }
     run->used = false;
     uint32_t flying = atomic_fetch_sub(&g->n_flying, 1) - 1;
@@ -344,8 +372,7 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
     return first;
 }
 
-static void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns,
-                       const struct err *err)
+void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns, const struct err *err)
 {
     usec_t now_us = clock_now_us();
     struct request *first = run_release(g, run, rc, ns, now_us);
@@ -472,11 +499,11 @@ static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t 
         q->seat->turn_us = now_us;
     g->turn_seat = q->seat;
     g->busy_until_us = MAX(g->busy_until_us, now_us) + q->bucket_us[bucket];
+    run->predicted_us = q->bucket_us[bucket];
+    run->due_us = hang_due_us(g->e, g->busy_until_us, q->bucket_us[bucket]);
     (void)atomic_fetch_add(&g->n_flying, 1);
     return true;
 }
-
-static bool fault_check(struct gpulet *g, const char *model);
 
 static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t take)
 {
@@ -508,57 +535,13 @@ static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t t
     watch_leave(&g->watch);
     if (rc < 0) {
         char model[MODEL_NAME_MAX + 1];
+        rc = rc == -ENODEV ? -EAGAIN : -EIO; /* lost: another try may be in time */
         (void)snprintf(model, sizeof(model), "%s", q->seat->l->name);
-        (void)err_set(&err, -EIO, "model '%s': the run could not be started: %s", model,
-                      strerror(-rc));
+        (void)err_set(&err, rc, "model '%s': the run could not be started", model);
         event(g->e, 3, "run", model, g->id, "%s", err.msg);
-        run_finish(g, run, -EIO, 0, &err);
-        (void)fault_check(g, model);
+        run_finish(g, run, rc, 0, &err);
+        (void)loss_check(g, model);
     }
-}
-
-static void runs_fail(struct gpulet *g)
-{
-    for (unsigned i = 0; i < MAX_LANES; i++)
-        if (g->run[i].used) {
-            struct err err;
-            (void)err_set(&err, -EIO, "gpu-let %u lost its partition during the run", g->id);
-            run_finish(g, &g->run[i], -EIO, 0, &err);
-        }
-}
-
-static void process_lost(struct gpulet *g, const char *model)
-{
-    (void)pthread_mutex_lock(&g->e->lock);
-    if (g->e->lost.code == 0)
-        (void)err_set(&g->e->lost, -ENODEV, "gpu-let %u lost its device while running model '%s'",
-                      g->id, model);
-    (void)pthread_mutex_unlock(&g->e->lock);
-}
-
-/* After a failed run: is it the partition, or worse?  True: the partition is gone, and g->part is
- * the builder's until g->lost is false again. */
-static bool fault_check(struct gpulet *g, const char *model)
-{
-    enum part_fault f = g->e->b->fault(g->part);
-
-    if (f == FAULT_NONE)
-        return false;
-    event(g->e, 3, "fault", model, g->id, "%s",
-          f == FAULT_PROCESS ? "the device is lost; the process must leave"
-                             : "the partition is lost; it will be opened again");
-    if (f == FAULT_PROCESS)
-        process_lost(g, model);
-    runs_fail(g);
-    g->entered = false;
-    (void)pthread_mutex_lock(&g->lock);
-    g->lost = true;
-    (void)pthread_mutex_unlock(&g->lock);
-    if (f == FAULT_PART) {
-        atomic_store(&g->state, GPULET_LOST);
-        builder_wake(g->e);
-    }
-    return true;
 }
 
 /* What is wrong with an input that a run ended with; NULL: it is not the input's fault. */
@@ -604,11 +587,12 @@ static bool done_take(struct gpulet *g, const struct done *d)
         run_finish(g, run, d->rc, d->run_ns, &err);
         return false;
     }
-    (void)err_set(&err, -EIO, "model '%s': the run failed on gpu-let %u: %s", model, g->id,
+    int rc = d->rc == -ENODEV ? -EAGAIN : -EIO; /* lost: another try may be in time */
+    (void)err_set(&err, rc, "model '%s': the run failed on gpu-let %u: %s", model, g->id,
                   strerror(-d->rc));
     event(g->e, 3, "run", model, g->id, "%s", err.msg);
-    run_finish(g, run, -EIO, d->run_ns, &err);
-    return fault_check(g, model);
+    run_finish(g, run, rc, d->run_ns, &err);
+    return loss_check(g, model);
 }
 
 /* ---- what waits; under g->lock */
@@ -757,11 +741,13 @@ static void wait_backend(struct gpulet *g, usec_t until_us)
         until_us = 0; /* nothing ran before this: look at what waits */
     }
     watch_enter(&g->watch, "wait", wait_due_us(g, until_us));
-    size_t n = g->e->b->wait(g->part, until_us, done, MAX_LANES);
+    size_t n = g->e->b->wait(g->part, MIN(until_us, gpulet_due_us(g)), done, MAX_LANES);
     watch_leave(&g->watch);
     for (size_t i = 0; i < n; i++)
         if (done_take(g, &done[i]))
             return;
+    if (n == 0 && !loss_check(g, ""))
+        (void)hang_check(g);
 }
 
 /* Without a partition: until the builder has brought a new one, something comes, or time is up. */

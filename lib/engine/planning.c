@@ -24,16 +24,37 @@ static const struct profile *profiles_copy(struct arena *a, const struct profile
     return c;
 }
 
-/* Each device is a type of its own: what the backend says of one need not hold for the next. */
-static int devices_copy(struct engine *e, struct arena *a, struct problem *ret)
+/* Those that are not lost; returns how many. */
+static uint32_t devices_choose(const struct engine *e, uint32_t ret[MAX_DEVICES])
 {
-    struct plan_device *d = ARENA_ARRAY(a, struct plan_device, e->n_devices);
-    struct plan_type *t = ARENA_ARRAY(a, struct plan_type, e->n_devices);
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < e->n_devices; i++)
+        if (!atomic_load(&e->device[i].lost))
+            ret[n++] = i;
+    return n;
+}
+
+/* The epoch's number of a device; PLAN_NONE: it was lost. */
+static uint32_t device_index(const struct epoch *ep, uint32_t device)
+{
+    for (uint32_t i = 0; i < ep->n_devices; i++)
+        if (ep->device[i] == device)
+            return i;
+    return PLAN_NONE;
+}
+
+/* Each device is a type of its own: what the backend says of one need not hold for the next. */
+static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n, struct arena *a,
+                        struct problem *ret)
+{
+    struct plan_device *d = ARENA_ARRAY(a, struct plan_device, n);
+    struct plan_type *t = ARENA_ARRAY(a, struct plan_type, n);
 
     if (!d || !t)
         return -ENOMEM;
-    for (uint32_t i = 0; i < e->n_devices; i++) {
-        const struct device_info *info = &e->device[i].info;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct device_info *info = &e->device[device[i]].info;
         uint32_t units = info->n_granules * info->granule_units;
         t[i] = (struct plan_type){.name = arena_strdup(a, info->name),
                                   .n_granules = info->n_granules,
@@ -45,7 +66,7 @@ static int devices_copy(struct engine *e, struct arena *a, struct problem *ret)
         if (!t[i].name)
             return -ENOMEM;
     }
-    ret->n_types = ret->n_devices = e->n_devices;
+    ret->n_types = ret->n_devices = n;
     ret->type = t;
     ret->device = d;
     return 0;
@@ -56,7 +77,9 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
     struct plan_model *m = ARENA_ARRAY(&ep->arena, struct plan_model, ep->n_routes);
     struct problem p = {.n_models = ep->n_routes, .model = m};
 
-    if (!m || devices_copy(e, &ep->arena, &p) < 0)
+    if (ep->n_devices == 0) /* once: its plan counts them */
+        ep->n_devices = devices_choose(e, ep->device);
+    if (!m || devices_copy(e, ep->device, ep->n_devices, &ep->arena, &p) < 0)
         return oom(err);
     for (uint32_t i = 0; i < ep->n_routes; i++) {
         const struct loaded *l = ep->route[i].l;
@@ -80,8 +103,9 @@ int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, st
 {
     struct plan_model *m = ARENA_ARRAY(a, struct plan_model, 1);
     struct problem p = {.n_models = 1, .model = m};
+    uint32_t device[MAX_DEVICES], n = devices_choose(e, device);
 
-    if (!m || devices_copy(e, a, &p) < 0)
+    if (!m || devices_copy(e, device, n, a, &p) < 0)
         return -ENOMEM;
     *m = (struct plan_model){.name = arena_strdup(a, l->name),
                              .max_batch = l->profile.batch[l->profile.n_batch - 1],
@@ -100,38 +124,54 @@ static uint32_t model_index(const struct problem *p, const char *name)
     return PLAN_NONE;
 }
 
-/* The old plan with the new problem's model numbers; models that are gone are left out. */
-int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
-              struct err *err)
+static int shares_was(struct epoch *ep, const struct epoch *old, struct plan_gpulet *g,
+                      struct err *err)
 {
-    struct plan was = {.n_gpulets = old->plan.n_gpulets,
-                       .n_models = judged ? ep->problem.n_models : 0};
+    const struct plan_share *from = g->share;
+    uint32_t n = g->n_shares;
 
-    was.gpulet = arena_memdup(&ep->arena, old->plan.gpulet, was.n_gpulets * sizeof(*was.gpulet));
-    was.verdict = ARENA_ARRAY(&ep->arena, struct plan_verdict, was.n_models);
-    if (!was.gpulet || !was.verdict)
+    g->share = ARENA_ARRAY(&ep->arena, struct plan_share, n);
+    g->n_shares = 0;
+    if (!g->share)
         return oom(err);
-    for (uint32_t i = 0; judged && i < old->plan.n_models;
-         i++) { /* of others the key is 0: they are new */
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t m = model_index(&ep->problem, old->problem.model[from[i].model].name);
+        if (m == PLAN_NONE)
+            continue;
+        g->share[g->n_shares] = from[i];
+        g->share[g->n_shares++].model = m;
+    }
+    return 0;
+}
+
+int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
+              uint32_t **ret_of, struct err *err)
+{
+    struct plan was = {.n_models = judged ? ep->problem.n_models : 0};
+    uint32_t n = old->plan.n_gpulets;
+
+    was.gpulet = ARENA_ARRAY(&ep->arena, struct plan_gpulet, n);
+    was.verdict = ARENA_ARRAY(&ep->arena, struct plan_verdict, was.n_models);
+    *ret_of = ARENA_ARRAY(&ep->arena, uint32_t, n);
+    if (!was.gpulet || !was.verdict || !*ret_of)
+        return oom(err);
+    /* Of models that are new the key stays 0. */
+    for (uint32_t i = 0; judged && i < old->plan.n_models; i++) {
         uint32_t m = model_index(&ep->problem, old->problem.model[i].name);
         if (m != PLAN_NONE)
             was.verdict[m] = old->plan.verdict[i];
     }
-    for (uint32_t k = 0; k < was.n_gpulets; k++) {
-        struct plan_gpulet *g = &was.gpulet[k];
-        const struct plan_share *from = g->share;
-        uint32_t n = g->n_shares;
-        g->share = ARENA_ARRAY(&ep->arena, struct plan_share, n);
-        g->n_shares = 0;
-        if (!g->share)
-            return oom(err);
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t m = model_index(&ep->problem, old->problem.model[from[i].model].name);
-            if (m == PLAN_NONE)
-                continue;
-            g->share[g->n_shares] = from[i];
-            g->share[g->n_shares++].model = m;
-        }
+    for (uint32_t k = 0; k < n; k++) {
+        const struct plan_gpulet *from = &old->plan.gpulet[k];
+        uint32_t device = device_index(ep, old->device[from->device]);
+        struct plan_gpulet *g = &was.gpulet[was.n_gpulets];
+        if (device == PLAN_NONE)
+            continue;
+        *g = *from;
+        g->device = device;
+        (*ret_of)[was.n_gpulets++] = k;
+        if (shares_was(ep, old, g, err) < 0)
+            return err->code;
     }
     *ret = was;
     return 0;
@@ -201,11 +241,33 @@ static void pin_judge(struct epoch *ep, struct plan *p)
             p->verdict[m].limit = LIMIT_RATE;
 }
 
-static int plan_by_hand(struct epoch *ep, const struct pin *pin, struct plan *ret, struct err *err)
+static int pin_gpulet_add(struct epoch *ep, struct plan *p, const struct pin_gpulet *from,
+                          uint32_t device, struct err *err)
+{
+    const struct problem *pr = &ep->problem;
+    struct plan_gpulet *g = &p->gpulet[p->n_gpulets++];
+
+    g->device = device;
+    memcpy(&g->set, &from->set, sizeof(g->set));
+    g->units = granules_count(&from->set) * pr->type[pr->device[device].type].granule_units;
+    g->share = ARENA_ARRAY(&ep->arena, struct plan_share, (size_t)from->n_shares + pr->n_models);
+    if (!g->share)
+        return oom(err);
+    for (uint32_t i = 0; i < from->n_shares; i++) {
+        int r = pin_share_add(ep, g, from->share[i].model, from->share[i].batch, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* What is pinned to a device that was lost is left out. */
+static int plan_by_hand(struct engine *e, struct epoch *ep, const struct pin *pin, struct plan *ret,
+                        struct err *err)
 {
     struct arena *a = &ep->arena;
     const struct problem *pr = &ep->problem;
-    struct plan p = {.n_gpulets = pin->n, .n_models = pr->n_models};
+    struct plan p = {.n_models = pr->n_models};
 
     p.gpulet = ARENA_ARRAY(a, struct plan_gpulet, pin->n);
     p.verdict = ARENA_ARRAY(a, struct plan_verdict, pr->n_models);
@@ -213,22 +275,15 @@ static int plan_by_hand(struct epoch *ep, const struct pin *pin, struct plan *re
         return oom(err);
     for (uint32_t k = 0; k < pin->n; k++) {
         const struct pin_gpulet *from = &pin->gpulet[k];
-        struct plan_gpulet *g = &p.gpulet[k];
-        if (from->device >= pr->n_devices)
+        uint32_t device = device_index(ep, from->device);
+        if (from->device >= e->n_devices)
             return err_set(err, -EINVAL, "gpu-let %u: there is no device %u", k, from->device);
-        g->device = from->device;
-        memcpy(&g->set, &from->set, sizeof(g->set));
-        g->units =
-            granules_count(&from->set) * pr->type[pr->device[from->device].type].granule_units;
-        g->share = ARENA_ARRAY(a, struct plan_share, (size_t)from->n_shares + pr->n_models);
-        if (!g->share)
-            return oom(err);
-        for (uint32_t i = 0; i < from->n_shares; i++) {
-            int r = pin_share_add(ep, g, from->share[i].model, from->share[i].batch, err);
-            if (r < 0)
-                return r;
-        }
+        int r = device == PLAN_NONE ? 0 : pin_gpulet_add(ep, &p, from, device, err);
+        if (r < 0)
+            return r;
     }
+    if (p.n_gpulets == 0)
+        return err_set(err, -ENODEV, "all devices with pinned gpu-lets are lost");
     for (uint32_t m = 0; m < pr->n_models; m++)
         if (!plan_places(&p, m))
             pin_place(ep, &p, m);
@@ -262,7 +317,7 @@ int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const 
                struct plan *ret, struct err *err)
 {
     struct plan p;
-    int r = pin ? plan_by_hand(ep, pin, &p, err)
+    int r = pin ? plan_by_hand(e, ep, pin, &p, err)
                 : e->cfg.policy->plan_make(&ep->problem, was, &ep->arena, &p, err);
 
     if (r == 0)

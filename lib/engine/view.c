@@ -30,7 +30,8 @@ static const char *state_name(int state)
     static const char *const names[] = {[GPULET_OPENING] = "opening",
                                         [GPULET_SERVING] = "serving",
                                         [GPULET_RETIRING] = "retiring",
-                                        [GPULET_LOST] = "lost"};
+                                        [GPULET_LOST] = "lost",
+                                        [GPULET_GONE] = "gone"};
 
     return names[state];
 }
@@ -45,7 +46,9 @@ static void let_copy(struct gpulet *g, struct let_copy *ret)
                                   .state = state_name(atomic_load(&g->state)),
                                   .n_queued = atomic_load(&g->n_queued),
                                   .n_flying = atomic_load(&g->n_flying),
-                                  .busy = gpulet_busy(g)};
+                                  .busy = gpulet_busy(g),
+                                  .busy_ns = atomic_load(&g->busy_all_ns)};
+    tally_copy(&g->ratio, &ret->v.ratio);
 }
 
 /* Shares of a gpu-let in the pinned epoch, from the seats that its routes name. */
@@ -183,16 +186,20 @@ static int view_fill(struct engine *e, struct engine_view *v, const struct epoch
 {
     char plan_error[sizeof(e->plan_error)];
     struct device_info *d = ARENA_ARRAY(&v->arena, struct device_info, e->n_devices);
-    int r = d ? gpulets_view(e, v, ep) : -ENOMEM;
+    bool *lost = ARENA_ARRAY(&v->arena, bool, e->n_devices);
+    int r = d && lost ? gpulets_view(e, v, ep) : -ENOMEM;
 
     if (r == 0)
         r = models_view(e, v, ep);
     if (r < 0)
         return r;
-    for (uint32_t i = 0; i < e->n_devices; i++)
+    for (uint32_t i = 0; i < e->n_devices; i++) {
         d[i] = e->device[i].info;
+        lost[i] = atomic_load(&e->device[i].lost);
+    }
     v->n_devices = e->n_devices;
     v->device = d;
+    v->device_lost = lost;
     v->epoch = ep->number;
     (void)pthread_mutex_lock(&e->lock);
     memcpy(plan_error, e->plan_error, sizeof(plan_error));

@@ -354,6 +354,7 @@ static int top_fields(struct reader *r, const json_t *top)
         FIELD_CODE("models"),
         FIELD_CODE("plan"),
         FIELD_CODE("pairs"),
+        FIELD_CODE("sim"),
         FIELD_END,
     };
     const json_t *v = json_object_get(top, "version"), *note = json_object_get(top, "note");

@@ -81,8 +81,10 @@ class Gpuletd:
     def __init__(self, folder):
         self.port, self.admin = free_port(), free_port()
         # A device that takes no time: what is left is the path.
-        sim = {"units": 1, "launch_us": 0, "flops_per_s": 1e18, "mem_bytes_per_s": 1e18,
-               "models": {m: {"answer": "echo"} for m in ("one", "large")}}
+        sim = {"version": 1, "types": [{"name": "none", "granules": 1}],
+               "devices": [{"type": "none", "count": 1}],
+               "sim": {"launch_ms": 0, "flops_per_s": 1e18, "bytes_per_s": 1e18,
+                       "echo": ["one", "large"]}}
         open(f"{folder}/sim.json", "w").write(json.dumps(sim))
         open(f"{folder}/g.conf", "w").write(
             f"[http]\nlisten = 127.0.0.1:{self.port}\n[admin]\nlisten = 127.0.0.1:{self.admin}\n"

@@ -57,15 +57,23 @@ def free_ports(n):
     return ports
 
 
-def sim_file(models=None, faults=(), units=4, **more):
-    """models: {name: microseconds | {"us", "per_row_us", "answer"}}"""
-    table = {}
+def sim_file(models=None, faults=(), units=4, devices=("sim0",), interference=None, **more):
+    """models: {name: microseconds | {"us", "per_row_us", "answer", "profile"}}"""
+    problem, echo = [], []
     for name, m in (models or {}).items():
         m = m if isinstance(m, dict) else {"us": m}
-        row = m.get("per_row_us", 0)
-        points = [{"batch": b, "units": u, "us": m["us"] + row * b} for b in (1, 8) for u in (1, units)]
-        table[name] = {"answer": m.get("answer", "crc32"), "latency_us": points}
-    return {"name": "sim0", "units": units, "launch_us": 20, "models": table, "faults": list(faults), **more}
+        if m.get("answer") == "echo":
+            echo.append(name)
+        ms = [(m.get("us", 0) + m.get("per_row_us", 0) * b) / 1000 for b in (1, 8)]
+        profile = m.get("profile") or {"batch": [1, 8], "units": sorted({1, units}), "run_ms": [ms] * len({1, units})}
+        problem.append({"name": name, "max_batch": 8, "profile": {"made-up": profile}})
+    return {
+        "version": 1,
+        "types": [{"name": "made-up", "granules": units, **({"interference": interference} if interference else {})}],
+        "devices": [{"type": "made-up", "names": list(devices)}],
+        "models": problem,
+        "sim": {"echo": echo, "faults": list(faults), **more},
+    }
 
 
 class Daemon:

@@ -92,7 +92,7 @@ def exported(name, batch="dynamic", opset=17):
     return path
 
 
-# ---- what sim answers: the twin of put_element() and answer_row() in lib/backend/sim/sim.c
+# ---- what sim answers: the twin of put_element() and answer_row() in lib/backend/sim/answer.c
 
 
 def mix(x):

@@ -279,7 +279,8 @@ def test_a_deleted_model_leaves_nothing(daemon):
 def test_devices_describe_what_there_is(daemon):
     o = daemon.admin_get("/v1/devices")
     (d,) = o["devices"]
-    assert (d["name"], d["kind"], d["units"], d["granules"], d["mode"]) == ("sim0", "simulated", 4, 4, "sim")
+    assert (d["name"], d["kind"], d["units"], d["granules"], d["mode"]) == ("sim0", "simulated made-up", 4, 4, "sim")
+    assert d["state"] == "ok"
     assert 0 <= o["host_used_bytes"] <= o["host_bytes"] == 1 << 30
 
 

@@ -1,4 +1,4 @@
-"""gpuletctl plan, explain, simulate and fit: no daemon.
+"""gpuletctl plan, explain, simulate and fit on files: no daemon.
 
 The problems are small enough to be planned in the head: a device of four units, runs that take
 8 ms on one unit, 4 ms on two, 2 ms on four, of any batch up to four, and no neighbour disturbs."""
@@ -420,7 +420,7 @@ def test_a_plan_of_another_problem_names_the_model_that_is_not_here(write, tmp_p
     (["plan", "--check"], ["problem FILE"]),
     (["plan", "FILE", "--plan", "x"], ["--plan"]),
     (["plan", "FILE", "--policy", "all", "--svg", "x"], ["--policy all"]),
-    (["explain"], ["FILE"]),
+    (["explain", "FILE", "a", "b"], ["FILE", "MODEL"]),
     (["simulate"], ["FILE"]),
     (["simulate", "FILE", "--svg", "x"], ["--sweep"]),
     (["simulate", "FILE", "--sweep", "1:2"], ["'1:2'", "FROM:TO:STEPS"]),

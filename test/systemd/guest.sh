@@ -8,12 +8,13 @@ STALLING=digits-tiny
 
 # A simulated device where a run takes 20 ms; the same with an executor that does not come back
 # for a minute; the same that loses the device, so that the process must leave.
-LATENCY='"latency_us": [{"batch": 1, "units": 1, "us": 20000}]'
-MODELS="\"models\": {\"$MODEL\": {$LATENCY}, \"$STALLING\": {$LATENCY}}"
-FAULT="\"model\": \"$STALLING\", \"run\": 1, \"us\": 60000000"
-SIM_FILE="{\"units\": 4, $MODELS}"
-SIM_FILE_STALLED="{\"units\": 4, $MODELS, \"faults\": [{$FAULT, \"kind\": \"stall\"}]}"
-SIM_FILE_LOST="{\"units\": 4, $MODELS, \"faults\": [{$FAULT, \"kind\": \"exit\"}]}"
+TYPE='"version": 1, "types": [{"name": "four", "granules": 4}], "devices": [{"type": "four", "count": 1}]'
+PROFILE='"max_batch": 1, "profile": {"four": {"batch": [1], "units": [1], "run_ms": [[20]]}}'
+MODELS="\"models\": [{\"name\": \"$MODEL\", $PROFILE}, {\"name\": \"$STALLING\", $PROFILE}]"
+FAULT="\"model\": \"$STALLING\", \"run\": 1"
+SIM_FILE="{$TYPE, $MODELS}"
+SIM_FILE_STALLED="{$TYPE, $MODELS, \"sim\": {\"faults\": [{$FAULT, \"kind\": \"stall\", \"stall_ms\": 60000}]}}"
+SIM_FILE_LOST="{$TYPE, $MODELS, \"sim\": {\"faults\": [{$FAULT, \"kind\": \"exit\"}]}}"
 
 # An option that reload changes, and how it is seen: a body of this size is refused with 413.
 RELOAD_GOOD='[http]

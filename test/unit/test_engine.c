@@ -588,7 +588,7 @@ static void a_lost_partition_is_opened_again_and_what_waited_is_served(void)
         CHECK_EQ(engine_submit(r.e, &q[i]), 0);
     }
     CHECK(rig_next(&r, WAIT_MS) == &q[0].item);
-    CHECK_EQ(q[0].rc, -EIO);
+    CHECK_EQ(q[0].rc, -EAGAIN); /* another try may be in time */
     CHECK(rig_next(&r, WAIT_MS) == &q[1].item);
     CHECK(rig_right(&q[1]));
     CHECK_EQ(engine_health(r.e, &err), 0);
@@ -607,7 +607,7 @@ static void a_lost_device_is_told_to_the_watchdog(void)
 
     rig_load_ok(&r, "m", 1, dir_batch);
     fake.exit_runs = 1;
-    CHECK_EQ(rig_infer(&r, "m", 1, 4), -EIO);
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), -EAGAIN);
     for (unsigned i = 0; i < 200 && engine_health(r.e, &err) == 0; i++)
         fake_sleep(5000);
     CHECK_EQ(engine_health(r.e, &err), -ENODEV);
