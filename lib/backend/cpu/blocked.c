@@ -101,6 +101,19 @@ static int run_blocked(struct build *b, const struct node *n, const struct tenso
     return build_set(b, n->out[0], refs[n->n_in], layout);
 }
 
+/* What is in blocks of a narrower type, in blocks of FP32: *ret is where it lies so far. */
+static int as_floats(struct build *b, uint32_t v, struct ref *ret)
+{
+    const struct where *w = &b->value[v];
+    struct layout floats;
+
+    if (ret->kind != w->native.kind || ret->buf != w->native.buf || w->layout->dtype == DT_FP32)
+        return 0;
+    if (layout_blocked(&floats, w->layout->rank, w->layout->dims) < 0)
+        return build_fail(b, -ENOTSUP, "a rank without blocked channels");
+    return build_in(b, v, &floats, ret);
+}
+
 #define MAX_BLOCKED_IN 16
 
 /* -ENOTSUP: not possible, run it row-major. */
@@ -143,7 +156,14 @@ int lower_blocked(struct build *b, const struct node *n)
             return -ENOTSUP;
         n_blocked += blocked;
     }
-    return n_blocked ? run_blocked(b, n, in, &out_view, refs, &layout) : -ENOTSUP;
+    if (!n_blocked)
+        return -ENOTSUP;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        int r = in[i] ? as_floats(b, n->in[i], &refs[i]) : 0;
+        if (r < 0)
+            return r;
+    }
+    return run_blocked(b, n, in, &out_view, refs, &layout);
 }
 
 /* ---- joining channels */
@@ -175,20 +195,26 @@ static int join(struct build *b, uint32_t v, const struct node *n)
     struct where *w = &b->value[v];
     const struct tensor *y = build_tensor(b, v);
     AUTO(free) const struct tensor **in = calloc(w->n_pieces, sizeof(*in));
+    AUTO(free) struct tensor *piece = calloc(w->n_pieces, sizeof(*piece));
     AUTO(free) struct ref *refs = calloc(w->n_pieces + 1, sizeof(*refs));
     struct layout layout;
+    struct tensor out = *y;
 
-    if (!in || !refs)
+    if (!in || !piece || !refs)
         return build_fail(b, -ENOMEM, "out of memory");
     if (layout_blocked(&layout, y->rank, y->dims) < 0)
         return build_fail(b, -ENOTSUP, "a rank without blocked channels");
+    layout_as(&layout, b->value[w->piece[0]].layout->dtype);
+    out.dtype = layout.dtype;
     for (uint32_t i = 0; i < w->n_pieces; i++) {
-        in[i] = build_tensor(b, w->piece[i]);
+        piece[i] = *build_tensor(b, w->piece[i]);
+        piece[i].dtype = layout.dtype;
+        in[i] = &piece[i];
         refs[i] = b->value[w->piece[i]].native;
     }
     pieces_read(b, w, -(int64_t)w->uses);
     w->n_pieces = 0;
-    int r = run_blocked(b, n, in, y, refs, &layout);
+    int r = run_blocked(b, n, in, &out, refs, &layout);
     if (r == 0)
         b->exe->step[b->exe->n_steps - 1].call.name = "join";
     return r;
@@ -215,7 +241,8 @@ int lower_blocked_concat(struct build *b, const struct node *n)
         int r = build_joined(b, n->in[i]);
         if (r < 0)
             return r;
-        if (!blocked_piece(b, n->in[i]))
+        const struct where *at = blocked_piece(b, n->in[i]);
+        if (!at || at->layout->dtype != b->value[n->in[0]].layout->dtype)
             return -ENOTSUP;
     }
     w->piece = arena_memdup(&b->scratch, n->in, n->n_in * sizeof(*n->in));
@@ -301,6 +328,11 @@ int lower_blocked_norm(struct build *b, const struct node *n)
             return -ENOTSUP;
         blocks[i] = build_tensor(b, piece[i])->dims[1] / block;
         refs[i] = at->native;
+    }
+    for (uint32_t i = 0; i < n_pieces; i++) {
+        int r = as_floats(b, piece[i], &refs[i]);
+        if (r < 0)
+            return r;
     }
     c.blocks = blocks;
     c.batch = x->dims[0];

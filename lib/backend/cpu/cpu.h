@@ -3,7 +3,9 @@
  *   device.c   cores, partitions, pinning, waiting
  *   weights.c  packed constants, one copy a device
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
+ *   half.c     which nodes and values are in BF16
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
+ *   lower_bytes.c  the same of products and convolutions of bytes
  *   blocked.c  a node becomes one of our kernels on blocked channels
  *   lower_deconv.c  the same of transposed convolutions
  *   compile.c  walks the graph, plans the arena
@@ -126,7 +128,7 @@ void late_forget(struct late_slot *s);
 struct exe {
     struct part *part;
     struct arena arena; /* everything below */
-    uint32_t n_steps, n_reorders;
+    uint32_t n_steps, n_reorders, n_asked;
     struct step *step;
     uint32_t n_bufs;
     struct buffer *buf;
