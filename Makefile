@@ -3,6 +3,11 @@
 # One build folder per flavour: build (release), build-asan, build-tsan.  `make FLAVOUR=asan X`
 # makes X in that flavour.
 
+# Where no -j is given: as many jobs as there are cores.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS))$(filter clean,$(MAKECMDGOALS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 CC ?= gcc
 FLAVOUR ?= release
 PREFIX ?= /usr
@@ -193,10 +198,10 @@ PLAN_BENCH := bench_fit bench_published bench_scenarios bench_mixes bench_plan_s
 bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
-bench-cpu: $(B)/test/bench/bench_model ## beside ONNX Runtime on the same cores: an hour
-	@.venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
-	@.venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json --wide
-	@.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json
+BENCH_CPU = .venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
+bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the same cores: an hour [ONLY=MODEL] [SECONDS=S] [PROFILE=1]
+	@$(BENCH_CPU) $(if $(ONLY),--model $(ONLY)) $(if $(PROFILE),--profile,$(if $(SECONDS),--seconds $(SECONDS)))
+	@$(if $(PROFILE),,.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json)
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
 	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))

@@ -100,6 +100,13 @@ static json_t *dims_json(const struct io_desc *io, uint32_t n)
     return list;
 }
 
+/* What was measured of its requests, and the rates for which the plan in force holds. */
+static json_t *demand_json(const struct view_model *m)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "mean_rps", m->mean_rps, "burst", m->burst,
+                     "planned_rps", m->planned_rps, "low_rps", m->low_rps, "high_rps", m->high_rps);
+}
+
 /* What serving adds to a model's description. */
 static void add_served(json_t *o, const struct view_model *m)
 {
@@ -128,6 +135,7 @@ static void add_served(json_t *o, const struct view_model *m)
         (void)json_object_set_new(o, "precision_nodes", json_integer(m->n_asked));
     (void)json_object_set_new(o, "weights_bytes", json_integer((json_int_t)m->weights_bytes));
     (void)json_object_set_new(o, "slot_bytes", json_integer((json_int_t)m->slot_bytes));
+    (void)json_object_set_new(o, "demand", demand_json(m));
     (void)json_object_set_new(o, "queued", json_integer(m->n_queued));
     (void)json_object_set_new(o, "success", json_integer((json_int_t)s->stats->success));
     (void)json_object_set_new(o, "rejected", json_integer((json_int_t)s->stats->rejected));
@@ -566,6 +574,18 @@ static void problem_get(struct exchange *x)
         exchange_reply_text(x, 200, "application/json", text, strlen(text));
 }
 
+/* Likewise, of one model alone, with what was measured. */
+static void profile_get(struct exchange *x)
+{
+    struct err err = {0};
+    char *text = NULL;
+
+    if (engine_profile_text(gpuletd_of(x)->engine, x->arg[0], &text, &err) < 0)
+        exchange_reply_err(x, &err, USEC_PER_SEC);
+    else
+        exchange_reply_text(x, 200, "application/json", text, strlen(text));
+}
+
 static int pin_shares(json_t *models, struct arena *a, struct pin_gpulet *ret, struct err *err)
 {
     struct pin_share *share = ARENA_ARRAY(a, struct pin_share, json_array_size(models) + 1);
@@ -751,6 +771,7 @@ const struct route admin_routes[] = {
     {"PUT", "/v1/plan", guard, plan_put, BODY_MAX},
     {"DELETE", "/v1/plan", guard, plan_delete, 0},
     {"GET", "/v1/problem", guard, problem_get, 0},
+    {"GET", "/v1/profiles/{m}", guard, profile_get, 0},
     {"GET", "/v1/events", guard, events_get, 0},
     {"POST", "/v1/drain", guard, drain_post, BODY_MAX},
     {"DELETE", "/v1/drain", guard, drain_delete, 0},

@@ -57,6 +57,7 @@ struct loop {
     int exit_status;
     bool stopping, stuck;
     usec_t start_us;
+    char profiles[sizeof(((struct config *)0)->state.directory) + 16]; /* a folder */
     struct listeners data_listen, admin_listen;
 };
 
@@ -214,7 +215,7 @@ static void log_events(struct loop *l)
 
     arena_init(&a);
     if (engine_events(l->d->engine, l->events_seen, &a, &ev, &n, &l->events_seen) == 0)
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = 0; i < n; i++) {
             log_line(ev[i].level,
                      &(struct log_fields){
                          .event = ev[i].what,
@@ -222,6 +223,9 @@ static void log_events(struct loop *l)
                          .version = ev[i].version,
                          .gpulet = ev[i].gpulet == PLAN_NONE ? -1 : (int32_t)ev[i].gpulet},
                      "%s", ev[i].msg);
+            if (STREQ(ev[i].what, "profile") && l->d->store)
+                store_profile(l->d->store, ev[i].model);
+        }
     arena_done(&a);
 }
 
@@ -448,6 +452,8 @@ static int start(struct loop *l, struct err *err)
     struct engine_config e = {0};
     int r = backend_of(&l->config, &e, err);
 
+    (void)snprintf(l->profiles, sizeof(l->profiles), "%s/profiles", l->config.state.directory);
+    e.profiles = l->profiles;
     (void)pthread_mutex_init(&d->token_lock, NULL);
     if (r == 0)
         r = apply_live(d, &l->config, err);

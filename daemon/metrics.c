@@ -33,6 +33,16 @@ static double slo_unmet(const struct view_model *m)
     return m->unmet != LIMIT_NONE;
 }
 
+static double mean_rps(const struct view_model *m)
+{
+    return m->mean_rps;
+}
+
+static double planned_rps(const struct view_model *m)
+{
+    return m->planned_rps;
+}
+
 static double weights(const struct view_model *m)
 {
     return (double)m->weights_bytes;
@@ -55,6 +65,9 @@ static const struct {
     {"nv_inference_compute_infer_duration_us", "counter", "Running, summed over runs.", "", run_us},
     {"gpuletd_model_slo_unmet", "gauge", "1 while the plan cannot hold the model's SLO.", "",
      slo_unmet},
+    {"gpuletd_model_rate_rps", "gauge", "Requests that came a second, lately.", "", mean_rps},
+    {"gpuletd_model_planned_rps", "gauge", "The rate that the plan is made for; 0: not known.", "",
+     planned_rps},
     {"gpuletd_model_weights_bytes", "gauge", "Weights on the device.", "", weights},
 };
 

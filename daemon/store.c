@@ -142,6 +142,11 @@ void store_unload(struct store *s, const char *name, struct job *job)
     push_named(s, task_unload, name, NULL, job);
 }
 
+void store_profile(struct store *s, const char *name)
+{
+    push_named(s, task_profile, name, NULL, NULL);
+}
+
 void store_restore(struct store *s)
 {
     push(s, &(struct task){.run = task_restore});
@@ -155,7 +160,7 @@ int store_open(struct gpuletd *d, const char *dir, struct store **ret, struct er
     if (!s)
         return err_set(err, -ENOMEM, "out of memory");
     s->d = d;
-    s->models_fd = s->incoming_fd = -1;
+    s->models_fd = s->incoming_fd = s->profiles_fd = -1;
     (void)pthread_mutex_init(&s->lock, NULL);
     (void)pthread_cond_init(&s->cond, NULL);
     if (!(s->dir = strdup(dir)))
@@ -168,6 +173,8 @@ int store_open(struct gpuletd *d, const char *dir, struct store **ret, struct er
     }
     if (r >= 0)
         r = s->incoming_fd = disk_folder(root, "incoming", err);
+    if (r >= 0)
+        r = s->profiles_fd = disk_folder(root, "profiles", err);
     if (root >= 0)
         (void)close(root);
     if (r >= 0)
@@ -202,6 +209,8 @@ void store_free(struct store *s)
         (void)close(s->models_fd);
     if (s->incoming_fd >= 0)
         (void)close(s->incoming_fd);
+    if (s->profiles_fd >= 0)
+        (void)close(s->profiles_fd);
     if (s->cq)
         cq_free(s->cq);
     (void)pthread_cond_destroy(&s->cond);

@@ -2,6 +2,7 @@
  *
  *     DIR/models/NAME/model.json          which version serves, and its numbers
  *     DIR/models/NAME/VERSION/model.onnx  and external data beside it
+ *     DIR/profiles/NAME.json              what was measured of it (problem.h: measured)
  *     DIR/incoming/                       uploads under way; emptied at start
  *
  * Every write is temp file, fsync, rename, fsync of the folder: what was acknowledged is there
@@ -49,6 +50,8 @@ void store_change(struct store *s, const char *name, const struct numbers *n, st
 void store_delete(struct store *s, const char *name, struct job *job);
 void store_load(struct store *s, const char *name, struct job *job);
 void store_unload(struct store *s, const char *name, struct job *job);
+/* Keep what was measured of the model by now. */
+void store_profile(struct store *s, const char *name);
 
 /* What is in the repository, for listings; in *a. */
 struct store_entry {

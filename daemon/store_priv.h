@@ -32,7 +32,7 @@ struct task {
 struct store {
     struct gpuletd *d;
     char *dir;
-    int models_fd, incoming_fd;
+    int models_fd, incoming_fd, profiles_fd;
     struct cq *cq; /* what the worker waits for from the engine */
     pthread_t worker;
 
@@ -60,6 +60,7 @@ void task_change(struct store *s, struct task *t);
 void task_delete(struct store *s, struct task *t);
 void task_load(struct store *s, struct task *t);
 void task_unload(struct store *s, struct task *t);
+void task_profile(struct store *s, struct task *t);
 /* Ask the engine; *job comes back through s->cq. */
 void store_load_begin(struct store *s, const struct entry *e, uint32_t version, struct job *job);
 /* Wait for n jobs of the engine. */

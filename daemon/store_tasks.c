@@ -276,6 +276,50 @@ void task_change(struct store *s, struct task *t)
     task_hand_back(t, r, &err);
 }
 
+/* ---- profiles */
+
+static void profile_file(const char *name, char ret[MODEL_NAME_MAX + 8])
+{
+    (void)snprintf(ret, MODEL_NAME_MAX + 8, "%s.json", name);
+}
+
+static void profile_remove(struct store *s, const char *name)
+{
+    char file[MODEL_NAME_MAX + 8];
+
+    profile_file(name, file);
+    (void)unlinkat(s->profiles_fd, file, 0);
+}
+
+/* What a restart would find is what there is. */
+static bool profile_is(struct store *s, const char *file, const char *text)
+{
+    AUTO(close_fd) int fd = openat(s->profiles_fd, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    size_t bytes = strlen(text);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || (size_t)st.st_size != bytes)
+        return false;
+    AUTO(free) char *is = malloc(bytes);
+    return is && read(fd, is, bytes) == (ssize_t)bytes && memcmp(is, text, bytes) == 0;
+}
+
+void task_profile(struct store *s, struct task *t)
+{
+    char file[MODEL_NAME_MAX + 8];
+    AUTO(free) char *text = NULL;
+    struct err err = {0};
+    struct entry e;
+
+    profile_file(t->name, file);
+    if (!store_entry_read(s, t->name, &e) ||
+        engine_profile_text(s->d->engine, t->name, &text, &err) < 0 || profile_is(s, file, text))
+        return; /* it has gone, or nothing is new */
+    if (disk_write(s->profiles_fd, file, text, strlen(text), &err) < 0)
+        log_line(LOG_ERR, &(struct log_fields){.event = "profile", .model = t->name, .gpulet = -1},
+                 "%s", err.msg);
+}
+
 void task_delete(struct store *s, struct task *t)
 {
     struct err err = {0};
@@ -287,6 +331,7 @@ void task_delete(struct store *s, struct task *t)
         (void)unload_wait(s, t->name, &(struct err){0}); /* not loaded: just as well */
         disk_remove(s->models_fd, t->name);
         (void)fsync(s->models_fd);
+        profile_remove(s, t->name);
         store_entry_drop(s, t->name);
     }
     task_hand_back(t, r, &err);

@@ -70,6 +70,7 @@ struct device_info {
     double mem_bytes_per_s, flops_per_s; /* 0: unknown */
     enum part_mode mode;
     bool weights_shared; /* one copy of the weights serves all partitions */
+    char library[64];    /* what runs depend on besides us, with its version; "" */
     char why[240];       /* why this mode; what the service threads share; for /v1/devices */
 };
 

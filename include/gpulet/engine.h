@@ -32,6 +32,8 @@ struct engine_config {
     uint32_t max_batch;   /* likewise */
     usec_t timeout_us;    /* deadline of a request that has none */
     usec_t step_bound_us; /* a backend call longer than this is a stall (engine_health) */
+    const char *profiles; /* folder with MODEL.json, as engine_profile_text() gave it: read when a
+                             model is loaded.  NULL: none; borrowed */
 };
 
 int engine_new(const struct engine_config *cfg, struct engine **ret, struct err *err);
@@ -81,6 +83,7 @@ struct io_desc {
 
 /* Counters since load; relaxed atomics, written by executors and http threads. */
 struct served_stats {
+    _Atomic uint64_t arrived; /* requests, whatever became of them: what demand is measured by */
     _Atomic uint64_t success, fail, rejected, late, rows, runs;
     _Atomic uint64_t success_ns, fail_ns, queue_ns, run_ns; /* sums over requests (run: of runs) */
     _Atomic uint64_t last_ms;                               /* wall clock of the last inference */
@@ -170,6 +173,10 @@ struct view_model {
     uint32_t n_plain; /* steps of a run that are plain loops: of them no speed is claimed */
     uint32_t n_asked; /* nodes computed in spec.precision; 0 for fp32 */
     uint32_t n_queued;
+    double mean_rps; /* measured: requests that came, lately */
+    double burst;    /* variance over mean of their counts: 1 Poisson, 0 paced */
+    double planned_rps, low_rps, high_rps; /* the plan in force: for which rate, and up to which
+                                              rates it stays; planned 0: not for a known one */
 };
 struct view_event {
     usec_t at_us; /* monotonic */
@@ -211,6 +218,9 @@ int engine_plan_dry(struct engine *e, struct arena *a, struct problem *ret_probl
                     struct plan *ret, struct err *err);
 /* The problem as it is now and the plan that runs, as a problem file; the caller frees it. */
 int engine_problem_text(struct engine *e, char **ret, struct err *err);
+/* What was measured of a model, as a problem file (problem.h: measured); the caller frees it.  An
+ * event `profile` tells that there is more.  -ENOENT: no such model, or nothing measured yet. */
+int engine_profile_text(struct engine *e, const char *name, char **ret, struct err *err);
 struct pin_share {
     char model[MODEL_NAME_MAX + 1];
     uint32_t batch; /* 0: the model's */

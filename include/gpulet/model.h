@@ -13,7 +13,7 @@
 
 #define MODEL_FILE "model.onnx"
 #define PREPARED_FILE "prepared.bin"
-#define PASS_VERSION 4 /* a change of any pass makes older prepared.bin files be rebuilt */
+#define PASS_VERSION 5 /* a change of any pass makes older prepared.bin files be rebuilt */
 #define OPSET_MIN 1
 #define OPSET_MAX 26
 #define PREPARED_ALIGN 256

@@ -45,3 +45,30 @@ struct pairs {
 };
 int pairs_parse(const char *json, size_t bytes, const struct problem *p, struct arena *a,
                 struct pairs *ret, struct err *err);
+
+/* What was measured of one model, as the daemon keeps it: a problem file of that model alone, with
+ * the key `measured`.  It is good for what its key says and for nothing else. */
+#define MEASURED_MAX_BYTES (1u << 20)
+#define MEASURED_MAX_POINTS 512
+struct measured_key {
+    const char *graph;     /* hash of the file, its external data and the version of the passes */
+    const char *precision; /* and how it is compiled */
+    const char *shape;     /* free dimensions but the batch */
+    const char *backend, *library;
+    const char *device, *mode; /* kind of device, how it is cut */
+};
+struct measured_point {
+    uint32_t batch, units;
+    usec_t run_us;
+};
+struct measured {
+    struct measured_key key;
+    uint32_t n_points;
+    const struct measured_point *point;
+};
+int measured_print(const struct problem *p, const struct measured *m, char **ret, struct err *err);
+int measured_parse(const char *json, size_t bytes, struct arena *a, struct measured *ret,
+                   struct err *err);
+/* The name of the first field in which the keys differ, and both values; NULL: there is none. */
+const char *measured_differs(const struct measured_key *a, const struct measured_key *b,
+                             const char **ret_a, const char **ret_b);

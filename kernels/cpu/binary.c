@@ -129,11 +129,18 @@ static void run_walk(const struct binary *p, const void *a, const void *b, void 
     });
 }
 
-static int run_binary(const void *params, void *const *ptr)
+static int binary_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
-    run_walk(params, ptr[0], ptr[1], ptr[2]);
+    struct binary p = *(const struct binary *)params;
+    int64_t from;
+
+    walk_cut(&p.walk, part, n_parts, &from);
+    run_walk(&p, (const char *)ptr[0] + from * p.walk.stride[1][0] * (int64_t)p.size_in[0],
+             (const char *)ptr[1] + from * p.walk.stride[2][0] * (int64_t)p.size_in[1],
+             (char *)ptr[2] + from * p.walk.stride[0][0] * (int64_t)p.size_out);
     return 0;
 }
+PIECES(binary)
 
 static void binary_init(struct binary *p, const struct tensor *a, const struct tensor *b,
                         const struct tensor *y)
@@ -282,7 +289,7 @@ int plan_binary(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
         p.f = PICK(square);
     struct tensor second = node_second(n, a->in[0], a->in[1]);
     binary_init(&p, a->in[0], &second, a->out[0]);
-    return plan_done(a, run_binary, &p, sizeof(p), ret, err);
+    return PLAN_PIECES(a, binary, &p, ret, err);
 }
 
 /* ---- Where */
@@ -292,12 +299,22 @@ struct where {
     size_t size;
 };
 
+/* A mask over a tensor, one number elsewhere: with strides that are known the loop vectorises. */
 #define WHERE_CASE(size_, T)                                                                       \
     case size_:                                                                                    \
-        for (int64_t i = 0; i < n; i++)                                                            \
-            ((T *)y)[off[0] + i] = ((const uint8_t *)c)[off[1] + i * w->stride[1][in]]             \
-                                       ? ((const T *)a)[off[2] + i * w->stride[2][in]]             \
-                                       : ((const T *)b)[off[3] + i * w->stride[3][in]];            \
+        if (sc == 1 && sa == 1 && sb == 0) {                                                       \
+            T other = ((const T *)b)[off[3]];                                                      \
+            SIMD for (int64_t i = 0; i < n; i++)                                                   \
+            {                                                                                      \
+                T x = ((const T *)a)[off[2] + i];                                                  \
+                ((T *)y)[off[0] + i] = ((const uint8_t *)c)[off[1] + i] ? x : other;               \
+            }                                                                                      \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < n; i++)                                                        \
+                ((T *)y)[off[0] + i] = ((const uint8_t *)c)[off[1] + i * sc]                       \
+                                           ? ((const T *)a)[off[2] + i * sa]                       \
+                                           : ((const T *)b)[off[3] + i * sb];                      \
+        }                                                                                          \
         break;
 
 static void where_row(const struct where *p, const int64_t *off, const void *c, const void *a,
@@ -305,7 +322,7 @@ static void where_row(const struct where *p, const int64_t *off, const void *c, 
 {
     const struct walk *w = &p->walk;
     uint32_t in = w->rank - 1;
-    int64_t n = w->dims[in];
+    int64_t n = w->dims[in], sc = w->stride[1][in], sa = w->stride[2][in], sb = w->stride[3][in];
 
     switch (p->size) {
         WHERE_CASE(1, uint8_t)

@@ -28,10 +28,10 @@ static inline __attribute__((always_inline)) void channel_rows(int64_t n, int64_
         }
 }
 
-VECTOR(channel_plane,
-       (int64_t n, int64_t k, const float *x, float *y, const float *scale, const float *shift,
-        float low, float high),
-       (n, k, x, y, scale, shift, low, high))
+VECTOR_WIDEST(channel_plane,
+              (int64_t n, int64_t k, const float *x, float *y, const float *scale,
+               const float *shift, float low, float high),
+              (n, k, x, y, scale, shift, low, high))
 {
     if (k == 16)
         channel_rows(n, 16, x, y, scale, shift, low, high);
@@ -39,21 +39,23 @@ VECTOR(channel_plane,
         channel_rows(n, 8, x, y, scale, shift, low, high);
 }
 
-static int run_channel(const void *params, void *const *ptr)
+static int channel_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     const struct channel *p = params;
-    int64_t plane = p->spatial * p->block, at = 0;
+    int64_t plane = p->spatial * p->block, at = 0, from = piece_from(p->n_blocks, part, n_parts);
+    int64_t to = piece_from(p->n_blocks, part + 1, n_parts);
     float *y = ptr[p->n_pieces];
 
     for (uint32_t i = 0; i < p->n_pieces; i++)
         for (int64_t b = 0; b < p->blocks[i]; b++, at++)
-            for (int64_t n = 0; n < p->batch; n++)
+            for (int64_t n = 0; n < p->batch && at >= from && at < to; n++)
                 p->plane(p->spatial, p->block,
                          (const float *)ptr[i] + (n * p->blocks[i] + b) * plane,
                          y + (n * p->n_blocks + at) * plane, p->scale + at * p->block,
                          p->shift + at * p->block, p->low, p->high);
     return 0;
 }
+PIECES(channel)
 
 int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cpu_call *ret)
 {
@@ -68,7 +70,7 @@ int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cp
                         .shift = shift,
                         .low = c->low,
                         .high = c->high,
-                        .plane = PICK(channel_plane)};
+                        .plane = PICK_WIDEST(channel_plane)};
 
     if (!scale || !p.blocks)
         return -ENOMEM;
@@ -77,7 +79,54 @@ int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cp
         scale[i] = (float)s;
         shift[i] = (float)((double)c->bias[i] - (double)c->mean[i] * s);
     }
-    *ret = (struct cpu_call){.run = run_channel, .name = "channel scale"};
+    *ret = (struct cpu_call){.run = run_channel, .piece = channel_piece, .name = "channel scale"};
+    ret->params = arena_memdup(arena, &p, sizeof(p));
+    return ret->params ? 0 : -ENOMEM;
+}
+
+/* ---- gates */
+
+struct gate {
+    struct cpu_gate of;
+    void (*plane)(int64_t n, int64_t k, const float *x, float *y, const float *gate);
+};
+
+static inline __attribute__((always_inline)) void gate_rows(int64_t n, int64_t k, const float *x,
+                                                            float *y, const float *gate)
+{
+    for (int64_t i = 0; i < n; i++, x += k, y += k)
+        SIMD for (int64_t c = 0; c < k; c++) y[c] = x[c] * gate[c];
+}
+
+VECTOR_WIDEST(gate_plane, (int64_t n, int64_t k, const float *x, float *y, const float *gate),
+              (n, k, x, y, gate))
+{
+    if (k == 16)
+        gate_rows(n, 16, x, y, gate);
+    else
+        gate_rows(n, 8, x, y, gate);
+}
+
+static int gate_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
+{
+    const struct gate *p = params;
+    int64_t n_blocks = p->of.channels / p->of.block, plane = p->of.spatial * p->of.block;
+    int64_t all = p->of.batch * n_blocks, to = piece_from(all, part + 1, n_parts);
+
+    for (int64_t i = piece_from(all, part, n_parts); i < to; i++) {
+        int64_t gate = p->of.gates == 1 ? i % n_blocks : i;
+        p->plane(p->of.spatial, p->of.block, (const float *)ptr[0] + i * plane,
+                 (float *)ptr[2] + i * plane, (const float *)ptr[1] + gate * p->of.block);
+    }
+    return 0;
+}
+PIECES(gate)
+
+int cpu_plan_gate(const struct cpu_gate *g, struct arena *arena, struct cpu_call *ret)
+{
+    struct gate p = {.of = *g, .plane = PICK_WIDEST(gate_plane)};
+
+    *ret = (struct cpu_call){.run = run_gate, .piece = gate_piece, .name = "channel gate"};
     ret->params = arena_memdup(arena, &p, sizeof(p));
     return ret->params ? 0 : -ENOMEM;
 }

@@ -322,6 +322,12 @@ void walk_make(struct walk *w, uint32_t rank, const int64_t *dims, uint32_t n_op
         w->dims[w->rank++] = 1;
 }
 
+void walk_cut(struct walk *w, uint32_t part, uint32_t n_parts, int64_t *ret_from)
+{
+    *ret_from = piece_from(w->dims[0], part, n_parts);
+    w->dims[0] = piece_from(w->dims[0], part + 1, n_parts) - *ret_from;
+}
+
 bool walk_step(const struct walk *w, int64_t *at, int64_t *off)
 {
     for (uint32_t i = w->rank - 1; i-- > 0;) {

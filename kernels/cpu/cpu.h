@@ -14,6 +14,9 @@ struct cpu_call {
     int (*run)(const void *params, void *const *ptr);
     const void *params;
     const char *name; /* of the kernel, for profiles; may be NULL */
+    /* The `part`th of n_parts pieces of the work: all of them, in any order and at the same time,
+     * do what run does.  NULL: it is not cut. */
+    int (*piece)(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts);
     /* The reference's loops: the same as run, with a message; NULL for a fast kernel.  They check
      * types as they run, and take memory. */
     int (*plain)(const void *params, void *const *ptr, struct err *err);
@@ -48,3 +51,12 @@ struct cpu_channel {
     float epsilon, low, high;
 };
 int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cpu_call *ret);
+
+/* y = x * gate, by channel: squeeze and excite on blocked channels.
+ *   ptr[0]  x [batch, channels / block, spatial, block]
+ *   ptr[1]  gate [gates, channels]; gates: batch, or 1 for all
+ *   ptr[2]  y as x; may be x */
+struct cpu_gate {
+    int64_t batch, gates, spatial, block, channels; /* as of cpu_channel */
+};
+int cpu_plan_gate(const struct cpu_gate *g, struct arena *arena, struct cpu_call *ret);

@@ -33,6 +33,30 @@ static inline bool cpu_is_wide(void)
     }                                                                                              \
     static inline __attribute__((always_inline)) void name##_body params
 #define PICK(name) (cpu_is_wide() ? name##_wide : name##_base)
+/* A third for AVX-512: VECTOR_WIDEST, PICK_WIDEST.  For loops whose time is not that of memory. */
+#if defined(__x86_64__)
+#define CPU_WIDEST __attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")))
+static inline bool cpu_is_widest(void)
+{
+    return cpu_is_wide() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
+}
+#else
+#define CPU_WIDEST
+static inline bool cpu_is_widest(void)
+{
+    return false;
+}
+#endif
+#define VECTOR_WIDEST(name, params, args)                                                          \
+    static inline __attribute__((always_inline)) void name##_body params;                          \
+    CPU_WIDEST static void name##_widest params                                                    \
+    {                                                                                              \
+        name##_body args;                                                                          \
+    }                                                                                              \
+    VECTOR(name, params, args)
+#define PICK_WIDEST(name) (cpu_is_widest() ? name##_widest : PICK(name))
 #define SIMD _Pragma("omp simd")
 #define SIMD_SUM(v) _Pragma(SIMD_STR(omp simd reduction(+ : v)))
 #define SIMD_MAX(v) _Pragma(SIMD_STR(omp simd reduction(max : v)))
@@ -90,6 +114,13 @@ static inline bool walk_empty(const struct walk *w)
             return true;
     return false;
 }
+/* Where the `part`th of n_parts pieces of n begins; part n_parts: where the last one ends. */
+static inline int64_t piece_from(int64_t n, uint32_t part, uint32_t n_parts)
+{
+    return n / n_parts * part + n % n_parts * part / n_parts;
+}
+/* Cut the walk to a piece of its first dimension; ret_from: where in it that begins. */
+void walk_cut(struct walk *w, uint32_t part, uint32_t n_parts, int64_t *ret_from);
 void strides_rows(uint32_t rank, const int64_t *dims, int64_t *ret);
 /* Strides of t read as if it had the shape of y. */
 void strides_broadcast(const struct tensor *t, const struct tensor *y, int64_t *ret);
@@ -117,6 +148,14 @@ int plan_type(const struct cpu_args *a, enum dtype t, struct err *err); /* -ENOT
 int plan_fail(const struct cpu_args *a, int code, const char *what, struct err *err);
 int plan_done(const struct cpu_args *a, int (*run)(const void *, void *const *), const void *params,
               size_t bytes, struct cpu_call *ret, struct err *err);
+/* The same of a kernel that can be cut: PIECES(f) makes run_f of f_piece. */
+#define PIECES(f)                                                                                  \
+    static int run_##f(const void *params, void *const *ptr)                                       \
+    {                                                                                              \
+        return f##_piece(params, ptr, 0, 1);                                                       \
+    }
+#define PLAN_PIECES(a, f, p, ret, err)                                                             \
+    ((ret)->piece = f##_piece, plan_done(a, run_##f, p, sizeof(*(p)), ret, err))
 
 typedef int plan_fn(const struct cpu_args *a, struct cpu_call *ret, struct err *err);
 plan_fn plan_unary, plan_binary, plan_where, plan_cast, plan_concat, plan_split, plan_slice,

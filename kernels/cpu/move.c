@@ -42,12 +42,16 @@ static void copy_row(const struct copy *c, const int64_t *off, const void *from,
     }
 }
 
-static void copy_run(const struct copy *c, const void *from, void *to)
+static void copy_piece(const struct copy *whole, const void *from, void *to, uint32_t part,
+                       uint32_t n_parts)
 {
-    const char *x = (const char *)from + c->from * (int64_t)c->size;
-    char *y = (char *)to + c->to * (int64_t)c->size;
+    struct copy c = *whole;
+    int64_t at;
 
-    WALK_ROWS(&c->walk, off, { copy_row(c, off, x, y); });
+    walk_cut(&c.walk, part, n_parts, &at);
+    const char *x = (const char *)from + (c.from + at * c.walk.stride[1][0]) * (int64_t)c.size;
+    char *y = (char *)to + (c.to + at * c.walk.stride[0][0]) * (int64_t)c.size;
+    WALK_ROWS(&c.walk, off, { copy_row(&c, off, x, y); });
 }
 
 /* dims: of what is copied. */
@@ -67,13 +71,14 @@ struct one_copy {
     uint32_t out; /* index of the result in ptr */
 };
 
-static int run_copy(const void *params, void *const *ptr)
+static int one_copy_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     const struct one_copy *p = params;
 
-    copy_run(&p->c, ptr[0], ptr[p->out]);
+    copy_piece(&p->c, ptr[0], ptr[p->out], part, n_parts);
     return 0;
 }
+PIECES(one_copy)
 
 static int copy_done(const struct cpu_args *a, const struct copy *c, struct cpu_call *ret,
                      struct err *err)
@@ -82,7 +87,7 @@ static int copy_done(const struct cpu_args *a, const struct copy *c, struct cpu_
 
     if (!c->size)
         return plan_type(a, a->in[0]->dtype, err);
-    return plan_done(a, run_copy, &p, sizeof(p), ret, err);
+    return PLAN_PIECES(a, one_copy, &p, ret, err);
 }
 
 int plan_transpose(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
@@ -155,15 +160,17 @@ struct copies {
     struct copy *c;
 };
 
-static int run_copies(const void *params, void *const *ptr)
+static int copies_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     const struct copies *p = params;
 
     for (uint32_t i = 0; i < p->n; i++)
         if (p->split ? ptr[p->n_in + i] != NULL : ptr[i] != NULL)
-            copy_run(&p->c[i], ptr[p->split ? 0 : i], ptr[p->split ? p->n_in + i : p->n]);
+            copy_piece(&p->c[i], ptr[p->split ? 0 : i], ptr[p->split ? p->n_in + i : p->n], part,
+                       n_parts);
     return 0;
 }
+PIECES(copies)
 
 static int plan_copies(const struct cpu_args *a, bool split, uint32_t axis, struct cpu_call *ret,
                        struct err *err)
@@ -189,7 +196,7 @@ static int plan_copies(const struct cpu_args *a, bool split, uint32_t axis, stru
         *(split ? &p.c[i].from : &p.c[i].to) = at * big[axis];
         at += part[i]->dims[axis];
     }
-    return plan_done(a, run_copies, &p, sizeof(p), ret, err);
+    return PLAN_PIECES(a, copies, &p, ret, err);
 }
 
 int plan_concat(const struct cpu_args *a, struct cpu_call *ret, struct err *err)

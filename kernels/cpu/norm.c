@@ -22,10 +22,10 @@ struct layer_norm {
 };
 
 /* Variance around the mean in a second pass: the one-pass form loses what matters. */
-VECTOR(norm_row,
-       (int64_t n, float epsilon, const float *x, const float *scale, const float *bias, float *y,
-        float *moments),
-       (n, epsilon, x, scale, bias, y, moments))
+VECTOR_WIDEST(norm_row,
+              (int64_t n, float epsilon, const float *x, const float *scale, const float *bias,
+               float *y, float *moments),
+              (n, epsilon, x, scale, bias, y, moments))
 {
     float sum = 0, squares = 0;
 
@@ -46,13 +46,14 @@ VECTOR(norm_row,
     moments[1] = inv;
 }
 
-static int run_layer_norm(const void *params, void *const *ptr)
+static int layer_norm_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     const struct layer_norm *p = params;
     const float *x = ptr[0], *bias = p->bias ? ptr[2] : NULL;
     float *y = ptr[p->n_in], *mean = ptr[p->n_in + 1], *inv = ptr[p->n_in + 2];
 
-    for (int64_t i = 0; i < p->rows; i++) {
+    for (int64_t i = piece_from(p->rows, part, n_parts); i < piece_from(p->rows, part + 1, n_parts);
+         i++) {
         float moments[2];
         p->row(p->n, p->epsilon, x + i * p->n, ptr[1], bias, y + i * p->n, moments);
         if (mean)
@@ -63,15 +64,18 @@ static int run_layer_norm(const void *params, void *const *ptr)
     return 0;
 }
 
+PIECES(layer_norm)
+
 /* ptr has as many entries as the node has inputs and outputs: the optional ones may be missing. */
-static int run_layer_norm_plain(const void *params, void *const *ptr)
+static int one_norm_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     const struct layer_norm *p = params;
     void *all[6] = {ptr[0], ptr[1], p->bias ? ptr[2] : NULL};
 
     all[p->n_in] = ptr[p->n_in];
-    return run_layer_norm(params, all);
+    return layer_norm_piece(params, all, part, n_parts);
 }
+PIECES(one_norm)
 
 int plan_layer_norm(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 {
@@ -88,11 +92,11 @@ int plan_layer_norm(const struct cpu_args *a, struct cpu_call *ret, struct err *
                            .epsilon = node_float(a->node, "epsilon", 1e-5f),
                            .n_in = a->node->n_in,
                            .bias = bias != NULL,
-                           .row = PICK(norm_row)};
+                           .row = PICK_WIDEST(norm_row)};
     if (count_of(a->in[1]) != p.n || (bias && count_of(bias) != p.n))
         return plan_fail(a, -ENOTSUP, "scale and bias of another shape than the rows", err);
-    return plan_done(a, a->node->n_out == 3 ? run_layer_norm : run_layer_norm_plain, &p, sizeof(p),
-                     ret, err);
+    return a->node->n_out == 3 ? PLAN_PIECES(a, layer_norm, &p, ret, err)
+                               : PLAN_PIECES(a, one_norm, &p, ret, err);
 }
 
 /* ---- batch and instance normalisation: a factor and a term for each channel */
@@ -230,7 +234,7 @@ struct softmax {
     void (*row)(int64_t n, const float *x, float *y, bool log);
 };
 
-VECTOR(softmax_row, (int64_t n, const float *x, float *y, bool log), (n, x, y, log))
+VECTOR_WIDEST(softmax_row, (int64_t n, const float *x, float *y, bool log), (n, x, y, log))
 {
     float top = -INFINITY, sum = 0;
 
@@ -268,13 +272,14 @@ static void softmax_column(const struct softmax *p, const float *x, float *y)
         y[i * p->inner] = p->log ? x[i * p->inner] - less : expf(x[i * p->inner] - top) / sum;
 }
 
-static int run_softmax(const void *params, void *const *ptr)
+static int softmax_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     const struct softmax *p = params;
-    const float *x = ptr[0];
-    float *y = ptr[1];
+    int64_t o = piece_from(p->outer, part, n_parts), each = p->n * p->inner;
+    const float *x = (const float *)ptr[0] + o * each;
+    float *y = (float *)ptr[1] + o * each;
 
-    for (int64_t o = 0; o < p->outer; o++, x += p->n * p->inner, y += p->n * p->inner) {
+    for (; o < piece_from(p->outer, part + 1, n_parts); o++, x += each, y += each) {
         if (p->inner == 1)
             p->row(p->n, x, y, p->log);
         else
@@ -283,6 +288,7 @@ static int run_softmax(const void *params, void *const *ptr)
     }
     return 0;
 }
+PIECES(softmax)
 
 /* Before opset 13 everything from the axis on is one row. */
 int plan_softmax(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
@@ -304,6 +310,6 @@ int plan_softmax(const struct cpu_args *a, struct cpu_call *ret, struct err *err
                                        : 1,
                         .inner = old || !x->rank ? 1 : span(x, axis + 1, x->rank),
                         .log = a->node->op == OP_LogSoftmax,
-                        .row = PICK(softmax_row)};
-    return plan_done(a, run_softmax, &p, sizeof(p), ret, err);
+                        .row = PICK_WIDEST(softmax_row)};
+    return PLAN_PIECES(a, softmax, &p, ret, err);
 }

@@ -2,7 +2,7 @@
 #include "kit.h"
 
 struct unary {
-    int64_t n;
+    int64_t n, size_in, size_out; /* elements, bytes of one */
     float alpha, beta;
     double alpha64, beta64;
     void (*f)(int64_t n, const void *x, void *y, const struct unary *p);
@@ -62,8 +62,8 @@ LOOP(sigmoid32, float, float, fast_sigmoid(x))
 LOOP(tanh32, float, float, fast_tanh(x))
 LOOP(erf32, float, float, fast_erf(x))
 LOOP(gelu32, float, float, fast_gelu(x))
-LOOP(gelu_tanh32, float, float,
-     0.5f * x * (1 + fast_tanh(0.7978845608028654f * (x + 0.044715f * x * x * x))))
+/* (1 + tanh u) / 2 is the sigmoid of 2u. */
+LOOP(gelu_tanh32, float, float, x *fast_sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x)))
 LOOP(silu32, float, float, x *fast_sigmoid(x))
 LOOP(hard_sigmoid32, float, float, fminf(1, fmaxf(0, x * p->alpha + p->beta)))
 LOOP(hard_swish32, float, float, x *fminf(1, fmaxf(0, x *(1.0f / 6) + 0.5f)))
@@ -212,13 +212,16 @@ static const struct {
             {OP_Not, DT_BOOL, {not8_base, not8_wide}},
             CPU_INTS(INT_ROWS)};
 
-static int run_unary(const void *params, void *const *ptr)
+static int unary_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     const struct unary *p = params;
+    int64_t from = piece_from(p->n, part, n_parts);
 
-    p->f(p->n, ptr[0], ptr[1], p);
+    p->f(piece_from(p->n, part + 1, n_parts) - from, (const char *)ptr[0] + from * p->size_in,
+         (char *)ptr[1] + from * p->size_out, p);
     return 0;
 }
+PIECES(unary)
 
 /* Clip's limits may be inputs, and may be computed while the model runs. */
 struct clip {
@@ -326,7 +329,10 @@ static int run_unary_behind(const void *params, void *const *ptr)
 int plan_unary(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
 {
     const struct node *n = a->node;
-    struct clip c = {.u.n = count_of(a->in[0]), .n_in = n->n_in};
+    struct clip c = {.u.n = count_of(a->in[0]),
+                     .u.size_in = (int64_t)dtype_size(a->in[0]->dtype),
+                     .u.size_out = (int64_t)dtype_size(a->out[0]->dtype),
+                     .n_in = n->n_in};
 
     constants(n, &c.u);
     if (n->op == OP_Clip && n->n_in > 1 && !clip_known(a, &c.u))
@@ -339,7 +345,7 @@ int plan_unary(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
     if (n->op == OP_Gelu && STREQ(node_str(n, "approximate", "none"), "tanh"))
         c.u.f = a->in[0]->dtype == DT_FP32 ? PICK(gelu_tanh32) : PICK(gelu_tanh64);
     if (n->n_in == 1)
-        return plan_done(a, run_unary, &c.u, sizeof(c.u), ret, err);
+        return PLAN_PIECES(a, unary, &c.u, ret, err);
     return plan_done(a, run_unary_behind, &c, sizeof(c), ret, err);
 }
 

@@ -132,8 +132,9 @@ static bool builder_wait(struct engine *e)
     if (e->trim) /* what loads and compiles leave behind lies between what stays: malloc keeps it */
         (void)malloc_trim(0);
     e->trim = false;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec++; /* a partition that could not be opened is tried again */
+    usec_t until_us = clock_now_us() + demand_wait_us(e);
+    t.tv_sec = (time_t)(until_us / USEC_PER_SEC);
+    t.tv_nsec = (long)(until_us % USEC_PER_SEC) * 1000;
     (void)pthread_mutex_lock(&e->lock);
     if (!e->work && !atomic_load(&e->stop))
         (void)pthread_cond_timedwait(&e->cond, &e->lock, &t);
@@ -216,8 +217,9 @@ static void *builder_main(void *arg)
     (void)pthread_cond_broadcast(&e->start_cond);
     (void)pthread_mutex_unlock(&e->lock);
     while (r == 0 && builder_wait(e))
-        while (!atomic_load(&e->stop) && builder_step(e))
-            ;
+        do {
+            demand_step(e);
+        } while (!atomic_load(&e->stop) && builder_step(e));
     builder_end(e);
     return NULL;
 }

@@ -1,10 +1,10 @@
 /* Changes: from the epoch in force to the next, one small step at a time.
  *
- *   LOAD     open -> plan -> gpu-lets -> seats (compile, probe) -> verdict -> swap
+ *   LOAD     open -> profile -> plan -> gpu-lets -> seats (compile, probe) -> verdict -> swap
  *   UNLOAD           plan -> …                                           -> swap; the job comes
  *                    back when the last request has left and the model is freed
  *   PIN              plan (by hand) -> …                                 -> swap
- *   REPLAN           plan (measured profiles ask for another layout) -> … -> swap
+ *   REPLAN           plan (what was measured, of runs or of demand, asks for another) -> … -> swap
  *
  * Changes are done one after the other, in the order in which they were asked for.  Everything is
  * built beside what serves; only change_swap() is seen from outside, and a change that fails
@@ -12,6 +12,8 @@
 #include "engine_priv.h"
 
 #include <stdio.h>
+
+#define REPLAN_AGAIN_US (5 * USEC_PER_SEC) /* after a plan that could not be made */
 
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err)
 {
@@ -111,6 +113,8 @@ void change_fail(struct engine *e, struct change *c, const struct err *err)
     static const char *const what[] = {"load", "unload", "pin", "plan"};
 
     registry_failed(e, c, err);
+    if (c->kind == CHANGE_REPLAN)
+        e->replan_from_us = clock_now_us() + REPLAN_AGAIN_US;
     event(e, 3, what[c->kind], c->kind <= CHANGE_UNLOAD ? c->spec.name : "", PLAN_NONE, "%s",
           err->msg);
     struct job *job = c->job;
@@ -120,6 +124,7 @@ void change_fail(struct engine *e, struct change *c, const struct err *err)
 }
 
 /* ---- steps: 0 done, go on with c->step; 1 stay in this step; negative: the change has failed */
+static int change_profile(struct engine *e, struct change *c, struct err *err);
 static int change_plan(struct engine *e, struct change *c, struct err *err);
 static int change_gpulets(struct engine *e, struct change *c, struct err *err);
 static int change_seats(struct engine *e, struct change *c, struct err *err);
@@ -161,11 +166,24 @@ static int load_open(struct engine *e, struct change *c, struct err *err)
         watch_enter(&e->watch, "model_open", clock_now_us() + BUILDER_BOUND_US);
         r = loaded_open(e, &c->spec, &c->l, err);
         watch_leave(&e->watch);
-        if (r == 0 && now)
+        if (r == 0)
+            profile_restore(e, c->l);
+        if (r == 0 && now) {
             keep_stats(c->l, now->l);
+            c->l->plan_rps = now->l->plan_rps;
+        }
     }
-    c->step = change_plan;
+    c->step = change_profile;
     return r < 0 ? err_wrap(err, "model '%s': ", c->spec.name) : 0;
+}
+
+static int change_profile(struct engine *e, struct change *c, struct err *err)
+{
+    (void)err;
+    int r = profile_first(e, c);
+    if (r == 0)
+        c->step = change_plan;
+    return r;
 }
 
 /* A model that is known but was never served has nothing to be planned away. */
@@ -242,6 +260,18 @@ static bool may_overlap(const struct engine *e)
     return true;
 }
 
+/* Why there is a new plan, and what it changes. */
+static void plan_told(struct engine *e, const struct change *c)
+{
+    uint32_t n[STEP_CLOSE + 1] = {0};
+
+    for (uint32_t i = 0; i < c->n_steps; i++)
+        n[c->steps[i].kind]++;
+    if (c->kind == CHANGE_REPLAN)
+        event(e, 6, "plan", "", PLAN_NONE, "%s: %u gpu-lets stay, %u open, %u close", c->reason,
+              n[STEP_KEEP], n[STEP_OPEN], n[STEP_CLOSE]);
+}
+
 static int change_plan(struct engine *e, struct change *c, struct err *err)
 {
     struct epoch *ep = c->epoch = calloc(1, sizeof(*ep));
@@ -263,6 +293,7 @@ static int change_plan(struct engine *e, struct change *c, struct err *err)
     ep->n_gpulets = ep->plan.n_gpulets;
     c->n_steps = plan_diff(&was, &ep->plan, may_overlap(e), c->steps);
     c->step = change_gpulets;
+    plan_told(e, c);
     return 0;
 }
 
@@ -392,7 +423,7 @@ static int change_verdict(struct engine *e, struct change *c, struct err *err)
     for (uint32_t i = 0; i < ep->n_routes; i++)
         ep->route[i].verdict = p.verdict[i];
     c->step = change_swap;
-    return 0;
+    return epoch_bands(ep, err);
 }
 
 /* Of a model's requests, by rates; 0: they are not known. */
@@ -442,6 +473,17 @@ static void verdicts_adopt(struct epoch *ep)
     }
 }
 
+/* A new version is asked for as the one before was. */
+static void demand_adopt(struct engine *e, const struct change *c)
+{
+    const struct route *now = c->kind == CHANGE_LOAD ? route_now(e, c) : NULL;
+
+    if (!now || now->l == c->l)
+        return;
+    c->l->demand = now->l->demand;
+    demand_recount(&c->l->demand, atomic_load(&c->l->stats->s.arrived));
+}
+
 static int change_swap(struct engine *e, struct change *c, struct err *err)
 {
     struct epoch *ep = c->epoch;
@@ -450,6 +492,7 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     (void)err;
     seats_adopt(ep);
     verdicts_adopt(ep);
+    demand_adopt(e, c);
     if (c->kind == CHANGE_PIN) {
         pin_free(e->pin);
         e->pin = TAKE(c->pin);
@@ -482,13 +525,14 @@ static void change_begin(struct change *c)
                                          : change_plan;
 }
 
-static void replan_push(struct engine *e)
+void replan_push(struct engine *e, const char *reason)
 {
     struct change *c = calloc(1, sizeof(*c));
 
     if (!c)
         return; /* the layout in force serves, only less well */
     c->kind = CHANGE_REPLAN;
+    (void)snprintf(c->reason, sizeof(c->reason), "%s", reason);
     change_push(e, c);
 }
 
@@ -500,9 +544,10 @@ static void change_end(struct engine *e, struct change *c)
     if (c->kind == CHANGE_LOAD) {
         event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
                   c->spec.version);
+        profile_publish(e, c->l);
     }
     if (c->replan)
-        replan_push(e);
+        replan_push(e, "run times were measured");
     struct job *job = c->job;
     struct cq *cq = c->cq;
     change_free(e, c);

@@ -320,8 +320,10 @@ int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t 
         r = admit(e, &v, retry_us, err);
     }
     epoch_put(e, ep);
-    if (r < 0)
+    if (r < 0) {
         atomic_fetch_add_explicit(&s->stats->rejected, 1, memory_order_relaxed);
+        demand_count(e, s); /* else engine_submit() does */
+    }
     return r;
 }
 
@@ -390,6 +392,7 @@ int engine_submit_later(struct engine *e, struct request *r, struct wakes *w)
         r->deadline_us = r->arrival_us + e->cfg.timeout_us;
     r->fate = FATE_NONE;
     r->epoch = ep; /* the pin goes with the request */
+    demand_count(e, r->served);
     (void)atomic_fetch_add(&e->pending, 1);
     int rc = submit_pinned(e, ep, r, &kick);
     if (rc < 0) {

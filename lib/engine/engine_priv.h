@@ -18,8 +18,10 @@
 #pragma once
 
 #include <gpulet/clock.h>
+#include <gpulet/demand.h>
 #include <gpulet/engine.h>
 #include <gpulet/model.h>
+#include <gpulet/problem.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -84,9 +86,12 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct shape_key warm; /* the key that is compiled at load; batch dimension 0 */
     struct arena arena;    /* of the profile */
     struct profile profile;
-    usec_t *run_us;  /* the profile's table: estimates scaled by `ratio` */
-    usec_t *base_us; /* the estimates */
-    double *ratio;   /* measured / estimated at each point of the table; 0: not measured */
+    usec_t *run_us;               /* the profile's table: estimates scaled by `ratio` */
+    usec_t *base_us;              /* the estimates */
+    struct measured_point *point; /* what was measured */
+    uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */
+    bool points_done;             /* nothing is left to be measured */
+    struct profile_text *text;    /* under e->lock */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
     _Atomic uint32_t n_plain;  /* most plain steps of what was compiled */
@@ -94,7 +99,10 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     uint32_t n_late;           /* nodes that run late */
     bool late_out[MAX_IO];     /* outputs whose shapes a run decides */
     _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */
-    struct job *gone;          /* an unload that waits for this to be freed */
+    struct demand demand;
+    double plan_rps;                /* measured, to be planned for; 0: not known */
+    _Atomic double mean_rps, burst; /* of demand, for views */
+    struct job *gone;               /* an unload that waits for this to be freed */
     struct cq *gone_cq;
 };
 
@@ -109,6 +117,8 @@ int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded *
 void loaded_put(struct engine *e, struct loaded *l);
 /* A run of `batch` rows at the warm key took us: the profile follows. */
 void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us);
+/* What such a run took when it was measured; 0: it was not. */
+usec_t loaded_known_us(const struct loaded *l, uint32_t batch, uint32_t units);
 bool loaded_batches(const struct loaded *l);
 /* The table again, for another largest batch. */
 int loaded_resize(struct engine *e, struct loaded *l, uint32_t max_batch, struct err *err);
@@ -284,6 +294,7 @@ struct epoch {
     struct arena arena;
     struct problem problem; /* what the plan was made for; by name */
     struct plan plan;
+    struct demand_band *band; /* by route: rates for which the plan holds */
     uint32_t n_routes, n_gpulets;
     struct route *route; /* in the order of problem.model */
     struct gpulet **gpulet;
@@ -312,6 +323,7 @@ struct entry {
 struct entry **entry_find(struct engine *e, const char *name);
 
 /* ---- builder.c, change.c */
+#define REASON_MAX 240
 enum change_kind { CHANGE_LOAD, CHANGE_UNLOAD, CHANGE_PIN, CHANGE_REPLAN };
 struct pin {
     uint32_t n;
@@ -333,12 +345,37 @@ struct change {
     struct plan_step *steps;
     uint32_t n_steps, at_step;
     uint32_t at_gpulet, at_share, at_part;
-    bool replan; /* measured numbers ask for another layout */
+    uint32_t n_measured;     /* points, for the first plan */
+    bool replan;             /* measured numbers ask for another layout */
+    char reason[REASON_MAX]; /* REPLAN: why; "" otherwise */
 };
 void change_push(struct engine *e, struct change *c); /* any thread */
 void change_run(struct engine *e, struct change *c);  /* one step; frees it at the end */
 void change_fail(struct engine *e, struct change *c, const struct err *err);
 void pin_free(struct pin *p);
+/* Plan again, because of what the reason says. */
+void replan_push(struct engine *e, const char *reason);
+/* demand.c; builder: samples what came, and asks for a new plan where the one in force does not
+ * suit it. */
+void demand_step(struct engine *e);
+usec_t demand_wait_us(const struct engine *e); /* until demand_step() should be called again */
+int epoch_bands(struct epoch *ep, struct err *err);
+/* Any thread: a request came, whatever becomes of it. */
+void demand_count(struct engine *e, struct served *s);
+/* profile.c; builder, but for engine_profile_text() */
+struct profile_text { /* immutable, counted */
+    _Atomic uint32_t refs;
+    char text[];
+};
+/* What is kept of the model from before, if it is of this model, this device, these libraries. */
+void profile_restore(struct engine *e, struct loaded *l);
+/* One more point for the first plan: 1; 0: there are enough. */
+int profile_first(struct engine *e, struct change *c);
+/* Make what was measured readable, and tell. */
+void profile_publish(struct engine *e, struct loaded *l);
+void profile_text_put(struct profile_text *t);
+/* planning.c: the problem of one model alone */
+int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, struct problem *ret);
 /* planning.c: for an epoch whose routes are set */
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
@@ -391,6 +428,7 @@ struct engine {
     struct events events;
     struct watch watch; /* of the builder */
     _Atomic uint64_t pending;
+    _Atomic bool quiet; /* nothing comes: the builder samples seldom, the next request wakes it */
 
     pthread_mutex_t lock;
     pthread_cond_t cond; /* the builder sleeps on it */
@@ -413,6 +451,9 @@ struct engine {
     struct change *change; /* under way */
     struct pin *pin;       /* in force */
     uint32_t next_gpulet_id;
+    usec_t demand_due_us;  /* the next sample */
+    bool demand_quiet;     /* as `quiet` was set last */
+    usec_t replan_from_us; /* no plan is asked for before: the last one failed */
 
     /* the spawner, see builder.c */
     pthread_t spawner;

@@ -1,9 +1,9 @@
 /* An opened version of a model, and what it costs.
  *
  * The profile is a table over the batch buckets and the sizes that a gpu-let can have.  It starts
- * as an estimate (FLOPs and bytes over the device's rates); every measurement sets the ratio of
- * truth to estimate at one point, and each point of the table takes the ratio of the nearest
- * measured one: first along the batch at the same size, else from another size.
+ * as an estimate (FLOPs and bytes over the device's rates).  Measured points are kept beside it,
+ * and each cell of the table takes the ratio of truth to estimate of the nearest one: first along
+ * the batch at the same size, else from another size.
  *
  * Free dimensions other than the batch have no value until a request brings one.  For the
  * estimate, and to find operators that the backend lacks while loading, a usual number is tried. */
@@ -14,7 +14,8 @@
 #define FLOPS_PER_UNIT 5e9 /* of a device that does not say */
 #define MEM_BYTES_PER_S 5e9
 #define RUN_OVERHEAD_US 20.0
-#define UNITS_MAX 20 /* sizes in the table: powers of two and the whole device */
+#define UNITS_MAX 20   /* sizes in the table: powers of two and the whole device */
+#define POINTS_MAX 256 /* measured points that are kept of a model */
 
 /* Usual numbers for a free dimension, in the order in which they are tried. */
 static const int64_t guesses[] = {128, 224, 64, 32, 16, 8, 1};
@@ -106,8 +107,7 @@ static int estimate(struct engine *e, struct loaded *l, uint32_t max_batch, stru
     uint32_t n_units = units ? units_axis(d, units) : 0, n = n_batch * n_units;
     l->run_us = ARENA_ARRAY(&l->arena, usec_t, n);
     l->base_us = ARENA_ARRAY(&l->arena, usec_t, n);
-    l->ratio = ARENA_ARRAY(&l->arena, double, n);
-    if (!batch || !n_units || !l->run_us || !l->base_us || !l->ratio)
+    if (!batch || !n_units || !l->run_us || !l->base_us)
         return err_set(err, -ENOMEM, "out of memory");
     for (uint32_t b = 0; b < n_batch; b++) {
         batch[b] = bucket_rows(b, max_batch);
@@ -125,63 +125,104 @@ static int estimate(struct engine *e, struct loaded *l, uint32_t max_batch, stru
     return 0;
 }
 
+/* ---- what was measured */
+
+static struct measured_point *point_find(const struct loaded *l, uint32_t batch, uint32_t units)
+{
+    for (uint32_t i = 0; i < l->n_points; i++)
+        if (l->point[i].batch == batch && l->point[i].units == units)
+            return &l->point[i];
+    return NULL;
+}
+
+usec_t loaded_known_us(const struct loaded *l, uint32_t batch, uint32_t units)
+{
+    const struct measured_point *p = point_find(l, batch, units);
+
+    return p ? p->run_us : 0;
+}
+
+/* How far a point is: distance along the batch counts less than in size. */
+static double distance(const struct measured_point *p, uint32_t batch, uint32_t units)
+{
+    return fabs(log2((double)p->units / units)) * BUCKETS_MAX +
+           fabs(log2((double)p->batch / batch));
+}
+
+/* Truth over estimate at the nearest point. */
+static double ratio_near(const struct loaded *l, uint32_t batch, uint32_t units)
+{
+    const struct measured_point *best = &l->point[0];
+    struct profile base = l->profile;
+
+    for (uint32_t i = 1; i < l->n_points; i++)
+        if (distance(&l->point[i], batch, units) < distance(best, batch, units))
+            best = &l->point[i];
+    base.run_us = l->base_us;
+    return (double)best->run_us / (double)MAX(predict_run_us(&base, best->batch, best->units), 1);
+}
+
+/* Between two points of the same size on a straight line, elsewhere by the nearest one's ratio. */
+static double cell_us(const struct loaded *l, uint32_t batch, uint32_t units, usec_t base_us)
+{
+    const struct measured_point *lo = NULL, *hi = NULL;
+
+    for (uint32_t i = 0; i < l->n_points; i++) {
+        const struct measured_point *p = &l->point[i];
+        if (p->units != units)
+            continue;
+        if (p->batch <= batch && (!lo || p->batch > lo->batch))
+            lo = p;
+        if (p->batch >= batch && (!hi || p->batch < hi->batch))
+            hi = p;
+    }
+    if (!lo || !hi)
+        return (double)base_us * ratio_near(l, batch, units);
+    double part = hi == lo ? 0 : (double)(batch - lo->batch) / (hi->batch - lo->batch);
+    return (double)lo->run_us + part * ((double)hi->run_us - (double)lo->run_us);
+}
+
+/* The table from the estimates and the points. */
+static void table_fit(struct loaded *l)
+{
+    struct profile *p = &l->profile;
+
+    for (uint32_t i = 0; l->n_points && i < p->n_units * p->n_batch; i++) {
+        double us = cell_us(l, p->batch[i % p->n_batch], p->units[i / p->n_batch], l->base_us[i]);
+        l->run_us[i] = MAX((usec_t)(us + 0.5), 1);
+        /* A larger batch never takes less time, whatever two noisy measurements say. */
+        if (i % p->n_batch > 0)
+            l->run_us[i] = MAX(l->run_us[i], l->run_us[i - 1]);
+    }
+    p->measured = l->n_points > 0;
+}
+
+void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us)
+{
+    struct measured_point *p = point_find(l, batch, units);
+
+    if (!p && l->n_points == POINTS_MAX)
+        return; /* more sizes than anybody cuts */
+    if (!p) {
+        p = &l->point[l->n_points++];
+        *p = (struct measured_point){.batch = batch, .units = units};
+    }
+    p->run_us = MAX(us, 1);
+    l->n_unsaved++;
+    table_fit(l);
+}
+
 int loaded_resize(struct engine *e, struct loaded *l, uint32_t max_batch, struct err *err)
 {
     const struct profile *p = &l->profile;
 
     if (!loaded_batches(l) || p->batch[p->n_batch - 1] == max_batch)
         return 0;
-    return estimate(e, l, max_batch, err); /* measured again in the seats that it leads to */
-}
-
-/* Index of the value nearest to v, by ratio. */
-static uint32_t nearest(const uint32_t *axis, uint32_t n, uint32_t v)
-{
-    uint32_t best = 0;
-
-    for (uint32_t i = 1; i < n; i++)
-        if (fabs(log((double)axis[i] / v)) < fabs(log((double)axis[best] / v)))
-            best = i;
-    return best;
-}
-
-/* The ratio of the nearest measured point: distance along the batch counts less than in size. */
-static double ratio_near(const struct loaded *l, uint32_t u, uint32_t b)
-{
-    const struct profile *p = &l->profile;
-    uint32_t best = UINT32_MAX;
-    double ratio = 1;
-
-    for (uint32_t i = 0; i < p->n_units * p->n_batch; i++) {
-        uint32_t du = (uint32_t)abs((int)(i / p->n_batch) - (int)u);
-        uint32_t db = (uint32_t)abs((int)(i % p->n_batch) - (int)b);
-        uint32_t far = du * BUCKETS_MAX + db;
-        if (l->ratio[i] > 0 && far < best) {
-            best = far;
-            ratio = l->ratio[i];
-        }
-    }
-    return ratio;
-}
-
-void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us)
-{
-    struct profile *p = &l->profile;
-    uint32_t b = nearest(p->batch, p->n_batch, batch), u = nearest(p->units, p->n_units, units);
-    struct profile base = *p;
-
-    base.run_us = l->base_us;
-    l->ratio[u * p->n_batch + b] =
-        (double)MAX(us, 1) / (double)MAX(predict_run_us(&base, batch, units), 1);
-    for (uint32_t i = 0; i < p->n_units * p->n_batch; i++) {
-        double r = ratio_near(l, i / p->n_batch, i % p->n_batch);
-        l->run_us[i] = MAX((usec_t)((double)l->base_us[i] * r), 1);
-    }
-    /* A larger batch never takes less time, whatever two noisy measurements say. */
-    for (uint32_t i = 0; i < p->n_units * p->n_batch; i++)
-        if (i % p->n_batch > 0)
-            l->run_us[i] = MAX(l->run_us[i], l->run_us[i - 1]);
-    p->measured = true;
+    l->points_done = false;
+    int r = estimate(e, l, max_batch, err);
+    if (r == 0)
+        table_fit(l);
+    return r;
 }
 
 /* What is late; bytes of all constants; and a first guess at a slot: twice the largest value. */
@@ -221,7 +262,8 @@ static int loaded_fill(struct engine *e, struct loaded *l, const struct model_sp
     if ((r = guess_key(l, err)) < 0 || (r = estimate(e, l, max_batch, err)) < 0)
         return r;
     look_at_values(l, max_batch);
-    return 0;
+    l->point = ARENA_ARRAY(&l->arena, struct measured_point, POINTS_MAX);
+    return l->point ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
 int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded **ret,
@@ -255,6 +297,7 @@ void loaded_put(struct engine *e, struct loaded *l)
     struct cq *cq = l->gone_cq;
 
     (void)e;
+    profile_text_put(l->text);
     model_free(l->model);
     stats_put(l->stats);
     arena_done(&l->arena);

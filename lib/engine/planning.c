@@ -63,7 +63,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
         const struct served *s = ep->route[i].served;
         m[i] = (struct plan_model){.name = arena_strdup(&ep->arena, s->spec.name),
                                    .slo_us = s->spec.slo_us,
-                                   .rate_rps = s->spec.rate_rps,
+                                   .rate_rps = MAX(s->spec.rate_rps, l->plan_rps),
                                    .max_batch = s->max_batch,
                                    .priority = s->spec.priority,
                                    .weights_bytes = l->weights_bytes,
@@ -74,6 +74,22 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
     }
     ep->problem = p;
     return 0;
+}
+
+int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, struct problem *ret)
+{
+    struct plan_model *m = ARENA_ARRAY(a, struct plan_model, 1);
+    struct problem p = {.n_models = 1, .model = m};
+
+    if (!m || devices_copy(e, a, &p) < 0)
+        return -ENOMEM;
+    *m = (struct plan_model){.name = arena_strdup(a, l->name),
+                             .max_batch = l->profile.batch[l->profile.n_batch - 1],
+                             .weights_bytes = l->weights_bytes,
+                             .slot_bytes = l->slot_bytes,
+                             .profile = profiles_copy(a, &l->profile, p.n_types)};
+    *ret = p;
+    return m->name && m->profile ? 0 : -ENOMEM;
 }
 
 static uint32_t model_index(const struct problem *p, const char *name)
@@ -87,11 +103,17 @@ static uint32_t model_index(const struct problem *p, const char *name)
 /* The old plan with the new problem's model numbers; models that are gone are left out. */
 int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, struct err *err)
 {
-    struct plan was = {.n_gpulets = old->plan.n_gpulets};
+    struct plan was = {.n_gpulets = old->plan.n_gpulets, .n_models = ep->problem.n_models};
 
     was.gpulet = arena_memdup(&ep->arena, old->plan.gpulet, was.n_gpulets * sizeof(*was.gpulet));
-    if (!was.gpulet)
+    was.verdict = ARENA_ARRAY(&ep->arena, struct plan_verdict, was.n_models);
+    if (!was.gpulet || !was.verdict)
         return oom(err);
+    for (uint32_t i = 0; i < old->plan.n_models; i++) { /* of others the key is 0: they are new */
+        uint32_t m = model_index(&ep->problem, old->problem.model[i].name);
+        if (m != PLAN_NONE)
+            was.verdict[m] = old->plan.verdict[i];
+    }
     for (uint32_t k = 0; k < was.n_gpulets; k++) {
         struct plan_gpulet *g = &was.gpulet[k];
         const struct plan_share *from = g->share;
@@ -215,13 +237,21 @@ static int plan_by_hand(struct epoch *ep, const struct pin *pin, struct plan *re
 /* Nobody may lose its place: a model that has none refuses the change. */
 static int all_placed(const struct problem *pr, const struct plan *p, struct err *err)
 {
-    for (uint32_t m = 0; m < pr->n_models; m++)
-        if (!plan_places(p, m))
+    for (uint32_t m = 0; m < pr->n_models; m++) {
+        const struct plan_model *model = &pr->model[m];
+        if (plan_places(p, m))
+            continue;
+        if (p->verdict[m].limit == LIMIT_MEMORY)
             return err_set(err, -ENOMEM,
                            "no gpu-let can hold model '%s': it needs %llu bytes and %llu for each "
                            "run",
-                           pr->model[m].name, (unsigned long long)pr->model[m].weights_bytes,
-                           (unsigned long long)pr->model[m].slot_bytes);
+                           model->name, (unsigned long long)model->weights_bytes,
+                           (unsigned long long)model->slot_bytes);
+        return err_set(err, -ENOMEM,
+                       "no gpu-let has time for model '%s': beside it another model's promise "
+                       "would break",
+                       model->name);
+    }
     return 0;
 }
 

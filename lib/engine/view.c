@@ -169,6 +169,13 @@ static int models_view(struct engine *e, struct engine_view *v, const struct epo
         m->n_asked = atomic_load(&rt->l->n_asked);
         m->n_late = rt->l->n_late;
         m->n_queued = atomic_load(&rt->l->n_queued);
+        m->mean_rps = atomic_load(&rt->l->mean_rps);
+        m->burst = atomic_load(&rt->l->burst);
+        if (ep->band) {
+            m->planned_rps = ep->band[k].planned_rps;
+            m->low_rps = ep->band[k].low_rps;
+            m->high_rps = ep->band[k].high_rps;
+        }
     }
     return 0;
 }

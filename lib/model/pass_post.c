@@ -1,6 +1,7 @@
 /* Post steps: Conv, Gemm and MatMul take a residual Add and an activation that follow, a
  * BatchNormalization that stayed (behind a Concat) a Relu or Clip.
  *
+ * An activation may stand behind a Reshape, as GPT-2's feed-forward has it.
  * At most one Add and then one activation, as enum post_kind orders them.  Of the two nodes whose
  * results an Add joins, the later one takes it: the other result is there by then. */
 #include "pass.h"
@@ -106,6 +107,26 @@ static void append(struct pass *p, uint32_t id, const struct post *step, uint32_
     p->report->fused_posts++;
 }
 
+/* An activation behind a Reshape of a product is the product's: elements keep their order. */
+static bool take_behind_reshape(struct pass *p, uint32_t id, uint32_t reshape)
+{
+    const struct node *n = &p->g->nodes[id], *m = &p->g->nodes[reshape];
+    uint32_t next = m->op == OP_Reshape ? pass_sole_reader(p, m->out[0]) : NODE_NONE;
+    struct post step;
+
+    if ((n->op != OP_Gemm && n->op != OP_MatMul) || next == NODE_NONE || m->in[0] != n->out[0])
+        return false;
+    const struct node *activation = &p->g->nodes[next];
+    if (activation->n_post || activation->in[0] != m->out[0] ||
+        !is_activation(p, activation, &step))
+        return false;
+    struct node *into = &p->g->nodes[id];
+    into->post[into->n_post++] = step;
+    pass_absorb(p, reshape, next);
+    p->report->fused_posts++;
+    return true;
+}
+
 /* Take one step; false when none follows. */
 static bool take_step(struct pass *p, uint32_t id)
 {
@@ -124,6 +145,8 @@ static bool take_step(struct pass *p, uint32_t id)
         return true;
     }
     const struct node *m = &p->g->nodes[next];
+    if (take_behind_reshape(p, id, next))
+        return true;
     if (m->n_post ||
         (!is_activation(p, m, &step) && (n->n_post || !is_residual(p, id, m, x, &step))))
         return false;

@@ -53,6 +53,7 @@ static bool alloc(struct job *j)
     j->bucket = ARENA_ARRAY(j->a, uint32_t, (size_t)p->n_types * (PLAN_MAX_GRANULES + 1));
     j->key = ARENA_ARRAY(j->a, double, larger);
     j->rest = ARENA_ARRAY(j->a, double, p->n_models);
+    j->worth = ARENA_ARRAY(j->a, double, p->n_models);
     j->order = ARENA_ARRAY(j->a, uint32_t, larger);
     j->scratch = ARENA_ARRAY(j->a, uint32_t, larger);
     j->victim = ARENA_ARRAY(j->a, uint32_t, larger);
@@ -62,8 +63,8 @@ static bool alloc(struct job *j)
     j->load = p->rules.rule == RULE_QUEUE ? ARENA_ARRAY(j->a, struct load_slot, LOAD_SLOTS) : NULL;
     j->solo = ARENA_ARRAY(j->a, struct solo_slot, SOLO_SLOTS);
     return j->solo && ((j->queue_scratch && j->load) || p->rules.rule != RULE_QUEUE) && j->want &&
-           j->cell && j->no_cell && j->dev && j->bucket && j->key && j->rest && j->order &&
-           j->scratch && j->victim && j->judged && j->key_of;
+           j->cell && j->no_cell && j->dev && j->bucket && j->key && j->rest && j->worth &&
+           j->order && j->scratch && j->victim && j->judged && j->key_of;
 }
 
 static void devices_init(struct job *j)

@@ -134,6 +134,7 @@ struct job {
     struct solo_slot *solo;         /* [SOLO_SLOTS], by hash */
     bool for_bound;                 /* cells are being made for the bound: nothing but their SLO */
     double *key, *rest;             /* scratch of sorts; what is left of each model's rate */
+    double *worth;                  /* pack_whole.c: part of a device that the rest of it takes */
     uint32_t *order, *scratch, *victim;
     struct judged *judged;
     uint64_t *key_of; /* of models */

@@ -5,20 +5,19 @@
  * gpu-let take turns and do not disturb each other.  What time costs instead: the fixed part of a
  * run is then paid on all granules, once a cycle.  So a cycle should be as long as it may be.
  *
- * A cycle and then one's own run fit in one's SLO, and a share that needs the part x of the cycle
- * runs for x of it: alone it could bear a cycle of SLO / (1 + x).  Residues are sorted by that, and
- * each device is filled from one stretch of the order, so that everybody's cycle is nearly the one
- * that it could bear: the largest that fits first (a small model with a short SLO beside a large
- * one with a longer SLO), the last gap from a longer stretch. */
+ * A cycle and then one's own run fit in one's SLO.  So each residue has a cycle in which it needs
+ * the least part of a device, which is its worth: the longest that it can bear, and one in which
+ * whole rows come.  Residues are sorted by that cycle.  The first that is left opens a device and
+ * sets the cycle there; who joins it is a knapsack: of the next residues, each with what it needs
+ * in this cycle, those that are worth the most together. */
 #include "make_priv.h"
 #include <math.h>
 
-#define NEAR 10    /* residues from which a device is filled, and */
-#define FAR 128    /* those for its last gap */
-#define FAILS 12   /* that did not hold after all: it is full */
-#define OVER 0.03  /* needs are estimates: so much over full is worth a try */
-#define ALONE 0.93 /* who needs that much has the device alone */
-#define APART 1.05 /* what geometry adds to prices of gpu-lets that have neighbours */
+#define WINDOW 24      /* residues that a device is filled from */
+#define FAR 128        /* looked at for that */
+#define NODES 200      /* of the search for the best of them */
+#define SHORT 0.999999 /* of a cycle: rounding adds no row */
+#define APART 1.05     /* what geometry adds to prices of gpu-lets that have neighbours */
 
 static uint32_t whole_at(const struct kind *k)
 {
@@ -47,22 +46,35 @@ static double part_of(struct job *j, uint32_t m, double rate_rps, double us, dou
     return e.hold_us / us;
 }
 
-/* Part of the longest cycle that all of its shares can bear. */
-static double fill_of(struct job *j, const struct let *l)
+/* The cycle in which a share needs the least part of a device, which is *ret: as long as it can
+ * bear, as its run follows, and with whole rows. */
+static double cycle_best(struct job *j, uint32_t m, double rate_rps, double *ret)
 {
-    double us = INFINITY, most_us = INFINITY, fill = 0, run_us;
+    const struct want *w = &j->want[m];
+    const struct cell *c = cell_of(j, m, w->type, whole_at(&j->kind[w->type]));
+    double slo_us = fmin(w->slo_us, 1e15), best_us = 1, run_us = 0;
+    double rows = floor(rate_rps * slo_us / 1e6 / (1 + rate_rps / c->rps));
 
-    for (uint32_t i = 0; i < l->n_shares; i++)
-        us = fmin(us, 0.7 * j->want[l->share[i].model].slo_us);
-    for (uint32_t i = 0; i < l->n_shares && us < INFINITY; i++) {
-        uint32_t m = l->share[i].model;
-        (void)part_of(j, m, l->share[i].rate_rps, us, &run_us);
-        most_us = fmin(most_us, j->want[m].slo_us - run_us);
+    *ret = INFINITY;
+    for (double b = fmin(fmax(rows - 1, 1), c->batch); b <= fmin(rows + 2, c->batch); b++) {
+        double us = 1e6 * b / rate_rps, hold_us = us * part_of(j, m, rate_rps, us * SHORT, &run_us);
+        us = fmin(us, slo_us - run_us);
+        if (us > 0 && hold_us / us < *ret) {
+            *ret = hold_us / us;
+            best_us = us;
+        }
     }
-    most_us = fmax(most_us, 1);
-    for (uint32_t i = 0; i < l->n_shares && most_us < INFINITY; i++)
-        fill += part_of(j, l->share[i].model, l->share[i].rate_rps, most_us, &run_us);
-    return fill;
+    return best_us * SHORT;
+}
+
+/* What a residue needs of a cycle of `us`; infinite: it cannot bear it. */
+static double need_of(struct job *j, uint32_t m, double us)
+{
+    const struct want *w = &j->want[m];
+    const struct cell *c = cell_of(j, m, w->type, whole_at(&j->kind[w->type]));
+    double run_us = INFINITY, need = part_of(j, m, j->rest[m], us, &run_us);
+
+    return us + run_us > w->slo_us || j->rest[m] * us / 1e6 > c->batch ? INFINITY : need;
 }
 
 /* ---- is it worth a try? */
@@ -102,7 +114,7 @@ bool whole_pays(struct job *j)
 /* ---- pieces and residues */
 
 /* Saturated devices; rest[] is what should share, order[] those that have some by the cycle that
- * they could bear, key[] the part of it that they need. */
+ * they can bear, which is key[]. */
 static bool pieces(struct job *j, uint32_t *ret)
 {
     uint32_t n = 0;
@@ -123,63 +135,75 @@ static bool pieces(struct job *j, uint32_t *ret)
         if (!(left > 1e-9 * w->rate_rps))
             continue;
         j->rest[m] = left;
-        j->key[m] = fmin(w->slo_us, 1e15) / (1 + left / rps);
+        j->key[m] = cycle_best(j, m, left, &j->worth[m]);
         n++;
     }
     job_sort(j, j->p->n_models);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t m = j->order[i];
-        double run_us;
-        j->key[m] = part_of(j, m, j->rest[m], j->key[m], &run_us);
-    }
     *ret = n;
     return true;
 }
 
-/* Of the next `most` residues behind `from` that are left: the largest that fits into gpu-let k
- * and was not tried there.  victim[] is who tried a residue last. */
-static uint32_t next_find(const struct job *j, uint32_t k, uint32_t from, uint32_t n, uint32_t most,
-                          double room)
-{
-    uint32_t best = PLAN_NONE;
-    double need = 0;
+/* ---- who shares a device: a knapsack */
 
-    for (uint32_t i = from, seen = 0; i < n && seen < most; i++) {
-        uint32_t m = j->order[i];
-        if (j->rest[m] == 0)
-            continue;
-        seen++;
-        if (j->victim[m] == k || j->want[m].type != j->let[k].type || j->key[m] > room ||
-            j->key[m] <= need)
-            continue;
-        best = m;
-        need = j->key[m];
+struct knapsack {
+    uint32_t n, nodes, model[WINDOW];
+    double need[WINDOW], worth[WINDOW];
+    double best;
+    uint32_t taken; /* of the best, by bits */
+};
+
+/* In the order of worth for need. */
+static void knapsack_add(struct knapsack *k, uint32_t m, double need, double worth)
+{
+    uint32_t at = k->n++;
+
+    for (; at > 0 && k->worth[at - 1] * need < worth * k->need[at - 1]; at--) {
+        k->model[at] = k->model[at - 1];
+        k->need[at] = k->need[at - 1];
+        k->worth[at] = k->worth[at - 1];
     }
-    return best;
+    k->model[at] = m;
+    k->need[at] = need;
+    k->worth[at] = worth;
 }
 
-static void fill_up(struct job *j, uint32_t k, uint32_t from, uint32_t n)
+/* Depth first; no further than what is left of the room could make it better. */
+static void knapsack_try(struct knapsack *k, uint32_t i, double room, double worth, uint32_t taken)
 {
-    uint32_t most = NEAR, fails = 0;
-    double fill = fill_of(j, &j->let[k]);
+    if (worth > k->best) {
+        k->best = worth;
+        k->taken = taken;
+    }
+    for (; i < k->n && worth + room * k->worth[i] / k->need[i] > k->best; i++)
+        if (k->need[i] <= room && k->nodes++ < NODES)
+            knapsack_try(k, i + 1, room - k->need[i], worth + k->worth[i], taken | 1u << i);
+}
 
-    while (fails < FAILS && !j->full) {
-        uint32_t m = next_find(j, k, from, n, most, 1 + OVER - fill);
-        if (m == PLAN_NONE && most == FAR)
-            return;
-        if (m == PLAN_NONE) {
-            most = FAR;
+/* Into gpu-let `let` of a first residue: others, from order[from] on. */
+static void fill_up(struct job *j, uint32_t let, uint32_t first, uint32_t from, uint32_t n)
+{
+    double us = j->key[first], room = 1 - need_of(j, first, us);
+    struct knapsack k = {0};
+
+    for (uint32_t i = from, seen = 0; i < n && k.n < WINDOW && seen < FAR; i++) {
+        uint32_t m = j->order[i];
+        if (j->rest[m] == 0 || j->want[m].type != j->let[let].type)
             continue;
-        }
+        seen++;
+        double need = need_of(j, m, us);
+        if (need <= room)
+            knapsack_add(&k, m, need, j->worth[m]);
+    }
+    knapsack_try(&k, 0, room, 0, 0);
+    for (uint32_t i = 0; i < k.n; i++) {
+        if (!(k.taken >> i & 1))
+            continue;
         struct save s = save_take(j);
-        j->victim[m] = k;
-        if (let_add(j, k, m, j->rest[m]) && let_settle(j, k)) {
-            j->rest[m] = 0;
-            fill = fill_of(j, &j->let[k]);
+        if (let_add(j, let, k.model[i], j->rest[k.model[i]]) && let_settle(j, let)) {
+            j->rest[k.model[i]] = 0;
             save_commit(j);
         } else {
             save_back(j, &s);
-            fails++;
         }
     }
 }
@@ -190,8 +214,6 @@ bool whole_float(struct job *j)
 
     if (!pieces(j, &n))
         return false;
-    for (uint32_t m = 0; m < j->p->n_models; m++)
-        j->victim[m] = PLAN_NONE;
     save_commit(j);
     for (uint32_t i = 0; i < n && !j->full; i++) {
         uint32_t m = j->order[i], type = j->want[m].type;
@@ -199,12 +221,11 @@ bool whole_float(struct job *j)
             continue;
         if (!float_new(j, type, whole_at(&j->kind[type]), m, j->rest[m]))
             return false;
-        uint32_t k = j->last_let;
-        (void)let_settle(j, k); /* what does not hold is poured in the end */
-        j->rest[m] = 0;
-        if (j->key[m] < ALONE)
-            fill_up(j, k, i + 1, n);
+        uint32_t let = j->last_let;
+        (void)let_settle(j, let); /* what does not hold is poured in the end */
         save_commit(j);
+        fill_up(j, let, m, i + 1, n);
+        j->rest[m] = 0;
     }
     return !j->full;
 }

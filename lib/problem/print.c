@@ -140,9 +140,9 @@ static void put_problem(struct writer *w, const struct problem *p)
     put_models(w, p);
 }
 
-/* p NULL: a plan alone; plan NULL: a problem alone. */
+/* p NULL: a plan alone; plan NULL: a problem alone; m or NULL: what was measured. */
 static int file_print(const struct problem *p, const struct problem *names, const struct plan *plan,
-                      char **ret, struct err *err)
+                      const struct measured *m, char **ret, struct err *err)
 {
     struct writer w;
 
@@ -160,22 +160,29 @@ static int file_print(const struct problem *p, const struct problem *names, cons
         put_problem(&w, p);
     if (plan)
         put_plan(&w, names, plan);
+    if (m)
+        put_measured(&w, m);
     put_close(&w, '}');
     return writer_close(&w, ret, err);
 }
 
 int problem_print(const struct problem *p, char **ret, struct err *err)
 {
-    return file_print(p, p, NULL, ret, err);
+    return file_print(p, p, NULL, NULL, ret, err);
 }
 
 int plan_print(const struct problem *p, const struct plan *plan, char **ret, struct err *err)
 {
-    return file_print(NULL, p, plan, ret, err);
+    return file_print(NULL, p, plan, NULL, ret, err);
 }
 
 int problem_plan_print(const struct problem *p, const struct plan *plan, char **ret,
                        struct err *err)
 {
-    return file_print(p, p, plan, ret, err);
+    return file_print(p, p, plan, NULL, ret, err);
+}
+
+int measured_print(const struct problem *p, const struct measured *m, char **ret, struct err *err)
+{
+    return file_print(p, p, NULL, m, ret, err);
 }

@@ -140,4 +140,5 @@ void put_places(struct writer *w, const char *key, const struct plan_place *p, u
 void put_profile(struct writer *w, const struct profile *p);
 /* -EINVAL when it names devices or models that p does not have. */
 int plan_in_range(const struct problem *p, const struct plan *plan, struct err *err);
+void put_measured(struct writer *w, const struct measured *m);
 void put_plan(struct writer *w, const struct problem *p, const struct plan *plan);

@@ -346,6 +346,7 @@ static int top_fields(struct reader *r, const json_t *top)
 {
     static const struct field keys[] = {
         FIELD_CODE("version", REQUIRED),
+        FIELD_CODE("measured"),
         FIELD_CODE("note"),
         FIELD_CODE("types"),
         FIELD_CODE("devices"),

@@ -7,6 +7,7 @@ int8 runs the model as onnxruntime.quantization makes it (static, QDQ, by channe
 seeded inputs; of BERT MatMul and Gemm), ONNX Runtime the same file.  Rounds are those of
 bench_cpu.py.  --prepare only makes the models."""
 import argparse
+import math
 import os
 import pathlib
 import sys
@@ -14,7 +15,7 @@ import sys
 import numpy as np
 
 import bench_cpu
-from bench_cpu import LENGTH, Ours, Theirs, abba, exported, make_inputs
+from bench_cpu import LENGTH, Ours, Theirs, abba, exported, interval, make_inputs
 
 MODELS = ["resnet50", "bert-base"]
 CALIBRATIONS = 4
@@ -55,9 +56,11 @@ def off(got, want):
 
 
 def pair(label, a, b, error):
-    (ratio, low, high), rounds, (ms_a, ms_b) = abba(a, b)
-    print(f"| {label} | {ms_a:.2f} | {ms_b:.2f} | {ratio:.3f} | {low:.3f} to {high:.3f} | {rounds} | {error:.1e} |",
-          flush=True)  # fmt: skip
+    known = abba(a, b, None, math.inf)
+    ratio, low, high = interval(known["logs"])
+    ms_a, ms_b = (np.median(known[k]) for k in ("a_ms", "b_ms"))
+    print(f"| {label} | {ms_a:.2f} | {ms_b:.2f} | {ratio:.3f} | {low:.3f} to {high:.3f} | {len(known['logs'])} | "
+          f"{error:.1e} |", flush=True)  # fmt: skip
 
 
 def point(build, models, name, batch, what):

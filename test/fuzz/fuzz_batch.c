@@ -49,7 +49,7 @@ static void one_input(const uint8_t *data, size_t n)
             check_rows(g, rows, 1);
 }
 
-#include "model_fuzz.h"
+#include "fuzz.h"
 
 #ifndef FUZZ_LIBFUZZER
 int main(void)

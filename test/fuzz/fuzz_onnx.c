@@ -43,19 +43,9 @@ static void one_input(const uint8_t *data, size_t n)
     assert(rc == 0 || e.msg[0]);
 }
 
-#include "model_fuzz.h"
+#include "fuzz.h"
 
 #ifndef FUZZ_LIBFUZZER
-
-static uint64_t seed = 1;
-
-static uint32_t any(uint32_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 32) % below;
-}
 
 /* Every kind of constant, attribute and shape rule that the reader treats in its own way. */
 static struct ow seed_conv(void)

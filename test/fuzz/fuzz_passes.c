@@ -64,7 +64,7 @@ static void one_input(const uint8_t *data, size_t n)
     through_passes(data, n, true);
 }
 
-#include "model_fuzz.h"
+#include "fuzz.h"
 
 #ifndef FUZZ_LIBFUZZER
 int main(void)

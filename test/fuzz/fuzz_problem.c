@@ -6,6 +6,7 @@
  * generator, a fixed number of times.  Built with -DFUZZ_LIBFUZZER -fsanitize=fuzzer it is a
  * libFuzzer target instead. */
 #include <gpulet/problem.h>
+#define FUZZ_NAME "problem"
 #include "fuzz.h"
 
 #define ROUNDS 4000
@@ -69,6 +70,10 @@ static void one_input(const uint8_t *data, size_t n)
         rc = pairs_parse(json, n, &p, &a, &pairs, &e);
         assert(rc == 0 || e.msg[0]);
     }
+    struct measured measured;
+    e = (struct err){0};
+    rc = measured_parse(json, n, &a, &measured, &e);
+    assert(rc == 0 || e.msg[0]);
     assert(a.total_bytes < NAMED_DEVICES_BYTES + 500 * n);
     arena_done(&a);
 }
@@ -197,6 +202,7 @@ static void nesting_without_end_is_refused(void)
 
 int main(void)
 {
+    RUN(every_file_of_the_corpus_is_taken_or_refused);
     RUN(the_broken_example_is_read_or_refused);
     RUN(broken_published_problems_are_read_or_refused);
     RUN(nesting_without_end_is_refused);

@@ -4,8 +4,8 @@
  *
  * The input is the pattern, a zero byte, the text. */
 #include <kernels/ref/regex.h>
+#define FUZZ_NAME "regex"
 #include "fuzz.h"
-#include <stdio.h>
 
 #define ROUNDS 20000
 #define PATTERN_MAX 500
@@ -106,6 +106,7 @@ static void arbitrary_patterns_are_taken_or_refused(void)
 
 int main(void)
 {
+    RUN(every_file_of_the_corpus_is_taken_or_refused);
     RUN(arbitrary_patterns_are_taken_or_refused);
     return check_end();
 }

@@ -67,7 +67,7 @@ static void one_input(const uint8_t *data, size_t n)
         bind_and_run(g, number);
 }
 
-#include "model_fuzz.h"
+#include "fuzz.h"
 
 #ifndef FUZZ_LIBFUZZER
 int main(void)

@@ -4,6 +4,7 @@
  * As a test program: small traces of every layout, changed by a seeded generator, a fixed number
  * of times.  Built with -DFUZZ_LIBFUZZER -fsanitize=fuzzer it is a libFuzzer target instead. */
 #include <gpulet/replay.h>
+#define FUZZ_NAME "trace"
 #include "fuzz.h"
 
 #define ROUNDS 20000
@@ -97,6 +98,7 @@ static void broken_wall_clock_times_are_read_or_refused(void)
 
 int main(void)
 {
+    RUN(every_file_of_the_corpus_is_taken_or_refused);
     RUN(broken_offsets_are_read_or_refused);
     RUN(broken_quotes_and_line_ends_are_read_or_refused);
     RUN(broken_wall_clock_times_are_read_or_refused);

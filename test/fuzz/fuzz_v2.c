@@ -1,9 +1,12 @@
 /* Infer bodies from hostile clients: good requests, broken at random (seed and count as arguments),
  * parsed in a slab that ends where the body ends.  Whatever is accepted must hold what its shape
- * promises; whatever is refused must say why and leave no memory behind. */
-#include "../check.h"
+ * promises; whatever is refused must say why and leave no memory behind.
+ *
+ * Built by `make fuzz` it is a libFuzzer target, whose input is a byte that says which model, two
+ * that say where the binary data begins (0xffff: there is none), and the body. */
 #include <daemon/v2_infer.h>
-#include <stdio.h>
+#define FUZZ_NAME "v2"
+#include "fuzz.h"
 
 static struct served_stats stats;
 static const struct io_desc in[] = {{"x", DT_FP32, 2, {-1, 3}}, {"s", DT_STRING, 2, {-1, 1}}};
@@ -24,69 +27,6 @@ static struct served raw = {.spec = {.name = "r", .version = 1},
                             .out = out,
                             .max_batch = 1,
                             .stats = &stats};
-
-static const char *const seeds[] = {
-    "{\"id\":\"7\",\"inputs\":[{\"data\":[[1,2.5e-3,-3],[4,5,6.5]],\"name\":\"x\",\"shape\":[2,3],"
-    "\"datatype\":\"FP32\"},{\"name\":\"s\",\"shape\":[2,1],\"datatype\":\"BYTES\","
-    "\"data\":[\"]\\u00e4\",\"\\\"[{\\ud83d\\ude00\"]}],\"outputs\":[{\"name\":\"y\"}],"
-    "\"parameters\":{\"timeout\":5000,\"priority\":2,\"other\":1.5}}",
-    "{\"inputs\":[{\"name\":\"s\",\"shape\":[1,1],\"datatype\":\"BYTES\",\"parameters\":"
-    "{\"binary_data_size\":5}},{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\","
-    "\"parameters\":"
-    "{\"binary_data_size\":12}}],\"parameters\":{\"binary_data_output\":true}}\1zzzzabcdefghijkl",
-    "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,4],\"datatype\":\"INT16\",\"data\":[1,-2,3,4]}]}",
-};
-
-static uint64_t state;
-static uint32_t below(uint32_t n)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)(state >> 32) % n;
-}
-
-/* One change: a byte, a token, a piece removed or doubled. */
-static size_t mutate(char *body, size_t n, size_t room)
-{
-    static const char *const token[] = {
-        "[",    "]",  "{",     "}",   "\"", ",", ":",    "null",
-        "1e99", "-1", "[[[[[", "\\u", "\\", "0", "data", "9223372036854775807",
-        "true", " "};
-    size_t at = n ? below((uint32_t)n) : 0;
-
-    switch (below(5)) {
-    case 0:
-        if (n)
-            body[at] = (char)below(256);
-        return n;
-    case 1:
-        if (n)
-            body[at] ^= (char)(1u << below(8));
-        return n;
-    case 2: { /* remove */
-        size_t want = 1 + below(20), k = MIN(want, n - at);
-        memmove(body + at, body + at + k, n - at - k);
-        return n - k;
-    }
-    case 3: { /* insert a token */
-        const char *t = token[below(ARRAY_SIZE(token))];
-        size_t k = strlen(t);
-        if (n + k > room)
-            return n;
-        memmove(body + at + k, body + at, n - at);
-        memcpy(body + at, t, k);
-        return n + k;
-    }
-    default: { /* double */
-        size_t want = 1 + below(60), k = MIN(want, n - at);
-        if (n + k > room)
-            return n;
-        memmove(body + at + k, body + at, n - at);
-        return n + k;
-    }
-    }
-}
 
 /* Touch every byte an accepted request promises. */
 static uint64_t sum_inputs(const struct infer *f)
@@ -131,23 +71,95 @@ static void one_body(const char *body, size_t n, int64_t header, struct served *
     free(exact);
 }
 
+#define HEAD_BYTES 3
+
+static void one_input(const uint8_t *data, size_t n)
+{
+    struct err err = {0};
+    uint32_t header = n < HEAD_BYTES ? 0 : data[1] | (uint32_t)data[2] << 8;
+
+    if (n < HEAD_BYTES)
+        return;
+    if (!pool)
+        assert(pool_new((size_t)64 << 20, &pool, &err) == 0);
+    one_body((const char *)data + HEAD_BYTES, n - HEAD_BYTES,
+             header == UINT16_MAX ? HEADER_NONE : (int64_t)header, data[0] & 1 ? &raw : &model);
+    assert(check_failures == 0 && pool_used_bytes(pool) == 0);
+}
+
+#ifndef FUZZ_LIBFUZZER
+
+static const char *const seeds[] = {
+    "{\"id\":\"7\",\"inputs\":[{\"data\":[[1,2.5e-3,-3],[4,5,6.5]],\"name\":\"x\",\"shape\":[2,3],"
+    "\"datatype\":\"FP32\"},{\"name\":\"s\",\"shape\":[2,1],\"datatype\":\"BYTES\","
+    "\"data\":[\"]\\u00e4\",\"\\\"[{\\ud83d\\ude00\"]}],\"outputs\":[{\"name\":\"y\"}],"
+    "\"parameters\":{\"timeout\":5000,\"priority\":2,\"other\":1.5}}",
+    "{\"inputs\":[{\"name\":\"s\",\"shape\":[1,1],\"datatype\":\"BYTES\",\"parameters\":"
+    "{\"binary_data_size\":5}},{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\","
+    "\"parameters\":"
+    "{\"binary_data_size\":12}}],\"parameters\":{\"binary_data_output\":true}}\1zzzzabcdefghijkl",
+    "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,4],\"datatype\":\"INT16\",\"data\":[1,-2,3,4]}]}",
+};
+
+/* One change: a byte, a token, a piece removed or doubled. */
+static size_t mutate(char *body, size_t n, size_t room)
+{
+    static const char *const token[] = {
+        "[",    "]",  "{",     "}",   "\"", ",", ":",    "null",
+        "1e99", "-1", "[[[[[", "\\u", "\\", "0", "data", "9223372036854775807",
+        "true", " "};
+    size_t at = n ? any((uint32_t)n) : 0;
+
+    switch (any(5)) {
+    case 0:
+        if (n)
+            body[at] = (char)any(256);
+        return n;
+    case 1:
+        if (n)
+            body[at] ^= (char)(1u << any(8));
+        return n;
+    case 2: { /* remove */
+        size_t want = 1 + any(20), k = MIN(want, n - at);
+        memmove(body + at, body + at + k, n - at - k);
+        return n - k;
+    }
+    case 3: { /* insert a token */
+        const char *t = token[any(ARRAY_SIZE(token))];
+        size_t k = strlen(t);
+        if (n + k > room)
+            return n;
+        memmove(body + at + k, body + at, n - at);
+        memcpy(body + at, t, k);
+        return n + k;
+    }
+    default: { /* double */
+        size_t want = 1 + any(60), k = MIN(want, n - at);
+        if (n + k > room)
+            return n;
+        memmove(body + at + k, body + at, n - at);
+        return n + k;
+    }
+    }
+}
+
 static long rounds = 60000;
 
 static void broken_requests_are_refused_or_hold_what_they_promise(void)
 {
     for (long i = 0; i < rounds; i++) {
         char body[2048];
-        size_t which = below(ARRAY_SIZE(seeds)), n = strlen(seeds[which]);
+        size_t which = any(ARRAY_SIZE(seeds)), n = strlen(seeds[which]);
         const char *brace = strrchr(seeds[which], '}');
-        int64_t header = below(3) ? HEADER_NONE : (int64_t)(brace - seeds[which] + 1);
+        int64_t header = any(3) ? HEADER_NONE : (int64_t)(brace - seeds[which] + 1);
 
         memcpy(body, seeds[which], n);
         if (which == 1 && header != HEADER_NONE)
             memcpy(body + header, "\1\0\0\0", 4);
-        for (uint32_t k = below(4); k > 0; k--)
+        for (uint32_t k = any(4); k > 0; k--)
             n = mutate(body, n, sizeof(body));
-        if (below(20) == 0)
-            header = below((uint32_t)n + 20);
+        if (any(20) == 0)
+            header = any((uint32_t)n + 20);
         one_body(body, n, header, which == 2 ? &raw : &model);
     }
     CHECK_EQ(pool_used_bytes(pool), 0);
@@ -158,13 +170,15 @@ int main(int argc, char **argv)
 {
     struct err err = {0};
 
-    state = argc > 1 ? strtoull(argv[1], NULL, 10) | 1 : 88172645463325252u;
+    seed = argc > 1 ? strtoull(argv[1], NULL, 10) | 1 : 88172645463325252u;
     rounds = argc > 2 ? strtol(argv[2], NULL, 10) : rounds;
     if (pool_new((size_t)64 << 20, &pool, &err) < 0)
         return 1;
+    RUN(every_file_of_the_corpus_is_taken_or_refused);
     RUN(broken_requests_are_refused_or_hold_what_they_promise);
     printf("# %llu accepted, %llu refused, sum %llu\n", (unsigned long long)accepted,
            (unsigned long long)refused, (unsigned long long)sum);
     pool_free(pool);
     return check_end();
 }
+#endif

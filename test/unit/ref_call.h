@@ -6,13 +6,11 @@
  */
 #pragma once
 
-#include "../check.h"
+#include "ref_node.h"
 #include <kernels/ref/ref.h>
 #include <math.h>
 
 /* ---- a node and its tensors in one line */
-#define INTS(...)                                                                                  \
-    (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)
 #define F32(...)                                                                                   \
     (float[])                                                                                      \
     {                                                                                              \
@@ -24,42 +22,9 @@
         __VA_ARGS__                                                                                \
     }
 
-static inline struct tensor tensor_of(enum dtype dtype, void *data, const int64_t *dims,
-                                      size_t rank)
-{
-    struct tensor t = {.data = data};
-
-    CHECK_EQ(tensor_shape(&t, dtype, (uint32_t)rank, dims), 0);
-    return t;
-}
 #define FLOATS(data, ...) tensor_of(DT_FP32, data, INTS(__VA_ARGS__))
 #define LONGS(data, ...) tensor_of(DT_INT64, data, INTS(__VA_ARGS__))
 #define SCALAR(dtype, data) tensor_of(dtype, data, NULL, 0)
-
-static inline struct attr ints(const char *name, const int64_t *v, size_t n)
-{
-    return (struct attr){.name = name, .type = ATTR_INTS, .n = (uint32_t)n, .ints = v};
-}
-static inline struct attr number(const char *name, int64_t v)
-{
-    return (struct attr){.name = name, .type = ATTR_INT, .i = v};
-}
-static inline struct attr real(const char *name, float v)
-{
-    return (struct attr){.name = name, .type = ATTR_FLOAT, .f = v};
-}
-static inline struct attr word(const char *name, const char *v)
-{
-    return (struct attr){.name = name, .type = ATTR_STRING, .s = v, .n = (uint32_t)strlen(v)};
-}
-static inline struct attr reals(const char *name, const float *v, size_t n)
-{
-    return (struct attr){.name = name, .type = ATTR_FLOATS, .n = (uint32_t)n, .floats = v};
-}
-static inline struct attr words(const char *name, const struct attr_text *v, size_t n)
-{
-    return (struct attr){.name = name, .type = ATTR_STRINGS, .n = (uint32_t)n, .strs = v};
-}
 
 struct call {
     enum op_id op;

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "../check.h"
+#include "ref_node.h"
 #include <kernels/ref/kit.h>
 #include <math.h>
 
@@ -26,43 +26,16 @@ struct call {
 static struct tensor rig_out[RIG_OUT];
 static struct err rig_err;
 
-static inline struct tensor rig_tensor(enum dtype dtype, const void *data, const int64_t *dims,
-                                       size_t rank)
-{
-    struct tensor t = {.data = (void *)(uintptr_t)data};
-
-    CHECK_EQ(tensor_shape(&t, dtype, (uint32_t)rank, dims), 0);
-    return t;
-}
-#define LIST(...)                                                                                  \
-    (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)
 /* A tensor of `type` at data with the dimensions that follow. */
-#define T(type, data, ...) rig_tensor(DT_##type, data, LIST(__VA_ARGS__))
-#define SCALAR(type, value, ctype) rig_tensor(DT_##type, (const ctype[]){value}, NULL, 0)
+#define T(type, data, ...) tensor_of(DT_##type, data, INTS(__VA_ARGS__))
+#define SCALAR(type, value, ctype) tensor_of(DT_##type, (const ctype[]){value}, NULL, 0)
 /* A vector of the numbers that follow. */
 #define FLOATS(...)                                                                                \
-    rig_tensor(DT_FP32, (const float[]){__VA_ARGS__},                                              \
-               (const int64_t[]){sizeof((const float[]){__VA_ARGS__}) / sizeof(float)}, 1)
+    tensor_of(DT_FP32, (const float[]){__VA_ARGS__},                                               \
+              (const int64_t[]){sizeof((const float[]){__VA_ARGS__}) / sizeof(float)}, 1)
 #define LONGS(...)                                                                                 \
-    rig_tensor(DT_INT64, (const int64_t[]){__VA_ARGS__},                                           \
-               (const int64_t[]){sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)}, 1)
-
-static inline struct attr ints(const char *name, const int64_t *v, size_t n)
-{
-    return (struct attr){.name = name, .type = ATTR_INTS, .n = (uint32_t)n, .ints = v};
-}
-static inline struct attr number(const char *name, int64_t v)
-{
-    return (struct attr){.name = name, .type = ATTR_INT, .i = v};
-}
-static inline struct attr real(const char *name, float v)
-{
-    return (struct attr){.name = name, .type = ATTR_FLOAT, .f = v};
-}
-static inline struct attr word(const char *name, const char *v)
-{
-    return (struct attr){.name = name, .type = ATTR_STRING, .s = v, .n = (uint32_t)strlen(v)};
-}
+    tensor_of(DT_INT64, (const int64_t[]){__VA_ARGS__},                                            \
+              (const int64_t[]){sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)}, 1)
 
 /* 0 and the results in rig_out, or what rule or kernel returned, with rig_err. */
 static inline int rig_run(struct call *c)
@@ -107,7 +80,7 @@ static inline void rig_dims(uint32_t out, const int64_t *want, size_t rank)
     for (uint32_t i = 0; i < rank && i < rig_out[out].rank; i++)
         CHECK_EQ(rig_out[out].dims[i], want[i]);
 }
-#define CHECK_DIMS(out, ...) rig_dims(out, LIST(__VA_ARGS__))
+#define CHECK_DIMS(out, ...) rig_dims(out, INTS(__VA_ARGS__))
 
 static inline void rig_values(uint32_t out, const double *want, size_t n)
 {

@@ -461,6 +461,119 @@ static void a_probe_times_the_segments_asked_for(void)
     close_model(o);
 }
 
+/* ---- groups of rows */
+
+#define LARGE_SIDE 256
+#define LARGE (CHANNELS * LARGE_SIDE * LARGE_SIDE)
+static float large_x[BATCH * LARGE], large_y[BATCH * LARGE], large_again[BATCH * LARGE];
+
+/* A row of 4 MiB, which a batch of four would not find in the cache again. */
+static struct bound *large_rows(int64_t batch, struct arena *arena)
+{
+    struct shape_key key = {.n = 1, .dim = {batch}};
+    struct bound *b = NULL;
+
+    start(17);
+    uint32_t x = input("x", "B 16 256 256");
+    output(op(OP_Conv, "pads=1,1,1,1", 2, x, filter(CHANNELS, CHANNELS, 3)));
+    g->batch_sym = 0;
+    CHECK_EQ(graph_infer(g, &err), 0);
+    arena_init(arena);
+    CHECK_EQ(graph_bind(g, &key, arena, &b, &err), 0);
+    return b;
+}
+
+static void open_cores(unsigned n)
+{
+    struct backend_config cfg = {0};
+    struct granules set = {{0}};
+    uint32_t units = 0;
+
+    CHECK_EQ(be->dev_open(&cfg, 0, &dev, &err), 0);
+    for (unsigned i = 0; i < n; i++)
+        granules_add(&set, i);
+    CHECK_EQ(be->part_open(dev, &set, &part, &units, &err), 0);
+    CHECK_EQ(units, n);
+}
+
+static unsigned cores_here(void)
+{
+    struct backend_config cfg = {0};
+    struct device_info info = {.n_granules = 0};
+    size_t n = 0;
+
+    CHECK_EQ(be->devices(&cfg, &info, 1, &n, &err), 0);
+    return info.n_granules;
+}
+
+/* large_y: what each row of large_x gives alone. */
+static void rows_alone(void)
+{
+    struct arena arena;
+    struct slot *s = NULL;
+
+    for (uint32_t i = 0; i < BATCH * LARGE; i++)
+        large_x[i] = made_up(i + 5);
+    open_cores(1);
+    struct exe *exe = compiled(large_rows(1, &arena));
+    CHECK(exe->group == NULL);
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    for (uint32_t i = 0; i < BATCH; i++)
+        CHECK_EQ(run_one(s, 0, 1, 1, large_x + i * LARGE, large_y + i * LARGE), 0);
+    be->slot_close(s);
+    be->release(exe);
+    arena_done(&arena);
+    close_device();
+}
+
+/* Two requests, the second of so many rows. */
+static void check_two_requests(struct slot *s, uint32_t second)
+{
+    const void *in[2][1] = {{large_x}, {large_x + LARGE}};
+    void *out[2][1] = {{large_again}, {large_again + LARGE}};
+    struct io_part p[2] = {{1, in[0], out[0]}, {second, in[1], out[1]}};
+
+    memset(large_again, 0x55, sizeof(large_again));
+    CHECK_EQ(run_rows(s, 0, 1, 2, p), 0);
+    CHECK(memcmp(large_again, large_y, (1 + second) * LARGE * sizeof(float)) == 0);
+    for (uint32_t i = (1 + second) * LARGE; i < BATCH * LARGE; i++)
+        CHECK(memcmp(&large_again[i], "\x55\x55\x55\x55", 4) == 0);
+}
+
+static void large_rows_run_in_groups_and_give_what_they_give_alone(void)
+{
+    rows_alone();
+    for (unsigned cores = 1; cores <= MIN(cores_here(), 2u); cores++) {
+        struct arena arena;
+        struct slot *s = NULL;
+        struct exe_info info;
+        uint64_t ns[2] = {0};
+
+        open_cores(cores);
+        struct exe *exe = compiled(large_rows(BATCH, &arena));
+        CHECK(exe->group != NULL);
+        be->exe_info(exe, &info);
+        CHECK_EQ(exe->group->batch, 1);
+        CHECK(info.slot_bytes < BATCH * LARGE * sizeof(float) * 2);
+        CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+        memset(large_again, 0, sizeof(large_again));
+        CHECK_EQ(run_one(s, 0, 1, BATCH, large_x, large_again), 0);
+        CHECK(memcmp(large_again, large_y, sizeof(large_y)) == 0);
+        check_two_requests(s, 1);
+        check_two_requests(s, 2);
+        check_two_requests(s, 3);
+        CHECK_EQ(be->probe(s, 0, 1, 2, ns, &err), 0);
+        CHECK(ns[0] > 0 && ns[1] > 0);
+        be->slot_close(s);
+        be->release(exe);
+        CHECK_EQ(dev->weights_bytes, 0);
+        arena_done(&arena);
+        close_device();
+    }
+}
+
+/* ---- pieces of our kernels */
+
 /* The graph that was built, without free dimensions. */
 static struct bound *bound_now(struct arena *arena)
 {
@@ -471,6 +584,86 @@ static struct bound *bound_now(struct arena *arena)
     arena_init(arena);
     CHECK_EQ(graph_bind(g, &key, arena, &b, &err), 0);
     return b;
+}
+
+#define COLS 403 /* of 61 rows: the pieces are not alike */
+
+/* Each kernel that is cut. */
+static struct bound *kernels_in_pieces(struct arena *arena)
+{
+    static float number[COLS];
+    const int64_t cols[] = {COLS}, channels[] = {6 * CHANNELS};
+
+    for (uint32_t i = 0; i < COLS; i++)
+        number[i] = made_up(i) + 2;
+    start(17);
+    uint32_t x = input("x", "61 403"), image = input("image", "1 48 20 20");
+    uint32_t c = constant_of(DT_FP32, 1, cols, number),
+             s = constant_of(DT_FP32, 1, channels, number);
+    output(op(OP_Sigmoid, "", 1, x));
+    output(op(OP_Softmax, "axis=1", 1, x));
+    output(op(OP_LayerNormalization, "axis=-1", 3, x, c, c));
+    output(op(OP_Mul, "", 2, x, c));
+    output(op(OP_Transpose, "perm=1,0", 1, x));
+    output(op(OP_Concat, "axis=1", 2, x, x));
+    uint32_t one = op(OP_Conv, "", 2, image, filter(3 * CHANNELS, 3 * CHANNELS, 1));
+    uint32_t two = op(OP_Mul, "", 2, one, op(OP_GlobalAveragePool, "", 1, one));
+    uint32_t all = op(OP_Concat, "axis=1", 2, one, two);
+    output(op(OP_BatchNormalization, "", 5, all, s, s, s, s));
+    output(op(OP_MaxPool, "kernel_shape=2,2", 1, all));
+    return bound_now(arena);
+}
+
+/* On so many cores, with the inputs of ref; out: by output, the caller's to free. */
+static void run_all(unsigned cores, uint32_t n_pieces, const struct bound *ref, float **out)
+{
+    const void *in[MAX_IO];
+    struct arena arena;
+    struct slot *s = NULL;
+    struct io_part p = {.rows = 1, .in = in, .out = (void *const *)out};
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < g->n_in; i++)
+        in[i] = ref->value[g->in[i]].data;
+    for (uint32_t i = 0; i < g->n_out; i++)
+        out[i] = calloc(1, ref->value[g->out[i]].bytes);
+    const struct graph *inputs = TAKE(g); /* of the reference */
+    open_cores(cores);
+    struct exe *exe = compiled(kernels_in_pieces(&arena));
+    for (uint32_t i = 0; i < exe->n_steps; i++)
+        n += exe->step[i].in_pieces;
+    CHECK_EQ(n, n_pieces);
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    CHECK_EQ(run_rows(s, 0, 1, 1, &p), 0);
+    be->slot_close(s);
+    be->release(exe);
+    arena_done(&arena);
+    close_device();
+    graph_free(g);
+    g = (struct graph *)inputs;
+}
+
+static void kernels_in_pieces_give_what_they_give_as_one(void)
+{
+    float *one[MAX_IO] = {0}, *two[MAX_IO] = {0};
+    const struct shape_key key = {.n = 0};
+    struct arena arena, other;
+
+    (void)kernels_in_pieces(&arena);
+    arena_init(&other);
+    struct bound *ref = run_graph(g, &key, 1, 0, &other);
+    run_all(1, 0, ref, one);
+    for (uint32_t i = 0; i < g->n_out; i++)
+        near(one[i], &ref->value[g->out[i]]);
+    if (cores_here() > 1)
+        run_all(2, 9, ref, two);
+    for (uint32_t i = 0; i < g->n_out; i++) {
+        CHECK(!two[i] || memcmp(one[i], two[i], ref->value[g->out[i]].bytes) == 0);
+        free(one[i]);
+        free(two[i]);
+    }
+    arena_done(&other);
+    arena_done(&arena);
 }
 
 static void a_type_without_a_fast_kernel_runs_in_plain_loops_and_is_counted(void)
@@ -754,6 +947,8 @@ int main(void)
     RUN(joined_channels_are_read_where_they_are);
     RUN(running_keeps_no_memory);
     RUN(a_probe_times_the_segments_asked_for);
+    RUN(large_rows_run_in_groups_and_give_what_they_give_alone);
+    RUN(kernels_in_pieces_give_what_they_give_as_one);
     RUN(a_type_without_a_fast_kernel_runs_in_plain_loops_and_is_counted);
     RUN(post_steps_of_a_half_precision_result_are_plain_too);
     RUN(a_type_that_plain_loops_lack_too_is_refused_with_the_node);

@@ -648,6 +648,59 @@ static void a_stalled_run_is_told_to_the_watchdog(void)
     rig_free(&r);
 }
 
+/* As policy_equal, but that model 'b' gets no place, for the reason that the test says. */
+static enum plan_limit left_out;
+static int plan_without_b(const struct problem *p, const struct plan *was, struct arena *a,
+                          struct plan *ret, struct err *err)
+{
+    int r = policy_equal.plan_make(p, was, a, ret, err);
+
+    for (uint32_t m = 0; r == 0 && m < p->n_models; m++) {
+        if (!STREQ(p->model[m].name, "b"))
+            continue;
+        ret->verdict[m].limit = left_out;
+        for (uint32_t k = 0; k < ret->n_gpulets; k++) {
+            struct plan_gpulet *g = &ret->gpulet[k];
+            uint32_t n = 0;
+            for (uint32_t i = 0; i < g->n_shares; i++)
+                if (g->share[i].model != m)
+                    g->share[n++] = g->share[i];
+            g->n_shares = n;
+        }
+    }
+    return r;
+}
+
+static void a_model_without_a_place_is_refused_by_what_binds(void)
+{
+    struct model_spec b = rig_spec("b", 1, dir_batch);
+    struct policy policy = policy_equal;
+    struct rig r = rig_new(1);
+    struct job job;
+    struct engine *e = r.e;
+    struct err err = {0};
+    struct engine_config cfg = {.backend = &backend_fake,
+                                .policy = &policy,
+                                .host_bytes = 1u << 20,
+                                .queue_max = 8,
+                                .max_batch = 1,
+                                .timeout_us = 10 * USEC_PER_SEC,
+                                .step_bound_us = USEC_PER_SEC};
+
+    policy.plan_make = plan_without_b;
+    CHECK_EQ(engine_new(&cfg, &r.e, &err), 0);
+    rig_load_ok(&r, "a", 1, dir_batch);
+    left_out = LIMIT_MEMORY;
+    CHECK_EQ(rig_load(&r, &b, &job), -ENOMEM);
+    CHECK_HAS(job.err.msg, "no gpu-let can hold model 'b': it needs");
+    left_out = LIMIT_UNITS;
+    CHECK_EQ(rig_load(&r, &b, &job), -ENOMEM);
+    CHECK_HAS(job.err.msg, "no gpu-let has time for model 'b': beside it another model's promise");
+    CHECK_EQ(rig_infer(&r, "a", 1, 4), 0);
+    engine_free(e);
+    rig_free(&r);
+}
+
 static void models_share_the_granules_and_the_plan_can_be_pinned(void)
 {
     struct rig r = rig_new(2);
@@ -864,6 +917,7 @@ int main(void)
     RUN(a_lost_partition_is_opened_again_and_what_waited_is_served);
     RUN(a_lost_device_is_told_to_the_watchdog);
     RUN(a_stalled_run_is_told_to_the_watchdog);
+    RUN(a_model_without_a_place_is_refused_by_what_binds);
     RUN(models_share_the_granules_and_the_plan_can_be_pinned);
     RUN(a_dry_run_says_what_the_policy_would_do);
     RUN(the_running_problem_and_plan_can_be_read_as_a_file);

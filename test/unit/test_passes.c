@@ -436,6 +436,30 @@ static void a_feed_forward_becomes_two_products(void)
     check_posts(1, 1, POST_ADD);
 }
 
+/* As GPT-2 has it: the product's rows become a sequence again before the activation. */
+static void build_reshaped_activation(void)
+{
+    const int64_t dims[] = {0, 2, 4}, three = 3;
+
+    start(13);
+    uint32_t x = input("x", "B 8"), shape = constant_of(DT_INT64, 1, &three, dims);
+    uint32_t y = op(OP_Reshape, "", 2, op(OP_Gemm, "", 2, x, weights("8 8")), shape);
+    output(op(OP_Tanh, "", 1, y));
+    y = op(OP_Reshape, "", 2, op(OP_Gemm, "", 2, x, weights("8 8")), shape);
+    output(op(OP_Tanh, "", 1, y));
+    output(y); /* read twice: before the activation, too */
+    y = op(OP_Reshape, "", 2, op(OP_Conv, "", 2, input("z", "B 8 1 1"), weights("8 8 1 1")), shape);
+    output(op(OP_Tanh, "", 1, y)); /* not behind a convolution, whose channels lie otherwise */
+}
+static void a_product_takes_an_activation_behind_a_reshape(void)
+{
+    optimise(build_reshaped_activation, 1e-5);
+    check_ops(8, OP_Gemm, OP_Reshape, OP_Gemm, OP_Reshape, OP_Tanh, OP_Conv, OP_Reshape, OP_Tanh);
+    check_posts(0, 1, POST_TANH);
+    check_posts(2, 0);
+    check_posts(5, 0);
+}
+
 /* ---- padding */
 
 static uint32_t whole(int n, ...)
@@ -790,6 +814,7 @@ int main(void)
     RUN(a_gate_of_another_value_is_no_gelu);
     RUN(a_factor_that_adds_dimensions_is_no_gelu);
     RUN(a_feed_forward_becomes_two_products);
+    RUN(a_product_takes_an_activation_behind_a_reshape);
     RUN(padding_becomes_the_convolutions_and_the_pools_own);
     RUN(a_pad_of_nothing_goes);
     RUN(padding_with_something_or_before_a_maximum_stays);

@@ -9,11 +9,11 @@ static void each_element_spreads_its_kernel(void)
 
     CHECK_RUN(.op = OP_ConvTranspose, .in = {T(FP32, two, 1, 1, 2), T(FP32, k, 1, 1, 3)});
     CHECK_VALUES(0, 1, 12, 120, 200);
-    CHECK_RUN(.op = OP_ConvTranspose, .attr = {ints("strides", LIST(2)), ints("pads", LIST(1, 0))},
+    CHECK_RUN(.op = OP_ConvTranspose, .attr = {ints("strides", INTS(2)), ints("pads", INTS(1, 0))},
               .in = {T(FP32, two, 1, 1, 2), T(FP32, k, 1, 1, 3), FLOATS(0.5f)});
     CHECK_VALUES(0, 10.5, 102.5, 20.5, 200.5);
     CHECK_RUN(.op = OP_ConvTranspose,
-              .attr = {ints("dilations", LIST(2)), ints("output_padding", LIST(1))},
+              .attr = {ints("dilations", INTS(2)), ints("output_padding", INTS(1))},
               .in = {T(FP32, two, 1, 1, 2), T(FP32, k, 1, 1, 3)});
     CHECK_VALUES(0, 1, 2, 10, 20, 100, 200, 0);
 }
@@ -22,15 +22,15 @@ static void the_output_shape_decides_the_padding(void)
 {
     static const float k[] = {1, 10, 100};
 
-    CHECK_RUN(.op = OP_ConvTranspose, .attr = {ints("output_shape", LIST(3))},
+    CHECK_RUN(.op = OP_ConvTranspose, .attr = {ints("output_shape", INTS(3))},
               .in = {T(FP32, two, 1, 1, 2), T(FP32, k, 1, 1, 3)});
     CHECK_VALUES(0, 12, 120, 200); /* the odd one in front */
     CHECK_RUN(.op = OP_ConvTranspose,
-              .attr = {ints("output_shape", LIST(3)), word("auto_pad", "SAME_UPPER")},
+              .attr = {ints("output_shape", INTS(3)), word("auto_pad", "SAME_UPPER")},
               .in = {T(FP32, two, 1, 1, 2), T(FP32, k, 1, 1, 3)});
     CHECK_VALUES(0, 1, 12, 120);
     CHECK_RUN(.op = OP_ConvTranspose,
-              .attr = {word("auto_pad", "SAME_UPPER"), ints("strides", LIST(2))},
+              .attr = {word("auto_pad", "SAME_UPPER"), ints("strides", INTS(2))},
               .in = {T(FP32, two, 1, 1, 2), T(FP32, k, 1, 1, 3)});
     CHECK_VALUES(0, 1, 10, 102, 20); /* twice as long */
 }
@@ -50,10 +50,10 @@ static void groups_do_not_see_each_other(void)
 
 static void huge_strides_and_shapes_are_refused(void)
 {
-    CHECK_EQ(RUN_OP(.op = OP_ConvTranspose, .attr = {ints("strides", LIST(INT64_MAX))},
+    CHECK_EQ(RUN_OP(.op = OP_ConvTranspose, .attr = {ints("strides", INTS(INT64_MAX))},
                     .in = {T(FP32, two, 1, 1, 2), T(FP32, ones, 1, 1, 2)}),
              -EINVAL);
-    CHECK_EQ(RUN_OP(.op = OP_ConvTranspose, .attr = {ints("pads", LIST(9, 9))},
+    CHECK_EQ(RUN_OP(.op = OP_ConvTranspose, .attr = {ints("pads", INTS(9, 9))},
                     .in = {T(FP32, two, 1, 1, 2), T(FP32, ones, 1, 1, 2)}),
              -EINVAL);
     CHECK_EQ(RUN_OP(.op = OP_Col2Im,
@@ -72,8 +72,8 @@ static void blocks_add_up_where_they_overlap(void)
 static void the_largest_go_back_to_where_they_came_from(void)
 {
     static const int64_t at[] = {1, 2}, wrong[] = {1, 4};
-    struct attr kernel = ints("kernel_shape", LIST(2));
-    struct attr stride = ints("strides", LIST(2));
+    struct attr kernel = ints("kernel_shape", INTS(2));
+    struct attr stride = ints("strides", INTS(2));
 
     CHECK_RUN(.op = OP_MaxUnpool, .attr = {kernel, stride},
               .in = {T(FP32, two, 1, 1, 2), T(INT64, at, 1, 1, 2)});
@@ -106,7 +106,7 @@ static void norms_of_three_and_four_are_five_and_seven(void)
 {
     static const float x[] = {3, -4, 0};
 
-    CHECK_RUN(.op = OP_LpPool, .attr = {ints("kernel_shape", LIST(2))},
+    CHECK_RUN(.op = OP_LpPool, .attr = {ints("kernel_shape", INTS(2))},
               .in = {T(FP32, x, 1, 1, 3)});
     CHECK_VALUES(0, 5, 4);
     CHECK_RUN(.op = OP_GlobalLpPool, .attr = {number("p", 1)}, .in = {T(FP32, x, 1, 1, 3)});
@@ -126,7 +126,7 @@ static void a_region_gives_the_largest_of_each_bin(void)
 {
     static const float roi[] = {0, 0, 0, 2, 1};
 
-    CHECK_RUN(.op = OP_MaxRoiPool, .attr = {ints("pooled_shape", LIST(1, 3))},
+    CHECK_RUN(.op = OP_MaxRoiPool, .attr = {ints("pooled_shape", INTS(1, 3))},
               .in = {T(FP32, image, 1, 1, 3, 3), T(FP32, roi, 1, 5)});
     CHECK_VALUES(0, 4, 5, 6); /* the first two rows */
 }
@@ -162,7 +162,7 @@ static void regions_of_nonsense_are_refused(void)
     CHECK_EQ(RUN_OP(.op = OP_RoiAlign,
                     .in = {T(FP32, image, 1, 1, 3, 3), T(FP32, nan, 1, 4), T(INT64, &first, 1)}),
              -EINVAL);
-    CHECK_EQ(RUN_OP(.op = OP_MaxRoiPool, .attr = {ints("pooled_shape", LIST(1, 1))},
+    CHECK_EQ(RUN_OP(.op = OP_MaxRoiPool, .attr = {ints("pooled_shape", INTS(1, 1))},
                     .in = {T(FP32, image, 1, 1, 3, 3), T(FP32, roi, 1, 5)}),
              -EINVAL);
 }

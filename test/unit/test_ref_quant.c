@@ -77,7 +77,7 @@ static void a_convolution_of_bytes_pads_with_the_zero_point(void)
     static const uint8_t x[] = {11, 12, 13};
     static const int8_t k[] = {1, 1, 1};
 
-    CHECK_RUN(.op = OP_ConvInteger, .attr = {ints("pads", LIST(1, 1))},
+    CHECK_RUN(.op = OP_ConvInteger, .attr = {ints("pads", INTS(1, 1))},
               .in = {T(UINT8, x, 1, 1, 3), T(INT8, k, 1, 1, 3), UBYTE(10)});
     CHECK_VALUES(0, 3, 6, 5);
 }

@@ -138,7 +138,7 @@ static void a_region_is_cropped_and_what_is_beyond_has_its_own_value(void)
 static void axes_say_what_sizes_speak_of_and_the_aspect_can_be_kept(void)
 {
     CHECK_RUN(.op = OP_Resize,
-              .attr = {ints("axes", LIST(1)), word("keep_aspect_ratio_policy", "stretch")},
+              .attr = {ints("axes", INTS(1)), word("keep_aspect_ratio_policy", "stretch")},
               .in = {T(FP32, square, 2, 2), {0}, {0}, LONGS(4)});
     CHECK_DIMS(0, 2, 4);
     CHECK_RUN(.op = OP_Resize, .attr = {word("keep_aspect_ratio_policy", "not_larger")},
@@ -226,7 +226,7 @@ static void crops_and_pads_are_centred_with_the_odd_one_behind(void)
 {
     CHECK_RUN(.op = OP_CenterCropPad, .in = {T(FP32, four, 4), LONGS(1)});
     CHECK_VALUES(0, 2); /* 3 too many: 1 in front, 2 behind */
-    CHECK_RUN(.op = OP_CenterCropPad, .attr = {ints("axes", LIST(-1))},
+    CHECK_RUN(.op = OP_CenterCropPad, .attr = {ints("axes", INTS(-1))},
               .in = {T(FP32, two, 1, 2), LONGS(5)});
     CHECK_VALUES(0, 0, 1, 2, 0, 0);
     CHECK_EQ(RUN_OP(.op = OP_CenterCropPad, .in = {T(FP32, two, 2), LONGS(-1)}), -EINVAL);

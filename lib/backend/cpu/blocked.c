@@ -114,6 +114,55 @@ static int as_floats(struct build *b, uint32_t v, struct ref *ret)
     return build_in(b, v, &floats, ret);
 }
 
+/* Of the two operands of a Mul: the one that is all of y, when the other has a number for each of
+ * its channels; else -1. */
+static int gated_operand(const struct build *b, const struct node *n, const struct tensor *y)
+{
+    if (n->op != OP_Mul || n->n_in != 2)
+        return -1;
+    for (int x = 0; x < 2; x++) {
+        const struct tensor *of = build_tensor(b, n->in[x]), *gate = build_tensor(b, n->in[1 - x]);
+        bool fits = of->rank == y->rank && gate->rank == y->rank && gate->dims[1] == y->dims[1] &&
+                    (gate->dims[0] == y->dims[0] || gate->dims[0] == 1);
+        for (uint32_t i = 0; i < y->rank && fits; i++)
+            fits = of->dims[i] == y->dims[i] && (i < 2 || gate->dims[i] == 1);
+        if (fits)
+            return x;
+    }
+    return -1;
+}
+
+/* In place where nobody else reads what is gated. */
+static int run_gated(struct build *b, const struct node *n, int x, const struct ref *refs,
+                     const struct layout *layout)
+{
+    const struct tensor *y = build_tensor(b, n->out[0]), *gate = build_tensor(b, n->in[1 - x]);
+    struct cpu_gate g = {.batch = y->dims[0],
+                         .gates = gate->dims[0],
+                         .spatial = 1,
+                         .block = b->part->dev->dn.block,
+                         .channels = y->dims[1]};
+    struct ref args[] = {refs[x], refs[1 - x], refs[x]};
+    struct cpu_call call;
+    uint32_t buf;
+    int r = 0;
+
+    for (uint32_t i = 2; i < y->rank; i++)
+        g.spatial *= y->dims[i];
+    if (!build_dies(b, refs[x]) || n->in[0] == n->in[1]) {
+        r = build_buf(b, layout->bytes, &buf);
+        args[2] = ref_buf(buf);
+    }
+    if (r == 0 && cpu_plan_gate(&g, &b->exe->arena, &call) < 0)
+        r = build_fail(b, -ENOMEM, "out of memory");
+    if (r == 0)
+        r = build_call(b, &call, 3, args);
+    if (r < 0)
+        return r;
+    b->exe->step[b->exe->n_steps - 1].blocked = true;
+    return build_set(b, n->out[0], args[2], layout);
+}
+
 #define MAX_BLOCKED_IN 16
 
 /* -ENOTSUP: not possible, run it row-major. */
@@ -163,7 +212,9 @@ int lower_blocked(struct build *b, const struct node *n)
         if (r < 0)
             return r;
     }
-    return run_blocked(b, n, in, &out_view, refs, &layout);
+    int x = gated_operand(b, n, y);
+    return x < 0 ? run_blocked(b, n, in, &out_view, refs, &layout)
+                 : run_gated(b, n, x, refs, &layout);
 }
 
 /* ---- joining channels */

@@ -155,6 +155,20 @@ int build_prim(struct build *b, struct prim *p, uint32_t n, const struct arg *ar
     return r;
 }
 
+/* Waking a team costs about a microsecond, in which one thread moves this much. */
+#define PIECES_MIN_BYTES (32u << 10)
+
+static bool pays_in_pieces(const struct build *b, const struct cpu_call *c, uint32_t n,
+                           const struct ref *refs)
+{
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (refs[i].kind == REF_BUF)
+            bytes += b->exe->buf[refs[i].buf].bytes;
+    return c->piece && b->exe->n_threads > 1 && bytes >= PIECES_MIN_BYTES;
+}
+
 int build_call(struct build *b, const struct cpu_call *c, uint32_t n, const struct ref *refs)
 {
     AUTO(free) struct arg *args = calloc(MAX(n, 1), sizeof(*args));
@@ -163,7 +177,7 @@ int build_call(struct build *b, const struct cpu_call *c, uint32_t n, const stru
         return no_memory(b);
     for (uint32_t i = 0; i < n; i++)
         args[i].ref = refs[i];
-    struct step s = {.call = *c, .n_arg = n};
+    struct step s = {.call = *c, .n_arg = n, .in_pieces = pays_in_pieces(b, c, n, refs)};
     return append(b, &s, args);
 }
 

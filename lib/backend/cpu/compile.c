@@ -323,7 +323,7 @@ static int lower_all(struct build *b)
     struct exe *x = b->exe;
     uint32_t s = 0;
 
-    x->n_segments = g->cut && g->n_segments && !x->n_passes ? g->n_segments : 1;
+    x->n_segments = g->cut && g->n_segments ? g->n_segments : 1;
     x->first_step = ARENA_ARRAY(&x->arena, uint32_t, x->n_segments + 1);
     if (!x->first_step)
         return err_set(b->err, -ENOMEM, "out of memory");
@@ -394,24 +394,6 @@ static void drop_constants(const struct graph *g)
             weights_drop(g->values[v].constant);
 }
 
-/* For a result that must not depend on the batch, everything is compiled for one row and done row
- * by row: the same calls on the same numbers, whatever else is in the run.  The library chooses
- * algorithms and the order of sums by shapes, and says nothing of what depends on the batch. */
-static int bind_one_row(struct build *b)
-{
-    struct exe *x = b->exe;
-    struct shape_key key = b->bound->key;
-    struct bound *one;
-    int64_t *rows = &key.dim[b->graph->batch_sym];
-
-    x->n_passes = (uint32_t)*rows;
-    *rows = 1;
-    int r = graph_bind(b->graph, &key, &x->arena, &one, b->err);
-    if (r == 0)
-        b->bound = one;
-    return r;
-}
-
 void cpu_release(struct exe *x)
 {
     if (!x)
@@ -421,15 +403,47 @@ void cpu_release(struct exe *x)
             prim_done(&x->step[i].prim);
     for (uint32_t i = 0; i < x->n_weights; i++)
         weights_put(x->part->dev, x->weights[i]);
+    cpu_release(x->group);
     arena_done(&x->arena);
     free(x);
 }
 DEFINE_AUTO(struct exe, cpu_release)
 
+static struct exe *exe_new(struct part *p, unsigned n_threads)
+{
+    struct exe *x = calloc(1, sizeof(*x));
+
+    if (x) {
+        x->part = p;
+        x->n_threads = n_threads;
+        arena_init(&x->arena);
+    }
+    return x;
+}
+
 int cpu_compile(struct part *p, const struct compile_args *args, struct exe **ret, struct err *err)
 {
+    uint32_t rows = groups_rows(args, p->n_threads);
+
+    if (args->precision == PRECISION_BF16 && !p->dev->dn.bf16)
+        return err_set(err, -ENOTSUP,
+                       "precision 'bf16': this CPU has neither AVX512_BF16 nor AMX_BF16");
+    if (!rows)
+        return compile_for(p, args, p->n_threads, ret, err);
+    AUTO(cpu_release) struct exe *x = exe_new(p, p->n_threads);
+    if (!x)
+        return err_set(err, -ENOMEM, "out of memory");
+    int r = groups_compile(x, args, rows, err);
+    if (r == 0)
+        *ret = TAKE(x);
+    return r;
+}
+
+int compile_for(struct part *p, const struct compile_args *args, unsigned n_threads,
+                struct exe **ret, struct err *err)
+{
     struct err none;
-    AUTO(cpu_release) struct exe *x = calloc(1, sizeof(*x));
+    AUTO(cpu_release) struct exe *x = exe_new(p, n_threads);
     struct build b = {.part = p,
                       .model = args->model,
                       .precision = args->precision,
@@ -440,16 +454,9 @@ int cpu_compile(struct part *p, const struct compile_args *args, struct exe **re
 
     if (!x)
         return err_set(err, -ENOMEM, "out of memory");
-    if (args->precision == PRECISION_BF16 && !p->dev->dn.bf16)
-        return err_set(err, -ENOTSUP,
-                       "precision 'bf16': this CPU has neither AVX512_BF16 nor AMX_BF16");
-    x->part = p;
-    arena_init(&x->arena);
     arena_init(&b.scratch);
-    dn_threads(p->n_threads); /* primitives are made for this many */
-    int r = args->batch_invariant && b.graph->batch_sym >= 0 ? bind_one_row(&b) : 0;
-    if (r == 0)
-        r = build_all(&b);
+    dn_threads(n_threads); /* primitives are made for this many */
+    int r = build_all(&b);
     arena_done(&b.scratch);
     if (r < 0)
         return r;
@@ -462,6 +469,12 @@ void cpu_exe_info(const struct exe *x, struct exe_info *ret)
 {
     uint32_t n_plain = 0;
 
+    if (x->group) {
+        cpu_exe_info(x->group, ret);
+        ret->n_segments = x->n_segments;
+        ret->slot_bytes = x->slot_bytes;
+        return;
+    }
     for (uint32_t i = 0; i < x->n_steps; i++)
         n_plain += !x->step[i].is_prim && x->step[i].call.plain;
     *ret = (struct exe_info){.n_segments = x->n_segments,

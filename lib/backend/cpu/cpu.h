@@ -11,6 +11,7 @@
  *   compile.c  walks the graph, plans the arena
  *   late.c     nodes whose shapes come to be known as the model runs
  *   exec.c     slots and runs
+ *   groups.c   a batch as groups of fewer rows
  *   dnnl.c     the library's calls
  *
  * An exe is a list of steps over buffers; a slot is one arena for those buffers. */
@@ -52,7 +53,6 @@ struct part {
     struct granules set;
     cpu_set_t cores;
     unsigned n_threads;
-    dnnl_stream_t stream;
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -95,7 +95,8 @@ struct arg {
 struct step {
     uint32_t node;
     bool is_prim, is_late;
-    bool blocked; /* a kernel on blocked channels */
+    bool blocked;   /* a kernel on blocked channels */
+    bool in_pieces; /* a kernel that every thread of the partition takes a piece of */
     struct prim prim;
     struct cpu_call call;
     uint32_t n_arg;
@@ -127,14 +128,16 @@ void late_forget(struct late_slot *s);
 
 struct exe {
     struct part *part;
+    unsigned n_threads; /* that one run takes */
+    struct exe *group;  /* of fewer rows, which the batch is run by: then there are no steps here */
     struct arena arena; /* everything below */
     uint32_t n_steps, n_reorders, n_asked;
     struct step *step;
     uint32_t n_bufs;
     struct buffer *buf;
     size_t slot_bytes;
-    uint32_t batch;    /* rows that the steps do at once */
-    uint32_t n_passes; /* 0; or the steps do one row, and a full run is so many of them */
+    uint32_t batch;
+    bool placed_alike; /* rows are only read and written where they lie as in the arena */
     uint32_t n_in, n_out;
     struct port in[MAX_IO], out[MAX_IO];
     struct late late;
@@ -150,10 +153,31 @@ struct exe {
 int cpu_compile(struct part *p, const struct compile_args *args, struct exe **ret, struct err *err);
 void cpu_release(struct exe *x);
 void cpu_exe_info(const struct exe *x, struct exe_info *ret);
+/* The rows as they are, for steps of n_threads. */
+int compile_for(struct part *p, const struct compile_args *args, unsigned n_threads,
+                struct exe **ret, struct err *err);
+
+/* ---- groups.c */
+/* Rows of a group that the batch had better be run by; 0: it runs as one.  One for results that
+ * may not depend on the batch: the same calls on the same numbers, whatever else is in the run. */
+uint32_t groups_rows(const struct compile_args *args, unsigned n_threads);
+/* Make x, which has a part and an arena, such an exe. */
+int groups_compile(struct exe *x, const struct compile_args *args, uint32_t rows, struct err *err);
+struct crew; /* the mutable state of its runs */
+int crew_open(const struct exe *x, struct crew **ret, struct err *err);
+void crew_close(struct crew *c);
+/* All rows of io, NULL: a batch of zeros.  Returns as cpu_run() does; why: of a failure. */
+int crew_run(const struct crew *c, const struct io *io, struct err *why);
+struct slot *crew_slot(const struct crew *c); /* of its first thread */
 
 /* ---- exec.c */
 int cpu_slot_open(struct exe *x, struct slot **ret, struct err *err);
 void cpu_slot_close(struct slot *s);
+/* Segments [from, to), now; io NULL: on what is in the arena.
+ * -EINVAL: an input cannot be run; -ENOTSUP: plain loops lack a type; -EIO: the library failed. */
+int cpu_run(struct slot *s, unsigned from, unsigned to, const struct io *io);
+void cpu_slot_home(struct slot *s);                   /* inputs are zero and in the arena */
+const struct err *cpu_slot_why(const struct slot *s); /* of the last run; code 0: nothing to say */
 int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
                ticket *ret);
 void cpu_outputs(const struct slot *s, struct tensor *ret);

@@ -2,7 +2,7 @@
  *
  * A partition is a set of cores; its executor pins itself when it enters.  More than one core
  * means that many OpenMP threads inside the library's primitives, whose team belongs to the
- * executor and inherits its mask; our own kernels stay on one core. */
+ * executor and inherits its mask; our own kernels are cut into pieces for the same team. */
 #include "cpu.h"
 #include <ctype.h>
 #include <gpulet/clock.h>
@@ -107,6 +107,8 @@ static int cpu_devices(const struct backend_config *cfg, struct device_info *ret
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     ret->mem_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     cpu_kind(ret->kind, sizeof(ret->kind));
+    (void)snprintf(ret->library, sizeof(ret->library), "oneDNN %d.%d.%d", dnnl_version()->major,
+                   dnnl_version()->minor, dnnl_version()->patch);
     (void)snprintf(ret->why, sizeof(ret->why), "a gpu-let is a pinned core with one thread; %s",
                    u.shared ? "service threads share a core with gpu-lets"
                             : "service threads keep to the cores that are not listed");
@@ -178,8 +180,7 @@ static int cpu_part_open(struct device *dev, const struct granules *set, struct 
     if (r < 0)
         return r;
     AUTO(free) struct part *p = calloc(1, sizeof(*p));
-    if (!p ||
-        dnnl_stream_create(&p->stream, dev->dn.engine, dnnl_stream_default_flags) != dnnl_success)
+    if (!p)
         return err_set(err, -ENOMEM, "out of memory");
     p->dev = dev;
     p->set = *set;
@@ -204,7 +205,6 @@ static void cpu_part_close(struct part *p)
     if (!p)
         return;
     p->dev->n_parts--;
-    (void)dnnl_stream_destroy(p->stream);
     (void)pthread_cond_destroy(&p->wake);
     (void)pthread_mutex_destroy(&p->lock);
     free(p);

@@ -15,6 +15,10 @@
 /* From libgomp, which oneDNN uses whatever compiles us.  <omp.h> is the compiler's own, and
  * Debian's clang comes without one. */
 void omp_set_num_threads(int n);
+int omp_get_thread_num(void);
+int omp_get_num_threads(void);
+/* What gcc makes of a parallel region. */
+void GOMP_parallel(void (*fn)(void *data), void *data, unsigned n_threads, unsigned flags);
 
 static void dims_copy(dnnl_dims_t to, uint32_t rank, const int64_t *dims)
 {
@@ -225,6 +229,29 @@ void dn_forget(void)
 void dn_threads(unsigned n)
 {
     omp_set_num_threads((int)n);
+}
+
+struct team {
+    unsigned n;
+    void (*fn)(void *ctx, unsigned i);
+    void *ctx;
+};
+
+/* The team may turn out smaller than asked for. */
+static void team_member(void *arg)
+{
+    const struct team *t = arg;
+
+    for (unsigned i = (unsigned)omp_get_thread_num(); i < t->n;
+         i += (unsigned)omp_get_num_threads())
+        t->fn(t->ctx, i);
+}
+
+void dn_team(unsigned n, void (*fn)(void *ctx, unsigned i), void *ctx)
+{
+    struct team t = {n, fn, ctx};
+
+    GOMP_parallel(team_member, &t, n, 0);
 }
 
 void prim_done(struct prim *p)

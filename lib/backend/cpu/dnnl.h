@@ -59,6 +59,8 @@ void dn_close(struct dn *d);
 void dn_forget(void);
 /* Threads that primitives made and run by the calling thread use from now on. */
 void dn_threads(unsigned n);
+/* fn(ctx, 0..n-1) on the calling thread and its team, the one that the primitives use. */
+void dn_team(unsigned n, void (*fn)(void *ctx, unsigned i), void *ctx);
 
 enum dn_post_kind { DN_ELTWISE, DN_SUM, DN_ADD };
 struct dn_post {

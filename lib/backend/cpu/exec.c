@@ -3,11 +3,12 @@
  * A slot is an arena and, for each step, its arguments with addresses filled in.  A run of one
  * request whose rows are the whole batch reads the request's memory and writes its reply's
  * directly: only those arguments change.  Otherwise rows are gathered into the arena before the
- * first step and scattered after the last.  An exe that does row by row goes through its steps once
- * for each row, as for a request of that row alone.  Nothing is allocated here. */
+ * first step and scattered after the last.  An exe of groups (groups.c) does so for each group.
+ * Nothing is allocated here. */
 #include "cpu.h"
 #include <gpulet/clock.h>
 #include <gpulet/steps.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 struct patch { /* the arguments that follow a port */
@@ -26,7 +27,9 @@ struct slot {
     dnnl_exec_arg_t *arg;
     struct patch in[MAX_IO], out[MAX_IO];
     struct late_slot late;
-    struct err why; /* the last run failed */
+    dnnl_stream_t stream;
+    struct err why;    /* the last run failed */
+    struct crew *crew; /* of an exe that is run by groups: then all else is empty */
 };
 
 static void *ref_address(const struct slot *s, struct ref r)
@@ -106,10 +109,13 @@ void cpu_slot_close(struct slot *s)
 {
     if (!s)
         return;
+    crew_close(s->crew);
     for (uint32_t i = 0; s->arg && i < s->n_args; i++)
         if (s->arg[i].memory)
             (void)dnnl_memory_destroy(s->arg[i].memory);
     pages_free(s->memory, s->exe->slot_bytes);
+    if (s->stream)
+        (void)dnnl_stream_destroy(s->stream);
     late_forget(&s->late);
     arena_done(&s->arena);
     free(s);
@@ -124,7 +130,14 @@ int cpu_slot_open(struct exe *x, struct slot **ret, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     s->exe = x;
     arena_init(&s->arena);
-    if (slot_fill(s) < 0)
+    if (x->group) {
+        int r = crew_open(x, &s->crew, err);
+        if (r == 0)
+            *ret = TAKE(s);
+        return r;
+    }
+    if (slot_fill(s) < 0 || dnnl_stream_create(&s->stream, x->part->dev->dn.engine,
+                                               dnnl_stream_default_flags) != dnnl_success)
         return err_set(err, -ENOMEM, "no memory for a slot of %zu bytes", x->slot_bytes);
     *ret = TAKE(s);
     return 0;
@@ -170,10 +183,10 @@ static void scatter(const struct exe *x, uint32_t i, const struct io *io, const 
 
 #define ROW_ALIGN 64 /* as the arena's buffers and a request's tensors begin */
 
-/* Row by row, a row must not be computed in another way because of where it lies. */
+/* A row must not be computed in another way because of where it lies. */
 static bool placed_alike(const struct exe *x, const void *at)
 {
-    return !x->n_passes || (uintptr_t)at % ROW_ALIGN == 0;
+    return !x->placed_alike || (uintptr_t)at % ROW_ALIGN == 0;
 }
 
 static bool is_whole(const struct exe *x, const struct io *io)
@@ -225,65 +238,74 @@ static void io_end(struct slot *s, const struct io *io)
             scatter(x, i, io, own_place(s, &x->out[i]));
 }
 
-/* -EINVAL: an input cannot be run; -ENOTSUP: plain loops lack a type; -EIO: the library failed. */
-static int run_step(struct slot *s, uint32_t i, dnnl_stream_t stream, struct err *err)
+struct pieces {
+    const struct step *step;
+    void *const *ptr;
+    unsigned n;
+    atomic_int rc;
+};
+
+static void run_piece(void *ctx, unsigned i)
+{
+    struct pieces *p = ctx;
+    int r = p->step->call.piece(p->step->call.params, p->ptr, i, p->n);
+
+    if (r < 0)
+        p->rc = r;
+}
+
+static int run_pieces(const struct step *step, void *const *ptr, unsigned n_threads)
+{
+    struct pieces p = {.step = step, .ptr = ptr, .n = n_threads};
+
+    dn_team(n_threads, run_piece, &p);
+    return p.rc;
+}
+
+static int run_step(struct slot *s, uint32_t i, struct err *err)
 {
     const struct step *step = &s->exe->step[i];
     uint32_t at = s->first[i];
 
     if (step->is_prim)
-        return dnnl_primitive_execute(step->prim.p, stream, (int)step->n_arg, s->arg + at) ==
+        return dnnl_primitive_execute(step->prim.p, s->stream, (int)step->n_arg, s->arg + at) ==
                        dnnl_success
                    ? 0
                    : -EIO;
     if (step->is_late)
         return late_run(&s->exe->late, &s->late, s->ptr + at, s->exe->part->dev->run_bytes, err);
+    if (step->in_pieces)
+        return run_pieces(step, s->ptr + at, s->exe->n_threads);
     return step->call.plain ? step->call.plain(step->call.params, s->ptr + at, err)
                             : step->call.run(step->call.params, s->ptr + at);
 }
 
-static int run_steps(struct slot *s, unsigned from, unsigned to, dnnl_stream_t stream,
-                     struct err *err)
+static int run_steps(struct slot *s, unsigned from, unsigned to)
 {
     const struct exe *x = s->exe;
     int r = 0;
 
     for (uint32_t i = x->first_step[from]; i < x->first_step[to] && r == 0; i++)
-        r = run_step(s, i, stream, err);
+        r = run_step(s, i, &s->why);
     return r;
 }
 
-static int run_io(struct slot *s, unsigned from, unsigned to, const struct io *io)
+int cpu_run(struct slot *s, unsigned from, unsigned to, const struct io *io)
 {
-    const struct exe *x = s->exe;
-
-    io_begin(s, from, io);
-    int r = run_steps(s, from, to, x->part->stream, &s->why);
-    if (r == 0 && to == x->n_segments)
+    s->why = (struct err){0};
+    if (s->crew)
+        return from < to ? crew_run(s->crew, io, &s->why) : 0;
+    if (io)
+        io_begin(s, from, io);
+    int r = run_steps(s, from, to);
+    if (r == 0 && io && to == s->exe->n_segments)
         io_end(s, io);
     return r;
 }
 
-static int run_row_by_row(struct slot *s, const struct io *io)
+const struct err *cpu_slot_why(const struct slot *s)
 {
-    const struct exe *x = s->exe;
-    const void *in[MAX_IO];
-    void *out[MAX_IO];
-    const struct io_part row = {.rows = 1, .in = in, .out = out};
-    const struct io one = {.n_parts = 1, .part = &row};
-    int r = 0;
-
-    for (uint32_t k = 0; k < io->n_parts; k++) {
-        const struct io_part *p = &io->part[k];
-        for (uint32_t n = 0; n < p->rows && r == 0; n++) {
-            for (uint32_t i = 0; i < x->n_in; i++)
-                in[i] = (const char *)p->in[i] + n * x->in[i].row_bytes;
-            for (uint32_t i = 0; i < x->n_out; i++)
-                out[i] = (char *)p->out[i] + n * x->out[i].row_bytes;
-            r = run_io(s, 0, x->n_segments, &one);
-        }
-    }
-    return r;
+    return &s->why;
 }
 
 int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
@@ -298,8 +320,7 @@ int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
         return -EAGAIN;
     if (from > to || to > x->n_segments)
         return -EINVAL;
-    s->why = (struct err){0};
-    int rc = x->n_passes ? run_row_by_row(s, io) : run_io(s, from, to, io);
+    int rc = cpu_run(s, from, to, io);
     *ret = ++p->last;
     p->done[p->n_done++] = (struct done){.ticket = *ret,
                                          .rc = rc,
@@ -308,23 +329,18 @@ int cpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     return 0;
 }
 
-/* No request: inputs and outputs are where the arena has them. */
-static void ports_home(struct slot *s)
+/* The inputs anew before each run: one may use their place for something else. */
+void cpu_slot_home(struct slot *s)
 {
-    const struct exe *x = s->exe;
+    const struct exe *x = s->exe; /* without ports when it runs by groups */
 
     for (uint32_t i = 0; i < x->n_in; i++)
         patch_to(s, &s->in[i], own_place(s, &x->in[i]));
     for (uint32_t i = 0; i < x->n_out; i++)
         if (x->out[i].buf != BUF_NONE) /* late ones have none */
             patch_to(s, &s->out[i], own_place(s, &x->out[i]));
-}
-
-/* Before each run: one may use their place for something else. */
-static void inputs_zero(struct slot *s)
-{
-    for (uint32_t i = 0; i < s->exe->n_in; i++)
-        memset(own_place(s, &s->exe->in[i]), 0, s->exe->in[i].bytes);
+    for (uint32_t i = 0; i < x->n_in; i++)
+        memset(own_place(s, &x->in[i]), 0, x->in[i].bytes);
 }
 
 void cpu_outputs(const struct slot *s, struct tensor *ret)
@@ -353,7 +369,6 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
 {
     struct exe *x = s->exe;
     cpu_set_t before;
-    struct err why = {0};
     int r = 0;
 
     if (from >= to || to > x->n_segments)
@@ -361,16 +376,12 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
     bool moved = sched_getaffinity(0, sizeof(before), &before) == 0 &&
                  sched_setaffinity(0, sizeof(x->part->cores), &x->part->cores) == 0;
     dn_threads(x->part->n_threads);
-    ports_home(s);
     for (unsigned i = 0; i <= n && r == 0; i++) { /* once more than asked: the first is warming */
-        inputs_zero(s);
-        r = run_steps(s, 0, from, x->part->dev->dn.stream, &why);
+        cpu_slot_home(s);
+        r = cpu_run(s, 0, from, NULL);
         uint64_t start = clock_now_ns();
-        for (uint32_t k = 0; k < MAX(x->n_passes, 1u) && r == 0; k++) {
-            if (k > 0)
-                inputs_zero(s);
-            r = run_steps(s, from, to, x->part->dev->dn.stream, &why);
-        }
+        if (r == 0)
+            r = cpu_run(s, from, to, NULL);
         if (is_inputs_fault(r))
             r = 0;
         if (i > 0)
@@ -378,7 +389,7 @@ int cpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
     }
     if (moved)
         (void)sched_setaffinity(0, sizeof(before), &before);
-    return r < 0 ? err_set(err, r, "%s", why.code ? why.msg : "the run failed") : 0;
+    return r < 0 ? err_set(err, r, "%s", s->why.code ? s->why.msg : "the run failed") : 0;
 }
 
 /* ---- for tools: each step by itself */
@@ -431,6 +442,17 @@ static int by_ns(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Of one group, as often as a thread runs one. */
+static int steps_of_groups(struct slot *s, unsigned runs, struct step_info *ret, struct err *err)
+{
+    struct slot *one = crew_slot(s->crew);
+    int r = cpu_steps(one, runs, ret, err);
+
+    for (uint32_t i = 0; i < one->exe->n_steps && r == 0; i++)
+        ret[i].median_ns *= s->exe->batch / (one->exe->batch * s->exe->n_threads);
+    return r;
+}
+
 int cpu_steps(struct slot *s, unsigned runs, struct step_info *ret, struct err *err)
 {
     struct exe *x = s->exe;
@@ -438,14 +460,15 @@ int cpu_steps(struct slot *s, unsigned runs, struct step_info *ret, struct err *
     struct err why = {0};
     int r = 0;
 
+    if (s->crew)
+        return steps_of_groups(s, runs, ret, err);
     if (!ns)
         return err_set(err, -ENOMEM, "out of memory");
-    ports_home(s);
     for (unsigned k = 0; k <= runs && r == 0; k++) { /* the first is warming */
-        inputs_zero(s);
+        cpu_slot_home(s);
         for (uint32_t i = 0; i < x->n_steps && r == 0; i++) {
             uint64_t start = clock_now_ns();
-            r = run_step(s, i, x->part->stream, &why);
+            r = run_step(s, i, &why);
             if (k > 0)
                 ns[(size_t)i * runs + k - 1] = clock_now_ns() - start;
         }

@@ -1,0 +1,61 @@
+/* Demand: how much of a model is asked for, measured, and whether the running plan still suits it.
+ *
+ * Arrivals are counted by whoever takes them; now and then the count is sampled.  Pure (see
+ * plan.h): the time of a sample is an argument, so that the daemon, a replay and a test decide
+ * alike.  One `struct demand` belongs to one model; zeroed at first.
+ *
+ * A plan holds for a band of rates around the one that it was made for (demand_bands()).  Within
+ * it nothing happens.  A rate that is surely above it, by the arrivals of half a second to sixteen,
+ * asks for a new plan at once; one that has not been reached again for the model's hold time asks
+ * for less.  Whoever falls and soon rises again holds twice as long the next time, so that bursts
+ * that come again are planned for and do not make plans go back and forth. */
+#pragma once
+
+#include <gpulet/plan.h>
+
+#define DEMAND_CELL_US (USEC_PER_SEC / 8)
+#define DEMAND_CELLS 128 /* sixteen seconds */
+
+struct demand {
+    usec_t from_us;           /* when the newest cell began; 0: no sample yet */
+    usec_t at_us;             /* the last sample, */
+    uint64_t total;           /* and the count then */
+    uint32_t newest, n_cells; /* n_cells are complete, the newest is not one of them */
+    float cell[DEMAND_CELLS]; /* arrivals, a ring */
+    double mean_rps;          /* exponentially weighted, over some eight seconds */
+    usec_t reached_us;        /* when the lower end of the band was last reached */
+    usec_t fell_us, hold_us;  /* 0: never fell; as at first */
+};
+
+/* Of a model: from which rate to which the plan in force suits it. */
+struct demand_band {
+    double planned_rps;       /* 0: planned without knowing */
+    double low_rps, high_rps; /* low 0: it is not planned for less */
+};
+
+enum demand_move { DEMAND_STAYS, DEMAND_RISES, DEMAND_FALLS };
+
+/* `total` arrivals so far, at now_us (not before the last sample).  Those since the last sample
+ * are taken to have come evenly. */
+void demand_sample(struct demand *d, usec_t now_us, uint64_t total);
+/* The count begins anew (another version of the model); what was seen stays. */
+void demand_recount(struct demand *d, uint64_t total);
+
+/* The rate to plan for, from what was seen up to the last sample: the mean, or what a shorter
+ * window shows; 0: too little was seen to say. */
+double demand_rate(const struct demand *d);
+/* Variance over mean of the counts of cells: 1 Poisson, 0 paced; about the square of the
+ * coefficient of variation of the gaps.  1 where too little was seen. */
+double demand_burst(const struct demand *d);
+/* Nothing came for as long as can be remembered. */
+bool demand_silent(const struct demand *d);
+
+/* Has the rate left the band?  *ret_rps: then what to plan for (0: not known any more). */
+enum demand_move demand_judge(struct demand *d, const struct demand_band *b, double *ret_rps);
+
+/* The bands of all models under a plan made for p: while every rate is within its own, no gpu-let
+ * is busy for more than DEMAND_DUTY.  ret[n_models]; declared[m] is a rate that model m is always
+ * planned for. */
+#define DEMAND_DUTY 0.9
+void demand_bands(const struct problem *p, const struct plan *plan, const double *declared,
+                  struct demand_band *ret);

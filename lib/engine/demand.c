@@ -1,0 +1,108 @@
+/* Measured demand: the loop from what comes to the next plan.
+ *
+ * Whoever takes a request counts it in its model's counters (demand_count(), no lock).  The builder
+ * samples the counters eight times a second while anything comes, asks demand_judge() (pure)
+ * whether the plan in force still suits what came, and if not pushes a change with the reason.
+ * While nothing comes it samples once a second, and the first request wakes it.
+ *
+ * A new plan takes the newest rates of all models that are not known yet, and of those that left
+ * their band; rates within their band stay as they are planned, so that the planner has little to
+ * change. */
+#include "engine_priv.h"
+
+#include <stdio.h>
+
+#define SELDOM_US USEC_PER_SEC
+
+void demand_count(struct engine *e, struct served *s)
+{
+    atomic_fetch_add_explicit(&s->stats->arrived, 1, memory_order_relaxed);
+    if (atomic_load_explicit(&e->quiet, memory_order_relaxed) && atomic_exchange(&e->quiet, false))
+        builder_wake(e);
+}
+
+int epoch_bands(struct epoch *ep, struct err *err)
+{
+    double *declared = ARENA_ARRAY(&ep->arena, double, ep->n_routes);
+
+    ep->band = ARENA_ARRAY(&ep->arena, struct demand_band, ep->n_routes);
+    if (!declared || !ep->band)
+        return err_set(err, -ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        declared[i] = ep->route[i].served->spec.rate_rps;
+    demand_bands(&ep->problem, &ep->plan, declared, ep->band);
+    return 0;
+}
+
+static void sample(struct loaded *l, usec_t now_us)
+{
+    demand_sample(&l->demand, now_us, atomic_load(&l->stats->s.arrived));
+    atomic_store_explicit(&l->mean_rps, l->demand.mean_rps, memory_order_relaxed);
+    atomic_store_explicit(&l->burst, demand_burst(&l->demand), memory_order_relaxed);
+}
+
+/* Who has left the band, and what is planned for now. */
+static bool judge(struct engine *e, uint32_t i, char reason[REASON_MAX])
+{
+    struct loaded *l = e->epoch->route[i].l;
+    const struct demand_band *b = &e->epoch->band[i];
+    double seen_rps = demand_rate(&l->demand);
+    enum demand_move move = demand_judge(&l->demand, b, &l->plan_rps);
+
+    if (move == DEMAND_STAYS)
+        return false;
+    if (!reason[0])
+        (void)snprintf(reason, REASON_MAX,
+                       "model '%.100s' is asked for %.1f times a second, %s the %.1f for which the "
+                       "plan holds",
+                       l->name, seen_rps, move == DEMAND_RISES ? "above" : "below",
+                       move == DEMAND_RISES ? b->high_rps : b->low_rps);
+    return true;
+}
+
+/* Rates that nobody has planned with yet. */
+static void rates_take(struct engine *e)
+{
+    for (uint32_t i = 0; i < e->epoch->n_routes; i++)
+        if (e->epoch->band[i].planned_rps == 0 && e->epoch->route[i].l->plan_rps == 0)
+            e->epoch->route[i].l->plan_rps = demand_rate(&e->epoch->route[i].l->demand);
+}
+
+static bool may_replan(struct engine *e, usec_t now_us)
+{
+    (void)pthread_mutex_lock(&e->lock);
+    bool busy = e->changes != NULL;
+    (void)pthread_mutex_unlock(&e->lock);
+    return !busy && !e->change && !e->pin && e->epoch->band && now_us >= e->replan_from_us;
+}
+
+void demand_step(struct engine *e)
+{
+    usec_t now_us = clock_now_us();
+    char reason[REASON_MAX] = "";
+    bool silent = true, left = false;
+
+    if (now_us < e->demand_due_us && !(e->demand_quiet && !atomic_load(&e->quiet)))
+        return;
+    for (uint32_t i = 0; i < e->epoch->n_routes; i++) {
+        sample(e->epoch->route[i].l, now_us);
+        silent &= demand_silent(&e->epoch->route[i].l->demand);
+    }
+    bool may = may_replan(e, now_us);
+    for (uint32_t i = 0; may && i < e->epoch->n_routes; i++)
+        left |= judge(e, i, reason);
+    if (left) {
+        rates_take(e);
+        replan_push(e, reason);
+    }
+    e->demand_quiet = silent;
+    atomic_store(&e->quiet, silent);
+    e->demand_due_us = now_us + (silent ? SELDOM_US : DEMAND_CELL_US);
+}
+
+usec_t demand_wait_us(const struct engine *e)
+{
+    usec_t now_us = clock_now_us();
+
+    return e->demand_due_us > now_us ? MIN(e->demand_due_us - now_us, SELDOM_US) : 0;
+}

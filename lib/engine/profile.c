@@ -1,0 +1,320 @@
+/* What a model costs on its device: measured, kept, read again.
+ *
+ * A point is a batch and a size (units of a gpu-let).  Before a model's first plan at most
+ * FIRST_POINTS of them are measured, each in a partition of its own that is closed again: the ends
+ * of both axes, then what halves the largest gaps.  Where a device has gpu-lets of one size only
+ * that is left to the seats, which compile and measure anyway.
+ *
+ * What was measured is published as a text, which the daemon keeps; a model that is loaded again
+ * finds it.  Its key says for what it is good: another graph, way to compile, library, device or
+ * partition mode, and it is measured anew. */
+#include "engine_priv.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define FIRST_POINTS 10
+
+/* ---- the key */
+struct key_text {
+    struct measured_key key;
+    char graph[HASH_HEX_LEN], shape[PROBLEM_MAX_NAME], library[PROBLEM_MAX_NAME], precision[32];
+};
+
+static void key_make(const struct engine *e, const struct loaded *l, struct key_text *ret)
+{
+    static const char *const modes[] = {
+        [MODE_CORES] = "cores", [MODE_SIM] = "sim", [MODE_MPS] = "mps",
+        [MODE_GREEN] = "green", [MODE_MIG] = "mig", [MODE_SHARED] = "shared"};
+    const struct device_info *d = &e->device[0].info;
+    size_t n = 0;
+
+    hash_hex(model_hash(l->model), ret->graph);
+    (void)snprintf(ret->precision, sizeof(ret->precision), "%s%s", precision_name(l->precision),
+                   l->batch_invariant ? ", row by row" : "");
+    (void)snprintf(ret->shape, sizeof(ret->shape), "rows");
+    for (uint32_t i = 0; i < l->warm.n && n + 24 < sizeof(ret->shape); i++)
+        if ((int32_t)i != l->graph->batch_sym)
+            n += (size_t)snprintf(ret->shape + n, sizeof(ret->shape) - n, "%s%lld", n ? "," : "",
+                                  (long long)l->warm.dim[i]);
+    (void)snprintf(ret->library, sizeof(ret->library), "gpuletd %s%s%s", GPULETD_VERSION,
+                   d->library[0] ? ", " : "", d->library);
+    ret->key = (struct measured_key){.graph = ret->graph,
+                                     .precision = ret->precision,
+                                     .shape = ret->shape,
+                                     .backend = e->b->name,
+                                     .library = ret->library,
+                                     .device = d->kind,
+                                     .mode = modes[d->mode]};
+}
+
+/* ---- kept from before */
+
+/* The file's text in the arena; -ENOENT: there is none. */
+static int file_read(const char *path, struct arena *a, char **ret, size_t *ret_bytes,
+                     struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    char *text = fd < 0 ? NULL : arena_alloc(a, MEASURED_MAX_BYTES + 1);
+    size_t n = 0;
+    ssize_t got = 1;
+
+    if (fd < 0)
+        return err_set(err, -errno, "%s", strerror(errno));
+    while (text && got > 0 && n <= MEASURED_MAX_BYTES) {
+        got = read(fd, text + n, MEASURED_MAX_BYTES + 1 - n);
+        n += got > 0 ? (size_t)got : 0;
+    }
+    int r = !text ? -ENOMEM : got < 0 ? -errno : 0;
+    (void)close(fd);
+    if (r < 0)
+        return err_set(err, r, "%s", strerror(-r));
+    *ret = text;
+    *ret_bytes = n;
+    return 0;
+}
+
+static int kept_read(struct engine *e, const struct loaded *l, struct arena *a,
+                     struct measured *ret, struct err *err)
+{
+    char *path = arena_printf(a, "%s/%s.json", e->cfg.profiles, l->name), *text = NULL;
+    const char *is, *was, *differs;
+    struct key_text now;
+    size_t bytes = 0;
+
+    if (!path)
+        return err_set(err, -ENOMEM, "out of memory");
+    int r = file_read(path, a, &text, &bytes, err);
+    if (r == 0)
+        r = measured_parse(text, bytes, a, ret, err);
+    if (r < 0)
+        return r;
+    key_make(e, l, &now);
+    differs = measured_differs(&ret->key, &now.key, &was, &is);
+    if (differs)
+        return err_set(err, -EINVAL, "it is for another %s: '%s', not '%s'", differs, was, is);
+    return 0;
+}
+
+void profile_restore(struct engine *e, struct loaded *l)
+{
+    struct measured m;
+    struct arena a;
+    struct err err = {0};
+
+    if (!e->cfg.profiles)
+        return;
+    arena_init(&a);
+    int r = kept_read(e, l, &a, &m, &err);
+    for (uint32_t i = 0; r == 0 && i < m.n_points; i++)
+        loaded_measured(l, m.point[i].batch, m.point[i].units, m.point[i].run_us);
+    l->n_unsaved = 0;
+    if (r == 0)
+        event_put(e, 6, "profile", l->name, l->version, PLAN_NONE, "%u points restored",
+                  l->n_points);
+    else if (r != -ENOENT)
+        event_put(e, 4, "profile", l->name, l->version, PLAN_NONE,
+                  "what was kept is measured again: %s", err.msg);
+    arena_done(&a);
+}
+
+/* ---- measuring */
+
+/* How late halving comes to index i of n: 0 for both ends, 1 for the middle, and so on. */
+static uint32_t level_of(uint32_t i, uint32_t n)
+{
+    uint32_t lo = 0, hi = n - 1, level = 0;
+
+    while (i != lo && i != hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        level++;
+        if (i == mid)
+            break;
+        *(i < mid ? &hi : &lo) = mid;
+    }
+    return level;
+}
+
+static bool size_exists(const struct device_info *d, uint32_t units)
+{
+    uint32_t n = units / d->granule_units;
+
+    return units % d->granule_units == 0 && n >= 1 && n <= d->n_granules &&
+           (d->max_granules == 0 || n <= d->max_granules);
+}
+
+/* The next point that is not measured yet; false: there is none. */
+static bool point_next(const struct engine *e, const struct loaded *l, struct measured_point *ret)
+{
+    const struct device_info *d = &e->device[0].info;
+    const struct profile *p = &l->profile;
+    uint32_t best = UINT32_MAX;
+
+    for (uint32_t i = 0; i < p->n_units * p->n_batch; i++) {
+        uint32_t u = p->n_units - 1 - i / p->n_batch, b = i % p->n_batch;
+        uint32_t level = level_of(u, p->n_units) + level_of(b, p->n_batch);
+        if (level >= best || !size_exists(d, p->units[u]) ||
+            loaded_known_us(l, p->batch[b], p->units[u]))
+            continue;
+        best = level;
+        *ret = (struct measured_point){.batch = p->batch[b], .units = p->units[u]};
+    }
+    return best != UINT32_MAX;
+}
+
+#define CALL(e, what, expr)                                                                        \
+    ({                                                                                             \
+        watch_enter(&(e)->watch, what, clock_now_us() + BUILDER_BOUND_US);                         \
+        __typeof__(expr) call_ = (expr);                                                           \
+        watch_leave(&(e)->watch);                                                                  \
+        call_;                                                                                     \
+    })
+
+/* Compiled, run and thrown away. */
+static int point_run(struct engine *e, struct loaded *l, struct part *part,
+                     struct measured_point *p, struct err *err)
+{
+    struct compile_args args = {
+        .model = l->name, .precision = l->precision, .batch_invariant = l->batch_invariant};
+    struct shape_key key = l->warm;
+    uint64_t ns[PROBE_RUNS], least = UINT64_MAX;
+    struct bound *bound = NULL;
+    struct slot *slot = NULL;
+    struct exe *exe = NULL;
+    struct exe_info info;
+    struct arena a;
+
+    arena_init(&a);
+    if (loaded_batches(l))
+        key.dim[l->graph->batch_sym] = p->batch;
+    int r = graph_bind(l->graph, &key, &a, &bound, err);
+    args.bound = bound;
+    if (r == 0)
+        r = CALL(e, "compile", e->b->compile(part, &args, &exe, err));
+    if (r == 0)
+        r = CALL(e, "slot_open", e->b->slot_open(exe, &slot, err));
+    if (r == 0) {
+        e->b->exe_info(exe, &info);
+        r = CALL(e, "probe", e->b->probe(slot, 0, MAX(info.n_segments, 1), PROBE_RUNS, ns, err));
+    }
+    for (unsigned i = 0; r == 0 && i < PROBE_RUNS; i++)
+        least = MIN(least, ns[i]);
+    p->run_us = MAX(least / 1000, 1);
+    if (slot)
+        e->b->slot_close(slot);
+    if (exe)
+        e->b->release(exe);
+    arena_done(&a);
+    return r;
+}
+
+static int point_measure(struct engine *e, struct loaded *l, struct measured_point *p,
+                         struct err *err)
+{
+    uint32_t n = p->units / e->device[0].info.granule_units, units;
+    struct granules set = {0};
+    struct part *part;
+
+    for (uint32_t i = 0; i < n; i++)
+        granules_add(&set, i);
+    int r = CALL(e, "part_open", e->b->part_open(e->device[0].dev, &set, &part, &units, err));
+    if (r < 0)
+        return r;
+    r = point_run(e, l, part, p, err);
+    CALL(e, "part_close", (e->b->part_close(part), 0));
+    if (r == 0)
+        loaded_measured(l, p->batch, p->units, p->run_us);
+    return r;
+}
+
+/* A device whose gpu-lets are all of one size has nothing to choose. */
+static bool has_sizes(const struct engine *e, const struct loaded *l)
+{
+    uint32_t n = 0;
+
+    for (uint32_t u = 0; u < l->profile.n_units; u++)
+        n += size_exists(&e->device[0].info, l->profile.units[u]);
+    return n > 1;
+}
+
+int profile_first(struct engine *e, struct change *c)
+{
+    struct measured_point p;
+    struct err err;
+
+    if (c->n_measured >= FIRST_POINTS || c->l->n_points >= FIRST_POINTS || !has_sizes(e, c->l) ||
+        !point_next(e, c->l, &p) || point_measure(e, c->l, &p, &err) < 0)
+        return 0; /* what cannot be compiled is told by the seat that needs it */
+    c->n_measured++;
+    return 1;
+}
+
+/* ---- to be read */
+
+void profile_text_put(struct profile_text *t)
+{
+    if (t && atomic_fetch_sub(&t->refs, 1) == 1)
+        free(t);
+}
+
+static struct profile_text *text_make(struct engine *e, struct loaded *l)
+{
+    struct profile_text *t = NULL;
+    struct problem p;
+    struct key_text k;
+    struct arena a;
+    char *text = NULL;
+
+    key_make(e, l, &k);
+    arena_init(&a);
+    struct measured m = {.key = k.key, .n_points = l->n_points, .point = l->point};
+    if (loaded_problem(e, l, &a, &p) == 0 && measured_print(&p, &m, &text, NULL) == 0 &&
+        (t = malloc(sizeof(*t) + strlen(text) + 1))) {
+        t->refs = 1;
+        memcpy(t->text, text, strlen(text) + 1);
+    }
+    free(text);
+    arena_done(&a);
+    return t;
+}
+
+void profile_publish(struct engine *e, struct loaded *l)
+{
+    struct profile_text *t = text_make(e, l), *old;
+
+    if (!t)
+        return; /* the next time */
+    (void)pthread_mutex_lock(&e->lock);
+    old = l->text;
+    l->text = t;
+    (void)pthread_mutex_unlock(&e->lock);
+    profile_text_put(old);
+    if (l->n_unsaved)
+        event_put(e, 6, "profile", l->name, l->version, PLAN_NONE, "%u points measured",
+                  l->n_points);
+    l->n_unsaved = 0;
+}
+
+int engine_profile_text(struct engine *e, const char *name, char **ret, struct err *err)
+{
+    struct epoch *ep = epoch_pin(e);
+    const struct route *rt = epoch_find(ep, name);
+
+    (void)pthread_mutex_lock(&e->lock);
+    struct profile_text *t = rt ? rt->l->text : NULL;
+    if (t)
+        (void)atomic_fetch_add(&t->refs, 1);
+    (void)pthread_mutex_unlock(&e->lock);
+    epoch_put(e, ep);
+    if (!t)
+        return err_set(err, -ENOENT,
+                       rt ? "nothing is measured of model '%s' yet" : "there is no model '%s'",
+                       name);
+    char *text = strdup(t->text);
+    profile_text_put(t);
+    if (!text)
+        return err_set(err, -ENOMEM, "out of memory");
+    *ret = text;
+    return 0;
+}

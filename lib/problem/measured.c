@@ -1,0 +1,118 @@
+/* What was measured of a model: the key that it is good for, and points [batch, units, ms]. */
+#include "problem_priv.h"
+#include <math.h>
+
+static const struct field key_fields[] = {
+    FIELD(struct measured_key, FIELD_NAME, graph, REQUIRED),
+    FIELD(struct measured_key, FIELD_NAME, precision, REQUIRED),
+    FIELD(struct measured_key, FIELD_NAME, shape, REQUIRED),
+    FIELD(struct measured_key, FIELD_NAME, backend, REQUIRED),
+    FIELD(struct measured_key, FIELD_NAME, library, REQUIRED),
+    FIELD(struct measured_key, FIELD_NAME, device, REQUIRED),
+    FIELD(struct measured_key, FIELD_NAME, mode, REQUIRED),
+    FIELD_END,
+};
+
+static const struct field measured_fields[] = {
+    FIELD_CODE("key", REQUIRED),
+    FIELD_CODE("points", REQUIRED),
+    FIELD_END,
+};
+
+void put_measured(struct writer *w, const struct measured *m)
+{
+    put_open(w, "measured", '{');
+    put_open(w, "key", '{');
+    put_fields(w, key_fields, &m->key);
+    put_close(w, '}');
+    put_open(w, "points", '[');
+    for (uint32_t i = 0; i < m->n_points; i++) {
+        const struct measured_point *x = &m->point[i];
+        put_key(w, NULL);
+        (void)fprintf(w->f, "[%u, %u, ", x->batch, x->units);
+        put_real(w, (double)x->run_us / 1000);
+        (void)fputc(']', w->f);
+    }
+    put_close(w, ']');
+    put_close(w, '}');
+}
+
+static int read_point(struct reader *r, const json_t *v, struct measured_point *ret)
+{
+    double ms = 0;
+    int rc;
+
+    if (json_array_size(v) != 3)
+        return wrong(r, v, "[batch, units, ms]");
+    if ((rc = read_u32(r, json_array_get(v, 0), 1, MAX_BATCH, &ret->batch)) < 0 ||
+        (rc = read_u32(r, json_array_get(v, 1), 1, MAX_UNITS, &ret->units)) < 0 ||
+        (rc = read_real(r, json_array_get(v, 2), 0.001, MAX_MS, &ms)) < 0)
+        return rc;
+    ret->run_us = (usec_t)llround(ms * 1000);
+    return 0;
+}
+
+static int read_points(struct reader *r, const json_t *v, struct measured *ret)
+{
+    const json_t *list = NULL;
+    int rc = read_list(r, v, "points", 0, MEASURED_MAX_POINTS, &list);
+    size_t n = json_array_size(list), was = into(r, "points");
+    struct measured_point *point = ARENA_ARRAY(r->a, struct measured_point, n + 1);
+
+    if (rc == 0 && !point)
+        rc = no_memory(r);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        size_t at = into_at(r, i);
+        rc = read_point(r, json_array_get(list, i), &point[i]);
+        back(r, at);
+    }
+    back(r, was);
+    ret->n_points = (uint32_t)n;
+    ret->point = point;
+    return rc;
+}
+
+static int read_measured(struct reader *r, const json_t *v, struct measured *ret)
+{
+    if (!v)
+        return wrong(r, NULL, "a value");
+    int rc = read_fields(r, v, measured_fields, ret);
+    if (rc < 0)
+        return rc;
+    size_t was = into(r, "key");
+    rc = read_fields(r, json_object_get(v, "key"), key_fields, &ret->key);
+    back(r, was);
+    return rc < 0 ? rc : read_points(r, v, ret);
+}
+
+int measured_parse(const char *json, size_t bytes, struct arena *a, struct measured *ret,
+                   struct err *err)
+{
+    struct reader r = {.a = a, .err = err};
+    AUTO_JSON json_t *top = NULL;
+    struct measured m = {0};
+    int rc = bytes > MEASURED_MAX_BYTES
+                 ? err_set(err, -EFBIG, "the file has %zu bytes, the limit is %u", bytes,
+                           MEASURED_MAX_BYTES)
+                 : file_load(&r, json, bytes, &top);
+
+    if (rc < 0)
+        return rc;
+    (void)into(&r, "measured");
+    rc = read_measured(&r, json_object_get(top, "measured"), &m);
+    if (rc == 0)
+        *ret = m;
+    return rc;
+}
+
+const char *measured_differs(const struct measured_key *a, const struct measured_key *b,
+                             const char **ret_a, const char **ret_b)
+{
+    for (const struct field *f = key_fields; f->key; f++) {
+        *ret_a = *(const char *const *)((const char *)a + f->at);
+        *ret_b = *(const char *const *)((const char *)b + f->at);
+        if (!STREQ(*ret_a, *ret_b))
+            return f->key;
+    }
+    return NULL;
+}
