@@ -66,7 +66,7 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
         check-ops check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
-        check-race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan
+        check-race race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -134,7 +134,7 @@ install: all man ## into DESTDIR, PREFIX=/usr
 
 # ---- tests: each part ends with a line "N passed, N failed"
 
-tests: $(UNIT) $(OPS) $(PROGRAMS) ## build the test programs
+tests: $(UNIT) $(OPS) $(PROGRAMS) $(B)/test/race/race ## build the test programs
 
 check: all tests man ## everything but check-fresh and check-systemd
 	@test/check.sh layers unit fuzz ops onnx http docs units clang asan tsan
@@ -146,7 +146,7 @@ check-layers: $(call obj,$(PLAN_SRC)) ## who includes whom, and what the planner
 	@test/layers.sh $(B) "$(CC)"
 
 check-unit: tests ## modules, races
-	@test/run.sh $(filter-out $(B)/test/fuzz/%,$(UNIT))
+	@BUILD=$(B) test/run.sh $(filter-out $(B)/test/fuzz/%,$(UNIT)) test/race/quick.sh
 
 check-fuzz: tests ## the corpora of all fuzz targets, and broken input made at random
 	@test/run.sh $(filter $(B)/test/fuzz/%,$(UNIT))
@@ -194,13 +194,18 @@ check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)
 check-systemd: all man ## the installed daemon under a real systemd (root)
 	@test/systemd/run.sh
 
-PLAN_BENCH := bench_fit bench_published bench_scenarios bench_mixes bench_plan_scale bench_replay
+PLAN_BENCH := bench_fit bench_published bench_scenarios bench_mixes bench_plan_scale bench_replay bench_decide
+race: $(B)/test/race/race ## every policy on every mix, replayed: ten minutes
+	@$(B)/test/race/race --json $(B)/race.jsonl
+
+$(B)/test/race/race: $(B)/test/race/field.o
+
 bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
 BENCH_CPU = .venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
-bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the same cores: an hour [ONLY=MODEL] [SECONDS=S] [PROFILE=1]
-	@$(BENCH_CPU) $(if $(ONLY),--model $(ONLY)) $(if $(PROFILE),--profile,$(if $(SECONDS),--seconds $(SECONDS)))
+bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the same cores: an hour [ONLY=MODEL] [SLICE=SECONDS] [PROFILE=1]
+	@$(BENCH_CPU) $(if $(ONLY),--model $(ONLY)) $(if $(PROFILE),--profile,$(if $(SLICE),--seconds $(SLICE)))
 	@$(if $(PROFILE),,.venv-test/bin/python test/bench/bench_cpu.py --table $(B)/bench-cpu.json)
 
 bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson

@@ -1,6 +1,7 @@
 /* gpuletctl explain: a plan's sizes and neighbours, found out by asking plan_truth() about plans
  * that differ in one thing: a gpu-let with one neighbour, with none, or one size smaller. */
 #include "task.h"
+#include <gpulet/problem.h>
 #include <math.h>
 
 /* The gpu-lets of one device as a plan of its own, so that one can be changed. */
@@ -135,38 +136,46 @@ static const char *failing_companion(const struct scene *s, uint32_t i)
     return NULL;
 }
 
-static void try_batch(struct scene *s, uint32_t i, uint32_t batch, struct smaller *best)
+static void batch_set(struct scene *s, uint32_t i, uint32_t batch, uint32_t usual)
 {
-    struct plan_share *mine = &s->let[0].share[i];
+    s->let[0].share[i].batch = batch;
+    s->let[0].share[i].usual = MIN(usual, batch);
+}
+
+static bool all_hold(const struct scene *s, uint32_t i)
+{
+    struct share_truth truth = {0};
+
+    return plan_truth_now(&s->t->p, &s->plan, 0, i, &truth) == 0 && truth.holds &&
+           !failing_companion(s, i);
+}
+
+static void batch_try(const struct scene *s, uint32_t i, struct smaller *best)
+{
+    const struct plan_share *mine = &s->let[0].share[i];
     const struct plan_model *m = &s->t->p.model[mine->model];
     struct share_truth truth = {0};
 
-    mine->batch = batch;
-    mine->usual = MIN(mine->usual, batch);
     if (plan_truth(&s->t->p, &s->plan, 0, i, &truth) < 0)
         return;
     bool in_time =
         s->t->p.rules.rule != RULE_CYCLE || m->slo_us == 0 || truth.latency_us <= (double)m->slo_us;
-    const char *companion = truth.holds ? failing_companion(s, i) : NULL;
-    if (truth.holds && !companion && !best->holds) {
-        best->holds = true;
-        best->companion = NULL;
-    } else if (best->holds || !in_time || !(truth.most_rps > best->most_rps)) {
+    if (!in_time || !(truth.most_rps > best->most_rps))
         return;
-    }
-    best->companion = companion;
-    best->batch = batch;
+    best->companion = truth.holds ? failing_companion(s, i) : NULL;
+    best->batch = mine->batch;
     best->most_rps = truth.most_rps;
 }
 
-/* Would the next smaller size do, with any batch? */
+/* Would the next smaller size do, with any batch?  What it serves at most takes long to find: from
+ * the largest batch down, until it falls. */
 static struct smaller smaller_try(const struct scene *from, uint32_t i, struct arena *a)
 {
     struct scene s = *from;
     const struct plan_type *t = let_type(&s.t->p, &s.let[0]);
     const struct plan_share *was = &from->let[0].share[i];
-    const struct plan_model *m = &s.t->p.model[was->model];
-    uint32_t granules = smaller_size(t, let_granules(&s.let[0]));
+    uint32_t most = s.t->p.model[was->model].max_batch, step = 1 + most / BATCHES;
+    uint32_t granules = smaller_size(t, let_granules(&s.let[0])), usual = was->usual;
     struct smaller best = {.units = granules * t->granule_units};
 
     s.plan.gpulet = s.let;
@@ -174,10 +183,19 @@ static struct smaller smaller_try(const struct scene *from, uint32_t i, struct a
     if (granules == 0 || !s.let[0].share)
         return (struct smaller){0};
     shrink(&s.let[0], t, granules);
-    for (uint32_t b = 1, step = 1 + m->max_batch / BATCHES; b <= m->max_batch && !best.holds;
-         b += step) {
-        s.let[0].share[i].usual = was->usual;
-        try_batch(&s, i, b, &best);
+    for (uint32_t b = 1; b <= most && !best.holds; b += step) {
+        batch_set(&s, i, b, usual);
+        best.holds = all_hold(&s, i);
+    }
+    if (best.holds) {
+        batch_try(&s, i, &best);
+        return best;
+    }
+    for (uint32_t n = (most - 1) / step + 1; n-- > 0;) {
+        batch_set(&s, i, 1 + n * step, usual);
+        batch_try(&s, i, &best);
+        if (best.most_rps > 0 && best.batch != 1 + n * step)
+            break;
     }
     return best;
 }
@@ -258,13 +276,27 @@ static double takes(const struct task *t, const struct plan *plan, uint32_t k, u
     return part * let_granules(g) / let_type(&t->p, g)->n_granules;
 }
 
-static double bound_of(struct task *t, uint32_t model)
+/* Of one model; a device of each type is as good as all of them. */
+static double bound_of(const struct task *t, uint32_t model)
 {
+    struct plan_device device[PROBLEM_MAX_TYPES];
     struct problem one = t->p;
+    struct arena a;
 
     one.n_models = 1;
     one.model = &t->p.model[model];
-    return plan_bound(&one, &t->a);
+    one.n_devices = 0;
+    one.device = device;
+    for (uint32_t type = 0; type < t->p.n_types; type++)
+        for (uint32_t d = 0; d < t->p.n_devices; d++)
+            if (t->p.device[d].type == type) {
+                device[one.n_devices++] = t->p.device[d];
+                break;
+            }
+    arena_init(&a);
+    double bound = plan_bound(&one, &a);
+    arena_done(&a);
+    return bound;
 }
 
 static json_t *explain_model(struct task *t, const struct plan *plan, uint32_t model,

@@ -56,7 +56,8 @@ static const struct option options[] = {
      "The file that describes the device of the sim backend."},
     {"plan", "policy", KIND_STRING, AT(plan.policy), "gpuletd", 0, 0, NULL, false,
      "Which policy plans, admits, routes and batches: gpuletd, or to compare: equal, timeshare, "
-     "static-equal, static-seven, greedy, gpulet, gpulet-int, gpulet-full, ffd, igniter, parva."},
+     "static-equal, static-seven, greedy, gpulet, gpulet-int, gpulet-full, ffd, igniter, parva, "
+     "fifo, round-robin, max-delay, edf, deferred, all-at-once."},
     {"limits", "model-bytes", KIND_BYTES, AT(limits.model_bytes), "8G", 1024, UINT64_C(1) << 44,
      NULL, true, "Largest model, its external data included."},
     {"limits", "model-nodes", KIND_COUNT, AT(limits.model_nodes), "200000", 1, 200000, NULL, false,

@@ -604,7 +604,7 @@ static char *text_room(struct text *t, size_t n)
 
 void text_add(struct text *t, const char *s, size_t n)
 {
-    char *to = text_room(t, n);
+    char *to = n ? text_room(t, n) : NULL; /* of nothing there may be no memory */
 
     if (to) {
         memcpy(to, s, n);

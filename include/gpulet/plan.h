@@ -69,6 +69,14 @@ enum plan_rule {
     RULE_QUEUE,
 };
 
+/* Of the policies that ours is compared with, for tuning them; 0: each one's own default. */
+struct tuning {
+    double run_part;    /* on devices that are not cut: a full run takes so much of the SLO */
+    double delay_part;  /* max-delay: a request waits so much of its SLO for others to join */
+    double slice_part;  /* round-robin: a turn lasts so much of the SLO */
+    uint32_t instances; /* max-delay: runs of a model at once in a gpu-let */
+};
+
 struct plan_rules {
     enum plan_rule rule;
     double slo_part;      /* RULE_PART; 0: 0.5 */
@@ -79,6 +87,7 @@ struct plan_rules {
     bool as_few;          /* use as few devices (or as little money) as will do; else all are free
                              to use and the SLOs and rates are what counts */
     uint64_t steps;       /* of improvement; 0: the planner's own budget */
+    struct tuning tuning;
 };
 
 struct problem {
@@ -110,10 +119,21 @@ struct plan_share {
                           not predicted */
 };
 
+/* Which of the models of a gpu-let runs next. */
+enum plan_order {
+    ORDER_TURNS,    /* who waits for longest, unless somebody else would be late; a request is
+                       admitted if it would be in time behind all that waits */
+    ORDER_WAITING,  /* the same; admitted if it would be in time behind its own model's: this and
+                       the others promise nothing, what becomes hopeless is dropped */
+    ORDER_DEADLINE, /* whose first request is due first */
+    ORDER_DEFERRED  /* as turns, but a batch starts only when it is full or has no time left */
+};
+
 struct plan_gpulet {
     uint32_t device; /* index into problem.device */
     struct plan_granules set;
     uint32_t units;
+    enum plan_order order; /* gpuletd looks at it, the others have their own */
     uint32_t n_shares;
     struct plan_share *share;
 };
@@ -159,9 +179,11 @@ typedef int plan_make_fn(const struct problem *p, const struct plan *was, struct
 int plan_check(const struct problem *p, const struct plan *was, const struct plan *plan,
                struct err *err);
 
-/* The fluid bound: every model at its cheapest granule-time per request that its latency rule and
- * a realisable size allow, no geometry, no neighbours.  In devices of the first type (as_few: of
- * the cheapest mix).  Models that cannot be served at all are left out. */
+/* No plan that plan_check() accepts, and that leaves nobody out, has fewer devices: every model at
+ * the least that its requests cost by its latency rule, its rate, a realisable size and, under
+ * RULE_PART, what neighbours take from each other (lib/plan/bound.c has the proof).  No geometry.
+ * In devices of the first type (as_few: of the cheapest mix).  Models that cannot be served at all
+ * are left out. */
 double plan_bound(const struct problem *p, struct arena *a);
 
 /* ---- what both planners and people ask of a plan */

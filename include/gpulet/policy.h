@@ -10,6 +10,8 @@
 /* One gpu-let as a request's model sees it. */
 struct let_view {
     usec_t free_us;    /* when the work it has accepted will be done, predicted */
+    usec_t lanes_us;   /* when what runs now will be done, predicted */
+    usec_t own_us;     /* of the work that waits there, what is the model's own */
     usec_t run_us;     /* of a run of this request alone */
     usec_t least_us;   /* the fastest that such a run was */
     usec_t full_us;    /* of a run of a full batch */
@@ -17,6 +19,7 @@ struct let_view {
     uint32_t n_routed; /* sent there so far; wraps */
     double part;       /* of the model's requests that the plan wants there; 0: it does not say */
     bool shared;       /* with other models */
+    enum plan_order order;
 };
 
 struct admit_view {
@@ -43,7 +46,10 @@ struct queue_view {
     const usec_t *run_us; /* [rows], 0..max_batch: predicted */
     usec_t least_us;      /* of a run of the first request alone: the fastest that it was */
     int32_t priority;
-    bool ready; /* an exe and a free slot are there */
+    bool ready;        /* an exe and a free slot are there */
+    uint32_t n_flying; /* runs of this model in flight in this gpu-let */
+    usec_t turn_us; /* when the model's last turn here began: its first run after another model's;
+                       0: it has had none */
 };
 struct batch_view {
     usec_t now_us;
@@ -51,6 +57,8 @@ struct batch_view {
     usec_t busy_until_us;          /* when those will be done, predicted; <= now: idle */
     uint32_t n_queues;
     const struct queue_view *queue;
+    struct tuning tuning;
+    enum plan_order order;
 };
 enum batch_what { BATCH_WAIT, BATCH_RUN, BATCH_DROP };
 struct batch_choice {
@@ -60,8 +68,13 @@ struct batch_choice {
     usec_t until_us; /* BATCH_WAIT: look again then, or when something arrives or finishes */
 };
 
+#define POLICY_LANES 8 /* = MAX_LANES of backend.h; the engine asserts it */
+
 struct policy {
     const char *name;
+    /* Runs of several models at once in a gpu-let, on its units together, where the device can; at
+     * most so many.  0: models of a gpu-let take turns. */
+    uint32_t lanes;
     plan_make_fn *plan_make;
     struct admit_choice (*admit)(const struct admit_view *v);
     /* Index of the gpu-let to use; n_lets >= 1. */

@@ -154,6 +154,16 @@ void pressure_of(const struct predict_device *d, const struct solo *me, const st
  * a year where the table says that it does not run. */
 usec_t predict_run_us(const struct profile *p, uint32_t batch, uint32_t units);
 
+/* ---- what serving shows of one cell of a profile; zeroed at first */
+#define RESIDUAL_LEAST 64 /* runs, before it says anything */
+struct residual {
+    uint32_t n;
+    double factor; /* seen / predicted, the median */
+};
+void residual_add(struct residual *r, usec_t predicted_us, usec_t seen_us);
+/* Within a quarter and four; 1 while too few runs were seen. */
+double residual_factor(const struct residual *r);
+
 /* ---- fitting (gpuletctl fit) */
 
 /* One measured pair: `me` ran beside `other`. */

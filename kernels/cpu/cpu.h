@@ -52,6 +52,19 @@ struct cpu_channel {
 };
 int cpu_plan_channel(const struct cpu_channel *c, struct arena *arena, struct cpu_call *ret);
 
+/* Channels picked from those of several tensors.
+ *   ptr[0..n_pieces)  [batch, ceil(channels[i] / block), spatial, block]
+ *   ptr[n_pieces]     [batch, ceil(n / block), spatial, block], none of them: channel c is number
+ *                     from[c] of all their channels, one tensor after the other; behind n zero */
+struct cpu_pick {
+    int64_t batch, spatial, block; /* block: 8 or 16 */
+    uint32_t n_pieces;
+    const int64_t *channels; /* by piece */
+    int64_t n;
+    const uint32_t *from;
+};
+int cpu_plan_pick(const struct cpu_pick *c, struct arena *arena, struct cpu_call *ret);
+
 /* y = x * gate, by channel: squeeze and excite on blocked channels.
  *   ptr[0]  x [batch, channels / block, spatial, block]
  *   ptr[1]  gate [gates, channels]; gates: batch, or 1 for all

@@ -116,11 +116,14 @@ static bool (*const sources[])(struct engine *) = {
     step_wanted,       step_change,      step_later,
 };
 
+/* With nothing else to do, and nobody served, one more point is measured; then the builder sleeps
+ * all the same, so that it is not busy for long. */
 static bool builder_step(struct engine *e)
 {
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
         if (sources[i](e))
             return e->trim = true;
+    profile_refine(e, clock_now_us());
     return false;
 }
 

@@ -283,7 +283,7 @@ static int change_plan(struct engine *e, struct change *c, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     arena_init(&ep->arena);
     if ((r = routes_fill(e, c, err)) < 0 || (r = epoch_problem(e, ep, err)) < 0 ||
-        (r = epoch_was(ep, e->epoch, &was, err)) < 0 ||
+        (r = epoch_was(ep, e->epoch, !c->whole, &was, err)) < 0 ||
         (r = epoch_plan(e, ep, pin, &was, &ep->plan, err)) < 0)
         return err_wrap(err, "plan: "), r;
     ep->gpulet = ARENA_ARRAY(&ep->arena, struct gpulet *, ep->plan.n_gpulets);
@@ -452,6 +452,7 @@ static void seats_adopt(struct epoch *ep)
                     s->batch = MIN(sh->batch, s->max_batch);
                     s->priority = rt->served->spec.priority;
                     s->shared = ep->plan.gpulet[k].n_shares > 1;
+                    s->g->order = ep->plan.gpulet[k].order;
                     s->part = part_of(ep, sh);
                     s->n_routed = 0;
                     (void)pthread_mutex_unlock(&s->g->lock);
@@ -525,13 +526,14 @@ static void change_begin(struct change *c)
                                          : change_plan;
 }
 
-void replan_push(struct engine *e, const char *reason)
+void replan_push(struct engine *e, const char *reason, bool whole)
 {
     struct change *c = calloc(1, sizeof(*c));
 
     if (!c)
         return; /* the layout in force serves, only less well */
     c->kind = CHANGE_REPLAN;
+    c->whole = whole;
     (void)snprintf(c->reason, sizeof(c->reason), "%s", reason);
     change_push(e, c);
 }
@@ -545,9 +547,10 @@ static void change_end(struct engine *e, struct change *c)
         event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
                   c->spec.version);
         profile_publish(e, c->l);
+        e->came_us = clock_now_us(); /* what comes to a new model comes soon */
     }
     if (c->replan)
-        replan_push(e, "run times were measured");
+        replan_push(e, "run times were measured", true);
     struct job *job = c->job;
     struct cq *cq = c->cq;
     change_free(e, c);

@@ -34,30 +34,32 @@ int epoch_bands(struct epoch *ep, struct err *err)
     return 0;
 }
 
-static void sample(struct loaded *l, usec_t now_us)
+/* True: something came. */
+static bool sample(struct loaded *l, usec_t now_us)
 {
+    uint64_t before = l->demand.total;
+
     demand_sample(&l->demand, now_us, atomic_load(&l->stats->s.arrived));
     atomic_store_explicit(&l->mean_rps, l->demand.mean_rps, memory_order_relaxed);
     atomic_store_explicit(&l->burst, demand_burst(&l->demand), memory_order_relaxed);
+    return l->demand.total != before;
 }
 
 /* Who has left the band, and what is planned for now. */
-static bool judge(struct engine *e, uint32_t i, char reason[REASON_MAX])
+static enum demand_move judge(struct engine *e, uint32_t i, char reason[REASON_MAX])
 {
     struct loaded *l = e->epoch->route[i].l;
     const struct demand_band *b = &e->epoch->band[i];
     double seen_rps = demand_rate(&l->demand);
     enum demand_move move = demand_judge(&l->demand, b, &l->plan_rps);
 
-    if (move == DEMAND_STAYS)
-        return false;
-    if (!reason[0])
+    if (move != DEMAND_STAYS && !reason[0])
         (void)snprintf(reason, REASON_MAX,
                        "model '%.100s' is asked for %.1f times a second, %s the %.1f for which the "
                        "plan holds",
                        l->name, seen_rps, move == DEMAND_RISES ? "above" : "below",
                        move == DEMAND_RISES ? b->high_rps : b->low_rps);
-    return true;
+    return move;
 }
 
 /* Rates that nobody has planned with yet. */
@@ -80,20 +82,23 @@ void demand_step(struct engine *e)
 {
     usec_t now_us = clock_now_us();
     char reason[REASON_MAX] = "";
-    bool silent = true, left = false;
+    bool silent = true, rises = false;
 
     if (now_us < e->demand_due_us && !(e->demand_quiet && !atomic_load(&e->quiet)))
         return;
     for (uint32_t i = 0; i < e->epoch->n_routes; i++) {
-        sample(e->epoch->route[i].l, now_us);
+        if (sample(e->epoch->route[i].l, now_us))
+            e->came_us = now_us;
         silent &= demand_silent(&e->epoch->route[i].l->demand);
     }
     bool may = may_replan(e, now_us);
     for (uint32_t i = 0; may && i < e->epoch->n_routes; i++)
-        left |= judge(e, i, reason);
-    if (left) {
+        rises |= judge(e, i, reason) == DEMAND_RISES;
+    if (may)
+        profile_refit(e, now_us, reason);
+    if (reason[0]) {
         rates_take(e);
-        replan_push(e, reason);
+        replan_push(e, reason, !rises);
     }
     e->demand_quiet = silent;
     atomic_store(&e->quiet, silent);

@@ -171,9 +171,13 @@ struct seat {
     bool shared; /* the gpu-let serves other models too */
     uint32_t n_routed;
     uint32_t n_queued, n_keys;
+    uint32_t n_flying; /* its runs */
+    usec_t turn_us;    /* when its last turn began (policy.h) */
     struct keyq *keys;
     usec_t bucket_us[BUCKETS_MAX]; /* what a new key starts with */
     usec_t least_us[BUCKETS_MAX];
+    usec_t fit_us[BUCKETS_MAX]; /* of the warm key, by the profile when it was last looked at, */
+    struct residual fit[BUCKETS_MAX]; /* and what serving shows of it */
     _Atomic uint64_t runs, rows;
 };
 
@@ -240,6 +244,8 @@ struct gpulet {
     pthread_mutex_t lock;
     pthread_cond_t cond; /* only while the partition is lost */
     struct seat *seats;
+    enum plan_order order;        /* by the plan in force */
+    const struct seat *turn_seat; /* that ran last: to be compared, not followed */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */
@@ -347,14 +353,16 @@ struct change {
     uint32_t at_gpulet, at_share, at_part;
     uint32_t n_measured;     /* points, for the first plan */
     bool replan;             /* measured numbers ask for another layout */
+    bool whole;              /* REPLAN: see replan_push() */
     char reason[REASON_MAX]; /* REPLAN: why; "" otherwise */
 };
 void change_push(struct engine *e, struct change *c); /* any thread */
 void change_run(struct engine *e, struct change *c);  /* one step; frees it at the end */
 void change_fail(struct engine *e, struct change *c, const struct err *err);
 void pin_free(struct pin *p);
-/* Plan again, because of what the reason says. */
-void replan_push(struct engine *e, const char *reason);
+/* Plan again, because of what the reason says; whole: not from the running plan, which changes less
+ * but leaves what comes free unused. */
+void replan_push(struct engine *e, const char *reason, bool whole);
 /* demand.c; builder: samples what came, and asks for a new plan where the one in force does not
  * suit it. */
 void demand_step(struct engine *e);
@@ -374,13 +382,20 @@ int profile_first(struct engine *e, struct change *c);
 /* Make what was measured readable, and tell. */
 void profile_publish(struct engine *e, struct loaded *l);
 void profile_text_put(struct profile_text *t);
+/* Now and then: what serving shows goes into the profiles.  *reason is set where the plan in force
+ * counts on runs that are much shorter. */
+void profile_refit(struct engine *e, usec_t now_us, char reason[REASON_MAX]);
+/* One more point while nothing comes. */
+void profile_refine(struct engine *e, usec_t now_us);
 /* planning.c: the problem of one model alone */
 int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, struct problem *ret);
 /* planning.c: for an epoch whose routes are set */
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
                struct plan *ret, struct err *err);
-int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, struct err *err);
+/* judged: with its verdicts, without which a policy plans anew and keeps only what it can. */
+int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
+              struct err *err);
 bool plan_same_layout(const struct plan *a, const struct plan *b);
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
 void builder_wake(struct engine *e);
@@ -451,8 +466,10 @@ struct engine {
     struct change *change; /* under way */
     struct pin *pin;       /* in force */
     uint32_t next_gpulet_id;
-    usec_t demand_due_us;  /* the next sample */
-    bool demand_quiet;     /* as `quiet` was set last */
+    usec_t demand_due_us; /* the next sample */
+    bool demand_quiet;    /* as `quiet` was set last */
+    usec_t came_us;       /* the last sample with a request */
+    usec_t refit_due_us, refine_due_us, publish_due_us;
     usec_t replan_from_us; /* no plan is asked for before: the last one failed */
 
     /* the spawner, see builder.c */

@@ -254,8 +254,10 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     v->busy = false;
     if (r == 0)
         q->bucket_us[bucket] = q->least_us[bucket] = us;
-    if (r == 0 && warm)
-        s->bucket_us[bucket] = s->least_us[bucket] = us;
+    if (r == 0 && warm) {
+        s->bucket_us[bucket] = s->least_us[bucket] = s->fit_us[bucket] = us;
+        s->fit[bucket] = (struct residual){0};
+    }
     (void)pthread_mutex_unlock(&g->lock);
     gpulet_kick(g);
     return r;
@@ -274,7 +276,7 @@ int seat_new(struct gpulet *g, struct loaded *l, uint32_t max_batch, struct seat
     s->max_batch = s->batch = max_batch;
     s->n_buckets = bucket_of(max_batch, max_batch) + 1;
     for (uint32_t b = 0; b < s->n_buckets; b++)
-        s->bucket_us[b] = s->least_us[b] =
+        s->bucket_us[b] = s->least_us[b] = s->fit_us[b] =
             predict_run_us(&l->profile, bucket_rows(b, max_batch), g->units);
     l->refs++;
     g->refs++;

@@ -37,13 +37,16 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
     struct gpulet *g = s->g;
 
     *ret = (struct let_view){.free_us = MAX(now_us, g->busy_until_us) + g->work_us,
+                             .lanes_us = MAX(now_us, g->busy_until_us),
+                             .own_us = s->n_queued * run_us(s, q, s->batch) / s->batch,
                              .run_us = run_us(s, q, rows),
                              .least_us = least_us(s, q, rows),
                              .full_us = run_us(s, q, s->batch),
                              .n_queued = s->n_queued,
                              .n_routed = s->n_routed,
                              .part = s->part,
-                             .shared = s->shared};
+                             .shared = s->shared,
+                             .order = g->order};
 }
 
 void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
@@ -55,6 +58,14 @@ void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, use
 }
 
 /* ---- queues; under g->lock */
+/* 1 goes first; a request without a priority has its model's, and goes last without one. */
+static uint32_t level(const struct seat *s, const struct request *r)
+{
+    int32_t priority = r->priority ? r->priority : s->priority;
+
+    return priority > 0 ? (uint32_t)priority : UINT32_MAX;
+}
+
 static void enqueue(struct keyq *q, struct request *r)
 {
     struct seat *s = q->seat;
@@ -62,10 +73,12 @@ static void enqueue(struct keyq *q, struct request *r)
     r->queue = q;
     r->gpulet = s->g;
     r->work_us = work_us(s, q, r->rows);
-    r->next = NULL;
     r->prev = q->tail;
-    *(q->tail ? &q->tail->next : &q->head) = r;
-    q->tail = r;
+    while (r->prev && level(s, r->prev) > level(s, r))
+        r->prev = r->prev->prev;
+    r->next = r->prev ? r->prev->next : q->head;
+    *(r->prev ? &r->prev->next : &q->head) = r;
+    *(r->next ? &r->next->prev : &q->tail) = r;
     q->n++;
     q->used = ++s->g->turn;
     s->n_queued++;
@@ -134,12 +147,14 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
         return r->err.code;
     }
     look_locked(s, q, r->rows, now_us, &let);
-    /* An idle gpu-let takes what its fastest run would make: only a run can put right a prediction
-     * that is wrong. */
-    bool may_try = let.free_us <= now_us && now_us + let.least_us <= r->deadline_us;
-    if (let.free_us + let.run_us > r->deadline_us && !may_try)
-        return refuse(r, let.free_us + let.run_us - r->deadline_us,
-                      "the deadline cannot be met: too much work waits");
+    struct admit_view v = {.now_us = now_us,
+                           .deadline_us = r->deadline_us,
+                           .queue_max = queue_max,
+                           .n_lets = 1,
+                           .let = &let};
+    struct admit_choice c = s->g->e->cfg.policy->admit(&v);
+    if (c.what == ADMIT_LATE)
+        return refuse(r, c.retry_us, "the deadline cannot be met: too much work waits");
     if (atomic_fetch_add(&s->l->n_queued, 1) >= queue_max) {
         (void)atomic_fetch_sub(&s->l->n_queued, 1);
         return refuse(r, let.full_us, "the model's queue is full");
@@ -315,9 +330,13 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
         *us = MAX((7 * *us + ns / 1000 + 4) / 8, 1);
     if (rc == 0)
         run->q->least_us[run->bucket] = MIN(run->q->least_us[run->bucket], MAX(ns / 1000, 1));
-    if (rc == 0 && shape_key_eq(&run->q->key, &run->q->seat->l->warm))
-        run->q->seat->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
+    struct seat *s = run->q->seat;
+    if (rc == 0 && shape_key_eq(&run->q->key, &s->l->warm)) {
+        s->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
+        residual_add(&s->fit[run->bucket], s->fit_us[run->bucket], MAX(ns / 1000, 1));
+    }
     run->v->busy = false;
+    run->q->seat->n_flying--;
     run->v->used = ++g->turn;
     if (flying == 0)
         g->busy_until_us = now_us;
@@ -448,6 +467,10 @@ static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t 
     run->rows = rows;
     run->start_us = now_us;
     run->first = dequeue_first(q, n);
+    q->seat->n_flying++;
+    if (g->turn_seat != q->seat)
+        q->seat->turn_us = now_us;
+    g->turn_seat = q->seat;
     g->busy_until_us = MAX(g->busy_until_us, now_us) + q->bucket_us[bucket];
     (void)atomic_fetch_add(&g->n_flying, 1);
     return true;
@@ -621,6 +644,8 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
     v->ready = fits && !g->lost && g->entered; /* a new partition is entered first */
     v->run_us = table;
     v->least_us = least_us(s, q, q->head->rows);
+    v->n_flying = s->n_flying;
+    v->turn_us = s->turn_us;
     table[0] = 0;
     for (uint32_t k = 1; k <= v->max_batch; k++)
         table[k] = q->bucket_us[bucket_of(k, s->max_batch)];
@@ -689,7 +714,8 @@ static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uin
                                .max_flying = g->max_flying,
                                .busy_until_us = g->busy_until_us,
                                .n_queues = n,
-                               .queue = g->view};
+                               .queue = g->view,
+                               .order = g->order};
     (void)pthread_mutex_unlock(&g->lock);
     return failed;
 }
@@ -796,9 +822,14 @@ void *gpulet_main(void *arg)
 }
 
 /* ---- life; builder */
-static uint32_t lanes_of(enum part_mode mode)
+static_assert(POLICY_LANES == MAX_LANES, "policy and backend agree on lanes");
+
+static uint32_t lanes_of(enum part_mode mode, const struct policy *policy)
 {
-    return mode == MODE_CORES ? 1 : 2; /* a device with its own queue: the next run waits there */
+    if (mode == MODE_CORES)
+        return 1;
+    return policy->lanes ? policy->lanes
+                         : 2; /* of a device's own queue: the next run waits there */
 }
 
 static void gpulet_free(struct gpulet *g)
@@ -823,7 +854,7 @@ static struct gpulet *gpulet_new(struct engine *e, uint32_t device, const struct
     g->id = e->next_gpulet_id++;
     g->device = device;
     g->set = *set;
-    g->max_flying = lanes_of(e->device[device].info.mode);
+    g->max_flying = lanes_of(e->device[device].info.mode, e->cfg.policy);
     (void)pthread_mutex_init(&g->lock, NULL);
     (void)pthread_mutex_init(&g->part_lock, NULL);
     (void)pthread_condattr_init(&attr);

@@ -101,15 +101,18 @@ static uint32_t model_index(const struct problem *p, const char *name)
 }
 
 /* The old plan with the new problem's model numbers; models that are gone are left out. */
-int epoch_was(struct epoch *ep, const struct epoch *old, struct plan *ret, struct err *err)
+int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
+              struct err *err)
 {
-    struct plan was = {.n_gpulets = old->plan.n_gpulets, .n_models = ep->problem.n_models};
+    struct plan was = {.n_gpulets = old->plan.n_gpulets,
+                       .n_models = judged ? ep->problem.n_models : 0};
 
     was.gpulet = arena_memdup(&ep->arena, old->plan.gpulet, was.n_gpulets * sizeof(*was.gpulet));
     was.verdict = ARENA_ARRAY(&ep->arena, struct plan_verdict, was.n_models);
     if (!was.gpulet || !was.verdict)
         return oom(err);
-    for (uint32_t i = 0; i < old->plan.n_models; i++) { /* of others the key is 0: they are new */
+    for (uint32_t i = 0; judged && i < old->plan.n_models;
+         i++) { /* of others the key is 0: they are new */
         uint32_t m = model_index(&ep->problem, old->problem.model[i].name);
         if (m != PLAN_NONE)
             was.verdict[m] = old->plan.verdict[i];

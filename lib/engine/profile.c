@@ -5,6 +5,9 @@
  * of both axes, then what halves the largest gaps.  Where a device has gpu-lets of one size only
  * that is left to the seats, which compile and measure anyway.
  *
+ * Later, while nothing comes and with short runs only, one point after the other is added; and what
+ * serving shows (struct residual) goes into the points of the seats.
+ *
  * What was measured is published as a text, which the daemon keeps; a model that is loaded again
  * finds it.  Its key says for what it is good: another graph, way to compile, library, device or
  * partition mode, and it is measured anew. */
@@ -15,6 +18,15 @@
 #include <unistd.h>
 
 #define FIRST_POINTS 10
+#define IDLE_US (2 * USEC_PER_SEC)
+#define REFINE_US (USEC_PER_SEC / 4) /* between two points */
+#define REFINE_RUN_US                                                                              \
+    (50 * USEC_PER_MSEC) /* longer runs are not made beside those that may come                    \
+                          */
+#define REFIT_US USEC_PER_SEC
+#define REFIT_LEAST 1.1 /* a run time that is wrong by less is left as it is */
+#define SLOWER 1.25     /* times what the plan counts on: there must be another */
+#define PUBLISH_US (10 * USEC_PER_SEC)
 
 /* ---- the key */
 struct key_text {
@@ -144,8 +156,10 @@ static bool size_exists(const struct device_info *d, uint32_t units)
            (d->max_granules == 0 || n <= d->max_granules);
 }
 
-/* The next point that is not measured yet; false: there is none. */
-static bool point_next(const struct engine *e, const struct loaded *l, struct measured_point *ret)
+/* The next point that is not measured yet and takes at most most_us, as is believed; false: there
+ * is none. */
+static bool point_next(const struct engine *e, const struct loaded *l, usec_t most_us,
+                       struct measured_point *ret)
 {
     const struct device_info *d = &e->device[0].info;
     const struct profile *p = &l->profile;
@@ -155,7 +169,7 @@ static bool point_next(const struct engine *e, const struct loaded *l, struct me
         uint32_t u = p->n_units - 1 - i / p->n_batch, b = i % p->n_batch;
         uint32_t level = level_of(u, p->n_units) + level_of(b, p->n_batch);
         if (level >= best || !size_exists(d, p->units[u]) ||
-            loaded_known_us(l, p->batch[b], p->units[u]))
+            loaded_known_us(l, p->batch[b], p->units[u]) || p->run_us[u * p->n_batch + b] > most_us)
             continue;
         best = level;
         *ret = (struct measured_point){.batch = p->batch[b], .units = p->units[u]};
@@ -244,10 +258,119 @@ int profile_first(struct engine *e, struct change *c)
     struct err err;
 
     if (c->n_measured >= FIRST_POINTS || c->l->n_points >= FIRST_POINTS || !has_sizes(e, c->l) ||
-        !point_next(e, c->l, &p) || point_measure(e, c->l, &p, &err) < 0)
+        !point_next(e, c->l, USEC_NEVER, &p) || point_measure(e, c->l, &p, &err) < 0)
         return 0; /* what cannot be compiled is told by the seat that needs it */
     c->n_measured++;
     return 1;
+}
+
+/* ---- what serving shows */
+
+/* Takes what one bucket of a seat shows, if it is enough to tell; 0: it is not. */
+static usec_t seat_shows(struct seat *s, uint32_t bucket)
+{
+    usec_t us = 0;
+
+    (void)pthread_mutex_lock(&s->g->lock);
+    double factor = residual_factor(&s->fit[bucket]);
+    if (factor > REFIT_LEAST || factor < 1 / REFIT_LEAST) {
+        us = MAX((usec_t)((double)s->fit_us[bucket] * factor + 0.5), 1);
+        s->fit_us[bucket] = us;
+        s->fit[bucket] = (struct residual){0};
+    }
+    (void)pthread_mutex_unlock(&s->g->lock);
+    return us;
+}
+
+static bool route_refit(const struct route *rt)
+{
+    bool any = false;
+
+    for (uint32_t k = 0; k < rt->n_seats; k++)
+        for (uint32_t b = 0; b < rt->seat[k]->n_buckets; b++) {
+            usec_t us = seat_shows(rt->seat[k], b);
+            if (us)
+                loaded_measured(rt->l, bucket_rows(b, rt->seat[k]->max_batch),
+                                rt->seat[k]->g->units, us);
+            any |= us != 0;
+        }
+    return any;
+}
+
+/* Does the plan count on runs of this model that are much shorter? */
+static bool plan_is_wrong(const struct engine *e, uint32_t model, usec_t *ret_us, usec_t *ret_plan)
+{
+    const struct plan *p = &e->epoch->plan;
+
+    for (uint32_t k = 0; k < p->n_gpulets; k++)
+        for (uint32_t i = 0; i < p->gpulet[k].n_shares; i++) {
+            const struct plan_share *s = &p->gpulet[k].share[i];
+            if (s->model != model)
+                continue;
+            *ret_us =
+                predict_run_us(&e->epoch->route[model].l->profile, s->batch, p->gpulet[k].units);
+            *ret_plan = s->run_us;
+            if ((double)*ret_us > SLOWER * (double)s->run_us)
+                return true;
+        }
+    return false;
+}
+
+void profile_refit(struct engine *e, usec_t now_us, char reason[REASON_MAX])
+{
+    bool publish = now_us >= e->publish_due_us;
+    usec_t us = 0, plan_us = 0;
+
+    if (now_us < e->refit_due_us)
+        return;
+    e->refit_due_us = now_us + REFIT_US;
+    for (uint32_t i = 0; i < e->epoch->n_routes; i++) {
+        struct loaded *l = e->epoch->route[i].l;
+        if (route_refit(&e->epoch->route[i]) && !reason[0] && plan_is_wrong(e, i, &us, &plan_us))
+            (void)snprintf(reason, REASON_MAX,
+                           "a run of model '%.100s' takes %.3f ms, the plan counts on %.3f",
+                           l->name, (double)us / 1000, (double)plan_us / 1000);
+        if (publish && l->n_unsaved) {
+            profile_publish(e, l);
+            e->publish_due_us = now_us + PUBLISH_US;
+        }
+    }
+}
+
+/* ---- more points */
+
+static bool idle(struct engine *e, usec_t now_us)
+{
+    return now_us >= e->came_us + IDLE_US && now_us >= e->refine_due_us && !e->change &&
+           atomic_load(&e->pending) == 0 && e->epoch->n_routes > 0;
+}
+
+/* False: nothing is left to be measured of this model. */
+static bool model_refine(struct engine *e, struct loaded *l)
+{
+    struct measured_point p;
+    struct err err;
+
+    if (l->points_done)
+        return false;
+    if (point_next(e, l, REFINE_RUN_US, &p) && point_measure(e, l, &p, &err) == 0)
+        return true;
+    l->points_done = true;
+    if (l->n_unsaved)
+        profile_publish(e, l);
+    return false;
+}
+
+void profile_refine(struct engine *e, usec_t now_us)
+{
+    if (!idle(e, now_us))
+        return;
+    for (uint32_t i = 0; i < e->epoch->n_routes; i++)
+        if (model_refine(e, e->epoch->route[i].l)) {
+            e->refine_due_us = now_us + REFINE_US;
+            e->trim = true;
+            return;
+        }
 }
 
 /* ---- to be read */

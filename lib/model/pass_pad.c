@@ -21,7 +21,8 @@ static bool pads_of(const struct pass *p, const struct node *n, int64_t rank,
     }
     if (rank < 0 || n_attr != 2 * (uint32_t)rank)
         return false;
-    memcpy(ret, pads, n_attr * sizeof(*pads));
+    if (n_attr) /* a scalar has none */
+        memcpy(ret, pads, n_attr * sizeof(*pads));
     return true;
 }
 

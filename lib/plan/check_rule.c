@@ -198,6 +198,23 @@ static int broken(const struct stage *st, uint32_t j, uint32_t i, double us, str
                    us, st->w->let[j], (unsigned long long)m->slo_us);
 }
 
+/* Neighbours are told by usual runs how much a share presses: these must carry its rate.  (Those of
+ * a queue are means of many, as queue_predict() has them.) */
+static int usual_check(const struct stage *st, uint32_t j, uint32_t i, struct err *err)
+{
+    const struct plan_share *s = &walk_let(st->w, j)->share[i];
+    bool says = s->usual && s->usual < s->batch;
+    struct estimate e = {0};
+
+    if (st->n == 0 || (st->p->rules.rule != RULE_PART && !says) ||
+        st->p->rules.rule == RULE_QUEUE || !ask(st, j, i, usual_rows(s), &e) ||
+        within(s->rate_rps * e.hold_us, 1e6 * usual_rows(s) * (s->streams ? s->streams : 1)))
+        return 0;
+    return err_set(err, -EINVAL,
+                   "gpu-let %u: model '%s' usually runs %u, too few for %.6g requests/s",
+                   st->w->let[j], st->p->model[s->model].name, usual_rows(s), s->rate_rps);
+}
+
 static int let_check(const struct stage *st, uint32_t j, struct err *err)
 {
     const struct plan_gpulet *g = walk_let(st->w, j);
@@ -213,6 +230,8 @@ static int let_check(const struct stage *st, uint32_t j, struct err *err)
         double us = INFINITY;
         if (st->w->plan->verdict[g->share[i].model].limit != LIMIT_NONE)
             continue;
+        if (usual_check(st, j, i, err) < 0)
+            return -EINVAL;
         if (st->p->rules.rule == RULE_CYCLE) {
             us = ask(st, j, i, g->share[i].batch, &e) ? all_us + e.run_us : us;
             if (!(us < INFINITY) || (m->slo_us && !within(us, (double)m->slo_us)))

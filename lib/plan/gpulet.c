@@ -6,8 +6,13 @@
  *
  * gpulet-int looks at the gpu-let beside each, by the published factor, keeps its published
  * tolerances and so accepts a model from 85 % of its raised rate on.  Neither has the release's
- * slack of 15 requests/s, below which it serves nothing. */
+ * slack of 15 requests/s, below which it serves nothing.
+ *
+ * At run time gpu-lets of a model take turns by what is planned for each, nobody is refused, and
+ * what cannot be done in time any more is dropped (the release's eager way).  Its batches wait for
+ * their duty cycle; here they start as soon as the gpu-let is free, which is no later. */
 #include "gpulet.h"
+#include "whole.h"
 
 #include <math.h>
 
@@ -162,15 +167,15 @@ static int make_gpulet_int(const struct problem *p, const struct plan *was, stru
 const struct policy policy_gpulet = {
     .name = "gpulet",
     .plan_make = make_gpulet,
-    .admit = greedy_admit,
-    .route = greedy_route,
+    .admit = open_admit,
+    .route = weighted_route,
     .batch_next = greedy_batch_next,
 };
 
 const struct policy policy_gpulet_int = {
     .name = "gpulet-int",
     .plan_make = make_gpulet_int,
-    .admit = greedy_admit,
-    .route = greedy_route,
+    .admit = open_admit,
+    .route = weighted_route,
     .batch_next = greedy_batch_next,
 };

@@ -6,6 +6,7 @@
  * and those are tried.  Still too many for more than a few devices: LAYOUTS_MAX is the limit.  When
  * none serves everybody, the one that serves most models is returned. */
 #include "gpulet.h"
+#include "whole.h"
 
 #include <math.h>
 
@@ -130,7 +131,7 @@ static int make(const struct problem *p, const struct plan *was, struct arena *a
 const struct policy policy_gpulet_full = {
     .name = "gpulet-full",
     .plan_make = make,
-    .admit = greedy_admit,
-    .route = greedy_route,
+    .admit = open_admit,
+    .route = weighted_route,
     .batch_next = greedy_batch_next,
 };

@@ -5,6 +5,9 @@
  * somebody late: in turns everybody's batch has a whole cycle to grow, whereas by the earliest
  * deadline a model with a tight one runs row by row and leaves no time for the others.
  *
+ * In a gpu-let that the plan has given the order `deadline` it is the first deadline instead: there
+ * the planner has rehearsed that this serves more (choose.c).
+ *
  * greedy is work-conserving: a batch holds what waits at the moment the gpu-let comes free; it is
  * never delayed to grow.  patient starts a batch when it is full or when its oldest request has no
  * more time to spare.  Replayed on random
@@ -18,9 +21,16 @@
 
 #define PART_SLACK 4 /* requests beyond its part, so that gaps even out */
 
+/* In a gpu-let that is not asked to keep promises what waits of other models need not go before
+ * this request: only what cannot be in time whatever is done is refused, and batch_next() drops
+ * what has become hopeless. */
 static usec_t finish_us(const struct admit_view *v, uint32_t i)
 {
-    return MAX(v->now_us, v->let[i].free_us) + v->let[i].run_us;
+    const struct let_view *l = &v->let[i];
+
+    if (l->shared && l->order != ORDER_TURNS)
+        return MAX(v->now_us, MIN(l->free_us, l->lanes_us + l->own_us)) + l->run_us;
+    return MAX(v->now_us, l->free_us) + l->run_us;
 }
 
 /* A gpu-let that other models share has had its part of the requests: more would be at the cost of
@@ -148,10 +158,14 @@ static uint32_t level(const struct queue_view *q)
     return q->priority > 0 ? (uint32_t)q->priority : UINT32_MAX;
 }
 
-/* Does queue a go before queue b?  By priority (1 first, 0 last), then who waits for longest. */
-static bool goes_before(const struct queue_view *a, const struct queue_view *b)
+/* Does queue a go before queue b?  By priority (1 first, 0 last), then by the order. */
+static bool goes_before(const struct queue_view *a, const struct queue_view *b,
+                        enum plan_order order)
 {
-    return level(a) != level(b) ? level(a) < level(b) : a->since_us < b->since_us;
+    if (level(a) != level(b))
+        return level(a) < level(b);
+    return order == ORDER_DEADLINE ? a->deadline_us[0] < b->deadline_us[0]
+                                   : a->since_us < b->since_us;
 }
 
 /* A run of what waits, up to a full one. */
@@ -174,11 +188,15 @@ static bool may_try(const struct batch_view *v, uint32_t i)
 }
 
 /* When queue i should start at the latest: all that waits in this gpu-let may have to run before
- * it, in full runs, and there is a quarter of its own to spare. */
+ * it, in full runs, and there is to spare a quarter of its own and a sixteenth of the time it had:
+ * an executor does not wake up to the microsecond. */
 static usec_t last_start_us(const struct batch_view *v, uint32_t i)
 {
     const struct queue_view *q = &v->queue[i];
     usec_t need_us = q->run_us[q->max_batch] / 4;
+
+    if (q->n && q->deadline_us[0] > q->since_us && q->deadline_us[0] != USEC_NEVER)
+        need_us += (q->deadline_us[0] - q->since_us) / 16;
 
     for (uint32_t j = 0; j < v->n_queues; j++)
         if (v->queue[j].n || j == i)
@@ -188,22 +206,22 @@ static usec_t last_start_us(const struct batch_view *v, uint32_t i)
     return q->deadline_us[0] - need_us;
 }
 
-static bool may_start(const struct batch_view *v, uint32_t i, bool patient)
+static bool may_start(const struct batch_view *v, uint32_t i, enum plan_order order)
 {
     const struct queue_view *q = &v->queue[i];
 
-    return q->n && q->ready && (!patient || last_start_us(v, i) <= v->now_us);
+    return q->n && q->ready && (order != ORDER_DEFERRED || last_start_us(v, i) <= v->now_us);
 }
 
 /* Nothing to start: look again when somebody is due or, where nothing can start (an exe is being
  * compiled), late. */
-static struct batch_choice wait(const struct batch_view *v, bool patient)
+static struct batch_choice wait(const struct batch_view *v, enum plan_order order)
 {
     usec_t until_us = USEC_NEVER;
 
     for (uint32_t i = 0; i < v->n_queues; i++) {
         const struct queue_view *q = &v->queue[i];
-        bool waits = patient && q->ready && v->n_flying < v->max_flying;
+        bool waits = order == ORDER_DEFERRED && q->ready && v->n_flying < v->max_flying;
         if (q->n)
             until_us = MIN(until_us, waits ? last_start_us(v, i) : q->deadline_us[0]);
     }
@@ -212,14 +230,14 @@ static struct batch_choice wait(const struct batch_view *v, bool patient)
 
 /* Queue `next` would make the first of another one late that can still be answered in time: that
  * one goes first. */
-static uint32_t urgent(const struct batch_view *v, uint32_t next, bool patient)
+static uint32_t urgent(const struct batch_view *v, uint32_t next, enum plan_order order)
 {
     usec_t done_us = v->now_us + next_run_us(&v->queue[next]);
     uint32_t best = next;
 
     for (uint32_t i = 0; i < v->n_queues; i++) {
         const struct queue_view *q = &v->queue[i];
-        if (i == next || !may_start(v, i, patient) || level(q) > level(&v->queue[next]))
+        if (i == next || !may_start(v, i, order) || level(q) > level(&v->queue[next]))
             continue;
         usec_t run_us = next_run_us(q);
         if (done_us + run_us > q->deadline_us[0] && v->now_us + run_us <= q->deadline_us[0] &&
@@ -240,7 +258,7 @@ static struct batch_choice run(const struct batch_view *v, uint32_t i)
     return (struct batch_choice){.what = BATCH_RUN, .queue = i, .take = n};
 }
 
-static struct batch_choice choose(const struct batch_view *v, bool patient)
+static struct batch_choice choose(const struct batch_view *v, enum plan_order order)
 {
     uint32_t best = UINT32_MAX;
 
@@ -251,20 +269,27 @@ static struct batch_choice choose(const struct batch_view *v, bool patient)
             late = 0;
         if (late)
             return (struct batch_choice){.what = BATCH_DROP, .queue = i, .take = late};
-        if (may_start(v, i, patient) && (best == UINT32_MAX || goes_before(q, &v->queue[best])))
+        if (may_start(v, i, order) &&
+            (best == UINT32_MAX || goes_before(q, &v->queue[best], order)))
             best = i;
     }
     if (best == UINT32_MAX || v->n_flying >= v->max_flying)
-        return wait(v, patient);
-    return run(v, v->n_queues > 1 ? urgent(v, best, patient) : best);
+        return wait(v, order);
+    bool turns = v->n_queues > 1 && order != ORDER_DEADLINE;
+    return run(v, turns ? urgent(v, best, order) : best);
 }
 
 struct batch_choice greedy_batch_next(const struct batch_view *v)
 {
-    return choose(v, false);
+    return choose(v, ORDER_TURNS);
 }
 
 struct batch_choice patient_batch_next(const struct batch_view *v)
 {
-    return choose(v, true);
+    return choose(v, ORDER_DEFERRED);
+}
+
+struct batch_choice ordered_batch_next(const struct batch_view *v)
+{
+    return choose(v, v->order);
 }

@@ -14,9 +14,11 @@
  * ffd: first fit by decreasing share; nobody is asked what he does to his neighbours.
  *
  * A workload too large for a device fills devices at 90 % of what one serves until the rest fits.
+ * Served as by the release's server (Triton): a free gpu-let takes what waits, up to its batch.
+ *
  * What the release does not check is checked: a new device is predicted like any other, T that no
  * share can hold is LIMIT_SLO, and who finds no device is LIMIT_UNITS or LIMIT_MEMORY. */
-#include "published.h"
+#include "whole.h"
 
 #include <math.h>
 
@@ -391,15 +393,15 @@ static int make_ffd(const struct problem *p, const struct plan *was, struct aren
 const struct policy policy_igniter = {
     .name = "igniter",
     .plan_make = make_igniter,
-    .admit = greedy_admit,
-    .route = greedy_route,
-    .batch_next = greedy_batch_next,
+    .admit = open_admit,
+    .route = weighted_route,
+    .batch_next = max_delay_batch_next,
 };
 
 const struct policy policy_ffd = {
     .name = "ffd",
     .plan_make = make_ffd,
-    .admit = greedy_admit,
-    .route = greedy_route,
-    .batch_next = greedy_batch_next,
+    .admit = open_admit,
+    .route = weighted_route,
+    .batch_next = max_delay_batch_next,
 };

@@ -1,6 +1,7 @@
 /* policy = gpuletd: our own planner.
  *
- *   make_cells.c  what one gpu-let of each size does for each model; the fluid bound
+ *   make_cells.c  what one gpu-let of each size does for each model
+ *   bound.c       what no plan can go below
  *   make_fit.c    whether the shares of a gpu-let hold, beside their neighbours
  *   make_queue.c  the same where requests queue, by a table of loads
  *   make_state.c  gpu-lets on devices, and taking changes back
@@ -61,10 +62,14 @@ static bool alloc(struct job *j)
     j->key_of = ARENA_ARRAY(j->a, uint64_t, p->n_models);
     j->queue_scratch = p->rules.rule == RULE_QUEUE ? arena_alloc(j->a, QUEUE_SCRATCH) : NULL;
     j->load = p->rules.rule == RULE_QUEUE ? ARENA_ARRAY(j->a, struct load_slot, LOAD_SLOTS) : NULL;
+    j->line = ARENA_ARRAY(j->a, struct line, j->cells);
+    j->row = ARENA_ARRAY(j->a, struct line, LINE_ROWS);
+    j->press = ARENA_ARRAY(j->a, double, p->n_types);
     j->solo = ARENA_ARRAY(j->a, struct solo_slot, SOLO_SLOTS);
-    return j->solo && ((j->queue_scratch && j->load) || p->rules.rule != RULE_QUEUE) && j->want &&
-           j->cell && j->no_cell && j->dev && j->bucket && j->key && j->rest && j->worth &&
-           j->order && j->scratch && j->victim && j->judged && j->key_of;
+    return j->solo && j->line && j->row && j->press &&
+           ((j->queue_scratch && j->load) || p->rules.rule != RULE_QUEUE) && j->want && j->cell &&
+           j->no_cell && j->dev && j->bucket && j->key && j->rest && j->worth && j->order &&
+           j->scratch && j->victim && j->judged && j->key_of;
 }
 
 static void devices_init(struct job *j)
@@ -297,8 +302,8 @@ static int spread(struct job *j, uint32_t style, uint32_t homeless, struct plan 
     double lo = 1, hi = SPREAD_MOST, bound = 0;
 
     for (uint32_t m = 0; m < j->p->n_models; m++)
-        if (j->want[m].least < INFINITY)
-            bound += j->want[m].least * j->want[m].rate_rps;
+        if (j->want[m].fluid < INFINITY)
+            bound += j->want[m].fluid * j->want[m].rate_rps;
     if (!(bound > 0))
         return 0;
     hi = fmin(hi, j->all_price / bound);

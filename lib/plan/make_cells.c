@@ -234,32 +234,6 @@ static bool cells_choose(struct job *j, uint32_t m, bool crowd, bool queue)
     return w->type != PLAN_NONE;
 }
 
-/* What a request costs at least, RULE_PART: rows of a run have all come within one SLO, so that a
- * slow model never has the batches that its cells were made with. */
-static double least_cost(struct job *j, uint32_t m)
-{
-    const struct want *w = &j->want[m];
-    double come = ceil(j->p->model[m].rate_rps * w->slo_us / 1e6 + 1e-6), best = INFINITY;
-
-    if (j->p->rules.rule != RULE_PART || w->slo_us == INFINITY || w->guessed)
-        return w->cost;
-    for (uint32_t t = 0; t < j->p->n_types; t++)
-        for (uint32_t at = 0; j->kind[t].has_devices && at < j->kind[t].n_sizes; at++) {
-            const struct kind *k = &j->kind[t];
-            const struct cell *c = cell_of(j, m, t, at);
-            struct cell now = {0};
-            if (c->batch == 0)
-                continue;
-            if (come >= c->batch)
-                now = *c;
-            for (double s = 1; come < c->batch && s <= c->streams; s++)
-                cell_try(j, m, t, k->size[at] * k->t->granule_units, (uint32_t)s, (uint32_t)come,
-                         &nobody, &now);
-            best = now.rps > 0 ? fmin(best, k->price * k->size[at] / now.rps) : best;
-        }
-    return best;
-}
-
 static bool any_field(const struct job *j)
 {
     for (uint32_t t = 0; t < j->p->n_types; t++)
@@ -284,7 +258,9 @@ void want_make(struct job *j, uint32_t m)
     bool queue = j->p->rules.rule == RULE_QUEUE, field = any_field(j);
     j->for_bound = queue;
     w->hopeless = !cells_choose(j, m, false, false);
-    w->least = w->hopeless ? 0 : least_cost(j, m) * (queue ? 1 - violations(&j->p->rules) : 1);
+    w->least = w->fluid = 0;
+    if (!w->hopeless)
+        bound_make(j, m);
     j->for_bound = false;
     if (queue && !w->hopeless)
         w->hopeless = !cells_choose(j, m, false, !field);
@@ -386,6 +362,7 @@ int kinds_make(struct job *j)
         k->crowded = k->t->predict.interference.kind != INTERFERE_NONE;
         k->price = (k->t->price > 0 ? k->t->price : 1.0) / k->t->n_granules;
         sizes_make(k);
+        k->harm = bound_harm(j->p, t, k);
         k->cell_at = j->cells;
         j->cells += k->n_sizes;
     }

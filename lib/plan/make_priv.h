@@ -22,6 +22,16 @@ struct cell {
     uint32_t most;           /* batch that is best alone; batch is beside average neighbours */
 };
 
+/* Times of a model's runs in one size of gpu-let, straight between the points (bound.c). */
+#define LINE_POINTS 33
+#define LINE_ROWS 16 /* of a table */
+struct line {
+    uint32_t n;
+    double rows[LINE_POINTS], hold[LINE_POINTS], run[LINE_POINTS];
+    double most;    /* rows that the rule allows */
+    double each_us; /* a request's part of the time, at least */
+};
+
 struct kind { /* a type of device, prepared */
     const struct plan_type *t;
     uint32_t n_sizes, size[SIZES_MAX]; /* granules, ascending */
@@ -29,6 +39,7 @@ struct kind { /* a type of device, prepared */
     bool has_devices;
     bool crowded, has_field; /* neighbours disturb; and by how much is known */
     double price;            /* of a granule */
+    double harm;             /* what neighbours cost at least, for the bound */
     struct pressure field;   /* of average neighbours on a full device, each granule */
 };
 
@@ -70,7 +81,8 @@ struct want {          /* of a model */
     double rate_rps;   /* planned for; a stand-in where the model's is not known */
     double slo_us;     /* infinite: none, or it cannot be held and is served as it comes */
     double cost;       /* of a request per second at its cheapest, price */
-    double least;      /* the same without neighbours: what the bound counts */
+    double least;      /* no plan has it for less, at its rate: its part of the bound */
+    double fluid;      /* nor at any rate */
     uint32_t type, at; /* where cost is; PLAN_NONE: nowhere */
     bool ready, hopeless;
     bool guessed;   /* its rate is not known */
@@ -115,6 +127,9 @@ struct job {
     uint32_t cells;       /* of a model */
     struct cell **cell;   /* of each model, from want_make() on */
     struct cell *no_cell; /* of all others */
+    struct line *line;    /* scratch of bound_make(): as cells are, and */
+    struct line *row;     /* [LINE_ROWS], of a table */
+    double *press;        /* the same, by type */
     struct want *want;
     struct dev *dev;
     uint32_t *bucket; /* [type * (PLAN_MAX_GRANULES + 1) + free]: first device */
@@ -169,6 +184,10 @@ bool ask(struct job *j, uint32_t model, uint32_t type, uint32_t units, uint32_t 
          uint32_t rows, const struct pressure *pr, struct estimate *ret);
 /* Average neighbours of a gpu-let with so many granules. */
 struct pressure field_beside(const struct kind *k, uint32_t granules);
+
+/* ---- bound.c */
+double bound_harm(const struct problem *p, uint32_t type, const struct kind *k);
+void bound_make(struct job *j, uint32_t model); /* when its cells without neighbours are there */
 
 /* ---- make_fit.c: do the shares of a gpu-let hold?  Sets batch, usual, run_us, latency_us. */
 bool let_fit(struct job *j, struct let *l, const struct pressure *pr);

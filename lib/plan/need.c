@@ -26,7 +26,10 @@ size_t plan_need(const struct problem *p)
                    devices * sizeof(struct dev);
     size_t tables = models * (p->n_types * SIZES_MAX * sizeof(struct cell) + sizeof(struct want) +
                               56 + sizeof(struct judged) + 16) +
-                    larger * 64 + p->n_types * (sizeof(struct kind) + (PLAN_MAX_GRANULES + 1) * 4);
+                    larger * 64 +
+                    p->n_types * (sizeof(struct kind) + (PLAN_MAX_GRANULES + 1) * 4 +
+                                  SIZES_MAX * sizeof(struct line) + 8) +
+                    LINE_ROWS * sizeof(struct line);
     size_t ours = PLANS_MAX * plan + state + tables + 8192 + SOLO_SLOTS * sizeof(struct solo_slot) +
                   (p->rules.rule == RULE_QUEUE ? 2 * PLANS_MAX * plan + QUEUE_SCRATCH +
                                                      LOAD_SLOTS * sizeof(struct load_slot)

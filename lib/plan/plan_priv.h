@@ -114,3 +114,22 @@ struct admit_choice greedy_admit(const struct admit_view *v);
 uint32_t greedy_route(const struct admit_view *v);
 struct batch_choice greedy_batch_next(const struct batch_view *v);
 struct batch_choice patient_batch_next(const struct batch_view *v);
+/* By the gpu-let's order: gpuletd's. */
+struct batch_choice ordered_batch_next(const struct batch_view *v);
+
+/* ---- rehearse.c: a gpu-let's models in virtual time */
+struct cast {
+    double rate_rps;
+    enum arrivals arrivals;
+    double cv;
+    usec_t slo_us; /* 0: none */
+    uint32_t cap;
+    const usec_t *run_us;      /* [0..cap] */
+    uint32_t offered, in_time; /* results */
+};
+#define REHEARSE_NEED(n) ((size_t)(n) * (sizeof(struct queue_view) + 256) + 256)
+/* So many requests of all together through ordered_batch_next(), one run at a time.  Part of the
+ * time that it is busy; < 0: the arena is full.  Equal seeds give equal arrivals whatever the
+ * order. */
+double rehearse(struct cast *cast, uint32_t n, enum plan_order order, uint32_t n_requests,
+                uint64_t seed, struct arena *a);

@@ -65,3 +65,6 @@ size_t pub_need(const struct problem *p);
 extern const struct policy policy_timeshare, policy_static_equal, policy_static_seven;
 extern const struct policy policy_greedy, policy_gpulet, policy_gpulet_int, policy_gpulet_full;
 extern const struct policy policy_igniter, policy_ffd, policy_parva;
+extern const struct policy policy_fifo, policy_round_robin, policy_max_delay, policy_edf;
+extern const struct policy policy_ours; /* named gpuletd: choose.c */
+extern const struct policy policy_deferred, policy_all_at_once;

@@ -5,6 +5,7 @@
 static const char *const arrival_words[] = {"unknown", "paced", "poisson", "cv", "trace", NULL};
 static const char *const interfere_words[] = {"none", "igniter", "gpulet", "pressure", NULL};
 static const char *const rule_words[] = {"cycle", "part", "queue", NULL};
+static const char *const order_words[] = {"turns", "waiting", "deadline", "deferred", NULL};
 static const char *const limit_words[] = {"none", "slo", "rate", "memory", "units", NULL};
 
 const struct field type_fields[] = {
@@ -104,6 +105,14 @@ const struct field plan_fields[] = {
     FIELD_CODE("verdicts"),
     FIELD(struct plan, FIELD_REAL, bound, RANGE(0, MAX_REAL)),
     FIELD(struct plan, FIELD_BYTES, steps, RANGE(0, MAX_REAL)),
+    FIELD_END,
+};
+
+const struct field gpulet_fields[] = {
+    FIELD_CODE("device", REQUIRED),
+    FIELD_CODE("granules", REQUIRED),
+    FIELD(struct plan_gpulet, FIELD_WORD, order, .word = order_words),
+    FIELD_CODE("shares"),
     FIELD_END,
 };
 

@@ -74,10 +74,7 @@ static int granules_read(struct plan_reader *x, const json_t *v, struct plan_gpu
 
 static int gpulet_read(struct plan_reader *x, const json_t *v, struct plan_gpulet *g)
 {
-    static const struct field keys[] = {FIELD_CODE("device", REQUIRED),
-                                        FIELD_CODE("granules", REQUIRED), FIELD_CODE("shares"),
-                                        FIELD_END};
-    int rc = read_fields(&x->r, v, keys, NULL);
+    int rc = read_fields(&x->r, v, gpulet_fields, g);
 
     if (rc < 0 || (rc = find_key(x, v, "device", x->devices, "a device", &g->device)) < 0 ||
         (rc = granules_read(x, v, g)) < 0)
@@ -215,6 +212,7 @@ static void put_gpulet(struct writer *w, const struct problem *p, const struct p
     put_open(w, NULL, '{');
     put_named(w, "device", p->device[g->device].name);
     put_granules(w, g);
+    put_fields(w, gpulet_fields, g);
     put_open(w, "shares", '[');
     for (uint32_t i = 0; i < g->n_shares; i++) {
         put_open(w, NULL, '{');

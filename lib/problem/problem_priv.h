@@ -60,7 +60,8 @@ struct field {
 #define MAX_STREAMS 64
 
 extern const struct field type_fields[], hardware_fields[], model_fields[], profile_fields[],
-    curve_fields[], rules_fields[], plan_fields[], share_fields[], verdict_fields[];
+    curve_fields[], rules_fields[], plan_fields[], gpulet_fields[], share_fields[],
+    verdict_fields[];
 
 /* ---- reading */
 

@@ -176,7 +176,7 @@ static int read_key(struct reader *r, const json_t *v, uint64_t *ret)
 
 static int read_field(struct reader *r, const struct field *f, const json_t *v, void *base)
 {
-    void *at = (char *)base + f->at;
+    void *at = base ? (char *)base + f->at : NULL; /* what is only checked has no base */
     int64_t x = 0;
     int rc = 0;
 

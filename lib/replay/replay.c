@@ -5,6 +5,9 @@
  * which takes what predict() says beside the runs in flight on the device when it starts.  The
  * gpu-let is taken for hold_us, the answers are there after run_us.
  *
+ * Where the policy lets several models run side by side in a gpu-let, together.c shares its units
+ * among the runs in flight.
+ *
  * As in the daemon the policy is asked when something arrives, ends or is due.  Not here: while all
  * lanes of a gpu-let are taken, when it could only drop what is late; that is done at the next end,
  * with the same outcome.  A device that fails loses its runs in flight.  What waits there is routed
@@ -78,7 +81,7 @@ static usec_t lanes_free_us(const struct replay *r, const struct let *g)
 
 static void let_show(struct replay *r, struct let *g)
 {
-    usec_t free_us = lanes_free_us(r, g) + g->work_us / g->n_lanes;
+    usec_t lanes_us = lanes_free_us(r, g), free_us = lanes_us + g->work_us / g->n_lanes;
 
     for (uint32_t i = 0; i < g->n_seats; i++) {
         const struct seat *s = &r->seat[g->first_seat + i];
@@ -86,6 +89,8 @@ static void let_show(struct replay *r, struct let *g)
             continue;
         struct let_view *v = &r->party[s->model].view[s->slot];
         v->free_us = free_us;
+        v->lanes_us = lanes_us;
+        v->own_us = s->n * s->work_us;
         v->n_queued = s->n;
     }
 }
@@ -101,7 +106,8 @@ void seat_join(struct replay *r, uint32_t at)
                                          .least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]),
                                          .full_us = s->view_us[s->cap],
                                          .part = s->part,
-                                         .shared = r->let[s->let].n_seats > 1};
+                                         .shared = r->let[s->let].n_seats > 1,
+                                         .order = r->let[s->let].order};
 }
 
 void seat_leave(struct replay *r, struct seat *s)
@@ -121,25 +127,29 @@ static bool counts(const struct replay *r, usec_t arrival_us)
     return arrival_us >= r->cfg->warmup_us;
 }
 
+void answer_count(struct replay *r, uint32_t model, usec_t arrival_us, usec_t done_us, bool lost)
+{
+    struct replay_model *m = &r->ret->model[model];
+
+    if (!counts(r, arrival_us))
+        return;
+    if (lost) {
+        m->lost++;
+        return;
+    }
+    if (done_us <= deadline_us(r, model, arrival_us))
+        m->in_time++;
+    else
+        m->late++;
+    hist_add(&m->latency, done_us - arrival_us);
+}
+
 static void answers_count(struct replay *r, struct seat *s, uint32_t take, usec_t done_us)
 {
-    struct replay_model *m = &r->ret->model[s->model];
     bool lost = done_us > r->device[r->let[s->let].device].fails_us;
 
-    while (take-- > 0) {
-        usec_t arrival_us = seat_pop(r, s);
-        if (!counts(r, arrival_us))
-            continue;
-        if (lost) {
-            m->lost++;
-            continue;
-        }
-        if (done_us <= deadline_us(r, s->model, arrival_us))
-            m->in_time++;
-        else
-            m->late++;
-        hist_add(&m->latency, done_us - arrival_us);
-    }
+    while (take-- > 0)
+        answer_count(r, s->model, seat_pop(r, s), done_us, lost);
 }
 
 static uint32_t lane_find(const struct replay *r, const struct let *g)
@@ -151,21 +161,33 @@ static uint32_t lane_find(const struct replay *r, const struct let *g)
     return i;
 }
 
-static void run_start(struct replay *r, struct let *g, struct seat *s, uint32_t take)
+static void run_start_alone(struct replay *r, struct seat *s, uint32_t take, uint32_t lane)
 {
-    uint32_t lane = lane_find(r, g);
+    struct let *g = &r->let[s->let];
     usec_t run_us, hold_us;
 
     let_pull(r, g);
     run_estimate(r, s, take, &run_us, &hold_us);
     let_push(r, g, &s->runs->solo[take]);
-    r->lane_seat[lane] = (uint32_t)(s - r->seat);
+    answers_count(r, s, take, r->now_us + run_us);
+    agenda_set(&r->agenda, event_lane(lane), r->now_us + hold_us);
+}
+
+static void run_start(struct replay *r, struct let *g, struct seat *s, uint32_t take)
+{
+    uint32_t lane = lane_find(r, g), at = (uint32_t)(s - r->seat);
+
+    r->lane_seat[lane] = at;
     r->lane_us[lane] = r->now_us + s->view_us[take];
     if (g->n_flying++ == 0)
         g->busy_from_us = r->now_us;
     s->n_flying++;
-    answers_count(r, s, take, r->now_us + run_us);
-    agenda_set(&r->agenda, event_lane(lane), r->now_us + hold_us);
+    s->turn_us = g->turn == at ? s->turn_us : MAX(r->now_us, 1);
+    g->turn = at;
+    if (g->flight)
+        together_start(r, s, take, lane);
+    else
+        run_start_alone(r, s, take, lane);
     r->ret->events++;
 }
 
@@ -190,6 +212,8 @@ void run_end(struct replay *r, uint32_t lane)
         busy_count(r, g);
         let_pull(r, g);
     }
+    if (g->flight)
+        together_end(r, lane);
 }
 
 /* ---- what batch_next() sees */
@@ -200,7 +224,7 @@ static bool seat_ready(const struct replay *r, const struct let *g, const struct
 {
     if (r->device[g->device].down)
         return false;
-    return g->n_flying == 0 ||
+    return g->n_flying == 0 || g->flight ||
            (g->n_flying == s->n_flying && s->n_flying < s->streams && n_waiting == 1);
 }
 
@@ -217,6 +241,8 @@ static void queue_show(const struct replay *r, const struct seat *s, struct queu
     q->run_us = s->view_us;
     q->least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]);
     q->priority = r->cfg->problem->model[s->model].priority;
+    q->n_flying = s->n_flying;
+    q->turn_us = s->turn_us;
 }
 
 static void let_view_make(const struct replay *r, const struct let *g, struct batch_view *v)
@@ -233,10 +259,12 @@ static void let_view_make(const struct replay *r, const struct let *g, struct ba
     }
     *v = (struct batch_view){.now_us = r->now_us,
                              .n_flying = g->n_flying,
-                             .max_flying = most,
+                             .max_flying = g->flight ? g->n_lanes : most,
                              .busy_until_us = g->n_flying ? lanes_free_us(r, g) : r->now_us,
                              .n_queues = g->n_seats,
-                             .queue = r->queue};
+                             .queue = r->queue,
+                             .tuning = r->cfg->problem->rules.tuning,
+                             .order = g->order};
 }
 
 static void queue_drop(struct replay *r, struct seat *s, uint32_t take)

@@ -60,6 +60,8 @@ struct seat {
     usec_t *view_us; /* [0..cap]: what the policy believes that a run takes */
     double part;     /* of its model's requests, by the plan */
     usec_t work_us;  /* what a waiting request adds to the work, as the daemon counts it */
+    usec_t turn_us;  /* policy.h */
+    const struct run_table **among; /* [0..lanes]: side by side with so many; or NULL */
     /* Waiting requests, by their arrival: a ring that doubles when it is full. */
     usec_t *ring;
     uint32_t first, n, size;
@@ -68,7 +70,18 @@ struct seat {
 struct let {
     uint32_t device, first_seat, n_seats, first_lane, n_lanes, n_flying;
     const struct solo *pushed; /* what it has in its device's pressure; NULL: it is idle */
+    enum plan_order order;
     usec_t work_us, busy_from_us, busy_us;
+    uint32_t turn;         /* seat that ran last, PLAN_NONE: none has */
+    struct flight *flight; /* [n_lanes]: the policy runs models side by side; or NULL */
+    usec_t moved_us;       /* until when flight[].left is right */
+};
+
+/* A run side by side with others on the same units. */
+struct flight {
+    uint32_t n, room;
+    usec_t *arrival_us;          /* of its requests */
+    double left, run_us, factor; /* part to do; of a whole run now; of this run's time */
 };
 
 struct device {
@@ -129,14 +142,22 @@ static inline uint32_t event_timer(const struct replay *r, uint32_t let)
     return 1 + r->n_lanes + 2 * r->n_models + let;
 }
 
-int run_table_find(struct replay *r, const struct plan_gpulet *g, const struct plan_share *s,
+int run_table_find(struct replay *r, uint32_t device, uint32_t units, const struct plan_share *s,
                    const struct run_table **ret);
+/* How much longer than predicted a run takes. */
+double run_noise(struct replay *r);
 /* What the policies are told of each share's runs: beside the planned duty of its neighbours. */
 void views_predict(struct replay *r);
 /* The run of so many rows that starts now in seat s, beside what is in flight on the device. */
 void run_estimate(struct replay *r, struct seat *s, uint32_t rows, usec_t *run_us, usec_t *hold_us);
 void let_push(struct replay *r, struct let *g, const struct solo *s);
 void let_pull(struct replay *r, struct let *g);
+
+/* ---- together.c: models side by side in a gpu-let */
+int together_setup(struct replay *r, struct let *g, const struct plan_gpulet *from);
+void together_start(struct replay *r, struct seat *s, uint32_t take, uint32_t lane);
+/* The run of a lane is over, or was lost on the way. */
+void together_end(struct replay *r, uint32_t lane);
 
 /* ---- setup.c */
 int replay_setup(struct replay *r);
@@ -148,6 +169,7 @@ usec_t seat_pop(struct replay *r, struct seat *s);
 void seat_join(struct replay *r, uint32_t seat); /* its model's living ones */
 void seat_leave(struct replay *r, struct seat *s);
 void run_end(struct replay *r, uint32_t lane);
+void answer_count(struct replay *r, uint32_t model, usec_t arrival_us, usec_t done_us, bool lost);
 /* Ask the policy until it waits or nothing more can start. */
 void let_look(struct replay *r, struct let *g);
 void source_reschedule(struct replay *r, uint32_t model);

@@ -38,14 +38,14 @@ static int table_fill(struct replay *r, struct run_table *t, const struct predic
     return 0;
 }
 
-int run_table_find(struct replay *r, const struct plan_gpulet *g, const struct plan_share *s,
+int run_table_find(struct replay *r, uint32_t device, uint32_t units, const struct plan_share *s,
                    const struct run_table **ret)
 {
-    uint32_t type = r->cfg->problem->device[g->device].type, streams = MAX(s->streams, 1u);
+    uint32_t type = r->cfg->problem->device[device].type, streams = MAX(s->streams, 1u);
     struct run_table *t = r->tables[s->model];
 
-    while (t && !(t->type == type && t->units == g->units && t->streams == streams &&
-                  t->cap == s->batch))
+    while (t &&
+           !(t->type == type && t->units == units && t->streams == streams && t->cap == s->batch))
         t = t->next;
     if (!t) {
         t = ARENA_NEW(r->arena, struct run_table);
@@ -53,12 +53,12 @@ int run_table_find(struct replay *r, const struct plan_gpulet *g, const struct p
             return -ENOMEM;
         *t = (struct run_table){.model = s->model,
                                 .type = type,
-                                .units = g->units,
+                                .units = units,
                                 .streams = streams,
                                 .cap = s->batch,
                                 .next = r->tables[s->model]};
         r->tables[s->model] = t;
-        int rc = table_fill(r, t, type_predict(r, g->device));
+        int rc = table_fill(r, t, type_predict(r, device));
         if (rc < 0)
             return rc;
     }
@@ -100,6 +100,11 @@ void let_push(struct replay *r, struct let *g, const struct solo *s)
     pressure_add(type_predict(r, g->device), &r->device[g->device].pressure, s, 1);
 }
 
+double run_noise(struct replay *r)
+{
+    return r->noise_sigma > 0 ? exp(r->noise_mu + r->noise_sigma * random_normal(&r->noise)) : 1;
+}
+
 /* Call it while the gpu-let itself presses on nobody. */
 void run_estimate(struct replay *r, struct seat *s, uint32_t rows, usec_t *run_us, usec_t *hold_us)
 {
@@ -109,11 +114,9 @@ void run_estimate(struct replay *r, struct seat *s, uint32_t rows, usec_t *run_u
 
     if (!r->cfg->alone && d->n_lets > 1)
         pressure_of(type_predict(r, g->device), &s->runs->solo[rows], &d->pressure, &e);
-    if (r->noise_sigma > 0) {
-        double f = exp(r->noise_mu + r->noise_sigma * random_normal(&r->noise));
-        e.run_us *= f;
-        e.hold_us *= f;
-    }
+    double f = run_noise(r);
+    e.run_us *= f;
+    e.hold_us *= f;
     *run_us = MAX((usec_t)(e.run_us + 0.5), 1);
     *hold_us = MIN(MAX((usec_t)(e.hold_us + 0.5), 1), *run_us);
 }

@@ -42,7 +42,7 @@ static int plan_count(struct replay *r)
             lanes = MAX(lanes, g->share[i].streams);
         }
         r->n_seats += g->n_shares;
-        r->n_lanes += lanes;
+        r->n_lanes += MAX(lanes, r->policy->lanes);
     }
     return 0;
 }
@@ -123,26 +123,33 @@ static int seat_setup(struct replay *r, uint32_t k, uint32_t i, uint32_t at)
     if (ROOM(r, t->ring, RING_FIRST) || ROOM(r, t->view_us, s->batch + 1))
         return -ENOMEM;
     r->party[s->model].n_seats++;
-    return run_table_find(r, g, s, &t->runs);
+    return run_table_find(r, g->device, g->units, s, &t->runs);
 }
 
 static int lets_setup(struct replay *r)
 {
-    uint32_t seat = 0, lane = 0;
+    uint32_t seat = 0, lane = 0, side = r->policy->lanes;
 
     for (uint32_t k = 0; k < r->n_lets; k++) {
         const struct plan_gpulet *g = &r->cfg->plan->gpulet[k];
         uint32_t lanes = 1;
-        r->let[k] = (struct let){
-            .device = g->device, .first_seat = seat, .n_seats = g->n_shares, .first_lane = lane};
+        r->let[k] = (struct let){.device = g->device,
+                                 .first_seat = seat,
+                                 .n_seats = g->n_shares,
+                                 .first_lane = lane,
+                                 .turn = PLAN_NONE,
+                                 .order = g->order};
         for (uint32_t i = 0; i < g->n_shares; i++, seat++) {
             int rc = seat_setup(r, k, i, seat);
             if (rc < 0)
                 return rc;
             lanes = MAX(lanes, g->share[i].streams);
         }
-        r->let[k].n_lanes = lanes;
-        lane += lanes;
+        r->let[k].n_lanes = MAX(lanes, side);
+        lane += r->let[k].n_lanes;
+        int rc = side ? together_setup(r, &r->let[k], g) : 0;
+        if (rc < 0)
+            return rc;
         r->device[g->device].n_lets++;
     }
     return 0;

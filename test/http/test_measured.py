@@ -4,6 +4,7 @@ The device has eight units; a run takes 1 ms and 1 ms more for each row, and on 
 on eight."""
 import json
 
+import numpy as np
 import pytest
 
 import models
@@ -137,6 +138,47 @@ def test_another_largest_batch_keeps_what_was_measured(daemon):
     p = profile(daemon)
     assert before <= {(b, u) for b, u, _ in p["measured"]["points"]}
     assert p["models"][0]["profile"]["sim0"]["batch"] == [1, 2, 4]
+
+
+def test_while_nothing_comes_the_rest_is_measured_and_kept(daemon):
+    first = len(profile(daemon)["measured"]["points"])
+    until(lambda: len(profile(daemon)["measured"]["points"]) >= 16, 90, "all points", daemon)  # 4 batches, 4 sizes
+    assert first < 16
+    (m,) = profile(daemon)["models"]
+    table = m["profile"]["sim0"]
+    assert all(ms == pytest.approx([1 + b for b in table["batch"]]) for ms in table["run_ms"])
+    n = len(profile(daemon)["measured"]["points"])
+    killed(daemon)
+    assert said(daemon, "restored") == [f"{n} points restored"]
+
+
+def test_what_serving_shows_goes_into_the_profile(daemon):
+    """The profile that it finds is half of the truth, and so is what the plan counts on."""
+    file = kept(daemon)
+    daemon.admin("PATCH", "/v1/models/m", {"max_batch": 1})
+    daemon.kill()
+    o = json.loads(file.read_text())
+    o["measured"]["points"] = [[b, u, ms / 2] for b, u, ms in o["measured"]["points"]]
+    file.write_text(json.dumps(o))
+    daemon.start()
+    x = {"x": np.ones((1, 4), np.float32)}
+    units = daemon.admin_get("/v1/gpulets")["gpulets"][0]["units"]
+
+    def points():
+        return {(b, u): ms for b, u, ms in profile(daemon)["measured"]["points"]}
+
+    assert points()[1, units] == pytest.approx(1)
+    c = daemon.connect()
+    until(lambda: [daemon.infer_binary("m", x, c) for _ in range(50)] and points()[1, units] > 1.8, 60, "the truth", daemon)
+    assert points()[1, units] < 2.2
+
+    def replanned():
+        events = daemon.admin_get("/v1/events")["events"]
+        return any("a run of model 'm' takes" in e["message"] for e in events if e["event"] == "plan")
+
+    until(replanned, 20, "another plan", daemon)
+    problem = json.loads(daemon.admin("GET", "/v1/problem").body)
+    assert problem["models"][0]["profile"]["sim0"]["run_ms"]
 
 
 def test_on_cores_the_seats_points_are_kept(make):

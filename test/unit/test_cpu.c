@@ -436,6 +436,84 @@ static void joined_channels_are_read_where_they_are(void)
     arena_done(&arena);
 }
 
+/* [x, y] with channels in turn, as [B, 2, 20, ...] turned. */
+static uint32_t shuffled(uint32_t x, uint32_t y)
+{
+    const int64_t five = 5, four = 4, to[] = {0, 2, 20, 6, 6}, back[] = {0, 40, 6, 6};
+    uint32_t all = op(OP_Concat, "axis=1", 2, x, y);
+    uint32_t groups = op(OP_Reshape, "", 2, all, constant_of(DT_INT64, 1, &five, to));
+    uint32_t turned = op(OP_Transpose, "perm=0,2,1,3,4", 1, groups);
+
+    return op(OP_Reshape, "", 2, turned, constant_of(DT_INT64, 1, &four, back));
+}
+
+static uint32_t half(uint32_t x, int64_t from)
+{
+    const int64_t one = 1, to = from + 20, axis = 1;
+
+    return op(OP_Slice, "", 4, x, constant_of(DT_INT64, 1, &one, &from),
+              constant_of(DT_INT64, 1, &one, &to), constant_of(DT_INT64, 1, &one, &axis));
+}
+
+/* Two units of a ShuffleNet whose halves of 20 channels fill no whole blocks. */
+static struct bound *shuffle_units(struct arena *arena)
+{
+    struct shape_key key = {.n = 1, .dim = {2}};
+    struct bound *b = NULL;
+    float stat[40];
+    const int64_t dims[] = {40};
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(stat); i++)
+        stat[i] = made_up(i + 3) + 2;
+    start(17);
+    uint32_t x = input("x", "B 24 6 6"), s = constant_of(DT_FP32, 1, dims, stat);
+    uint32_t one = op(OP_Conv, "", 2, x, filter(20, 24, 1));
+    uint32_t two = op(OP_Conv, "", 2, x, filter(20, 24, 1));
+    uint32_t first = shuffled(one, two);
+    uint32_t three = op(OP_Conv, "", 2, half(first, 20), filter(20, 20, 1));
+    uint32_t last = shuffled(half(first, 0), three);
+    output(op(OP_Conv, "", 2, last, filter(16, 40, 1)));
+    output(op(OP_BatchNormalization, "", 5, shuffled(one, three), s, s, s, s));
+    g->batch_sym = 0;
+    CHECK_EQ(graph_infer(g, &err), 0);
+    arena_init(arena);
+    CHECK_EQ(graph_bind(g, &key, arena, &b, &err), 0);
+    return b;
+}
+
+static void channels_are_shuffled_in_blocks(void)
+{
+    static float y[2 * 16 * 36], z[2 * 40 * 36];
+    const struct shape_key key = {.n = 1, .dim = {2}};
+    struct arena arena, other;
+    struct slot *s = NULL;
+    uint32_t picks = 0, transposes = 0;
+
+    open_device();
+    struct exe *exe = compiled(shuffle_units(&arena));
+    for (uint32_t i = 0; i < exe->n_steps; i++) {
+        picks += exe->step[i].call.name && STREQ(exe->step[i].call.name, "channel pick");
+        transposes += g->nodes[exe->step[i].node].op == OP_Transpose;
+    }
+    CHECK_EQ(picks, 4); /* two halves, and what the last convolution and the norm read */
+    CHECK_EQ(transposes, 0);
+    CHECK_EQ(exe->n_reorders, 3); /* in, out, and for the norm, whose channels fill no blocks */
+    arena_init(&other);
+    struct bound *ref = run_graph(g, &key, 2, 0, &other);
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    const void *in[] = {ref->value[g->in[0]].data};
+    void *out[] = {y, z};
+    struct io_part p = {.rows = 2, .in = in, .out = out};
+    CHECK_EQ(run_rows(s, 0, exe->n_segments, 1, &p), 0);
+    near(y, &ref->value[g->out[0]]);
+    near(z, &ref->value[g->out[1]]);
+    be->slot_close(s);
+    be->release(exe);
+    close_device();
+    arena_done(&other);
+    arena_done(&arena);
+}
+
 static void running_keeps_no_memory(void)
 {
     struct opened *o = open_model();
@@ -945,6 +1023,7 @@ int main(void)
     RUN(weights_are_packed_once_for_all);
     RUN(blocked_layout_lasts_from_convolution_to_convolution);
     RUN(joined_channels_are_read_where_they_are);
+    RUN(channels_are_shuffled_in_blocks);
     RUN(running_keeps_no_memory);
     RUN(a_probe_times_the_segments_asked_for);
     RUN(large_rows_run_in_groups_and_give_what_they_give_alone);

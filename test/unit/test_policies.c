@@ -452,7 +452,7 @@ static void every_policy_is_found_by_its_name(void)
     const struct policy *by;
     struct err err = {0};
 
-    CHECK_EQ(policy_find("fifo", &by, &err), -ENOENT);
+    CHECK_EQ(policy_find("best", &by, &err), -ENOENT);
     for (uint32_t i = 0; policy_at(i); i++) {
         CHECK_EQ(policy_find(policy_at(i)->name, &by, NULL), 0);
         CHECK(by == policy_at(i));

@@ -373,6 +373,37 @@ static void many_neighbours_of_gpu_lets_are_never_less_than_the_worst(void)
     CHECK(!pressure_sub(&d, &q, &s, 1)); /* it has forgotten who there was: says so */
 }
 
+/* ---- what serving shows */
+
+static double shown(const double *times, unsigned n_times, unsigned n)
+{
+    struct residual r = {0};
+
+    for (unsigned i = 0; i < n; i++)
+        residual_add(&r, 1000, (usec_t)(1000 * times[i % n_times]));
+    return residual_factor(&r);
+}
+
+static void a_residual_is_the_median_of_what_was_seen(void)
+{
+    const double same[] = {1.02, 0.98}, slow[] = {2.0}, fast[] = {0.5};
+    const double disturbed[] = {1, 50, 1, 1, 1000, 1, 0.99}; /* two of seven */
+
+    CHECK(fabs(shown(same, 2, 200) - 1) < 0.05);
+    CHECK(fabs(shown(slow, 1, 200) - 2) < 0.05);
+    CHECK(fabs(shown(fast, 1, 200) - 0.5) < 0.02);
+    CHECK(fabs(shown(disturbed, 7, 700) - 1) < 0.1);
+}
+
+static void a_residual_says_nothing_at_first_and_is_bounded(void)
+{
+    const double slow[] = {1000}, fast[] = {0.001};
+
+    CHECK(shown(slow, 1, RESIDUAL_LEAST - 1) == 1);
+    CHECK(shown(slow, 1, 10000) == 4);
+    CHECK(shown(fast, 1, 10000) == 0.25);
+}
+
 int main(void)
 {
     RUN(a_table_is_exact_at_its_points_and_for_work_that_divides_between_them);
@@ -388,5 +419,7 @@ int main(void)
     RUN(iGniters_terms_add_up_by_hand);
     RUN(neighbours_join_and_leave_without_a_trace);
     RUN(many_neighbours_of_gpu_lets_are_never_less_than_the_worst);
+    RUN(a_residual_is_the_median_of_what_was_seen);
+    RUN(a_residual_says_nothing_at_first_and_is_bounded);
     return check_end();
 }

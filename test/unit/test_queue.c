@@ -587,7 +587,8 @@ static void small_runs_do_not_breed_small_runs(void)
 
 /* ---- waiting for a fuller batch */
 
-/* Runs of 10 + b ms, at most 4 rows: full ones take 14 ms, with a quarter to spare 17.5. */
+/* Runs of 10 + b ms, at most 4 rows: full ones take 14 ms, with a quarter to spare 17.5; and a
+ * sixteenth of 100 ms, 6.25. */
 static void patient_starts_when_full_or_when_there_is_no_time_to_spare(void)
 {
     static const usec_t run_us[] = {10000, 11000, 12000, 13000, 14000};
@@ -600,10 +601,10 @@ static void patient_starts_when_full_or_when_there_is_no_time_to_spare(void)
         q[0].deadline_us[i] = q[1].deadline_us[i] = 100000;
     struct batch_choice c = patient_batch_next(&v);
     CHECK_EQ(c.what, BATCH_WAIT);
-    CHECK_EQ(c.until_us, 82500);
+    CHECK_EQ(c.until_us, 76250);
     q[1].n = 1; /* its run may come first */
-    CHECK_EQ(patient_batch_next(&v).until_us, 68500);
-    v.now_us = 68500;
+    CHECK_EQ(patient_batch_next(&v).until_us, 62250);
+    v.now_us = 62250;
     c = patient_batch_next(&v);
     CHECK_EQ(c.what, BATCH_RUN);
     CHECK_EQ(c.queue, 0);

@@ -228,8 +228,7 @@ static const struct where *blocked_piece(const struct build *b, uint32_t v)
                : NULL;
 }
 
-/* So many more readings of every piece are to come. */
-static void pieces_read(struct build *b, const struct where *w, int64_t more)
+void build_pieces_read(struct build *b, const struct where *w, int64_t more)
 {
     for (uint32_t i = 0; i < w->n_pieces; i++) {
         struct where *at = &b->value[w->piece[i]];
@@ -240,7 +239,8 @@ static void pieces_read(struct build *b, const struct where *w, int64_t more)
     }
 }
 
-/* Each image's part is contiguous in both forms, so joining is one kernel. */
+/* Each image's part is contiguous in both forms, so joining is one copy; unless channels change
+ * places, or fill no whole blocks. */
 static int join(struct build *b, uint32_t v, const struct node *n)
 {
     struct where *w = &b->value[v];
@@ -257,14 +257,20 @@ static int join(struct build *b, uint32_t v, const struct node *n)
         return build_fail(b, -ENOTSUP, "a rank without blocked channels");
     layout_as(&layout, b->value[w->piece[0]].layout->dtype);
     out.dtype = layout.dtype;
+    struct where pieces = *w;
+    bool as_they_are = !w->pick;
     for (uint32_t i = 0; i < w->n_pieces; i++) {
         piece[i] = *build_tensor(b, w->piece[i]);
         piece[i].dtype = layout.dtype;
         in[i] = &piece[i];
         refs[i] = b->value[w->piece[i]].native;
+        as_they_are &= !layout_padded(b->value[w->piece[i]].layout);
     }
-    pieces_read(b, w, -(int64_t)w->uses);
+    build_pieces_read(b, w, -(int64_t)w->uses);
     w->n_pieces = 0;
+    w->pick = NULL;
+    if (!as_they_are)
+        return build_picked(b, &pieces, 0, (uint32_t)y->dims[1], v);
     int r = run_blocked(b, n, in, &out, refs, &layout);
     if (r == 0)
         b->exe->step[b->exe->n_steps - 1].call.name = "join";
@@ -286,21 +292,26 @@ int lower_blocked_concat(struct build *b, const struct node *n)
     int64_t axis = node_int(n, "axis", 0);
 
     if ((axis != 1 && axis + (int64_t)y->rank != 1) || n->n_post ||
-        layout_blocked(&layout, y->rank, y->dims) < 0 || layout_padded(&layout))
+        layout_blocked(&layout, y->rank, y->dims) < 0)
         return -ENOTSUP;
     for (uint32_t i = 0; i < n->n_in; i++) {
         int r = build_joined(b, n->in[i]);
         if (r < 0)
             return r;
-        const struct where *at = blocked_piece(b, n->in[i]);
-        if (!at || at->layout->dtype != b->value[n->in[0]].layout->dtype)
+        const struct where *at = &b->value[n->in[i]];
+        if (at->native.kind == REF_NONE || !at->layout->channel_block)
+            return -ENOTSUP;
+        /* The kernel that fills up blocks is of floats. */
+        enum dtype type = at->layout->dtype;
+        if (type != b->value[n->in[0]].layout->dtype ||
+            (layout_padded(at->layout) && type != DT_FP32))
             return -ENOTSUP;
     }
     w->piece = arena_memdup(&b->scratch, n->in, n->n_in * sizeof(*n->in));
     if (!w->piece)
         return build_fail(b, -ENOMEM, "out of memory");
     w->n_pieces = n->n_in;
-    pieces_read(b, w, w->uses); /* when the joined value is */
+    build_pieces_read(b, w, w->uses); /* when the joined value is */
     return 0;
 }
 
@@ -367,7 +378,8 @@ int lower_blocked_norm(struct build *b, const struct node *n)
                             .epsilon = node_float(n, "epsilon", 1e-5f)};
 
     if (x->dtype != DT_FP32 || n->n_out != 1 || node_int(n, "training_mode", 0) ||
-        !node_int(n, "spatial", 1) || !c.gain || !c.bias || !c.mean || !c.var || !norm_post(n, &c))
+        !node_int(n, "spatial", 1) || !c.gain || !c.bias || !c.mean || !c.var ||
+        !norm_post(n, &c) || w->pick)
         return -ENOTSUP;
     AUTO(free) int64_t *blocks = calloc(n_pieces, sizeof(*blocks));
     AUTO(free) struct ref *refs = calloc(n_pieces + 1, sizeof(*refs));

@@ -12,7 +12,9 @@ struct where {
      * are: the native forms of these values.  Then rows and native are REF_NONE. */
     uint32_t n_pieces;
     const uint32_t *piece;
-    uint32_t uses; /* readings still to come */
+    const uint32_t *pick; /* by channel: which one of the pieces'; NULL: all in order */
+    bool passed;          /* never made: its only reader has been served */
+    uint32_t uses;        /* readings still to come */
 };
 
 struct buf_state {
@@ -86,6 +88,13 @@ int lower_bytes_add(struct build *b, const struct node *n);
 int lower_blocked(struct build *b, const struct node *n);
 int lower_blocked_concat(struct build *b, const struct node *n);
 int lower_blocked_norm(struct build *b, const struct node *n);
+/* So many more readings of every piece are to come. */
+void build_pieces_read(struct build *b, const struct where *w, int64_t more);
+/* ---- shuffle.c; -ENOTSUP likewise */
+int lower_shuffle(struct build *b, const struct node *n);      /* a Reshape */
+int lower_picked_slice(struct build *b, const struct node *n); /* a Slice */
+/* Channels [from, from + n) of what is in pieces become value v, blocked. */
+int build_picked(struct build *b, const struct where *w, uint32_t from, uint32_t n, uint32_t v);
 /* Join the pieces of a value, if it is in pieces. */
 int build_joined(struct build *b, uint32_t v);
 /* ---- late.c: what cannot be lowered, as one last step */

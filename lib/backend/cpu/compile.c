@@ -182,7 +182,15 @@ static int lower(struct build *b, const struct node *n)
         r = lower_bytes_add(b, n);
         break;
     case OP_Transpose:
-        r = lower_transpose(b, n);
+        r = b->value[n->in[0]].passed ? 0 : lower_transpose(b, n);
+        break;
+    case OP_Reshape:
+        r = lower_shuffle(b, n);
+        if (r == -ENOTSUP && b->err->code == 0)
+            r = alias(b, n);
+        break;
+    case OP_Slice:
+        r = lower_picked_slice(b, n);
         break;
     case OP_Concat:
         r = lower_blocked_concat(b, n);

@@ -7,6 +7,7 @@
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
  *   lower_bytes.c  the same of products and convolutions of bytes
  *   blocked.c  a node becomes one of our kernels on blocked channels
+ *   shuffle.c  blocked channels in another order
  *   lower_deconv.c  the same of transposed convolutions
  *   compile.c  walks the graph, plans the arena
  *   late.c     nodes whose shapes come to be known as the model runs
