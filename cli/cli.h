@@ -3,7 +3,7 @@
  * gpuletctl(1) come from both. */
 #pragma once
 
-#include <gpulet/base.h>
+#include <gpulet/tensor.h>
 #include <jansson.h>
 #include <stdio.h>
 
@@ -22,11 +22,14 @@ struct cli {
     long max_batch, priority, count, seed, in_flight, batch, dim;
     struct list files; /* external data of register */
     struct list fails, steps;
-    const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind, *to;
+    const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind, *to, *precision;
 };
 
 /* What a verb returns besides 0 and negative errno (-EINVAL: the command line is wrong). */
 #define STATUS_UNMET 3 /* the exit status: done, but the plan does not meet everything */
+
+/* What --precision says; not given: fp32. */
+int cli_precision(const struct cli *c, enum precision *ret, struct err *err);
 
 /* ---- client.c */
 struct reply {

@@ -11,6 +11,7 @@
 #define RUNS 15
 
 struct profile {
+    enum precision precision;
     struct mapping file, *ext;
     uint32_t n_ext;
     struct graph *graph;
@@ -74,6 +75,8 @@ static int read_model(struct profile *p, const char *path, struct err *err)
         r = onnx_read(&p->file, dirname(copy), NULL, &p->graph, &p->ext, &p->n_ext, err);
     if (r == 0)
         r = graph_infer(p->graph, err);
+    if (r == 0 && p->precision == PRECISION_INT8)
+        r = graph_quantise(p->graph, &report, err);
     if (r == 0)
         r = graph_optimise(p->graph, &report, err);
     if (r < 0)
@@ -95,7 +98,7 @@ static int bind(struct profile *p, const struct cli *c, struct err *err)
 static int open_exe(struct profile *p, const char *path, struct err *err)
 {
     const struct backend_config cfg = {0};
-    const struct compile_args args = {.model = path, .bound = p->bound, .precision = "fp32"};
+    const struct compile_args args = {.model = path, .bound = p->bound, .precision = p->precision};
     struct granules set = {{0}};
     uint32_t units;
     int r = backend_cpu.dev_open(&cfg, 0, &p->dev, err);
@@ -147,6 +150,9 @@ static json_t *report(const struct profile *p, const struct cli *c)
     double total = total_us(p);
 
     put_num(o, "batch", (double)c->batch);
+    put(o, "precision", json_string(precision_name(p->precision)));
+    if (p->precision != PRECISION_FP32)
+        put_num(o, "precision_nodes", p->info.n_asked);
     put_num(o, "us", total);
     put_num(o, "steps", p->info.n_steps);
     put_num(o, "reorders", p->info.n_reorders);
@@ -178,6 +184,8 @@ static void print_report(json_t *o)
     printf("%.1f us in %.0f steps, %.0f of them reorders; weights %.1f MiB, activations %.1f MiB\n",
            num(o, "us"), num(o, "steps"), num(o, "reorders"), num(o, "weights_bytes") / (1 << 20),
            num(o, "activations_bytes") / (1 << 20));
+    if (json_object_get(o, "precision_nodes"))
+        printf("%.0f nodes in %s\n", num(o, "precision_nodes"), str(o, "precision"));
 }
 
 int verb_profile(const struct cli *c, int argc, char **argv, struct err *err)
@@ -186,8 +194,11 @@ int verb_profile(const struct cli *c, int argc, char **argv, struct err *err)
 
     if (argc != 1)
         return err_set(err, -EINVAL, "profile needs an ONNX FILE");
+    int r = cli_precision(c, &p.precision, err);
+    if (r < 0)
+        return r;
     arena_init(&p.arena);
-    int r = read_model(&p, argv[0], err);
+    r = read_model(&p, argv[0], err);
     if (r == 0)
         r = bind(&p, c, err);
     if (r == 0)

@@ -247,6 +247,14 @@ static int upload(const struct cli *c, const char *path, const char *file, struc
     return rc;
 }
 
+int cli_precision(const struct cli *c, enum precision *ret, struct err *err)
+{
+    *ret = PRECISION_FP32;
+    if (!c->precision || precision_of(c->precision, ret) == 0)
+        return 0;
+    return err_set(err, -EINVAL, "--precision '%s' is not fp32, bf16 or int8", c->precision);
+}
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -265,11 +273,12 @@ static void add_number(char *query, size_t size, const char *name, double v)
 static int verb_register(const struct cli *c, int argc, char **argv, struct err *err)
 {
     char query[256] = "", after[300];
+    enum precision precision;
     struct reply r = {0};
-    int rc = 0;
 
     if (argc != 2)
         return err_set(err, -EINVAL, "register needs a NAME and a FILE");
+    int rc = cli_precision(c, &precision, err);
     for (uint32_t i = 0; i < c->files.n && rc == 0; i++) {
         char *name = strdup(client_path("/files/", base_name(c->files.at[i]), ""));
         rc = name ? upload(c, client_path("/v1/models/", argv[0], name), c->files.at[i], &r, err)
@@ -282,6 +291,9 @@ static int verb_register(const struct cli *c, int argc, char **argv, struct err 
     add_number(query, sizeof(query), "max_batch", (double)c->max_batch);
     add_number(query, sizeof(query), "priority", (double)c->priority);
     add_number(query, sizeof(query), "batch_invariant", c->batch_invariant ? 1 : -1);
+    if (c->precision)
+        (void)snprintf(query + strlen(query), sizeof(query) - strlen(query), "%cprecision=%s",
+                       query[0] ? '&' : '?', precision_name(precision));
     (void)snprintf(after, sizeof(after), "%s", query);
     if (rc == 0)
         rc = upload(c, client_path("/v1/models/", argv[0], after), argv[1], &r, err);
@@ -388,13 +400,14 @@ const struct verb verbs[] = {
      "a plan under load in virtual time: who is answered in time", verb_simulate},
     {"fit", "FILE [--kind KIND] [--leave-one-out]",
      "interference of a type of device from measured pairs, as a problem file takes it", verb_fit},
-    {"profile", "FILE [--steps] [--batch N] [--dim N]",
+    {"profile", "FILE [--steps] [--batch N] [--dim N] [--precision P]",
      "where the time of an ONNX file goes on one core of this machine, without a daemon",
      verb_profile},
     {"top", "[--count N]", "status, once a second; IN TIME is of the requests since the last look",
      verb_top},
     {"register",
-     "NAME FILE [--slo-ms MS] [--rate RPS] [--max-batch N] [--priority N] [--file PATH]",
+     "NAME FILE [--slo-ms MS] [--rate RPS] [--max-batch N] [--priority N] [--precision P] "
+     "[--file PATH]",
      "serve an ONNX file under a name; --file sends external data first", verb_register},
     {"infer", "MODEL [FILE | -] | --example MODEL",
      "send a request; --example prints a complete one for this model", verb_infer},

@@ -131,6 +131,8 @@ static void add_served(json_t *o, const struct view_model *m)
     (void)json_object_set_new(o, "segments", json_integer(m->n_segments));
     (void)json_object_set_new(o, "late_nodes", json_integer(m->n_late));
     (void)json_object_set_new(o, "plain_steps", json_integer(m->n_plain));
+    if (m->spec.precision != PRECISION_FP32)
+        (void)json_object_set_new(o, "precision_nodes", json_integer(m->n_asked));
     (void)json_object_set_new(o, "weights_bytes", json_integer((json_int_t)m->weights_bytes));
     (void)json_object_set_new(o, "slot_bytes", json_integer((json_int_t)m->slot_bytes));
     (void)json_object_set_new(o, "demand", demand_json(m));
@@ -154,10 +156,11 @@ static json_t *model_json(const struct store_entry *e, const struct engine_view 
 {
     const struct view_model *m = view_find(v, e->name);
     json_t *o = json_pack(
-        "{s:s, s:i, s:s, s:f, s:f, s:i, s:b}", "name", e->name, "version", (int)e->version, "state",
-        m ? served_state_name(m->state) : served_state_name(SERVED_UNAVAILABLE), "slo_ms",
+        "{s:s, s:i, s:s, s:f, s:f, s:i, s:s, s:b}", "name", e->name, "version", (int)e->version,
+        "state", m ? served_state_name(m->state) : served_state_name(SERVED_UNAVAILABLE), "slo_ms",
         (double)e->numbers.slo_us / 1000.0, "rate_rps", e->numbers.rate_rps, "priority",
-        (int)e->numbers.priority, "batch_invariant", (int)e->numbers.batch_invariant);
+        (int)e->numbers.priority, "precision", precision_name(e->numbers.precision),
+        "batch_invariant", (int)e->numbers.batch_invariant);
     const char *reason = m && m->reason && *m->reason ? m->reason : e->error;
 
     if (*reason)

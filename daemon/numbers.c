@@ -33,9 +33,8 @@ int numbers_set(struct numbers *n, const char *name, const char *value, struct e
     double v = 0;
 
     if (STREQ(name, "precision")) {
-        if (!STREQ(value, "fp32"))
-            return err_set(err, -ENOTSUP, "precision '%s' is not supported here; fp32 is", value);
-        (void)snprintf(n->precision, sizeof(n->precision), "%s", value);
+        if (precision_of(value, &n->precision) < 0)
+            return err_set(err, -ENOTSUP, "precision '%s' is not fp32, bf16 or int8", value);
         n->set |= SET_PRECISION;
         return 0;
     }
@@ -86,7 +85,7 @@ void numbers_merge(struct numbers *to, const struct numbers *n)
     if (n->set & SET_PRIORITY)
         to->priority = n->priority;
     if (n->set & SET_PRECISION)
-        memcpy(to->precision, n->precision, sizeof(to->precision));
+        to->precision = n->precision;
     if (n->set & SET_INVARIANT)
         to->batch_invariant = n->batch_invariant;
     to->set |= n->set;

@@ -1,7 +1,7 @@
 /* What a person may say of a model: its name, and the numbers that PUT and PATCH take. */
 #pragma once
 
-#include <gpulet/base.h>
+#include <gpulet/tensor.h>
 
 /* What a person may set of a model; `set` says which. */
 struct numbers {
@@ -18,7 +18,7 @@ struct numbers {
     double rate_rps;
     uint32_t max_batch, queue_max;
     int32_t priority;
-    char precision[8];
+    enum precision precision;
     bool batch_invariant;
 };
 /* One "slo_ms" = "20": -EINVAL names parameter, value and limit; -ENOENT: no such parameter. */

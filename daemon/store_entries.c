@@ -112,8 +112,8 @@ int store_json_write(struct store *s, const struct entry *e, struct err *err)
                   (int)e->version, "pending", (int)e->pending, "loaded", (int)e->loaded, "slo_ms",
                   (double)e->numbers.slo_us / 1000.0, "rate_rps", e->numbers.rate_rps, "max_batch",
                   (int)e->numbers.max_batch, "queue", (int)e->numbers.queue_max, "priority",
-                  (int)e->numbers.priority, "precision", e->numbers.precision, "batch_invariant",
-                  (int)e->numbers.batch_invariant, "hash", hash);
+                  (int)e->numbers.priority, "precision", precision_name(e->numbers.precision),
+                  "batch_invariant", (int)e->numbers.batch_invariant, "hash", hash);
     char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
     json_decref(o);
     int r = text ? disk_write(fd, MODEL_JSON, text, strlen(text), err)
@@ -157,9 +157,11 @@ int store_json_read(struct store *s, const char *name, struct entry *ret, struct
                                     .queue_max = (uint32_t)queue,
                                     .priority = priority,
                                     .batch_invariant = invariant};
-    (void)snprintf(ret->numbers.precision, sizeof(ret->numbers.precision), "%s", precision);
+    if (precision[0] && precision_of(precision, &ret->numbers.precision) < 0)
+        r = err_set(err, -ENOTSUP, "model '%s': %s: precision '%.16s'", name, MODEL_JSON,
+                    precision);
     if (sscanf(hash, "%16lx%16lx", &ret->hash.hi, &ret->hash.lo) != 2)
         ret->hash = (struct hash128){0};
     json_decref(o);
-    return 0;
+    return r;
 }

@@ -55,11 +55,11 @@ void store_load_begin(struct store *s, const struct entry *e, uint32_t version, 
                               .rate_rps = e->numbers.rate_rps,
                               .max_batch = e->numbers.max_batch,
                               .queue_max = e->numbers.queue_max,
-                              .priority = e->numbers.priority};
+                              .priority = e->numbers.priority,
+                              .precision = e->numbers.precision};
 
     (void)snprintf(spec.name, sizeof(spec.name), "%s", e->name);
     (void)snprintf(spec.dir, sizeof(spec.dir), "%s/models/%s/%u", s->dir, e->name, version);
-    memcpy(spec.precision, e->numbers.precision, sizeof(spec.precision));
     spec.batch_invariant = e->numbers.batch_invariant;
     *job = (struct job){.cq = s->cq};
     engine_load(s->d->engine, &spec, job, s->cq);

@@ -107,14 +107,15 @@ struct exe_info {
     size_t slot_bytes, weights_bytes;
     uint32_t n_steps, n_reorders;
     uint32_t n_plain;  /* of the steps: plain loops, of which no speed is claimed */
+    uint32_t n_asked;  /* nodes computed in the precision that was asked; 0 for fp32 */
     bool late_outputs; /* shapes of outputs are known only after a run: see outputs() */
 };
 
 struct compile_args {
     const char *model;         /* name: sim looks its latency up by it; messages name it */
     const struct bound *bound; /* borrowed until release() */
-    char precision[8];         /* "fp32" */
-    bool batch_invariant;      /* the bits of a row may not depend on how many rows a run has */
+    enum precision precision;
+    bool batch_invariant; /* the bits of a row may not depend on how many rows a run has */
 };
 
 /* What is lost: the partition, its device (all partitions of it say so), or the process's hold on

@@ -112,6 +112,10 @@ struct post {
  *   MatMul with a third input: a bias, 1-D, as long as the result's last dimension, added before
  *   the post steps (the second operand has then rank 2 or more);
  *   LayerNormalization (axis, epsilon) and Gelu below opsets 17 and 20;
+ *   QLinearMatMul with a ninth input: a bias, 1-D INT32 as long as the result's last dimension, in
+ *   units of a_scale * b_scale;
+ *   QLinearAdd(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero), one scale each: what was
+ *   DequantizeLinear of both, Add with broadcasting, QuantizeLinear;
  *   an output that nobody reads may be VALUE_NONE. */
 struct node {
     const char *name; /* never NULL; "#12" when the file gives none */

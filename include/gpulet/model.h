@@ -20,9 +20,9 @@
 
 struct model;
 
-int model_open(const char *dir, const struct model_limits *limits, struct model **ret,
-               struct err *err);  /* limits NULL: the default ones */
-void model_free(struct model *m); /* unmaps; graph and constants die */
+int model_open(const char *dir, const struct model_limits *limits, enum precision precision,
+               struct model **ret, struct err *err); /* limits NULL: the default ones */
+void model_free(struct model *m);                    /* unmaps; graph and constants die */
 DEFINE_AUTO(struct model, model_free)
 
 const struct graph *model_graph(const struct model *m);
@@ -32,7 +32,7 @@ void model_drop_pages(const struct model *m, const struct constant *c);
 /* Why a model is as it is, for GET /v1/models/{m}: counts of what the passes did. */
 struct model_report {
     uint32_t nodes_read, nodes_left, folded_constants, folded_norms, fused_posts, fused_norms,
-        fused_gelus;
+        fused_gelus, quantised;
     size_t const_bytes, prepared_bytes;
 };
 const struct model_report *model_report(const struct model *m);
@@ -49,6 +49,9 @@ int onnx_read(const struct mapping *file, const char *dir, const struct model_li
 /* Infer shapes symbolically: fills dtype, rank and dims of every value; DT_NONE and -1 where they
  * are late. */
 int graph_infer(struct graph *g, struct err *err);
+/* For precision int8, before the other passes: operators between DequantizeLinear and
+ * QuantizeLinear become operators on bytes.  -ENOTSUP: the model has none of these. */
+int graph_quantise(struct graph *g, struct model_report *report, struct err *err);
 /* Passes: constants, dead code, batch norms, post steps, layer norms, GELU. */
 int graph_optimise(struct graph *g, struct model_report *report, struct err *err);
 /* After the passes: late nodes go behind all others, and late outputs get the types and shapes

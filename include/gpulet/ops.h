@@ -47,16 +47,18 @@
     OP(Unique) OP(Unsqueeze) OP(Upsample) \
     OP(Where) \
     OP(Xor)
+/* What passes make and no file has. */
+#define OPS_MADE(MADE) MADE(QLinearAdd)
 /* clang-format on */
 
 enum op_id {
     OP_NONE,
 #define OP(name) OP_##name,
-    OPS(OP)
+    OPS(OP) OPS_MADE(OP)
 #undef OP
         OP_END
 };
 
 const char *op_name(enum op_id id);
-/* OP_NONE when the name is not in the table. */
+/* OP_NONE when no operator of ONNX that we know has the name. */
 enum op_id op_find(const char *name, size_t len);

@@ -37,6 +37,13 @@ const char *dtype_config_name(enum dtype t);
 /* The type of a v2 name, DT_NONE when there is none. */
 enum dtype dtype_of(const char *name, size_t len);
 
+/* In what a model's products and convolutions are computed; the default is what the file says. */
+enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 };
+/* "fp32", "bf16", "int8". */
+const char *precision_name(enum precision p);
+/* -EINVAL: no such name. */
+int precision_of(const char *name, enum precision *ret);
+
 struct tensor {
     enum dtype dtype;
     uint32_t rank;

@@ -119,6 +119,7 @@ static plan_fn *const table[OP_END] = {
     [OP_Pad] = plan_pad,
     [OP_Pow] = plan_binary,
     [OP_PRelu] = plan_binary,
+    [OP_QLinearAdd] = plan_qadd,
     [OP_QLinearConv] = plan_qconv,
     [OP_QLinearMatMul] = plan_qproduct,
     [OP_QuantizeLinear] = plan_quant,

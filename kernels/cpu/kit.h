@@ -167,7 +167,7 @@ plan_fn plan_attention, plan_group_norm, plan_lp_norm, plan_mvn, plan_rms_norm, 
 plan_fn plan_gather_elements, plan_gather_nd, plan_scatter_elements, plan_scatter_nd, plan_one_hot,
     plan_cum_sum, plan_top_k, plan_depth_to_space, plan_space_to_depth, plan_einsum;
 /* The explicit row of an operator of which no speed is claimed. */
-plan_fn plan_plain, plan_resize, plan_quant, plan_qproduct, plan_qconv, plan_grid_sample,
+plan_fn plan_plain, plan_resize, plan_quant, plan_qadd, plan_qproduct, plan_qconv, plan_grid_sample,
     plan_roi_align;
 int plan_plain_post(const struct post *step, const struct tensor *y, struct arena *arena,
                     struct cpu_call *ret);

@@ -203,6 +203,7 @@ REF_FN(ref_dequantize);
 REF_FN(ref_dynamic_quantize);
 REF_FN(ref_conv_integer);
 REF_FN(ref_matmul_integer);
+REF_FN(ref_qlinear_add);
 REF_FN(ref_qlinear_conv);
 REF_FN(ref_qlinear_matmul);
 REF_FN(ref_resize);

@@ -246,17 +246,17 @@ REF_FN(ref_matmul_integer)
     return 0;
 }
 
-/* Inputs: a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero. */
+/* Inputs: a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero, bias. */
 REF_FN(ref_qlinear_matmul)
 {
-    const struct tensor *a = in[0], *b = in[3], *y = out[0];
+    const struct tensor *a = in[0], *b = in[3], *y = out[0], *bias = ref_in(n, in, 8);
     struct product p;
     int64_t at = 0;
 
     if (product_init(&p, a, b, y) < 0 || !lines_fit(in[1], a, p.rows) ||
         !lines_fit(in[2], a, p.rows) || !lines_fit(in[4], b, p.cols) ||
         !lines_fit(in[5], b, p.cols) || !lines_fit(in[6], y, p.rows) ||
-        !lines_fit(in[7], y, p.rows))
+        !lines_fit(in[7], y, p.rows) || (bias && ref_count(bias) != p.cols))
         return ref_fail(n, err, -EINVAL, "the matrices do not go together");
     for (int64_t m = 0; m < p.w.n; m++, walk_next(&p.w))
         for (int64_t i = 0; i < p.rows; i++)
@@ -265,8 +265,27 @@ REF_FN(ref_qlinear_matmul)
                 float sb = float_at(in[4], line_of(in[4], p.w.off[1], j, p.cols));
                 float sy = float_at(in[6], line_of(in[6], m, i, p.rows));
                 int64_t zero = int_at(in[7], line_of(in[7], m, i, p.rows));
-                int64_t sum = product_at(&p, a, in[2], b, in[5], i, j);
+                int64_t sum = product_at(&p, a, in[2], b, in[5], i, j) + int_at(bias, j);
                 put_quantised(y, at++, (float)sum * (sa * sb / sy), zero);
             }
+    return 0;
+}
+
+/* ---- sums of bytes */
+
+/* Inputs: a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero. */
+REF_FN(ref_qlinear_add)
+{
+    const struct tensor *y = out[0];
+    struct walk w;
+
+    walk_init(&w, y);
+    if (walk_broadcast(&w, 0, in[0]) < 0 || walk_broadcast(&w, 1, in[3]) < 0)
+        return ref_fail(n, err, -EINVAL, "the shapes do not go together");
+    for (int64_t i = 0; i < w.n; i++, walk_next(&w)) {
+        float a = (float)(int_at(in[0], w.off[0]) - int_at(in[2], 0)) * float_at(in[1], 0);
+        float b = (float)(int_at(in[3], w.off[1]) - int_at(in[5], 0)) * float_at(in[4], 0);
+        put_quantised(y, i, (a + b) / float_at(in[6], 0), int_at(in[7], 0));
+    }
     return 0;
 }

@@ -121,6 +121,7 @@ static const struct row {
     ROW(Pad, ref_pad, 1),
     ROW(Pow, ref_binary, 2),
     ROW(PRelu, ref_binary, 2),
+    ROW(QLinearAdd, ref_qlinear_add, 8),
     ROW(QLinearConv, ref_qlinear_conv, 8),
     ROW(QLinearMatMul, ref_qlinear_matmul, 8),
     ROW(QuantizeLinear, ref_quantize, 2),

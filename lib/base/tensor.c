@@ -40,6 +40,24 @@ enum dtype dtype_of(const char *name, size_t len)
     return DT_NONE;
 }
 
+static const char *const precisions[] = {
+    [PRECISION_FP32] = "fp32", [PRECISION_BF16] = "bf16", [PRECISION_INT8] = "int8"};
+
+const char *precision_name(enum precision p)
+{
+    return (unsigned)p < ARRAY_SIZE(precisions) ? precisions[p] : "?";
+}
+
+int precision_of(const char *name, enum precision *ret)
+{
+    for (unsigned p = 0; p < ARRAY_SIZE(precisions); p++)
+        if (STREQ(name, precisions[p])) {
+            *ret = (enum precision)p;
+            return 0;
+        }
+    return -EINVAL;
+}
+
 int tensor_count(const struct tensor *t, int64_t *ret)
 {
     int64_t n = 1;

@@ -139,7 +139,8 @@ static const struct route *route_now(struct engine *e, const struct change *c)
 /* What is compiled now serves the new numbers, too. */
 static bool compiled_alike(const struct loaded *l, const struct model_spec *spec)
 {
-    return l->version == spec->version && l->batch_invariant == spec->batch_invariant;
+    return l->version == spec->version && l->precision == spec->precision &&
+           l->batch_invariant == spec->batch_invariant;
 }
 
 /* The version counts on when it is compiled in another way. */

@@ -117,9 +117,6 @@ static int spec_check(const struct model_spec *s, struct err *err)
     if (s->max_batch > MAX_BATCH_LIMIT)
         return err_set(err, -EINVAL, "model '%s': max_batch %u is above the limit of %d", s->name,
                        s->max_batch, MAX_BATCH_LIMIT);
-    if (s->precision[0] && !STREQ(s->precision, "fp32"))
-        return err_set(err, -ENOTSUP, "model '%s': precision '%s' is not supported; fp32 is",
-                       s->name, s->precision);
     return 0;
 }
 

@@ -77,6 +77,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     char name[MODEL_NAME_MAX + 1];
     uint32_t version;
     bool batch_invariant;
+    enum precision precision;
     uint32_t refs;
     struct model *model;
     const struct graph *graph;
@@ -93,6 +94,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
     _Atomic uint32_t n_plain;  /* most plain steps of what was compiled */
+    _Atomic uint32_t n_asked;  /* nodes in the asked precision, of what was compiled last */
     uint32_t n_late;           /* nodes that run late */
     bool late_out[MAX_IO];     /* outputs whose shapes a run decides */
     _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */

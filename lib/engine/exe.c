@@ -143,7 +143,7 @@ static int variant_open(struct seat *s, const struct keyq *q, struct variant *v,
     struct loaded *l = s->l;
     struct shape_key key = q->key;
     struct compile_args args = {
-        .model = l->name, .precision = "fp32", .batch_invariant = l->batch_invariant};
+        .model = l->name, .precision = l->precision, .batch_invariant = l->batch_invariant};
 
     if (loaded_batches(l))
         key.dim[l->graph->batch_sym] = v->rows;
@@ -220,6 +220,7 @@ int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     } else {
         s->l->slot_bytes = MAX(s->l->slot_bytes, v->info.slot_bytes);
         s->l->n_plain = MAX(s->l->n_plain, v->info.n_plain);
+        s->l->n_asked = v->info.n_asked;
     }
     return r;
 }

@@ -252,7 +252,7 @@ static void look_at_values(struct loaded *l, uint32_t max_batch)
 static int loaded_fill(struct engine *e, struct loaded *l, const struct model_spec *spec,
                        struct err *err)
 {
-    int r = model_open(spec->dir, &e->cfg.model_limits, &l->model, err);
+    int r = model_open(spec->dir, &e->cfg.model_limits, spec->precision, &l->model, err);
 
     if (r < 0)
         return r;
@@ -277,6 +277,7 @@ int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded *
     memcpy(l->name, spec->name, sizeof(l->name));
     l->version = spec->version;
     l->batch_invariant = spec->batch_invariant;
+    l->precision = spec->precision;
     arena_init(&l->arena);
     l->stats = stats_new();
     int r = l->stats ? loaded_fill(e, l, spec, err) : err_set(err, -ENOMEM, "out of memory");

@@ -31,7 +31,7 @@
 /* ---- the key */
 struct key_text {
     struct measured_key key;
-    char graph[HASH_HEX_LEN], shape[PROBLEM_MAX_NAME], library[PROBLEM_MAX_NAME];
+    char graph[HASH_HEX_LEN], shape[PROBLEM_MAX_NAME], library[PROBLEM_MAX_NAME], precision[32];
 };
 
 static void key_make(const struct engine *e, const struct loaded *l, struct key_text *ret)
@@ -43,6 +43,8 @@ static void key_make(const struct engine *e, const struct loaded *l, struct key_
     size_t n = 0;
 
     hash_hex(model_hash(l->model), ret->graph);
+    (void)snprintf(ret->precision, sizeof(ret->precision), "%s%s", precision_name(l->precision),
+                   l->batch_invariant ? ", row by row" : "");
     (void)snprintf(ret->shape, sizeof(ret->shape), "rows");
     for (uint32_t i = 0; i < l->warm.n && n + 24 < sizeof(ret->shape); i++)
         if ((int32_t)i != l->graph->batch_sym)
@@ -51,7 +53,7 @@ static void key_make(const struct engine *e, const struct loaded *l, struct key_
     (void)snprintf(ret->library, sizeof(ret->library), "gpuletd %s%s%s", GPULETD_VERSION,
                    d->library[0] ? ", " : "", d->library);
     ret->key = (struct measured_key){.graph = ret->graph,
-                                     .precision = l->batch_invariant ? "fp32, row by row" : "fp32",
+                                     .precision = ret->precision,
                                      .shape = ret->shape,
                                      .backend = e->b->name,
                                      .library = ret->library,
@@ -188,7 +190,7 @@ static int point_run(struct engine *e, struct loaded *l, struct part *part,
                      struct measured_point *p, struct err *err)
 {
     struct compile_args args = {
-        .model = l->name, .precision = "fp32", .batch_invariant = l->batch_invariant};
+        .model = l->name, .precision = l->precision, .batch_invariant = l->batch_invariant};
     struct shape_key key = l->warm;
     uint64_t ns[PROBE_RUNS], least = UINT64_MAX;
     struct bound *bound = NULL;

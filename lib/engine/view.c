@@ -169,6 +169,7 @@ static int models_view(struct engine *e, struct engine_view *v, const struct epo
         m->n_segments = rt->l->n_segments;
         m->n_nodes = rt->l->graph->n_nodes;
         m->n_plain = atomic_load(&rt->l->n_plain);
+        m->n_asked = atomic_load(&rt->l->n_asked);
         m->n_late = rt->l->n_late;
         m->n_queued = atomic_load(&rt->l->n_queued);
         m->mean_rps = atomic_load(&rt->l->mean_rps);

@@ -869,7 +869,7 @@ static const batch_rule rules[OP_END] = {
     R(ConvInteger, rule_axis0) R(ConvTranspose, rule_axis0) R(DeformConv, rule_deform_conv)
     R(DequantizeLinear, rule_first) R(GlobalLpPool, rule_axis0) R(GridSample, rule_grid_sample)
     R(LpPool, rule_axis0) R(MatMulInteger, rule_qproduct) R(QLinearConv, rule_axis0)
-    R(QLinearMatMul, rule_qproduct) R(QuantizeLinear, rule_first) R(Resize, rule_resize)
+    E(QLinearAdd) R(QLinearMatMul, rule_qproduct) R(QuantizeLinear, rule_first) R(Resize, rule_resize)
     R(Upsample, rule_resize)
     R(RNN, rule_rnn) R(GRU, rule_rnn) R(LSTM, rule_rnn) R(Attention, rule_attention)
     R(RotaryEmbedding, rule_rotary) R(GroupNormalization, rule_axis0)

@@ -70,6 +70,7 @@ static double per_elem(enum op_id op)
     case OP_DequantizeLinear:
         return 2;
     case OP_DynamicQuantizeLinear:
+    case OP_QLinearAdd:
     case OP_QuantizeLinear:
         return 4;
     case OP_AffineGrid:

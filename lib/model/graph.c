@@ -10,7 +10,7 @@
 
 static const char *const op_names[OP_END] = {
 #define OP(name) [OP_##name] = #name,
-    OPS(OP)
+    OPS(OP) OPS_MADE(OP)
 #undef OP
 };
 
@@ -19,10 +19,17 @@ const char *op_name(enum op_id id)
     return id > OP_NONE && id < OP_END ? op_names[id] : "?";
 }
 
+static bool is_made(unsigned op)
+{
+#define OP(name) op == OP_##name ||
+    return OPS_MADE(OP) false;
+#undef OP
+}
+
 enum op_id op_find(const char *name, size_t len)
 {
     for (unsigned i = OP_NONE + 1; i < OP_END; i++)
-        if (strlen(op_names[i]) == len && memcmp(op_names[i], name, len) == 0)
+        if (!is_made(i) && strlen(op_names[i]) == len && memcmp(op_names[i], name, len) == 0)
             return (enum op_id)i;
     return OP_NONE;
 }

@@ -82,7 +82,7 @@ infer_fn infer_gather_elements, infer_gather_nd, infer_scatter_elements, infer_s
     infer_unique, infer_top_k, infer_cum_sum, infer_depth_to_space, infer_space_to_depth,
     infer_reverse_sequence, infer_det, infer_einsum, infer_cast_like, infer_bit_cast;
 infer_fn infer_quantize, infer_dequantize, infer_dynamic_quantize, infer_conv_integer,
-    infer_matmul_integer, infer_qlinear_conv, infer_qlinear_matmul;
+    infer_matmul_integer, infer_qlinear_add, infer_qlinear_conv, infer_qlinear_matmul;
 infer_fn infer_resize, infer_center_crop_pad, infer_affine_grid, infer_grid_sample;
 infer_fn infer_conv_transpose, infer_deform_conv, infer_col2im, infer_max_unpool;
 infer_fn infer_max_roi_pool, infer_roi_align, infer_non_max_suppression;

@@ -216,7 +216,7 @@ int infer_matmul_integer(struct infer *c)
 
 int infer_qlinear_matmul(struct infer *c)
 {
-    const struct tensor *a = c->in[0], *b = c->in[3];
+    const struct tensor *a = c->in[0], *b = c->in[3], *bias = infer_in(c, 8);
     enum dtype to = c->in[7]->dtype;
     int64_t dims[MAX_RANK + 2];
     uint32_t rank;
@@ -233,5 +233,31 @@ int infer_qlinear_matmul(struct infer *c)
         (rc = infer_out(c, 0, to, rank, dims)) < 0 ||
         (rc = check_matrix(c, 6, "y_scale", DT_NONE, rank, dims, false)) < 0)
         return rc;
-    return check_matrix(c, 7, "y_zero_point", to, rank, dims, false);
+    if ((rc = check_matrix(c, 7, "y_zero_point", to, rank, dims, false)) < 0 || !bias)
+        return rc;
+    if (bias->dtype != DT_INT32 || rank == 0)
+        return bad_type(c, "bias", bias->dtype);
+    return infer_shaped(c, 8, 1, &dims[rank - 1]);
+}
+
+int infer_qlinear_add(struct infer *c)
+{
+    const struct tensor *a = c->in[0], *b = c->in[3];
+    enum dtype to = c->in[7]->dtype;
+    int64_t dims[MAX_RANK];
+    uint32_t rank;
+    int rc;
+
+    if (!is_byte(b->dtype) || !is_byte(to))
+        return bad_type(c, !is_byte(to) ? "y_zero_point" : "second operand",
+                        !is_byte(to) ? to : b->dtype);
+    if ((rc = check_one(c, 1, "a_scale", DT_NONE, 1)) < 0 ||
+        (rc = check_one(c, 2, "a_zero_point", a->dtype, 1)) < 0 ||
+        (rc = check_one(c, 4, "b_scale", DT_NONE, 1)) < 0 ||
+        (rc = check_one(c, 5, "b_zero_point", b->dtype, 1)) < 0 ||
+        (rc = check_one(c, 6, "y_scale", DT_NONE, 1)) < 0 ||
+        (rc = check_one(c, 7, "y_zero_point", to, 1)) < 0 ||
+        (rc = infer_broadcast(c, a->rank, a->dims, b->rank, b->dims, &rank, dims)) < 0)
+        return rc;
+    return infer_out(c, 0, to, rank, dims);
 }

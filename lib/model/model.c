@@ -73,7 +73,7 @@ static struct hash128 hash_of(const struct model *m)
 }
 
 /* The reader's graph to the one that backends compile. */
-static int refine(struct model *m, const char *dir, struct err *err)
+static int refine(struct model *m, const char *dir, enum precision precision, struct err *err)
 {
     struct graph *g = m->graph;
 
@@ -81,6 +81,8 @@ static int refine(struct model *m, const char *dir, struct err *err)
     if (prepared_align(&m->prepared, g) < 0)
         return err_set(err, -ENOMEM, "out of memory for aligned constants");
     int r = graph_infer(g, err);
+    if (r == 0 && precision == PRECISION_INT8)
+        r = graph_quantise_into(g, &m->prepared, &m->report, err);
     if (r == 0)
         r = graph_optimise_into(g, &m->prepared, &m->report, err);
     if (r == 0)
@@ -107,8 +109,8 @@ static void drop_all(const struct model *m)
             (void)madvise((void *)(uintptr_t)m->ext[i].base, m->ext[i].bytes, MADV_DONTNEED);
 }
 
-int model_open(const char *dir, const struct model_limits *limits, struct model **ret,
-               struct err *err)
+int model_open(const char *dir, const struct model_limits *limits, enum precision precision,
+               struct model **ret, struct err *err)
 {
     AUTO(model_free) struct model *m = calloc(1, sizeof(*m));
 
@@ -120,7 +122,7 @@ int model_open(const char *dir, const struct model_limits *limits, struct model 
     if (r < 0)
         return r;
     m->hash = hash_of(m);
-    r = refine(m, dir, err);
+    r = refine(m, dir, precision, err);
     if (r < 0)
         return r;
     drop_all(m);

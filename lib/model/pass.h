@@ -74,6 +74,8 @@ int pass_post(struct pass *p);
  * use (no OP_NONE); shapes must be inferred anew when *ret. */
 int branches_choose(struct graph *g, bool *ret);
 
-/* graph_optimise() with a place for what it makes. */
+/* graph_quantise() and graph_optimise() with a place for what they make. */
+int graph_quantise_into(struct graph *g, struct prepared *prepared, struct model_report *report,
+                        struct err *err);
 int graph_optimise_into(struct graph *g, struct prepared *prepared, struct model_report *report,
                         struct err *err);

@@ -85,13 +85,14 @@ class Theirs:
 
 
 class Ours:
-    def __init__(self, build, folder, inputs, name, batch, cores, parts=1):
+    def __init__(self, build, folder, inputs, name, batch, cores, parts=1, precision="fp32"):
         files = []
         for i, x in enumerate(inputs.values()):
             files.append(folder / f"in-{i}.raw")
             x.tofile(files[-1])
         other = ["-f", str(LENGTH[name])] if name in LENGTH else []
-        command = [build / "test/bench/bench_model", "-t", "-b", str(batch), "-g", str(cores), "-p", str(parts)]
+        command = [build / "test/bench/bench_model", "-t", "-b", str(batch), "-g", str(cores), "-p", str(parts),
+                   "-P", precision]  # fmt: skip
         self.process = subprocess.Popen(
             [*command, *other, folder, *files], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -1,7 +1,7 @@
 /* Runs a model on the CPU backend:
  *
- *     bench_model [-b BATCH] [-f OTHER] [-n RUNS] [-g CORES] [-s] [-r] [-p PARTS] [-t]
- *                 FOLDER [INPUT.raw...]
+ *     bench_model [-b BATCH] [-f OTHER] [-n RUNS] [-g CORES] [-s] [-r] [-p PARTS] [-P PRECISION]
+ * [-t] FOLDER [INPUT.raw...]
  *
  * FOLDER holds model.onnx.  Inputs are raw tensors in graph order (made up when missing);
  * outputs are written to FOLDER/out-I.raw.  -f gives the free dimensions other than the batch,
@@ -25,6 +25,7 @@
 
 struct run {
     int batch, other, runs, cores, n_parts;
+    enum precision precision;
     bool by_segment, turns, batch_invariant;
     unsigned first_core;
     size_t idle_kib;
@@ -63,7 +64,7 @@ static void open_model(struct run *r, const char *dir)
     struct err err = {0};
     struct shape_key key = {0};
 
-    if (model_open(dir, NULL, &r->model, &err) < 0)
+    if (model_open(dir, NULL, r->precision, &r->model, &err) < 0)
         fail("model", &err);
     const struct graph *g = model_graph(r->model);
     key.n = g->n_syms;
@@ -101,7 +102,7 @@ static void compile(struct run *r, const char *dir)
     struct err err = {0};
     struct compile_args args = {.model = dir,
                                 .bound = r->bound,
-                                .precision = "fp32",
+                                .precision = r->precision,
                                 .batch_invariant = r->batch_invariant};
     struct exe_info info;
     usec_t start = clock_now_us();
@@ -324,7 +325,7 @@ static void arguments(struct run *r, int argc, char **argv)
 {
     int c;
 
-    while ((c = getopt(argc, argv, "b:f:n:g:p:rst")) != -1)
+    while ((c = getopt(argc, argv, "b:f:n:g:p:P:rst")) != -1)
         switch (c) {
         case 'b':
             r->batch = atoi(optarg);
@@ -340,6 +341,10 @@ static void arguments(struct run *r, int argc, char **argv)
             break;
         case 'p':
             r->n_parts = atoi(optarg);
+            break;
+        case 'P':
+            if (precision_of(optarg, &r->precision) < 0)
+                exit(2);
             break;
         case 'r':
             r->batch_invariant = true;

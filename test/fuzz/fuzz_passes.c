@@ -37,7 +37,7 @@ static void compare(const struct before *s, const struct before *t, uint32_t n_o
     }
 }
 
-static void one_input(const uint8_t *data, size_t n)
+static void through_passes(const uint8_t *data, size_t n, bool quantise)
 {
     AUTO(graph_free) struct graph *g = fuzz_read(data, n);
     struct before before[ARRAY_SIZE(numbers)], after;
@@ -48,12 +48,20 @@ static void one_input(const uint8_t *data, size_t n)
         return;
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
         look(g, numbers[i], &before[i]);
-    int rc = graph_optimise(g, &report, &e);
+    int rc = quantise ? graph_quantise(g, &report, &e) : 0;
+    if (rc == 0)
+        rc = graph_optimise(g, &report, &e);
     assert(rc == 0 || e.msg[0]);
     for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(numbers); i++) {
         look(g, numbers[i], &after);
         compare(&before[i], &after, g->n_out);
     }
+}
+
+static void one_input(const uint8_t *data, size_t n)
+{
+    through_passes(data, n, false);
+    through_passes(data, n, true);
 }
 
 #include "fuzz.h"

@@ -237,7 +237,7 @@ static int open_copy(struct model_test *t, struct model **ret)
     (void)snprintf(prepared, sizeof(prepared), "%s/" PREPARED_FILE, scratch);
     (void)unlink(prepared);
     int r = copy_file(from, to, &t->err);
-    return r < 0 ? r : model_open(scratch, NULL, ret, &t->err);
+    return r < 0 ? r : model_open(scratch, NULL, PRECISION_FP32, ret, &t->err);
 }
 
 /* The numbers of the free dimensions, from the inputs' shapes. */
@@ -299,7 +299,7 @@ static int run_slot(struct model_test *t, const struct bound *b, struct exe *x, 
 
 static int run_bound(struct model_test *t, const struct bound *b)
 {
-    struct compile_args args = {.model = t->name, .bound = b, .precision = "fp32"};
+    struct compile_args args = {.model = t->name, .bound = b};
     struct exe *x = NULL;
     struct slot *s = NULL;
     uint64_t ns;

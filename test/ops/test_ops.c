@@ -5,7 +5,9 @@
  *
  * A case runs with batch 1 and 3 where it has a batch, twice in the same slot (the results are
  * equal to the bit), and once as two requests of one and two rows.  Where a backend runs the
- * reference's own loops that is said: their numbers are for test_onnx_node and test_ref. */
+ * reference's own loops that is said: their numbers are for test_onnx_node and test_ref.
+ *
+ * Convolutions and products run again in bf16, and those of bytes in int8. */
 #include "cases.h"
 #include <gpulet/backend.h>
 #include <gpulet/clock.h>
@@ -40,6 +42,7 @@ struct bench {
 /* One case at one batch. */
 struct trial {
     const struct op_case *c;
+    enum precision precision;
     struct graph *g;
     struct arena arena;
     struct bound *b;
@@ -54,6 +57,7 @@ struct trial {
     uint32_t out[CASE_MAX_OUT], n_out;
     struct tensor t[CASE_MAX_IN + MAX_POST]; /* their data */
     struct tensor want[CASE_MAX_OUT], got[2][CASE_MAX_OUT];
+    double *sums; /* bf16: of the magnitudes that each number of the first output is a sum of */
 };
 
 static const char *only;
@@ -217,6 +221,38 @@ static int place(struct trial *t, struct bench *bench, struct err *err)
     return r < 0 ? err_set(err, r, "the case is too large for the test's memory") : 0;
 }
 
+/* What the output is a sum of: the same node on magnitudes, and its residuals. */
+static int magnitudes(struct trial *t, const struct tensor *const *in, struct err *err)
+{
+    struct tensor all[CASE_MAX_IN], y = t->want[0], *out = &y;
+    const struct tensor *abs[CASE_MAX_IN] = {NULL};
+    struct node n = t->g->nodes[t->node];
+    size_t count = y.bytes / sizeof(float);
+
+    for (uint32_t i = 0; i < t->n_in; i++) {
+        if (!in[i])
+            continue;
+        all[i] = *in[i];
+        float *x = all[i].data = arena_memdup(&t->arena, in[i]->data, in[i]->bytes);
+        for (size_t k = 0; x && k < in[i]->bytes / sizeof(float); k++)
+            x[k] = fabsf(x[k]);
+        abs[i] = &all[i];
+    }
+    n.n_post = 0;
+    y.data = arena_alloc(&t->arena, y.bytes + 1);
+    t->sums = ARENA_ARRAY(&t->arena, double, count + 1);
+    if (!y.data || !t->sums)
+        return err_set(err, -ENOMEM, "out of memory");
+    int r = ref_run(&n, abs, NULL, &out, err);
+    for (size_t k = 0; k < count && r == 0; k++) {
+        t->sums[k] = (double)((float *)y.data)[k];
+        for (uint32_t p = 0; p < t->n_post; p++)
+            if (t->value[t->n_in + p] != VALUE_NONE)
+                t->sums[k] += fabs((double)((float *)t->t[t->n_in + p].data)[k]);
+    }
+    return r;
+}
+
 static int reference(struct trial *t, struct err *err)
 {
     const struct tensor *in[CASE_MAX_IN], *add[MAX_POST];
@@ -228,7 +264,8 @@ static int reference(struct trial *t, struct err *err)
         add[p] = t->value[t->n_in + p] == VALUE_NONE ? NULL : &t->t[t->n_in + p];
     for (uint32_t i = 0; i < t->n_out; i++)
         out[i] = &t->want[i];
-    return ref_run(&t->g->nodes[t->node], in, add, out, err);
+    int r = ref_run(&t->g->nodes[t->node], in, add, out, err);
+    return r < 0 || t->precision != PRECISION_BF16 ? r : magnitudes(t, in, err);
 }
 
 /* ---- running */
@@ -276,18 +313,46 @@ static int run(struct trial *t, struct bench *b, int64_t split, unsigned k, stru
     return r < 0 ? err_set(err, r, "submit() failed") : wait_for(b, run_id, err);
 }
 
+/* A number of BF16 has 8 bits: rounding is off by 2^-9 of it at most.  Both factors of each product
+ * and the result are rounded, and the steepest activation (HardSwish) makes 1.5 of an error: less
+ * than 5 * 2^-9 of the sum of the magnitudes. */
+#define BF16_TOL (5.0 / 512)
+
+/* How far off, in what the precision allows. */
+static double off_by(const struct trial *t, const struct tensor *got, uint32_t i)
+{
+    const struct tensor *want = &t->want[i];
+    double worst = 0;
+
+    if (t->precision == PRECISION_FP32)
+        return case_difference(got, want) / (t->c->tol > 0 ? t->c->tol : CASE_TOL);
+    if (got->dtype != want->dtype || got->bytes != want->bytes)
+        return (double)INFINITY;
+    for (size_t k = 0; t->precision == PRECISION_INT8 && k < want->bytes; k++) {
+        bool sign = want->dtype == DT_INT8; /* one quantum: the scale is rounded in another order */
+        int a = sign ? ((int8_t *)got->data)[k] : ((uint8_t *)got->data)[k];
+        int b = sign ? ((int8_t *)want->data)[k] : ((uint8_t *)want->data)[k];
+        worst = fmax(worst, abs(a - b));
+    }
+    for (size_t k = 0; t->precision == PRECISION_BF16 && k < want->bytes / sizeof(float); k++) {
+        double a = (double)((float *)got->data)[k], b = (double)((float *)want->data)[k];
+        double d = fabs(a - b) / (BF16_TOL * t->sums[k] + CASE_TOL);
+        worst = isnan(d) ? (double)INFINITY : fmax(worst, d);
+    }
+    return worst;
+}
+
 static int compare(const struct trial *t, unsigned k, const char *what, struct err *err)
 {
-    double tol = t->c->tol > 0 ? t->c->tol : CASE_TOL;
-
     for (uint32_t i = 0; i < t->n_out; i++) {
         const struct tensor *y = &t->got[k][i];
-        double d = case_difference(y, &t->want[i]);
+        double d = off_by(t, y, i);
         if (verbose)
-            printf("# %s, batch %lld, output %u: off by %.2g\n", what, (long long)t->batch, i, d);
-        if (!(d <= tol))
-            return err_set(err, -ERANGE, "%s, batch %lld, output %u: off by %.3g, may be %.3g",
-                           what, (long long)t->batch, i, d, tol);
+            printf("# %s, batch %lld, output %u: off by %.2g of the limit\n", what,
+                   (long long)t->batch, i, d);
+        if (!(d <= 1))
+            return err_set(err, -ERANGE, "%s, batch %lld, output %u: off by %.3g of the limit",
+                           what, (long long)t->batch, i, d);
         for (const uint8_t *g = (const uint8_t *)y->data + y->bytes,
                            *end = (const uint8_t *)y->data + align_up(y->bytes, 64) + GUARD_BYTES;
              g < end; g++)
@@ -317,14 +382,6 @@ static int check_joined(struct trial *t, struct bench *b, struct err *err)
     return r < 0 || t->batch <= 1 ? r : compare(t, 1, "two requests", err);
 }
 
-static bool is_plain(const struct trial *t, const struct bench *b)
-{
-    struct exe_info info;
-
-    b->be->exe_info(t->exe, &info);
-    return info.n_plain > 0;
-}
-
 /* The run ends with an error, and the partition is as good as before. */
 static int check_fails(struct trial *t, struct bench *b, struct err *err)
 {
@@ -335,9 +392,9 @@ static int check_fails(struct trial *t, struct bench *b, struct err *err)
     return b->be->fault(b->part) == FAULT_NONE ? 0 : err_set(err, -ERANGE, "the partition is lost");
 }
 
-static int trial_run(struct trial *t, struct bench *b, bool *ret_plain, struct err *err)
+static int trial_run(struct trial *t, struct bench *b, struct exe_info *ret, struct err *err)
 {
-    struct compile_args args = {.model = t->c->name, .precision = "fp32"};
+    struct compile_args args = {.model = t->c->name, .precision = t->precision};
     int r = build(t, err);
 
     if (r == 0 && (r = place(t, b, err)) == 0)
@@ -352,16 +409,16 @@ static int trial_run(struct trial *t, struct bench *b, bool *ret_plain, struct e
         return r;
     if (t->c->fails)
         return check_fails(t, b, err);
-    *ret_plain = is_plain(t, b);
+    b->be->exe_info(t->exe, ret);
     r = check_twice(t, b, err);
     return r < 0 ? r : check_joined(t, b, err);
 }
 
-static int case_run(const struct op_case *c, int64_t batch, struct bench *b, bool *ret_plain,
-                    struct err *err)
+static int case_run(const struct op_case *c, enum precision precision, int64_t batch,
+                    struct bench *b, struct exe_info *ret, struct err *err)
 {
-    struct trial t = {.c = c, .batch = batch};
-    int r = trial_run(&t, b, ret_plain, err);
+    struct trial t = {.c = c, .batch = batch, .precision = precision};
+    int r = trial_run(&t, b, ret, err);
 
     if (t.slot)
         b->be->slot_close(t.slot);
@@ -381,25 +438,35 @@ static const char *refused(const struct backend *be, const struct op_case *c)
     return NULL;
 }
 
-static bool case_check(const struct op_case *c, struct bench *b)
+static const char *remark(const struct exe_info *info, enum precision precision)
+{
+    return info->n_plain ? " (plain loops: only how they are called)"
+           : precision != PRECISION_FP32 && info->n_asked == 0 ? " (it stays in fp32)"
+                                                               : "";
+}
+
+static bool case_check(const struct op_case *c, enum precision precision, struct bench *b)
 {
     struct case_input in[CASE_MAX_IN];
     uint32_t n_in = case_inputs(c, in);
     const char *why = refused(b->be, c);
-    bool batches = false, plain = false;
+    struct exe_info info = {0};
+    bool batches = false;
     struct err err = {0};
 
     for (uint32_t i = 0; i < n_in; i++)
         batches |= has_batch(&in[i]);
-    int r = case_run(c, batches ? 1 : 0, b, &plain, &err);
+    int r = case_run(c, precision, batches ? 1 : 0, b, &info, &err);
     if (r == 0 && batches)
-        r = case_run(c, 3, b, &plain, &err);
+        r = case_run(c, precision, 3, b, &info, &err);
     bool good = why ? r == -ENOTSUP : r == 0;
     if (good && why)
         printf("ok - %s is refused by %s: %s\n", c->name, b->be->name, why);
     else
-        printf("%s - %s on %s%s\n", good ? "ok" : "not ok", c->name, b->be->name,
-               plain ? " (plain loops: only how they are called)" : "");
+        printf("%s - %s on %s%s%s%s\n", good ? "ok" : "not ok", c->name, b->be->name,
+               precision == PRECISION_FP32 ? "" : " in ",
+               precision == PRECISION_FP32 ? "" : precision_name(precision),
+               good ? remark(&info, precision) : "");
     if (!good)
         printf("#   %s\n", r == 0 ? "it works now: take it off the refusals" : err.msg);
     fflush(stdout);
@@ -445,6 +512,31 @@ static void bench_close(struct bench *b)
     b->be->dev_close(b->dev);
 }
 
+/* Which cases run in a precision. */
+static bool is_of(const struct op_case *c, enum precision p)
+{
+    bool bytes = c->op == OP_QLinearConv || c->op == OP_QLinearMatMul || c->op == OP_QLinearAdd;
+    bool floats = c->op == OP_Conv || c->op == OP_Gemm || c->op == OP_MatMul;
+
+    return p == PRECISION_FP32   ? true
+           : p == PRECISION_INT8 ? bytes
+                                 : floats && c->inputs[0] == 'f' && !c->fails;
+}
+
+/* Of another than FP32 the backend may say that this machine lacks it. */
+static bool has_precision(struct bench *b, enum precision p)
+{
+    static const struct op_case c = {
+        .name = "precision", .op = OP_Gemm, .opset = 13, .inputs = "f[2,4] cf[4,4]"};
+    struct exe_info info;
+    struct err err = {0};
+
+    if (p == PRECISION_FP32 || case_run(&c, p, 0, b, &info, &err) != -ENOTSUP)
+        return true;
+    printf("# not run on %s: %s\n", b->be->name, err.msg);
+    return false;
+}
+
 /* How many cases failed. */
 static unsigned backend_check(const char *name)
 {
@@ -456,9 +548,10 @@ static unsigned backend_check(const char *name)
         printf("not ok - backend %s opens\n#   %s\n", name, err.msg);
         return 1;
     }
-    for (size_t i = 0; i < n_op_cases; i++)
-        if (!only || strstr(op_cases[i].name, only))
-            bad += !case_check(&op_cases[i], &b);
+    for (enum precision p = PRECISION_FP32; p <= PRECISION_INT8; p++)
+        for (size_t i = 0; i < n_op_cases && has_precision(&b, p); i++)
+            if ((!only || strstr(op_cases[i].name, only)) && is_of(&op_cases[i], p))
+                bad += !case_check(&op_cases[i], p, &b);
     bench_close(&b);
     return bad;
 }

@@ -82,7 +82,7 @@ static struct bound *two_convolutions(int64_t batch, struct arena *arena)
 
 static struct exe *compiled_as(const struct bound *b, bool batch_invariant)
 {
-    struct compile_args args = {.model = "test", .bound = b, .precision = "fp32"};
+    struct compile_args args = {.model = "test", .bound = b};
     struct exe *x = NULL;
 
     args.batch_invariant = batch_invariant;
@@ -821,21 +821,6 @@ static void a_type_that_plain_loops_lack_too_is_refused_with_the_node(void)
     close_device();
 }
 
-static void another_precision_is_refused_by_name(void)
-{
-    struct arena arena;
-    struct exe *x = NULL;
-
-    open_device();
-    start(17);
-    output(op(OP_Softmax, "axis=1", 1, input("x", "2 3")));
-    struct compile_args args = {.model = "test", .bound = bound_now(&arena), .precision = "int8"};
-    CHECK_EQ(be->compile(part, &args, &x, &err), -ENOTSUP);
-    CHECK_HAS(err.msg, "'int8'");
-    arena_done(&arena);
-    close_device();
-}
-
 static void an_index_out_of_range_is_the_inputs_fault(void)
 {
     const float x[] = {1, 2, 3};
@@ -1046,7 +1031,6 @@ int main(void)
     RUN(a_type_without_a_fast_kernel_runs_in_plain_loops_and_is_counted);
     RUN(post_steps_of_a_half_precision_result_are_plain_too);
     RUN(a_type_that_plain_loops_lack_too_is_refused_with_the_node);
-    RUN(another_precision_is_refused_by_name);
     RUN(an_index_out_of_range_is_the_inputs_fault);
     RUN(outputs_whose_shape_depends_on_data_follow_each_run);
     RUN(strings_go_in_and_out);

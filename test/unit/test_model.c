@@ -58,7 +58,7 @@ static struct model *open_model(void)
     struct model *m = NULL;
     struct err err = {0};
 
-    if (model_open(dir, NULL, &m, &err) < 0) {
+    if (model_open(dir, NULL, PRECISION_FP32, &m, &err) < 0) {
         printf("# %s\n", err.msg);
         check_failures++;
     }
@@ -232,7 +232,8 @@ static void a_full_disk_leaves_no_temp_file(void)
     CHECK_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
     small.rlim_max = old.rlim_max;
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-    CHECK_EQ(model_open(dir, NULL, &m, &err), -EFBIG); /* as near to -ENOSPC as a test gets */
+    CHECK_EQ(model_open(dir, NULL, PRECISION_FP32, &m, &err),
+             -EFBIG); /* as near to -ENOSPC as a test gets */
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
     CHECK_HAS(err.msg, "prepared.bin");
     CHECK(m == NULL);
@@ -270,13 +271,13 @@ static void what_is_no_model_says_so(void)
     struct err err = {0};
 
     (void)unlink(model_path);
-    CHECK_EQ(model_open(dir, NULL, &m, &err), -ENOENT);
+    CHECK_EQ(model_open(dir, NULL, PRECISION_FP32, &m, &err), -ENOENT);
     CHECK_HAS(err.msg, "model.onnx");
     put_file(model_path, "", 0);
-    CHECK_EQ(model_open(dir, NULL, &m, &err), -EINVAL);
+    CHECK_EQ(model_open(dir, NULL, PRECISION_FP32, &m, &err), -EINVAL);
     CHECK_HAS(err.msg, "is empty");
     put_file(model_path, "no protobuf at all", 18);
-    CHECK_EQ(model_open(dir, NULL, &m, &err), -EINVAL);
+    CHECK_EQ(model_open(dir, NULL, PRECISION_FP32, &m, &err), -EINVAL);
     model_free(NULL);
 }
 

@@ -101,6 +101,19 @@ static int run_blocked(struct build *b, const struct node *n, const struct tenso
     return build_set(b, n->out[0], refs[n->n_in], layout);
 }
 
+/* What is in blocks of a narrower type, in blocks of FP32: *ret is where it lies so far. */
+static int as_floats(struct build *b, uint32_t v, struct ref *ret)
+{
+    const struct where *w = &b->value[v];
+    struct layout floats;
+
+    if (ret->kind != w->native.kind || ret->buf != w->native.buf || w->layout->dtype == DT_FP32)
+        return 0;
+    if (layout_blocked(&floats, w->layout->rank, w->layout->dims) < 0)
+        return build_fail(b, -ENOTSUP, "a rank without blocked channels");
+    return build_in(b, v, &floats, ret);
+}
+
 /* Of the two operands of a Mul: the one that is all of y, when the other has a number for each of
  * its channels; else -1. */
 static int gated_operand(const struct build *b, const struct node *n, const struct tensor *y)
@@ -194,6 +207,11 @@ int lower_blocked(struct build *b, const struct node *n)
     }
     if (!n_blocked)
         return -ENOTSUP;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        int r = in[i] ? as_floats(b, n->in[i], &refs[i]) : 0;
+        if (r < 0)
+            return r;
+    }
     int x = gated_operand(b, n, y);
     return x < 0 ? run_blocked(b, n, in, &out_view, refs, &layout)
                  : run_gated(b, n, x, refs, &layout);
@@ -228,17 +246,23 @@ static int join(struct build *b, uint32_t v, const struct node *n)
     struct where *w = &b->value[v];
     const struct tensor *y = build_tensor(b, v);
     AUTO(free) const struct tensor **in = calloc(w->n_pieces, sizeof(*in));
+    AUTO(free) struct tensor *piece = calloc(w->n_pieces, sizeof(*piece));
     AUTO(free) struct ref *refs = calloc(w->n_pieces + 1, sizeof(*refs));
     struct layout layout;
+    struct tensor out = *y;
 
-    if (!in || !refs)
+    if (!in || !piece || !refs)
         return build_fail(b, -ENOMEM, "out of memory");
     if (layout_blocked(&layout, y->rank, y->dims) < 0)
         return build_fail(b, -ENOTSUP, "a rank without blocked channels");
+    layout_as(&layout, b->value[w->piece[0]].layout->dtype);
+    out.dtype = layout.dtype;
     struct where pieces = *w;
     bool as_they_are = !w->pick;
     for (uint32_t i = 0; i < w->n_pieces; i++) {
-        in[i] = build_tensor(b, w->piece[i]);
+        piece[i] = *build_tensor(b, w->piece[i]);
+        piece[i].dtype = layout.dtype;
+        in[i] = &piece[i];
         refs[i] = b->value[w->piece[i]].native;
         as_they_are &= !layout_padded(b->value[w->piece[i]].layout);
     }
@@ -247,7 +271,7 @@ static int join(struct build *b, uint32_t v, const struct node *n)
     w->pick = NULL;
     if (!as_they_are)
         return build_picked(b, &pieces, 0, (uint32_t)y->dims[1], v);
-    int r = run_blocked(b, n, in, y, refs, &layout);
+    int r = run_blocked(b, n, in, &out, refs, &layout);
     if (r == 0)
         b->exe->step[b->exe->n_steps - 1].call.name = "join";
     return r;
@@ -274,7 +298,13 @@ int lower_blocked_concat(struct build *b, const struct node *n)
         int r = build_joined(b, n->in[i]);
         if (r < 0)
             return r;
-        if (b->value[n->in[i]].native.kind == REF_NONE || !b->value[n->in[i]].layout->channel_block)
+        const struct where *at = &b->value[n->in[i]];
+        if (at->native.kind == REF_NONE || !at->layout->channel_block)
+            return -ENOTSUP;
+        /* The kernel that fills up blocks is of floats. */
+        enum dtype type = at->layout->dtype;
+        if (type != b->value[n->in[0]].layout->dtype ||
+            (layout_padded(at->layout) && type != DT_FP32))
             return -ENOTSUP;
     }
     w->piece = arena_memdup(&b->scratch, n->in, n->n_in * sizeof(*n->in));
@@ -361,6 +391,11 @@ int lower_blocked_norm(struct build *b, const struct node *n)
             return -ENOTSUP;
         blocks[i] = build_tensor(b, piece[i])->dims[1] / block;
         refs[i] = at->native;
+    }
+    for (uint32_t i = 0; i < n_pieces; i++) {
+        int r = as_floats(b, piece[i], &refs[i]);
+        if (r < 0)
+            return r;
     }
     c.blocks = blocks;
     c.batch = x->dims[0];

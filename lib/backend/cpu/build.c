@@ -59,9 +59,15 @@ void build_set_rows(struct build *b, uint32_t v, struct ref r)
     place(b, v, r);
 }
 
+/* Row-major, and of the value's own type. */
+static bool is_rows_of(const struct build *b, uint32_t v, const struct layout *l)
+{
+    return l->dtype == build_tensor(b, v)->dtype && layout_is_rows(l);
+}
+
 int build_set(struct build *b, uint32_t v, struct ref r, const struct layout *layout)
 {
-    if (layout_is_rows(layout)) {
+    if (is_rows_of(b, v, layout)) {
         build_set_rows(b, v, r);
         return 0;
     }
@@ -206,6 +212,7 @@ int build_rows(struct build *b, uint32_t v, struct ref *ret)
         assert(w->native.kind != REF_NONE);
         if (layout_rows(&rows, w->layout->rank, w->layout->dims) < 0)
             return build_fail(b, -ENOTSUP, "rank over the limit");
+        layout_as(&rows, build_tensor(b, v)->dtype);
         int r = reorder(b, w->native, w->layout, &made, &rows);
         if (r < 0)
             return r;
@@ -227,12 +234,14 @@ int build_in(struct build *b, uint32_t v, const struct layout *want, struct ref 
         *ret = w->native;
         return 0;
     }
-    if (layout_is_rows(want))
+    if (is_rows_of(b, v, want))
         return build_rows(b, v, ret);
     bool from_rows = w->rows.kind != REF_NONE;
     const struct layout *is = from_rows ? &rows : w->layout;
     if (from_rows && layout_rows(&rows, want->rank, want->dims) < 0)
         return build_fail(b, -ENOTSUP, "rank over the limit");
+    if (from_rows)
+        layout_as(&rows, build_tensor(b, v)->dtype);
     int r = reorder(b, from_rows ? w->rows : w->native, is, ret, want);
     if (r == 0 && b->value[v].native.kind == REF_NONE)
         r = build_set(b, v, *ret, want);

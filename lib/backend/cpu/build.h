@@ -26,6 +26,7 @@ struct buf_state {
 struct build {
     struct part *part;
     const char *model;
+    enum precision precision;
     const struct bound *bound;
     const struct graph *graph;
     struct exe *exe;
@@ -76,6 +77,13 @@ static inline struct ref ref_const(const void *data)
 int lower_conv(struct build *b, const struct node *n);
 int lower_product(struct build *b, const struct node *n); /* MatMul, Gemm */
 int lower_pool(struct build *b, const struct node *n);
+/* ---- half.c: is the node computed in BF16; does anybody behind the node at hand read the value
+ * in it? */
+bool half_node(const struct build *b, const struct node *n);
+bool half_wanted(const struct build *b, uint32_t v);
+/* ---- lower_bytes.c: QLinearConv and QLinearMatMul; QLinearAdd */
+int lower_bytes(struct build *b, const struct node *n);
+int lower_bytes_add(struct build *b, const struct node *n);
 /* ---- blocked.c: our kernels on blocked channels; -ENOTSUP likewise */
 int lower_blocked(struct build *b, const struct node *n);
 int lower_blocked_concat(struct build *b, const struct node *n);

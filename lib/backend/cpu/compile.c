@@ -174,6 +174,13 @@ static int lower(struct build *b, const struct node *n)
     case OP_GlobalMaxPool:
         r = lower_pool(b, n);
         break;
+    case OP_QLinearConv:
+    case OP_QLinearMatMul:
+        r = lower_bytes(b, n);
+        break;
+    case OP_QLinearAdd:
+        r = lower_bytes_add(b, n);
+        break;
     case OP_Transpose:
         r = b->value[n->in[0]].passed ? 0 : lower_transpose(b, n);
         break;
@@ -313,6 +320,11 @@ static int place_outputs(struct build *b)
     return 0;
 }
 
+static bool on_bytes(enum op_id op)
+{
+    return op == OP_QLinearConv || op == OP_QLinearMatMul || op == OP_QLinearAdd;
+}
+
 static int lower_all(struct build *b)
 {
     const struct graph *g = b->graph;
@@ -332,6 +344,7 @@ static int lower_all(struct build *b)
         int r = lower(b, &g->nodes[i]);
         if (r < 0)
             return r;
+        x->n_asked += b->precision == PRECISION_INT8 && on_bytes(g->nodes[i].op);
         build_node_done(b);
     }
     while (s + 1 < x->n_segments)
@@ -420,8 +433,9 @@ int cpu_compile(struct part *p, const struct compile_args *args, struct exe **re
 {
     uint32_t rows = groups_rows(args, p->n_threads);
 
-    if (args->precision[0] && !STREQ(args->precision, "fp32"))
-        return err_set(err, -ENOTSUP, "precision '%s': the cpu backend has fp32", args->precision);
+    if (args->precision == PRECISION_BF16 && !p->dev->dn.bf16)
+        return err_set(err, -ENOTSUP,
+                       "precision 'bf16': this CPU has neither AVX512_BF16 nor AMX_BF16");
     if (!rows)
         return compile_for(p, args, p->n_threads, ret, err);
     AUTO(cpu_release) struct exe *x = exe_new(p, p->n_threads);
@@ -440,6 +454,7 @@ int compile_for(struct part *p, const struct compile_args *args, unsigned n_thre
     AUTO(cpu_release) struct exe *x = exe_new(p, n_threads);
     struct build b = {.part = p,
                       .model = args->model,
+                      .precision = args->precision,
                       .bound = args->bound,
                       .graph = args->bound->graph,
                       .exe = x,
@@ -475,6 +490,7 @@ void cpu_exe_info(const struct exe *x, struct exe_info *ret)
                              .weights_bytes = x->weights_bytes,
                              .n_steps = x->n_steps,
                              .n_plain = n_plain,
+                             .n_asked = x->n_asked,
                              .n_reorders = x->n_reorders,
                              .late_outputs = x->late_outputs};
 }

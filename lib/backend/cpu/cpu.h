@@ -3,7 +3,9 @@
  *   device.c   cores, partitions, pinning, waiting
  *   weights.c  packed constants, one copy a device
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
+ *   half.c     which nodes and values are in BF16
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
+ *   lower_bytes.c  the same of products and convolutions of bytes
  *   blocked.c  a node becomes one of our kernels on blocked channels
  *   shuffle.c  blocked channels in another order
  *   lower_deconv.c  the same of transposed convolutions
@@ -130,7 +132,7 @@ struct exe {
     unsigned n_threads; /* that one run takes */
     struct exe *group;  /* of fewer rows, which the batch is run by: then there are no steps here */
     struct arena arena; /* everything below */
-    uint32_t n_steps, n_reorders;
+    uint32_t n_steps, n_reorders, n_asked;
     struct step *step;
     uint32_t n_bufs;
     struct buffer *buf;

@@ -33,6 +33,7 @@ static int layout_finish(struct layout *l, enum layout_kind kind, uint32_t rank,
     if (made != dnnl_success)
         return -EINVAL;
     l->kind = kind;
+    l->dtype = DT_FP32;
     l->rank = rank;
     for (uint32_t i = 0; i < rank; i++)
         l->dims[i] = dims[i];
@@ -68,9 +69,36 @@ int layout_rows(struct layout *ret, uint32_t rank, const int64_t *dims)
     return layout_strided(ret, rank, dims, strides);
 }
 
+static const dnnl_data_type_t data_types[DT_END] = {[DT_FP32] = dnnl_f32,
+                                                    [DT_BF16] = dnnl_bf16,
+                                                    [DT_INT32] = dnnl_s32,
+                                                    [DT_INT8] = dnnl_s8,
+                                                    [DT_UINT8] = dnnl_u8};
+
+static enum dtype dtype_of_md(const dnnl_memory_desc_t *md)
+{
+    for (unsigned t = 0; t < DT_END; t++)
+        if (data_types[t] && data_types[t] == md->data_type)
+            return (enum dtype)t;
+    return DT_NONE;
+}
+
+void layout_as(struct layout *l, enum dtype t)
+{
+    assert(data_types[t]);
+    l->dtype = t;
+    l->md.data_type = data_types[t];
+    l->bytes = l->md.format_kind == dnnl_format_kind_any ? 0 : dnnl_memory_desc_get_size(&l->md);
+}
+
+static bool has_isa(dnnl_cpu_isa_t isa)
+{
+    return (dnnl_get_effective_cpu_isa() & isa) == isa;
+}
+
 static bool wide_vectors(void)
 {
-    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+    return has_isa(dnnl_cpu_isa_avx512_core);
 }
 
 int layout_blocked(struct layout *ret, uint32_t rank, const int64_t *dims)
@@ -121,6 +149,7 @@ bool layout_is_rows(const struct layout *l)
 
     if (layout_padded(l) || layout_rows(&rows, l->rank, l->dims) < 0)
         return false;
+    layout_as(&rows, l->dtype);
     if (layout_same(l, &rows))
         return true;
     if (l->kind == LAYOUT_STRIDED) { /* strides of dimensions of 1 do not matter */
@@ -147,7 +176,8 @@ void layout_of_md(struct layout *ret, const dnnl_memory_desc_t *md)
 {
     struct layout blocked;
 
-    *ret = (struct layout){.kind = LAYOUT_NATIVE, .rank = (uint32_t)md->ndims, .md = *md};
+    *ret = (struct layout){
+        .kind = LAYOUT_NATIVE, .dtype = dtype_of_md(md), .rank = (uint32_t)md->ndims, .md = *md};
     for (uint32_t i = 0; i < ret->rank; i++)
         ret->dims[i] = md->dims[i];
     ret->bytes = dnnl_memory_desc_get_size(md);
@@ -157,14 +187,19 @@ void layout_of_md(struct layout *ret, const dnnl_memory_desc_t *md)
         ret->kind = LAYOUT_STRIDED;
         for (uint32_t i = 0; i < ret->rank; i++)
             ret->strides[i] = md->format_desc.blocking.strides[i];
-    } else if (layout_blocked(&blocked, ret->rank, ret->dims) == 0 && layout_same(&blocked, ret)) {
-        ret->channel_block = blocked.channel_block;
+    } else if (layout_blocked(&blocked, ret->rank, ret->dims) == 0) {
+        layout_as(&blocked, ret->dtype);
+        if (layout_same(&blocked, ret))
+            ret->channel_block = blocked.channel_block;
     }
 }
 
 int dn_open(struct dn *ret, struct err *err)
 {
-    struct dn d = {.block = wide_vectors() ? 16 : 8, .winograd = true};
+    struct dn d = {.block = wide_vectors() ? 16 : 8,
+                   .winograd = true,
+                   .bf16 = has_isa(dnnl_cpu_isa_avx512_core_bf16),
+                   .vnni = has_isa(dnnl_cpu_isa_avx512_core_vnni)};
 
     if (dnnl_engine_create(&d.engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&d.stream, d.engine, dnnl_stream_default_flags) != dnnl_success) {
@@ -251,7 +286,21 @@ static dnnl_status_t posts_append(dnnl_post_ops_t ops, const struct dn_post *p)
     return dnnl_invalid_arguments;
 }
 
-static int attr_make(const struct dn_post *post, uint32_t n, dnnl_primitive_attr_t *ret)
+/* Of convolutions and of products of two matrices: channels are dimension 1 of the result. */
+static dnnl_status_t attr_scale(dnnl_primitive_attr_t attr, const struct dn_scaling *s)
+{
+    int mask = s->n > 1 ? 1 << 1 : 0;
+    dnnl_status_t r = dnnl_primitive_attr_set_output_scales(attr, s->n, mask, s->scale);
+
+    if (r == dnnl_success && s->src_zero)
+        r = dnnl_primitive_attr_set_zero_points(attr, DNNL_ARG_SRC, 1, 0, &s->src_zero);
+    if (r == dnnl_success && s->dst_zero)
+        r = dnnl_primitive_attr_set_zero_points(attr, DNNL_ARG_DST, 1, 0, &s->dst_zero);
+    return r;
+}
+
+static int attr_make(const struct dn_post *post, uint32_t n, const struct dn_scaling *scaling,
+                     dnnl_primitive_attr_t *ret)
 {
     dnnl_post_ops_t ops = NULL;
     dnnl_status_t s = dnnl_primitive_attr_create(ret);
@@ -259,6 +308,8 @@ static int attr_make(const struct dn_post *post, uint32_t n, dnnl_primitive_attr
     if (s != dnnl_success)
         return -ENOMEM;
     s = dnnl_primitive_attr_set_scratchpad_mode(*ret, dnnl_scratchpad_mode_user);
+    if (s == dnnl_success && scaling)
+        s = attr_scale(*ret, scaling);
     if (s == dnnl_success)
         s = dnnl_post_ops_create(&ops);
     for (uint32_t i = 0; i < n && s == dnnl_success; i++)
@@ -310,11 +361,12 @@ static bool impl_ok(const char *impl, const char *want)
 
 /* The first implementation that is not a reference loop, and has `want` in its name. */
 static int prim_make(struct dn *d, const_dnnl_op_desc_t op, const struct dn_post *post,
-                     uint32_t n_post, const char *want, struct prim *ret)
+                     uint32_t n_post, const struct dn_scaling *scaling, const char *want,
+                     struct prim *ret)
 {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_iterator_t it = NULL;
-    int r = attr_make(post, n_post, &attr);
+    int r = attr_make(post, n_post, scaling, &attr);
 
     if (r < 0)
         return r;
@@ -348,14 +400,15 @@ int dn_conv(struct dn *d, const struct dn_conv *c, struct prim *ret)
     dims_copy(hi, c->spatial, c->pad_hi);
     for (uint32_t i = 0; i < c->spatial; i++)
         dilate[i] = c->dilate[i] - 1;
-    if (dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_a) != dnnl_success ||
+    if (dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, c->scaling ? dnnl_s32 : dnnl_f32,
+                                     dnnl_a) != dnnl_success ||
         dnnl_dilated_convolution_forward_desc_init(
             &op, dnnl_forward_inference,
             c->alg == DN_DIRECT ? dnnl_convolution_direct : dnnl_convolution_winograd, &c->src.md,
             &c->weights.md, c->bias ? &bias : NULL, &c->dst.md, stride, dilate, lo,
             hi) != dnnl_success)
         return -ENOTSUP;
-    return prim_make(d, &op, c->post, c->n_post, impl[c->alg], ret);
+    return prim_make(d, &op, c->post, c->n_post, c->scaling, impl[c->alg], ret);
 }
 
 int dn_deconv(struct dn *d, const struct dn_conv *c, struct prim *ret)
@@ -374,7 +427,7 @@ int dn_deconv(struct dn *d, const struct dn_conv *c, struct prim *ret)
             &op, dnnl_forward_inference, dnnl_deconvolution_direct, &c->src.md, &c->weights.md,
             c->bias ? &bias : NULL, &c->dst.md, stride, dilate, lo, hi) != dnnl_success)
         return -ENOTSUP;
-    return prim_make(d, &op, NULL, 0, false, ret);
+    return prim_make(d, &op, NULL, 0, NULL, NULL, ret);
 }
 
 int dn_pool(struct dn *d, const struct dn_pool *p, struct prim *ret)
@@ -392,11 +445,13 @@ int dn_pool(struct dn *d, const struct dn_pool *p, struct prim *ret)
     dims_copy(hi, p->spatial, p->pad_hi);
     for (uint32_t i = 0; i < p->spatial; i++)
         dilate[i] = p->dilate[i] - 1;
-    if (layout_any(&dst, p->spatial + 2, p->dst_dims) < 0 ||
-        dnnl_pooling_v2_forward_desc_init(&op, dnnl_forward_inference, alg, &p->src.md, &dst.md,
+    if (layout_any(&dst, p->spatial + 2, p->dst_dims) < 0)
+        return -ENOTSUP;
+    layout_as(&dst, p->src.dtype);
+    if (dnnl_pooling_v2_forward_desc_init(&op, dnnl_forward_inference, alg, &p->src.md, &dst.md,
                                           stride, kernel, dilate, lo, hi) != dnnl_success)
         return -ENOTSUP;
-    return prim_make(d, &op, NULL, 0, NULL, ret);
+    return prim_make(d, &op, NULL, 0, NULL, NULL, ret);
 }
 
 int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret)
@@ -406,14 +461,14 @@ int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret)
     if (dnnl_matmul_desc_init(&op, &m->src.md, &m->weights.md, m->bias ? &m->bias->md : NULL,
                               &m->dst.md) != dnnl_success)
         return -ENOTSUP;
-    return prim_make(d, &op, m->post, m->n_post, NULL, ret);
+    return prim_make(d, &op, m->post, m->n_post, m->scaling, NULL, ret);
 }
 
 int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to, struct prim *ret)
 {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    int r = attr_make(NULL, 0, &attr);
+    int r = attr_make(NULL, 0, NULL, &attr);
 
     if (r < 0)
         return r;

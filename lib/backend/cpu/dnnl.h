@@ -16,6 +16,7 @@ enum layout_kind {
 
 struct layout {
     enum layout_kind kind;
+    enum dtype dtype;
     uint32_t rank;
     int64_t dims[MAX_RANK];
     int64_t strides[MAX_RANK]; /* LAYOUT_STRIDED */
@@ -24,17 +25,20 @@ struct layout {
     dnnl_memory_desc_t md;
 };
 
-/* FP32 only.  Row-major, and by strides; -EINVAL when the library refuses. */
+/* Of FP32, until layout_as().  Row-major, and by strides; -EINVAL when the library refuses. */
 int layout_rows(struct layout *ret, uint32_t rank, const int64_t *dims);
 int layout_strided(struct layout *ret, uint32_t rank, const int64_t *dims, const int64_t *strides);
 /* Channels (dimension 1) in blocks of dn_block(): nCw, nChw, nCdhw. */
 int layout_blocked(struct layout *ret, uint32_t rank, const int64_t *dims);
 /* Any layout: for asking what a primitive would like best. */
 int layout_any(struct layout *ret, uint32_t rank, const int64_t *dims);
+/* The same of another type: FP32, BF16, INT32, INT8 or UINT8. */
+void layout_as(struct layout *l, enum dtype t);
 /* A layout as a primitive reports it. */
 void layout_of_md(struct layout *ret, const dnnl_memory_desc_t *md);
 bool layout_same(const struct layout *a, const struct layout *b);
-/* Is it, byte for byte, the row-major form?  Blocked channels are when all else is 1. */
+/* Is it, byte for byte, the row-major form of its type?  Blocked channels are when all else is 1.
+ */
 bool layout_is_rows(const struct layout *l);
 /* Does it hold elements that belong to no index?  They must stay zero. */
 bool layout_padded(const struct layout *l);
@@ -45,6 +49,8 @@ struct dn { /* the library for one device */
     dnnl_stream_t stream; /* of the builder: packing */
     uint32_t block;       /* channels that lie together: 8 with AVX2, 16 with AVX-512 */
     bool winograd;
+    bool bf16; /* products of BF16 have instructions of their own */
+    bool vnni; /* sums of products of bytes are exact */
 };
 int dn_open(struct dn *ret, struct err *err);
 void dn_close(struct dn *d);
@@ -64,6 +70,14 @@ struct dn_post {
     const struct layout *operand; /* DN_ADD */
 };
 #define DN_MAX_POST 8
+
+/* Of what is computed in bytes: result = scale * (sum + bias) + dst_zero, rounded and held within
+ * the type; zero points are taken off the source.  The bias is then INT32. */
+struct dn_scaling {
+    uint32_t n; /* 1, or one for each channel */
+    const float *scale;
+    int32_t src_zero, dst_zero;
+};
 
 struct prim {
     dnnl_primitive_t p;
@@ -85,6 +99,7 @@ struct dn_conv {
     bool bias;
     enum dn_conv_alg alg;
     int64_t bias_dim;
+    const struct dn_scaling *scaling; /* NULL: not of bytes */
     uint32_t n_post;
     struct dn_post post[DN_MAX_POST];
 };
@@ -106,6 +121,7 @@ int dn_pool(struct dn *d, const struct dn_pool *p, struct prim *ret);
 struct dn_matmul {
     struct layout src, weights, dst;
     const struct layout *bias; /* NULL: none */
+    const struct dn_scaling *scaling;
     uint32_t n_post;
     struct dn_post post[DN_MAX_POST];
 };

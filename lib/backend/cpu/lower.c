@@ -3,7 +3,7 @@
  * Convolutions keep channels in blocks from the first to the last pooling: the library's own
  * choice (`any`) mixes layouts with reorders between.  Layouts are therefore tried in an order
  * of ours, and what only the library's reference loops could do is refused by dnnl.c. */
-#include "build.h"
+#include "lower.h"
 
 static const struct tensor *in_tensor(const struct build *b, const struct node *n, uint32_t i)
 {
@@ -137,11 +137,6 @@ static int fused_dst(struct build *b, const struct fused *f, size_t bytes, struc
 
 /* ---- windows: what convolution and pooling have in common */
 
-struct window {
-    uint32_t spatial;
-    int64_t kernel[3], stride[3], dilate[3], lo[3], hi[3];
-};
-
 static void ints_or(const struct node *n, const char *name, uint32_t count, int64_t absent,
                     int64_t *ret)
 {
@@ -152,8 +147,8 @@ static void ints_or(const struct node *n, const char *name, uint32_t count, int6
         ret[i] = i < have ? v[i] : absent;
 }
 
-static int window_read(const struct node *n, const struct tensor *x, const struct tensor *y,
-                       const int64_t *kernel, struct window *w)
+int window_of(const struct node *n, const struct tensor *x, const struct tensor *y,
+              const int64_t *kernel, struct window *w)
 {
     const char *automatic = node_str(n, "auto_pad", "NOTSET");
     int64_t pads[6];
@@ -188,6 +183,7 @@ struct conv_shape {
     const struct tensor *x, *w, *y;
     int64_t groups, in_per, out_per;
     bool depthwise;
+    enum dtype src, weights, dst; /* in which it is computed */
     uint32_t weights_rank;
     int64_t weights_dims[MAX_RANK];
 };
@@ -197,7 +193,10 @@ static void conv_shape(const struct build *b, const struct node *n, struct conv_
     *s = (struct conv_shape){.x = in_tensor(b, n, 0),
                              .w = in_tensor(b, n, 1),
                              .y = build_tensor(b, n->out[0]),
-                             .groups = node_int(n, "group", 1)};
+                             .groups = node_int(n, "group", 1),
+                             .src = DT_FP32,
+                             .weights = DT_FP32,
+                             .dst = DT_FP32};
     s->in_per = s->w->dims[1];
     s->out_per = s->w->dims[0] / s->groups;
     s->depthwise = s->groups > 1 && s->in_per == 1 && s->out_per == 1;
@@ -237,19 +236,16 @@ static const struct forms *conv_forms(const struct build *b, const struct conv_s
     return forms_grouped;
 }
 
-static int form_layout(enum form f, const struct tensor *t, struct layout *ret)
+static int form_layout(enum form f, const struct tensor *t, enum dtype dtype, struct layout *ret)
 {
-    switch (f) {
-    case FORM_ROWS:
-        return layout_rows(ret, t->rank, t->dims);
-    case FORM_BLOCKED:
-        return layout_blocked(ret, t->rank, t->dims);
-    case FORM_ANY:
-        return layout_any(ret, t->rank, t->dims);
-    case FORM_END:
-        break;
-    }
-    return -ENOTSUP;
+    typedef int layout_fn(struct layout * ret, uint32_t rank, const int64_t *dims);
+    static layout_fn *const make[] = {
+        [FORM_ROWS] = layout_rows, [FORM_BLOCKED] = layout_blocked, [FORM_ANY] = layout_any};
+
+    if (f == FORM_END || make[f](ret, t->rank, t->dims) < 0)
+        return -ENOTSUP;
+    layout_as(ret, dtype);
+    return 0;
 }
 
 #define WINO_TILES_MIN                                                                             \
@@ -263,8 +259,8 @@ static int form_layout(enum form f, const struct tensor *t, struct layout *ret)
 static enum dn_conv_alg conv_alg(const struct build *b, const struct conv_shape *s,
                                  const struct window *w)
 {
-    if (!b->part->dev->dn.winograd || s->groups != 1 || w->spatial != 2 || s->in_per < 16 ||
-        s->out_per < 32)
+    if (!b->part->dev->dn.winograd || s->src != DT_FP32 || s->groups != 1 || w->spatial != 2 ||
+        s->in_per < 16 || s->out_per < 32)
         return DN_DIRECT;
     for (int i = 0; i < 2; i++)
         if (w->kernel[i] != 3 || w->stride[i] != 1 || w->dilate[i] != 1)
@@ -284,13 +280,14 @@ static int conv_try(struct build *b, struct dn_conv *c, enum dn_conv_alg alg, st
     return dn_conv(&b->part->dev->dn, c, ret);
 }
 
-/* One pair of layouts; first with the post steps inside, then with them behind. */
+/* One pair of layouts; first with the post steps inside, then, in FP32, with them behind. */
 static int conv_form(struct build *b, const struct node *n, const struct conv_shape *s,
                      struct dn_conv *c, const struct forms *form, enum dn_conv_alg alg,
                      struct fused *f, struct prim *ret)
 {
     *f = (struct fused){0};
-    if (form_layout(form->src, s->x, &c->src) < 0 || form_layout(form->dst, s->y, &c->dst) < 0)
+    if (form_layout(form->src, s->x, s->src, &c->src) < 0 ||
+        form_layout(form->dst, s->y, s->dst, &c->dst) < 0)
         return -ENOTSUP;
     c->n_post = 0;
     if (form->dst == FORM_ANY && n->n_post > 0) { /* what would it be? */
@@ -308,6 +305,8 @@ static int conv_form(struct build *b, const struct node *n, const struct conv_sh
         c->n_post = f->n;
         if (conv_try(b, c, alg, ret) == 0)
             return 0;
+        if (s->dst != DT_FP32)
+            return -ENOTSUP;
     }
     *f = (struct fused){0};
     c->n_post = 0;
@@ -364,7 +363,37 @@ static int posts_behind(struct build *b, const struct node *n, uint32_t from)
     struct ref rows;
     int r = from < n->n_post ? build_rows(b, n->out[0], &rows) : 0;
 
-    return r < 0 || from == n->n_post ? r : build_posts(b, n, from, rows);
+    if (r < 0 || from == n->n_post)
+        return r;
+    b->value[n->out[0]].native.kind = REF_NONE; /* from here on it lacks them */
+    return build_posts(b, n, from, rows);
+}
+
+/* The first pair of layouts that the library has more than reference loops for. */
+static int conv_make(struct build *b, const struct node *n, const struct conv_shape *s,
+                     const struct window *w, struct dn_conv *c, struct fused *f, struct prim *ret)
+{
+    enum dn_conv_alg alg = conv_alg(b, s, w);
+    int r = -ENOTSUP;
+
+    if (layout_any(&c->weights, s->weights_rank, s->weights_dims) < 0)
+        return -ENOTSUP;
+    layout_as(&c->weights, s->weights);
+    for (const struct forms *form = conv_forms(b, s); form->src != FORM_END && r < 0; form++)
+        r = conv_form(b, n, s, c, form, alg, f, ret);
+    return r;
+}
+
+static int conv_half(struct build *b, const struct node *n, const struct conv_shape *s,
+                     const struct window *w, struct dn_conv *c, struct fused *f, struct prim *ret)
+{
+    struct conv_shape half = *s;
+
+    half.src = half.weights = DT_BF16;
+    half.dst = half_wanted(b, n->out[0]) ? DT_BF16 : DT_FP32;
+    int r = conv_make(b, n, &half, w, c, f, ret);
+    b->exe->n_asked += r == 0;
+    return r;
 }
 
 int lower_conv(struct build *b, const struct node *n)
@@ -377,7 +406,7 @@ int lower_conv(struct build *b, const struct node *n)
     conv_shape(b, n, &s);
     if (!all_fp32(b, n) || empty(s.x) || empty(s.y) || empty(s.w))
         return -ENOTSUP;
-    if (window_read(n, s.x, s.y, s.w->dims + 2, &w) < 0)
+    if (window_of(n, s.x, s.y, s.w->dims + 2, &w) < 0)
         return -ENOTSUP;
     struct dn_conv c = {.spatial = w.spatial, .bias_dim = s.w->dims[0]};
     c.bias = in_tensor(b, n, 2) != NULL;
@@ -385,12 +414,9 @@ int lower_conv(struct build *b, const struct node *n)
     memcpy(c.dilate, w.dilate, sizeof(c.dilate));
     memcpy(c.pad_lo, w.lo, sizeof(c.pad_lo));
     memcpy(c.pad_hi, w.hi, sizeof(c.pad_hi));
-    if (layout_any(&c.weights, s.weights_rank, s.weights_dims) < 0)
-        return -ENOTSUP;
-    enum dn_conv_alg alg = conv_alg(b, &s, &w);
-    int r = -ENOTSUP;
-    for (const struct forms *form = conv_forms(b, &s); form->src != FORM_END && r < 0; form++)
-        r = conv_form(b, n, &s, &c, form, alg, &f, &p);
+    int r = half_node(b, n) ? conv_half(b, n, &s, &w, &c, &f, &p) : -ENOTSUP;
+    if (r < 0)
+        r = conv_make(b, n, &s, &w, &c, &f, &p);
     if (r < 0)
         return build_fail(b, r, "no implementation but the library's reference loops");
     r = conv_emit(b, n, &s, &c, &f, &p);
@@ -417,6 +443,15 @@ static bool pool_fits(const struct node *n, const struct window *w, bool max, bo
     return true;
 }
 
+/* Is the value where the library pools well: channels in blocks, or bytes with channels last? */
+static bool pools_there(const struct tensor *x, const struct where *w)
+{
+    return w->native.kind != REF_NONE &&
+           (x->dtype == DT_FP32 ? w->layout->channel_block != 0
+                                : w->layout->kind == LAYOUT_STRIDED &&
+                                      (x->dtype == DT_INT8 || x->dtype == DT_UINT8));
+}
+
 int lower_pool(struct build *b, const struct node *n)
 {
     const struct tensor *x = in_tensor(b, n, 0), *y = build_tensor(b, n->out[0]);
@@ -433,9 +468,8 @@ int lower_pool(struct build *b, const struct node *n)
     if (joined < 0)
         return joined;
     /* Row-major pooling is ours: the library's is no faster there, and would not block it. */
-    if (x->dtype != DT_FP32 || empty(x) || empty(y) || in->native.kind == REF_NONE ||
-        !in->layout->channel_block || (n->n_out > 1 && n->out[1] != VALUE_NONE) || !kernel ||
-        window_read(n, x, y, kernel, &w) < 0 || !pool_fits(n, &w, max, count))
+    if (empty(x) || empty(y) || !pools_there(x, in) || (n->n_out > 1 && n->out[1] != VALUE_NONE) ||
+        !kernel || window_of(n, x, y, kernel, &w) < 0 || !pool_fits(n, &w, max, count))
         return -ENOTSUP;
     struct dn_pool d = {.max = max, .count_pads = count, .spatial = w.spatial, .src = *in->layout};
     memcpy(d.dst_dims, y->dims, sizeof(d.dst_dims));
@@ -536,7 +570,7 @@ static bool is_strided(const struct build *b, uint32_t v)
     const struct where *w = &b->value[v];
 
     return w->native.kind != REF_NONE && w->layout->kind == LAYOUT_STRIDED &&
-           w->rows.kind == REF_NONE;
+           w->layout->dtype == DT_FP32 && w->rows.kind == REF_NONE;
 }
 
 static int operand_ref(struct build *b, uint32_t v, bool strided, struct ref *ret)
@@ -643,7 +677,10 @@ static int as_pixels(const struct layout *m, struct layout *ret)
     int64_t dims[] = {1, cols, 1, rows};
     int64_t strides[] = {rows * m->strides[0], m->strides[1], rows * m->strides[0], m->strides[0]};
 
-    return layout_strided(ret, 4, dims, strides);
+    if (layout_strided(ret, 4, dims, strides) < 0)
+        return -EINVAL;
+    layout_as(ret, m->dtype);
+    return 0;
 }
 
 /* With constant weights a product is a 1x1 convolution.  With AVX2 that is the only form for
@@ -665,6 +702,7 @@ static int product_as_conv(struct build *b, struct product *p, struct fused *f, 
         as_pixels(&p->dst, &c.dst) < 0 || layout_any(&c.weights, 4, dims) < 0 ||
         layout_strided(&from, 4, dims, strides) < 0)
         return -ENOTSUP;
+    layout_as(&c.weights, p->src.dtype);
     for (uint32_t i = 0; i < g.n; i++)
         if (g.post[i].kind == DN_ADD && as_pixels(&f->operand[i], &g.operand[i]) < 0)
             return -ENOTSUP;
@@ -690,14 +728,18 @@ static int product_make(struct build *b, const struct node *n, struct product *p
     if (p->bias)
         m.bias = &p->addend_layout;
     if (b->graph->values[n->in[1]].constant && p->rank == 2) {
-        if (layout_any(&m.weights, 2, p->weights.dims) == 0 && dn_matmul(dn, &m, ret) == 0) {
+        if (layout_any(&m.weights, 2, p->weights.dims) < 0)
+            return -ENOTSUP;
+        layout_as(&m.weights, p->src.dtype);
+        if (dn_matmul(dn, &m, ret) == 0) {
             if (strncmp(ret->impl, "brg", 3) == 0)
                 return 0;
             prim_done(ret);
         }
         if (product_as_conv(b, p, f, ret) == 0)
             return 0;
-        m.weights = p->weights;
+        if (p->src.dtype == DT_FP32)
+            m.weights = p->weights;
     }
     return dn_matmul(dn, &m, ret);
 }
@@ -713,7 +755,7 @@ static int product_emit(struct build *b, const struct node *n, struct product *p
     if (b->graph->values[n->in[1]].constant)
         r = build_const(b, n->in[1], &p->weights, &prim->weights, &p->weights_ref);
     if (r == 0)
-        r = fused_dst(b, f, p->y->bytes, &dst);
+        r = fused_dst(b, f, p->dst.bytes, &dst);
     if (r < 0) {
         prim_done(prim);
         return r;
@@ -724,10 +766,55 @@ static int product_emit(struct build *b, const struct node *n, struct product *p
     if (p->bias)
         args[k++] = (struct arg){DNNL_ARG_BIAS, p->addend_ref, &p->addend_layout.md};
     r = build_prim(b, prim, k, args);
+    if (r == 0)
+        r = build_set(b, n->out[0], dst, &p->dst);
+    return r < 0 ? r : posts_behind(b, n, f->taken);
+}
+
+static bool adds(const struct node *n)
+{
+    for (uint32_t i = 0; i < n->n_post; i++)
+        if (n->post[i].kind == POST_ADD)
+            return true;
+    return false;
+}
+
+/* [.. * M, K] x [K, N] in BF16.  A sum with a residual is left in FP32, as the residual is. */
+static int product_half(struct build *b, const struct node *n, struct product *p)
+{
+    bool swap = n->op == OP_Gemm && node_int(n, "transB", 0);
+    struct view a = {.dims = {1, p->a->dims[p->a->rank - 1]}}, w = {.dims = {0}};
+    struct fused f = {0};
+    struct prim prim;
+
+    for (uint32_t i = 0; i + 1 < p->a->rank; i++)
+        a.dims[0] *= p->a->dims[i];
+    memcpy(w.dims, p->w->dims, 2 * sizeof(w.dims[0]));
+    view_rows(2, &w);
+    if (swap)
+        view_swap(&w);
+    int64_t y[] = {a.dims[0], w.dims[1]};
+    p->rank = 2;
+    if (layout_rows(&p->src, 2, a.dims) < 0 ||
+        layout_strided(&p->weights, 2, w.dims, w.strides) < 0 || layout_rows(&p->dst, 2, y) < 0)
+        return -ENOTSUP;
+    layout_as(&p->src, DT_BF16);
+    if (half_wanted(b, n->out[0]) && !adds(n))
+        layout_as(&p->dst, DT_BF16);
+    int r = product_addend(b, n, p);
+    if (r == 0)
+        r = product_posts(b, n, p, &f);
+    if (r == 0)
+        r = product_make(b, n, p, &f, &prim);
     if (r < 0)
         return r;
-    build_set_rows(b, n->out[0], dst);
-    return posts_behind(b, n, f->taken);
+    r = build_in(b, n->in[0], &p->src, &p->src_ref);
+    if (r < 0) {
+        prim_done(&prim);
+        return r;
+    }
+    b->exe->n_asked++;
+    return product_emit(b, n, p, &f, &prim);
 }
 
 int lower_product(struct build *b, const struct node *n)
@@ -742,6 +829,10 @@ int lower_product(struct build *b, const struct node *n)
 
     if (!all_fp32(b, n) || empty(p.a) || empty(p.w) || p.alpha == 0)
         return -ENOTSUP;
+    if (half_node(b, n))
+        r = product_half(b, n, &p);
+    if (r != -ENOTSUP || b->err->code)
+        return r;
     for (int strided = 1; strided >= 0; strided--) {
         struct fused f = {0};
         r = product_views(b, n, strided, &p);

@@ -52,9 +52,12 @@ static bool is_shuffle(const struct build *b, const struct node *n, int64_t *gro
     return z->rank == x->rank && memcmp(z->dims, x->dims, x->rank * sizeof(*x->dims)) == 0;
 }
 
+/* The kernel that picks channels is of floats. */
 static bool is_blocked(const struct build *b, uint32_t v)
 {
-    return b->value[v].native.kind != REF_NONE && b->value[v].layout->channel_block;
+    const struct where *w = &b->value[v];
+
+    return w->native.kind != REF_NONE && w->layout->channel_block && w->layout->dtype == DT_FP32;
 }
 
 int lower_shuffle(struct build *b, const struct node *n)
@@ -65,7 +68,8 @@ int lower_shuffle(struct build *b, const struct node *n)
 
     if (b->value[n->out[0]].n_pieces) /* the last of the three */
         return 0;
-    if (n->n_post || (!x->n_pieces && !is_blocked(b, n->in[0])) || !is_shuffle(b, n, &groups, &to))
+    if (n->n_post || !is_blocked(b, x->n_pieces ? x->piece[0] : n->in[0]) ||
+        !is_shuffle(b, n, &groups, &to))
         return -ENOTSUP;
     channels = build_tensor(b, n->in[0])->dims[1];
     y = &b->value[to];

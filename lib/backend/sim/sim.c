@@ -265,6 +265,9 @@ static int sim_compile(struct part *p, const struct compile_args *args, struct e
 {
     const struct graph *g = args->bound->graph;
     int r = refuse_late(args->bound, err);
+    if (r == 0 && args->precision != PRECISION_FP32)
+        r = err_set(err, -ENOTSUP, "precision '%s': the sim backend has fp32",
+                    precision_name(args->precision));
     struct exe *x = r == 0 ? calloc(1, sizeof(*x)) : NULL;
 
     if (!x)
