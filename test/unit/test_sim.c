@@ -81,7 +81,8 @@ struct let {
 
 static struct let let_open(unsigned granule, unsigned n, const char *model, uint32_t rows)
 {
-    struct compile_args args = {.model = model, .bound = identity(rows), .precision = "fp32"};
+    struct compile_args args = {
+        .model = model, .bound = identity(rows), .precision = PRECISION_FP32};
     struct granules set = {{0}};
     struct let l = {0};
     uint32_t units;
@@ -212,7 +213,7 @@ static void partitions_of_the_same_granules_take_turns(void)
 
 static void a_model_that_does_not_run_there_is_refused(void)
 {
-    struct compile_args args = {.model = "none", .bound = identity(1), .precision = "fp32"};
+    struct compile_args args = {.model = "none", .bound = identity(1), .precision = PRECISION_FP32};
     struct exe *x;
 
     open_device("");
