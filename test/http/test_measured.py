@@ -82,7 +82,7 @@ def test_after_a_kill_it_is_back_without_measuring(daemon):
 def test_what_was_measured_on_another_device_is_refused_by_name_and_measured_again(daemon):
     kept(daemon)
     daemon.kill()
-    (daemon.folder / "sim.json").write_text(json.dumps(sim(mem_bytes=1 << 30)))
+    (daemon.folder / "sim.json").write_text(json.dumps(sim(bytes_per_s=2e11)))
     daemon.start()
     (why,) = said(daemon, "measured again")
     assert "library" in why
