@@ -64,7 +64,7 @@ DAEMON_LIBS := $(PC_LIBS) -Wl,--export-dynamic-symbol=MHD_queue_response
 
 MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
-.PHONY: all help man tests demo install clean format check check-fast check-layers check-unit \
+.PHONY: all help man tests benches demo install clean format check check-fast check-layers check-unit \
         check-ops check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
         check-race race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan \
         bench-sim
@@ -137,6 +137,8 @@ install: all man ## into DESTDIR, PREFIX=/usr
 
 tests: $(UNIT) $(OPS) $(PROGRAMS) $(B)/test/race/race ## build the test programs
 
+benches: $(BENCH) ## build the benchmarks
+
 check: all tests man ## everything but check-fresh and check-systemd
 	@test/check.sh layers unit fuzz ops onnx http docs units clang asan tsan
 
@@ -173,8 +175,8 @@ check-docs: all man ## what the documents say is so
 check-units: all ## systemd's opinion of the unit files
 	@test/systemd/units.sh
 
-check-clang: ## everything builds with clang, without a warning
-	@$(MAKE) CC=clang-14 B=build-clang all tests
+check-clang: ## everything builds with clang, without a warning, benchmarks too
+	@$(MAKE) CC=clang-14 B=build-clang all tests benches
 
 check-asan: ## unit, ops and hostile HTTP clients under ASan and UBSan
 	@$(MAKE) FLAVOUR=asan check-unit

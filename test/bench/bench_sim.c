@@ -46,7 +46,7 @@ static void write_file(const char *path, double ms)
 static void *executor(void *arg)
 {
     struct let *l = arg;
-    struct compile_args args = {.model = "m", .bound = bound, .precision = "fp32"};
+    struct compile_args args = {.model = "m", .bound = bound, .precision = PRECISION_FP32};
     struct granules set = {{0}};
     float x[2] = {1, 2}, y[2];
     const void *in[] = {x};
