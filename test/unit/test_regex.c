@@ -51,6 +51,14 @@ static void parts_are_repeated(void)
     IS("a(?i)*", "aa"); /* flags are nothing to repeat, what is in front of them is */
 }
 
+static void a_quote_left_open_takes_all_that_follows(void)
+{
+    IS("a\\Qb)|(?:c", "ab)|(?:c");
+    IS("a\\Q\\", "a\\");
+    IS("(?:a\\Qb)\\E)", "ab)");
+    IS("(?:(.*\\\\E:)*\\Q)|(?:(.*\\\\E:)*\\Q)", ")|(?:(.*\\:)"); /* one group, not two */
+}
+
 static void classes_are_of_ascii_and_of_ranges(void)
 {
     IS("[a-c]+", "abc");
@@ -151,6 +159,7 @@ int main(void)
 {
     RUN(all_of_the_text_must_match);
     RUN(parts_are_repeated);
+    RUN(a_quote_left_open_takes_all_that_follows);
     RUN(classes_are_of_ascii_and_of_ranges);
     RUN(a_dot_is_one_character_but_no_end_of_line);
     RUN(places_are_of_the_text_or_of_a_line);
