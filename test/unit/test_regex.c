@@ -47,6 +47,7 @@ static void parts_are_repeated(void)
     IS("xa{0}y", "xy");
     IS("(a*)*(|b){1000}", "aab");
     IS("a{,2}", "a{,2}"); /* no repetition: text */
+    IS("a{01}b{1,02}", "a{01}b{1,02}");
     IS("\\Qa*b\\E+", "a*bbb");
     IS("a(?i)*", "aa"); /* flags are nothing to repeat, what is in front of them is */
 }
@@ -127,6 +128,7 @@ static void what_is_no_syntax_is_refused_with_its_place(void)
     refused("a{1001}", -EINVAL, "0 to 1000");
     refused("[b-a]", -EINVAL, "a range that ends before it begins");
     refused("[[:foo:]]", -EINVAL, "no such class");
+    refused("[[:]:]]", -EINVAL, "no such class"); /* its name is "]" */
     refused("(a)\\1", -EINVAL, "back reference");
     refused("(?=a)", -EINVAL, "bad group");
     refused("(?<!a)", -EINVAL, "bad name of a group");
