@@ -80,8 +80,8 @@ static const struct {
     {0x03d5, 0x03c6}, {0x03d6, 0x03c0}, {0x03f0, 0x03ba}, {0x03f1, 0x03c1}, {0x03f4, 0x03b8},
     {0x03f5, 0x03b5}, {0x1c80, 0x0432}, {0x1c81, 0x0434}, {0x1c82, 0x043e}, {0x1c83, 0x0441},
     {0x1c84, 0x0442}, {0x1c85, 0x0442}, {0x1c86, 0x044a}, {0x1c87, 0x0463}, {0x1c88, 0xa64b},
-    {0x1e9b, 0x1e61}, {0x1e9e, 0x00df}, {0x1fbe, 0x03b9}, {0x2126, 0x03c9}, {0x212a, 'k'},
-    {0x212b, 0x00e5},
+    {0x1e9b, 0x1e61}, {0x1e9e, 0x00df}, {0x1fbe, 0x03b9}, {0x1fd3, 0x0390}, {0x1fe3, 0x03b0},
+    {0x2126, 0x03c9}, {0x212a, 'k'},    {0x212b, 0x00e5}, {0xfb05, 0xfb06},
 };
 
 /* Case does not matter: it is enough that another form of the letter is there. */
@@ -90,6 +90,8 @@ static bool in_folded(const struct regex *re, const struct regex_class *c, uint3
     uint32_t upper = (uint32_t)towupper_l(ch, re->loc);
     uint32_t lower = (uint32_t)towlower_l(upper, re->loc);
 
+    if (ch == 0x130 || ch == 0x131) /* i with and without its dot: to Turkish alone a case of i */
+        return in_ranges(&re->p, c, ch);
     for (size_t i = 0; i < ARRAY_SIZE(odd_letters); i++)
         if (odd_letters[i].odd == ch) {
             lower = odd_letters[i].lower;

@@ -101,7 +101,11 @@ static void case_may_not_matter(void)
     IS("a(?i:b)c", "aBc");
     IS_NOT("a(?i:b)c", "aBC");
     IS("(?i)k\u03c3", "\u212a\u03c2"); /* the Kelvin sign; a sigma at the end of a word */
+    IS("(?i)\u0390\ufb05", "\u1fd3\ufb06");
     IS_NOT("(?i)[^s]", "\u017f");
+    IS_NOT("(?i)i|I", "\u0131"); /* Turkish letters are no case of i */
+    IS_NOT("(?i)i|I", "\u0130");
+    IS("(?i)\u0131\u0130", "\u0131\u0130");
     IS_NOT("(?i)\\W", "s");
     IS("((?i)a|b)c", "Bc");
     IS_NOT("((?i)a|b)c", "BC");
