@@ -80,7 +80,9 @@ static void a_dot_is_one_character_but_no_end_of_line(void)
     IS("..", "\u00e9\U0001f600");
     IS_NOT(".", "\n");
     IS("(?s).", "\n");
-    IS_NOT("(?s).*", "\x80"); /* a byte that is no character */
+    IS_NOT("(?s).*", "\x80");           /* a byte that is no character */
+    IS_NOT("a|.", "\xc1\xa1");          /* an a in two bytes */
+    IS_NOT("[^b]", "\xf7\xbf\xbf\xbf"); /* beyond U+10FFFF */
 }
 
 static void places_are_of_the_text_or_of_a_line(void)
@@ -139,6 +141,7 @@ static void what_is_no_syntax_is_refused_with_its_place(void)
     refused("\\y", -EINVAL, "bad escape");
     refused("a\\", -EINVAL, "nothing behind it");
     refused("\x80", -EINVAL, "no UTF-8");
+    refused("\xc1\xa1", -EINVAL, "no UTF-8");
     refused("\\pL", -ENOTSUP, "\\p");
     refused("\\C", -ENOTSUP, "\\C");
 }
