@@ -15,6 +15,7 @@ struct regex {
     uint32_t *next; /* steps that the last character leads to */
     uint32_t *todo; /* steps to follow */
     uint32_t n_now, n_next;
+    uint64_t n_ranges; /* of the classes of all steps */
 };
 
 void regex_free(struct regex *re)
@@ -44,6 +45,16 @@ static int sets_new(struct regex *re)
     return 0;
 }
 
+static uint64_t count_ranges(const struct regex_program *p)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < p->n_steps; i++)
+        if (p->step[i].op == RE_CLASS)
+            n += p->class[p->step[i].x].n;
+    return n;
+}
+
 int regex_new(const char *pattern, size_t n, struct regex **ret, struct err *err)
 {
     AUTO(regex_free) struct regex *re = calloc(1, sizeof(*re));
@@ -56,6 +67,7 @@ int regex_new(const char *pattern, size_t n, struct regex **ret, struct err *err
     re->loc = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL);
     if (!re->loc || sets_new(re) < 0)
         return err_set(err, -ENOMEM, "no memory, or no locale C.UTF-8");
+    re->n_ranges = count_ranges(&re->p);
     *ret = TAKE(re);
     return 0;
 }
@@ -199,10 +211,11 @@ int regex_full_match(struct regex *re, const char *s, size_t n, bool *ret, struc
 {
     struct place at = {.before = NO_CHAR, .after = NO_CHAR, .begin = true};
 
-    if (n > REGEX_WORK_MAX / re->p.n_steps)
-        return err_set(err, -EINVAL,
-                       "a string of %zu bytes for a pattern of %u steps (%llu in all)", n,
-                       re->p.n_steps, (unsigned long long)REGEX_WORK_MAX);
+    if (n > REGEX_WORK_MAX / (re->p.n_steps + re->n_ranges))
+        return err_set(
+            err, -EINVAL,
+            "a string of %zu bytes for a pattern of %u steps and %llu ranges (%llu in all)", n,
+            re->p.n_steps, (unsigned long long)re->n_ranges, (unsigned long long)REGEX_WORK_MAX);
     re->next[0] = 0;
     re->n_next = 1;
     for (size_t i = 0, len; i < n && re->n_next > 0; i += len) {

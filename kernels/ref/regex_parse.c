@@ -614,8 +614,10 @@ static int parse_either(struct parser *c)
 int regex_parse(const char *pattern, size_t n, struct regex_program *ret, struct err *err)
 {
     struct parser c = {.s = pattern, .n = n, .p = ret, .err = err};
-    int r = parse_either(&c);
 
+    if (n > REGEX_BYTES_MAX)
+        return err_set(err, -EINVAL, "a pattern of %zu bytes (%d at most)", n, REGEX_BYTES_MAX);
+    int r = parse_either(&c);
     if (r == 0 && more(&c))
         r = wrong(&c, -EINVAL, "a ) without its (");
     return r < 0 ? r : emit(&c, RE_END, 0);

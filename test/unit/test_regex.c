@@ -164,6 +164,23 @@ static void work_is_bounded(void)
     free(text);
 }
 
+/* A step is as much work as its class has ranges. */
+static void wide_classes_count_as_work(void)
+{
+    static char pattern[REGEX_BYTES_MAX + 1], text[2000];
+    AUTO(regex_free) struct regex *re = NULL;
+    bool is;
+
+    memset(pattern, 'b', REGEX_BYTES_MAX);
+    memcpy(pattern, "(?:[", 4);
+    memcpy(pattern + REGEX_BYTES_MAX - 8, "]?){100}", 8);
+    CHECK_EQ(regex_new(pattern, REGEX_BYTES_MAX, &re, &err), 0);
+    CHECK_EQ(regex_full_match(re, text, sizeof(text), &is, &err), -EINVAL);
+    CHECK_HAS(err.msg, "a string of 2000 bytes for a pattern of 201 steps and 6552400 ranges");
+    CHECK_EQ(regex_new(pattern, sizeof(pattern), &(struct regex *){NULL}, &err), -EINVAL);
+    CHECK_HAS(err.msg, "a pattern of 65537 bytes (65536 at most)");
+}
+
 int main(void)
 {
     RUN(all_of_the_text_must_match);
@@ -175,5 +192,6 @@ int main(void)
     RUN(case_may_not_matter);
     RUN(what_is_no_syntax_is_refused_with_its_place);
     RUN(work_is_bounded);
+    RUN(wide_classes_count_as_work);
     return check_end();
 }
