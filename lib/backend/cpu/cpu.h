@@ -70,8 +70,6 @@ int weights_pack(struct device *dev, const struct constant *c, const struct layo
 void weights_put(struct device *dev, struct weights *w);
 int weights_get(struct device *dev, const struct constant *c, uint64_t layout, struct weights **ret,
                 struct err *err);
-/* Give back the mapped pages of a constant; whoever still reads it gets them again. */
-void weights_drop(const struct constant *c);
 
 /* Page-granular zeroed memory, given back to the system when freed. */
 void *pages_alloc(size_t bytes);
