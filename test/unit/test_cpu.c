@@ -354,6 +354,58 @@ static void weights_are_packed_once_for_all(void)
     close_device();
 }
 
+/* ---- packing in slices */
+
+static const char *read_until;
+static size_t n_reads;
+
+static void was_read(const void *data, size_t bytes)
+{
+    CHECK(data == read_until);
+    read_until = (const char *)data + bytes;
+    n_reads++;
+}
+
+/* Weights [2051, 1030] as a product wants them, and back. */
+static void pack_and_unpack(int64_t stride0, int64_t stride1)
+{
+    int64_t x_dims[] = {4, 2051}, w_dims[] = {2051, 1030}, y_dims[] = {4, 1030};
+    int64_t strides[] = {stride0, stride1};
+    size_t n = 2051u * 1030;
+    float *w = calloc(n, sizeof(*w)), *back = calloc(n, sizeof(*w));
+    struct dn_matmul m = {0};
+    struct layout from;
+    struct prim p;
+
+    CHECK_EQ(layout_rows(&m.src, 2, x_dims), 0);
+    CHECK_EQ(layout_any(&m.weights, 2, w_dims), 0);
+    CHECK_EQ(layout_rows(&m.dst, 2, y_dims), 0);
+    CHECK_EQ(layout_strided(&from, 2, w_dims, strides), 0);
+    CHECK_EQ(dn_matmul(&dev->dn, &m, &p), 0);
+    void *packed = calloc(1, p.weights.bytes);
+    for (size_t i = 0; i < n; i++)
+        w[i] = made_up((uint32_t)i);
+    read_until = (const char *)w;
+    n_reads = 0;
+    CHECK_EQ(dn_pack(&dev->dn, &from, w, &p.weights, packed, was_read), 0);
+    CHECK(read_until == (const char *)(w + n));
+    CHECK(n_reads > 1);
+    CHECK_EQ(dn_pack(&dev->dn, &p.weights, packed, &from, back, NULL), 0);
+    CHECK_EQ(memcmp(w, back, n * sizeof(*w)), 0);
+    prim_done(&p);
+    free(packed);
+    free(w);
+    free(back);
+}
+
+static void constants_are_packed_in_slices(void)
+{
+    open_device();
+    pack_and_unpack(1030, 1);
+    pack_and_unpack(1, 2051);
+    close_device();
+}
+
 static void blocked_layout_lasts_from_convolution_to_convolution(void)
 {
     struct opened *o = open_model();
@@ -1021,6 +1073,7 @@ int main(void)
     RUN(with_batch_invariant_a_row_is_computed_as_if_it_were_alone);
     RUN(a_paused_run_resumes_bit_equal);
     RUN(weights_are_packed_once_for_all);
+    RUN(constants_are_packed_in_slices);
     RUN(blocked_layout_lasts_from_convolution_to_convolution);
     RUN(joined_channels_are_read_where_they_are);
     RUN(channels_are_shuffled_in_blocks);

@@ -1,7 +1,8 @@
-/* How much memory a model takes while it is opened: what a child process had at its
+/* How much memory a model takes while it is opened and compiled: what a child process had at its
  * peak above what it started with.  Pages of files count, too. */
 #include "../check.h"
 #include "onnx_write.h"
+#include <gpulet/backend.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ static char dir[] = "/tmp/test-memory-XXXXXX", model_path[128], prepared_path[12
 struct about {
     int shift;  /* bytes in front of the weights, which may make them lie crooked */
     bool norms; /* a BatchNormalization behind each product: its weights are made anew */
+    bool whole; /* the weights are those of one product */
 };
 
 static void put_model(struct ow *graph)
@@ -39,7 +41,8 @@ static void add_product(struct ow *graph, const struct about *a, const float *w,
     (void)snprintf(norm, sizeof(norm), "z%d", i);
     (void)snprintf(weights, sizeof(weights), "w%d", i);
     (void)snprintf(name, sizeof(name), "gemm%.*s", i == 0 ? a->shift : 0, "+++");
-    ow_init(graph, weights, DT_FP32, "2048,2048", w, WEIGHT_BYTES);
+    ow_init(graph, weights, DT_FP32, a->whole ? "2048,8192" : "2048,2048", w,
+            a->whole ? MODEL_BYTES : WEIGHT_BYTES);
     (void)snprintf(list, sizeof(list), "%s,%s", in, weights);
     ow_plain(graph, "Gemm", name, list, gemm);
     (void)snprintf(list, sizeof(list), "%s,v,v,v,v", gemm);
@@ -50,7 +53,7 @@ static void add_product(struct ow *graph, const struct about *a, const float *w,
 static void write_model(struct about a)
 {
     float *w = calloc(MODEL_BYTES, 1), v[SIDE];
-    int n = N_WEIGHTS;
+    int n = a.whole ? 1 : N_WEIGHTS;
     struct ow graph = {0};
     char out[16];
 
@@ -99,6 +102,30 @@ static bool opened(void)
     return open_model() != NULL;
 }
 
+static bool compiled(void)
+{
+    struct model *m = open_model();
+    struct shape_key key = {.n = 1, .dim = {1}};
+    struct backend_config cfg = {0};
+    struct compile_args args = {.model = dir};
+    struct granules core = {{1}};
+    struct bound *b = NULL;
+    struct device *dev = NULL;
+    struct part *part = NULL;
+    struct exe *exe = NULL;
+    struct arena arena;
+    struct err err = {0};
+    uint32_t units;
+
+    arena_init(&arena);
+    if (!m || graph_bind(model_graph(m), &key, &arena, &b, &err) < 0 ||
+        backend_cpu.dev_open(&cfg, 0, &dev, &err) < 0 ||
+        backend_cpu.part_open(dev, &core, &part, &units, &err) < 0)
+        return false;
+    args.bound = b;
+    return backend_cpu.compile(part, &args, &exe, &err) == 0;
+}
+
 /* Sanitizers take memory of their own: then it is only seen that all goes well. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static const bool counted = false;
@@ -144,6 +171,12 @@ static void what_passes_make_is_in_memory_once(void)
     }
 }
 
+static void a_constant_is_packed_without_being_in_memory_twice(void)
+{
+    write_model((struct about){.whole = true});
+    CHECK(takes_less(MODEL_BYTES * 3 / 2, compiled));
+}
+
 int main(void)
 {
     assert(mkdtemp(dir));
@@ -151,6 +184,7 @@ int main(void)
     (void)snprintf(prepared_path, sizeof(prepared_path), "%s/%s", dir, PREPARED_FILE);
     RUN(a_model_is_opened_without_being_in_memory);
     RUN(what_passes_make_is_in_memory_once);
+    RUN(a_constant_is_packed_without_being_in_memory_twice);
     (void)unlink(model_path);
     (void)unlink(prepared_path);
     (void)rmdir(dir);

@@ -128,9 +128,10 @@ struct dn_matmul {
 int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret);
 
 int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to, struct prim *ret);
-/* Reorder once, on the builder. */
+/* Reorder once, on the builder: piece by piece where the layouts allow it.  done, which may be
+ * NULL, is told what of the source has been read. */
 int dn_pack(struct dn *d, const struct layout *from, const void *src, const struct layout *to,
-            void *dst);
+            void *dst, void (*done)(const void *data, size_t bytes));
 /* The library's number of an activation, and its parameters; -1 when it has none. */
 enum dn_fn {
     DN_RELU,

@@ -79,12 +79,13 @@ int weights_pack(struct device *dev, const struct constant *c, const struct layo
     w->bytes = to->bytes;
     w->data = w->packed = pages_alloc(w->bytes);
     dev->weights_bytes += w->bytes;
-    int r = w->packed ? dn_pack(&dev->dn, from, c->t.data, to, w->packed) : -ENOMEM;
+    int r = w->packed ? dn_pack(&dev->dn, from, c->t.data, to, w->packed,
+                                c->source == CONST_ARENA ? NULL : pages_drop)
+                      : -ENOMEM;
     if (r < 0) {
         weights_put(dev, w);
         return r;
     }
-    constant_drop(c);
     *ret = w;
     return 0;
 }
