@@ -406,6 +406,68 @@ static void constants_are_packed_in_slices(void)
     close_device();
 }
 
+/* ---- rows of a convolution in parts */
+
+#define WIDE 112
+#define DEEP 128
+#define PIXELS ((size_t)DEEP * WIDE * WIDE)
+
+/* Convolves rows of 6 MiB, as many at once as the shape says; info of how. */
+static void convolve(const char *shape, uint32_t rows, const float *x, float *y,
+                     struct exe_info *info)
+{
+    struct shape_key key = {0};
+    struct bound *b = NULL;
+    struct slot *slot = NULL;
+    struct arena arena;
+
+    start(17);
+    output(op(OP_Conv, "pads=1,1,1,1", 2, input("x", shape), filter(DEEP, DEEP, 3)));
+    g->nodes[0].n_post = 1;
+    g->nodes[0].post[0] = (struct post){.kind = POST_RELU};
+    CHECK_EQ(graph_infer(g, &err), 0);
+    arena_init(&arena);
+    CHECK_EQ(graph_bind(g, &key, &arena, &b, &err), 0);
+    struct exe *exe = compiled(b);
+    be->exe_info(exe, info);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    for (uint32_t i = 0; i < rows; i++)
+        CHECK_EQ(run_one(slot, 0, 1, 1, x + i * PIXELS, y + i * PIXELS), 0);
+    be->slot_close(slot);
+    be->release(exe);
+    arena_done(&arena);
+}
+
+static size_t non_zero(const float *y, size_t n)
+{
+    size_t ret = 0;
+
+    for (size_t i = 0; i < n; i++)
+        ret += y[i] != 0;
+    return ret;
+}
+
+static void a_batch_of_large_images_is_convolved_in_parts_that_share_memory(void)
+{
+    float *x = calloc(4 * PIXELS, sizeof(*x)), *y = calloc(4 * PIXELS, sizeof(*x));
+    float *alone = calloc(4 * PIXELS, sizeof(*x));
+    struct exe_info all, one;
+
+    for (uint32_t i = 0; i < 4 * PIXELS; i++)
+        x[i] = made_up(i + 7 + i / 128);
+    open_device();
+    convolve("4 128 112 112", 1, x, y, &all);
+    convolve("1 128 112 112", 4, x, alone, &one);
+    CHECK_EQ(all.n_steps, dev->dn.block == 16 ? one.n_steps + 1 : one.n_steps);
+    CHECK(all.slot_bytes < 5 * 4 * PIXELS * sizeof(*x)); /* rows, blocks, and 100 MiB */
+    CHECK_EQ(memcmp(y, alone, 4 * PIXELS * sizeof(*y)), 0);
+    CHECK(non_zero(y, PIXELS) > PIXELS / 8 && non_zero(y, PIXELS) < PIXELS);
+    close_device();
+    free(x);
+    free(y);
+    free(alone);
+}
+
 static void blocked_layout_lasts_from_convolution_to_convolution(void)
 {
     struct opened *o = open_model();
@@ -1074,6 +1136,7 @@ int main(void)
     RUN(a_paused_run_resumes_bit_equal);
     RUN(weights_are_packed_once_for_all);
     RUN(constants_are_packed_in_slices);
+    RUN(a_batch_of_large_images_is_convolved_in_parts_that_share_memory);
     RUN(blocked_layout_lasts_from_convolution_to_convolution);
     RUN(joined_channels_are_read_where_they_are);
     RUN(channels_are_shuffled_in_blocks);

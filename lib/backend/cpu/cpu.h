@@ -5,6 +5,7 @@
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
  *   half.c     which nodes and values are in BF16
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
+ *   lower_rows.c  a convolution some rows at a time
  *   lower_bytes.c  the same of products and convolutions of bytes
  *   blocked.c  a node becomes one of our kernels on blocked channels
  *   shuffle.c  blocked channels in another order
@@ -80,6 +81,7 @@ enum ref_kind { REF_NONE, REF_BUF, REF_CONST };
 struct ref {
     enum ref_kind kind;
     uint32_t buf;
+    size_t offset;    /* REF_BUF: where in it the argument begins */
     const void *data; /* REF_CONST */
 };
 

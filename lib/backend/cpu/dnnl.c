@@ -210,6 +210,17 @@ static int slice(const struct layout *l, uint32_t dim, int64_t at, int64_t n,
     return 0;
 }
 
+int layout_rows_of(struct layout *ret, const struct layout *all, int64_t n)
+{
+    dnnl_memory_desc_t md;
+    const char *data = NULL;
+
+    if (slice(all, 0, 0, n, &md, &data) < 0)
+        return -EINVAL;
+    layout_of_md(ret, &md);
+    return 0;
+}
+
 int dn_open(struct dn *ret, struct err *err)
 {
     struct dn d = {.block = wide_vectors() ? 16 : 8,

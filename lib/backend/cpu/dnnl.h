@@ -32,6 +32,9 @@ int layout_strided(struct layout *ret, uint32_t rank, const int64_t *dims, const
 int layout_blocked(struct layout *ret, uint32_t rank, const int64_t *dims);
 /* Any layout: for asking what a primitive would like best. */
 int layout_any(struct layout *ret, uint32_t rank, const int64_t *dims);
+/* The first n of dimension 0, lying as all of them do: of blocked channels and the like the others
+ * follow as often as there are. */
+int layout_rows_of(struct layout *ret, const struct layout *all, int64_t n);
 /* The same of another type: FP32, BF16, INT32, INT8 or UINT8. */
 void layout_as(struct layout *l, enum dtype t);
 /* A layout as a primitive reports it. */
