@@ -916,6 +916,45 @@ static void post_steps_of_a_half_precision_result_are_plain_too(void)
     close_device();
 }
 
+/* The filter of 1x1 that leaves every channel as it is. */
+static uint32_t same_channels(void)
+{
+    int64_t dims[] = {CHANNELS, CHANNELS, 1, 1};
+    float w[CHANNELS * CHANNELS] = {0};
+
+    for (int i = 0; i < CHANNELS; i++)
+        w[i * CHANNELS + i] = 1;
+    return constant_of(DT_FP32, 4, dims, w);
+}
+
+/* The pool's result lies in blocks, its post step is done on rows: the second Conv wants blocks,
+ * and the post step's numbers. */
+static void post_steps_behind_a_primitive_reach_readers_of_its_layout(void)
+{
+    float x[IMAGE], y[IMAGE] = {0};
+    struct arena arena;
+    struct slot *s = NULL;
+
+    open_device();
+    start(17);
+    uint32_t v = op(OP_Conv, "", 2, input("x", "1 16 6 6"), same_channels());
+    v = op(OP_MaxPool, "kernel_shape=1,1", 1, v);
+    output(op(OP_Conv, "", 2, v, same_channels()));
+    g->nodes[1].n_post = 1;
+    g->nodes[1].post[0] = (struct post){.kind = POST_CLIP, .alpha = -0.5f, .beta = 0.25f};
+    struct exe *exe = compiled(bound_now(&arena));
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    for (uint32_t i = 0; i < IMAGE; i++)
+        x[i] = made_up(i + 7);
+    CHECK_EQ(run_one(s, 0, 1, 1, x, y), 0);
+    for (uint32_t i = 0; i < IMAGE; i++)
+        CHECK(y[i] == MIN(MAX(x[i], -0.5f), 0.25f));
+    be->slot_close(s);
+    be->release(exe);
+    arena_done(&arena);
+    close_device();
+}
+
 static void a_type_that_plain_loops_lack_too_is_refused_with_the_node(void)
 {
     struct arena arena;
@@ -1146,6 +1185,7 @@ int main(void)
     RUN(kernels_in_pieces_give_what_they_give_as_one);
     RUN(a_type_without_a_fast_kernel_runs_in_plain_loops_and_is_counted);
     RUN(post_steps_of_a_half_precision_result_are_plain_too);
+    RUN(post_steps_behind_a_primitive_reach_readers_of_its_layout);
     RUN(a_type_that_plain_loops_lack_too_is_refused_with_the_node);
     RUN(an_index_out_of_range_is_the_inputs_fault);
     RUN(outputs_whose_shape_depends_on_data_follow_each_run);
