@@ -59,7 +59,7 @@ static int map(const char *path, struct mapping *ret, struct err *err)
     if (base == MAP_FAILED)
         return err_set(err, code, "%s: %s", path,
                        fd < 0 ? strerror(-code) : "not a file with something in it");
-    *ret = (struct mapping){base, (size_t)st.st_size};
+    *ret = (struct mapping){base, (size_t)st.st_size, true};
     return 0;
 }
 

@@ -63,6 +63,11 @@ static inline size_t align_up(size_t n, size_t to)
     return (n + to - 1) & ~(to - 1);
 }
 
+/* Give back the whole pages inside, of a file that is mapped for reading: whoever reads them again
+ * gets them again. */
+void pages_drop(const void *data, size_t bytes);
+#define PAGES_AT_ONCE ((size_t)4 << 20) /* bytes that a walk through a file keeps in memory */
+
 /* 128 bits that name a content (XXH3); not a defence against somebody who wants a collision. */
 struct hash128 {
     uint64_t lo, hi;
@@ -70,6 +75,8 @@ struct hash128 {
 #define HASH_HEX_LEN 33 /* with the NUL */
 
 struct hash128 hash_bytes(const void *data, size_t bytes);
+/* The same number; of pages of a mapped file, which are given back as it goes. */
+struct hash128 hash_pages(const void *data, size_t bytes);
 struct hash128 hash_join(struct hash128 a, struct hash128 b); /* order matters */
 void hash_hex(struct hash128 h, char ret[HASH_HEX_LEN]);
 static inline bool hash_eq(struct hash128 a, struct hash128 b)

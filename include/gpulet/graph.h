@@ -78,9 +78,9 @@ struct attr {
 };
 
 enum const_source {
+    CONST_ARENA,    /* in memory: small ones in the graph's arena */
     CONST_FILE,     /* in the mapped model file or its external data */
     CONST_PREPARED, /* in the mapped prepared.bin */
-    CONST_ARENA,    /* small: in the graph's arena */
 };
 
 struct constant {
@@ -202,6 +202,8 @@ int graph_add_node(struct graph *g, const char *name, enum op_id op, uint32_t n_
                    const uint32_t *in, uint32_t n_out, const uint32_t *out, uint32_t *ret);
 int graph_add_attr(struct graph *g, uint32_t node, const struct attr *a); /* payload is copied */
 void constant_seal(struct constant *c);                                   /* computes the hash */
+/* Give back the mapped pages of a constant; whoever still reads it gets them again. */
+void constant_drop(const struct constant *c);
 
 /* ---- reading */
 const struct attr *node_attr(const struct node *n, const char *name); /* NULL when absent */

@@ -27,8 +27,6 @@ DEFINE_AUTO(struct model, model_free)
 
 const struct graph *model_graph(const struct model *m);
 struct hash128 model_hash(const struct model *m); /* file, external data and pass version */
-/* Tell the kernel that the host pages of a constant are not needed (a device packed it). */
-void model_drop_pages(const struct model *m, const struct constant *c);
 /* Why a model is as it is, for GET /v1/models/{m}: counts of what the passes did. */
 struct model_report {
     uint32_t nodes_read, nodes_left, folded_constants, folded_norms, fused_posts, fused_norms,
@@ -41,6 +39,7 @@ const struct model_report *model_report(const struct model *m);
 struct mapping { /* a read-only file mapping */
     const void *base;
     size_t bytes;
+    bool is_file; /* false: a file that lies in memory, whose pages are not to be given back */
 };
 /* Parse an ONNX file that lies in memory.  Constants point into `file` (or into the external
  * files, opened relative to dir, appended to ext; NULL dir: external data is refused). */

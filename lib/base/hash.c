@@ -11,6 +11,23 @@ struct hash128 hash_bytes(const void *data, size_t bytes)
     return (struct hash128){.lo = h.low64, .hi = h.high64};
 }
 
+struct hash128 hash_pages(const void *data, size_t bytes)
+{
+    const char *from = data;
+    XXH3_state_t state;
+
+    (void)XXH3_128bits_reset(&state);
+    while (bytes > 0) {
+        size_t n = MIN(bytes, PAGES_AT_ONCE);
+        (void)XXH3_128bits_update(&state, from, n);
+        pages_drop(from, n);
+        from += n;
+        bytes -= n;
+    }
+    XXH128_hash_t h = XXH3_128bits_digest(&state);
+    return (struct hash128){.lo = h.low64, .hi = h.high64};
+}
+
 struct hash128 hash_join(struct hash128 a, struct hash128 b)
 {
     struct hash128 both[2] = {a, b};

@@ -139,7 +139,15 @@ void constant_seal(struct constant *c)
 
     for (uint32_t i = 0; i < c->t.rank; i++)
         head[2 + i] = c->t.dims[i];
-    c->hash = hash_join(hash_bytes(head, sizeof(head)), hash_bytes(c->t.data, c->t.bytes));
+    struct hash128 data = c->source == CONST_ARENA ? hash_bytes(c->t.data, c->t.bytes)
+                                                   : hash_pages(c->t.data, c->t.bytes);
+    c->hash = hash_join(hash_bytes(head, sizeof(head)), data);
+}
+
+void constant_drop(const struct constant *c)
+{
+    if (c->source != CONST_ARENA)
+        pages_drop(c->t.data, c->t.bytes);
 }
 
 int graph_add_const(struct graph *g, const char *name, const struct tensor *t,

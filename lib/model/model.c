@@ -37,7 +37,7 @@ static int map_file(const char *dir, struct mapping *ret, struct err *err)
         int r = -errno;
         return err_set(err, r, "%s: %s", MODEL_FILE, strerror(-r));
     }
-    *ret = (struct mapping){base, (size_t)st.st_size};
+    *ret = (struct mapping){base, (size_t)st.st_size, true};
     return 0;
 }
 
@@ -66,9 +66,9 @@ static struct hash128 hash_of(const struct model *m)
     uint32_t version = PASS_VERSION;
     struct hash128 h = hash_bytes(&version, sizeof(version));
 
-    h = hash_join(h, hash_bytes(m->file.base, m->file.bytes));
+    h = hash_join(h, hash_pages(m->file.base, m->file.bytes));
     for (uint32_t i = 0; i < m->n_ext; i++)
-        h = hash_join(h, hash_bytes(m->ext[i].base, m->ext[i].bytes));
+        h = hash_join(h, hash_pages(m->ext[i].base, m->ext[i].bytes));
     return h;
 }
 
@@ -95,18 +95,14 @@ static int refine(struct model *m, const char *dir, enum precision precision, st
     return r < 0 ? r : graph_cut(g, err);
 }
 
-/* Hashing touched every page; from now on only those that a device reads should be resident.
- * They are clean pages of files: what is read again comes from the page cache. */
+/* Passes read some constants, and a page comes with its neighbours; from now on only those that a
+ * device reads should be resident. */
 static void drop_all(const struct model *m)
 {
-    const struct mapping *all[] = {&m->file, &m->prepared.file};
-
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-        if (all[i]->base)
-            (void)madvise((void *)(uintptr_t)all[i]->base, all[i]->bytes, MADV_DONTNEED);
+    pages_drop(m->file.base, m->file.bytes);
+    pages_drop(m->prepared.file.base, m->prepared.file.bytes);
     for (uint32_t i = 0; i < m->n_ext; i++)
-        if (m->ext[i].base)
-            (void)madvise((void *)(uintptr_t)m->ext[i].base, m->ext[i].bytes, MADV_DONTNEED);
+        pages_drop(m->ext[i].base, m->ext[i].bytes);
 }
 
 int model_open(const char *dir, const struct model_limits *limits, enum precision precision,
@@ -143,16 +139,4 @@ struct hash128 model_hash(const struct model *m)
 const struct model_report *model_report(const struct model *m)
 {
     return &m->report;
-}
-
-/* The whole pages inside: a neighbour on the first or last page may still be needed. */
-void model_drop_pages(const struct model *m, const struct constant *c)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uintptr_t from = align_up((uintptr_t)c->t.data, page);
-    uintptr_t to = ((uintptr_t)c->t.data + c->t.bytes) & ~(page - 1);
-
-    (void)m;
-    if (c->source != CONST_ARENA && from < to)
-        (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }

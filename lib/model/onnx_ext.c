@@ -57,7 +57,7 @@ static int map_file(struct reader *r, const char *what, const char *name, struct
         return err_set(r->err, -EIO, "%s: external data '%.80s': %s", what, name, strerror(-fd));
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return bad(r, what, name, "is not a regular file");
-    *ret = (struct mapping){.base = "", .bytes = (size_t)st.st_size};
+    *ret = (struct mapping){.base = "", .bytes = (size_t)st.st_size, .is_file = true};
     if (st.st_size == 0)
         return 0; /* mmap refuses nothing at all */
     void *base = mmap(NULL, ret->bytes, PROT_READ, MAP_PRIVATE, fd, 0);

@@ -174,12 +174,13 @@ static void *converted(struct reader *r, const char *what, size_t bytes)
 }
 
 /* Data that lies in a file as it is needed. */
-static int point_at(struct reader *r, const void *data, const char *what, struct read_tensor *ret)
+static int point_at(struct reader *r, const struct mapping *m, const void *data, const char *what,
+                    struct read_tensor *ret)
 {
     struct tensor *t = &ret->t;
     size_t each = dtype_size(t->dtype);
 
-    ret->source = CONST_FILE;
+    ret->source = m->is_file ? CONST_FILE : CONST_ARENA;
     t->data = (void *)data; /* never written: the mapping is read-only */
     bool may_stay = t->bytes > SMALL_COPY_BYTES && r->depth == 0; /* no pass looks into bodies */
     if (t->bytes && ((uintptr_t)data % each == 0 || may_stay))
@@ -329,13 +330,13 @@ static int take_list(struct reader *r, struct pb msg, const struct proto *p, con
     if (t->dtype == DT_STRING && (p->list == T_STRING || !p->list))
         return convert_strings(r, msg, what, ret);
     if (!p->list)
-        return point_at(r, NULL, what, ret); /* no elements at all */
+        return point_at(r, &r->file, NULL, what, ret); /* no elements at all */
     if (p->list == T_STRING || !(lists[p->list].dtypes & 1u << t->dtype))
         return err_set(r->err, -EINVAL, "%s: elements of %s in %s", what, dtype_name(t->dtype),
                        p->list == T_STRING ? "string_data" : lists[p->list].name);
     if (lists[p->list].wire != PB_VARINT && p->n_pieces == 1)
         if (p->packed.p && pb_size(p->packed) == t->bytes)
-            return point_at(r, p->packed.p, what, ret);
+            return point_at(r, &r->file, p->packed.p, what, ret);
     return convert_list(r, msg, p, what, ret);
 }
 
@@ -376,7 +377,7 @@ static int take_external(struct reader *r, const struct proto *p, const char *wh
                        "%s: external data '%s' has %zu bytes, needed are %llu at %llu", what,
                        pb_print(p->ext_location, buf, sizeof(buf)), m.bytes,
                        (unsigned long long)length, (unsigned long long)offset);
-    return point_at(r, (const uint8_t *)m.base + offset, what, ret);
+    return point_at(r, &m, (const uint8_t *)m.base + offset, what, ret);
 }
 
 int onnx_tensor(struct reader *r, struct pb msg, const char *what, struct read_tensor *ret)
@@ -406,5 +407,5 @@ int onnx_tensor(struct reader *r, struct pb msg, const char *what, struct read_t
         return err_set(r->err, -EINVAL, "%s: raw_data beside or instead of its own field", what);
     if (pb_size(p.raw) != ret->t.bytes)
         return size_error(r, &ret->t, what, pb_size(p.raw));
-    return point_at(r, p.raw.p, what, ret);
+    return point_at(r, &r->file, p.raw.p, what, ret);
 }

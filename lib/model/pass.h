@@ -56,8 +56,10 @@ int made_shrink(struct pass *p, size_t before_bytes, struct tensor *t);
 const struct constant *made_add(struct pass *p, struct hash128 key, const struct tensor *t);
 /* A value for it. */
 int made_value(struct pass *p, const char *name, const struct constant *c, uint32_t *ret);
-/* A constant's tensor with data aligned to its elements, copied if need be; NULL: out of memory. */
+/* A constant's tensor with data aligned to its elements, copied if need be; NULL: out of memory.
+ * Copies live until the pass goes on to the next node and says so. */
 const struct tensor *pass_aligned(struct pass *p, const struct constant *c);
+void pass_next(struct pass *p);
 
 /* ---- the passes, in the order in which they run; 0 or -ENOMEM */
 int pass_identity(struct pass *p);

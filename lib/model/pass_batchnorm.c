@@ -99,6 +99,7 @@ static const struct constant *scaled_weights(struct pass *p, const struct bn *m,
     size_t n = t.bytes / sizeof(*to);
     for (size_t i = 0; i < n; i++)
         to[i] = (float)(from[i] * bn_factor(of, (int64_t)i / m->stride % m->channels, m->eps));
+    constant_drop(m->w);
     return made_add(p, key, &t);
 }
 
@@ -146,7 +147,7 @@ int pass_batchnorm(struct pass *p)
 {
     struct bn m;
 
-    for (uint32_t id = 0; id < p->g->n_nodes; id++)
+    for (uint32_t id = 0; id < p->g->n_nodes; id++, pass_next(p))
         if (bn_match(p, id, &m) && bn_fold(p, &m) < 0)
             return -ENOMEM;
     return 0;

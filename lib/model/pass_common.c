@@ -279,8 +279,14 @@ const struct tensor *pass_aligned(struct pass *p, const struct constant *c)
 {
     if (constant_is_aligned(c))
         return &c->t;
-    struct tensor *t = arena_memdup(&p->prepared->scratch, &c->t, sizeof(c->t));
+    struct tensor *t = arena_memdup(&p->prepared->aligned, &c->t, sizeof(c->t));
     if (t)
-        t->data = arena_memdup(&p->prepared->scratch, c->t.data, c->t.bytes);
+        t->data = arena_memdup(&p->prepared->aligned, c->t.data, c->t.bytes);
+    constant_drop(c);
     return t && t->data ? t : NULL;
+}
+
+void pass_next(struct pass *p)
+{
+    arena_done(&p->prepared->aligned);
 }

@@ -139,6 +139,9 @@ static int evaluate(struct pass *p, const struct node *n, const struct tensor **
     }
     if (ref_run(n, in, NULL, outs, &ignored) < 0)
         return 0;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (pass_constant(p, n->in[i]))
+            constant_drop(pass_constant(p, n->in[i]));
     for (uint32_t i = 0; i < n->n_out; i++)
         if (outs[i] && (made_shrink(p, before[i], outs[i]) < 0 ||
                         !(made[i] = made_add(p, output_key(key, i), outs[i]))))
@@ -243,7 +246,7 @@ static int fold_node(struct pass *p, struct node *n)
 
 int pass_fold(struct pass *p)
 {
-    for (uint32_t id = 0; id < p->g->n_nodes; id++)
+    for (uint32_t id = 0; id < p->g->n_nodes; id++, pass_next(p))
         if (p->g->nodes[id].op != OP_NONE && fold_node(p, &p->g->nodes[id]) < 0)
             return -ENOMEM;
     return 0;

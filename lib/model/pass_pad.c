@@ -112,7 +112,7 @@ static int take_pad(struct pass *p, uint32_t id)
 
 int pass_pad(struct pass *p)
 {
-    for (uint32_t id = 0; id < p->g->n_nodes; id++)
+    for (uint32_t id = 0; id < p->g->n_nodes; id++, pass_next(p))
         if (p->g->nodes[id].op == OP_Pad && take_pad(p, id) < 0)
             return -ENOMEM;
     return 0;

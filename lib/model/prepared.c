@@ -82,7 +82,7 @@ static void map(struct prepared *p, const char *path, struct hash128 model)
     void *base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (base == MAP_FAILED)
         return;
-    p->file = (struct mapping){base, (size_t)st.st_size};
+    p->file = (struct mapping){base, (size_t)st.st_size, true};
     if (!file_is_sound(&p->file, model)) {
         unmap(p);
         return;
@@ -97,6 +97,7 @@ void prepared_open(struct prepared *p, const char *dir, struct hash128 model)
 
     *p = (struct prepared){0};
     arena_init(&p->scratch);
+    arena_init(&p->aligned);
     p->data = &p->scratch;
     if (asprintf(&path, "%s/%s", dir, PREPARED_FILE) >= 0)
         map(p, path, model);
@@ -108,6 +109,7 @@ void prepared_done(struct prepared *p)
 {
     unmap(p);
     arena_done(&p->scratch);
+    arena_done(&p->aligned);
     free(p->made);
     *p = (struct prepared){0};
 }
@@ -305,6 +307,21 @@ static int write_at(int fd, const void *data, size_t bytes, uint64_t at)
     return 0;
 }
 
+/* Most come from the model's file or the present prepared.bin: those pages are not kept. */
+static int write_constant(int fd, const struct constant *c, uint64_t at)
+{
+    int r = 0;
+
+    for (size_t done = 0; done < c->t.bytes && r == 0; done += PAGES_AT_ONCE) {
+        const char *from = (const char *)c->t.data + done;
+        size_t n = MIN(c->t.bytes - done, PAGES_AT_ONCE);
+        r = write_at(fd, from, n, at + done);
+        if (c->source != CONST_ARENA)
+            pages_drop(from, n);
+    }
+    return r;
+}
+
 static int write_all(int fd, const struct header *h, const struct prepared_entry *e,
                      const struct wanted *w)
 {
@@ -315,7 +332,7 @@ static int write_all(int fd, const struct header *h, const struct prepared_entry
     if (r == 0)
         r = write_at(fd, e, h->n * sizeof(*e), sizeof(*h));
     for (uint32_t i = 0; i < h->n && r == 0; i++)
-        r = write_at(fd, w->c[i]->t.data, w->c[i]->t.bytes, e[i].offset);
+        r = write_constant(fd, w->c[i], e[i].offset);
     return r == 0 && fsync(fd) < 0 ? -errno : r;
 }
 

@@ -21,6 +21,7 @@ struct prepared {
     uint32_t n, next;     /* entries; where the next search begins */
     struct arena *data;   /* results too large for the graph's arena, until they are written */
     struct arena scratch; /* what `data` points at in model_open() */
+    struct arena aligned; /* copies for the node that a pass is at */
     struct made *made;
     uint32_t n_made, cap_made;
 };

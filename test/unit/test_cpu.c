@@ -354,6 +354,120 @@ static void weights_are_packed_once_for_all(void)
     close_device();
 }
 
+/* ---- packing in slices */
+
+static const char *read_until;
+static size_t n_reads;
+
+static void was_read(const void *data, size_t bytes)
+{
+    CHECK(data == read_until);
+    read_until = (const char *)data + bytes;
+    n_reads++;
+}
+
+/* Weights [2051, 1030] as a product wants them, and back. */
+static void pack_and_unpack(int64_t stride0, int64_t stride1)
+{
+    int64_t x_dims[] = {4, 2051}, w_dims[] = {2051, 1030}, y_dims[] = {4, 1030};
+    int64_t strides[] = {stride0, stride1};
+    size_t n = 2051u * 1030;
+    float *w = calloc(n, sizeof(*w)), *back = calloc(n, sizeof(*w));
+    struct dn_matmul m = {0};
+    struct layout from;
+    struct prim p;
+
+    CHECK_EQ(layout_rows(&m.src, 2, x_dims), 0);
+    CHECK_EQ(layout_any(&m.weights, 2, w_dims), 0);
+    CHECK_EQ(layout_rows(&m.dst, 2, y_dims), 0);
+    CHECK_EQ(layout_strided(&from, 2, w_dims, strides), 0);
+    CHECK_EQ(dn_matmul(&dev->dn, &m, &p), 0);
+    void *packed = calloc(1, p.weights.bytes);
+    for (size_t i = 0; i < n; i++)
+        w[i] = made_up((uint32_t)i);
+    read_until = (const char *)w;
+    n_reads = 0;
+    CHECK_EQ(dn_pack(&dev->dn, &from, w, &p.weights, packed, was_read), 0);
+    CHECK(read_until == (const char *)(w + n));
+    CHECK(n_reads > 1);
+    CHECK_EQ(dn_pack(&dev->dn, &p.weights, packed, &from, back, NULL), 0);
+    CHECK_EQ(memcmp(w, back, n * sizeof(*w)), 0);
+    prim_done(&p);
+    free(packed);
+    free(w);
+    free(back);
+}
+
+static void constants_are_packed_in_slices(void)
+{
+    open_device();
+    pack_and_unpack(1030, 1);
+    pack_and_unpack(1, 2051);
+    close_device();
+}
+
+/* ---- rows of a convolution in parts */
+
+#define WIDE 112
+#define DEEP 128
+#define PIXELS ((size_t)DEEP * WIDE * WIDE)
+
+/* Convolves rows of 6 MiB, as many at once as the shape says; info of how. */
+static void convolve(const char *shape, uint32_t rows, const float *x, float *y,
+                     struct exe_info *info)
+{
+    struct shape_key key = {0};
+    struct bound *b = NULL;
+    struct slot *slot = NULL;
+    struct arena arena;
+
+    start(17);
+    output(op(OP_Conv, "pads=1,1,1,1", 2, input("x", shape), filter(DEEP, DEEP, 3)));
+    g->nodes[0].n_post = 1;
+    g->nodes[0].post[0] = (struct post){.kind = POST_RELU};
+    CHECK_EQ(graph_infer(g, &err), 0);
+    arena_init(&arena);
+    CHECK_EQ(graph_bind(g, &key, &arena, &b, &err), 0);
+    struct exe *exe = compiled(b);
+    be->exe_info(exe, info);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    for (uint32_t i = 0; i < rows; i++)
+        CHECK_EQ(run_one(slot, 0, 1, 1, x + i * PIXELS, y + i * PIXELS), 0);
+    be->slot_close(slot);
+    be->release(exe);
+    arena_done(&arena);
+}
+
+static size_t non_zero(const float *y, size_t n)
+{
+    size_t ret = 0;
+
+    for (size_t i = 0; i < n; i++)
+        ret += y[i] != 0;
+    return ret;
+}
+
+static void a_batch_of_large_images_is_convolved_in_parts_that_share_memory(void)
+{
+    float *x = calloc(4 * PIXELS, sizeof(*x)), *y = calloc(4 * PIXELS, sizeof(*x));
+    float *alone = calloc(4 * PIXELS, sizeof(*x));
+    struct exe_info all, one;
+
+    for (uint32_t i = 0; i < 4 * PIXELS; i++)
+        x[i] = made_up(i + 7 + i / 128);
+    open_device();
+    convolve("4 128 112 112", 1, x, y, &all);
+    convolve("1 128 112 112", 4, x, alone, &one);
+    CHECK_EQ(all.n_steps, dev->dn.block == 16 ? one.n_steps + 1 : one.n_steps);
+    CHECK(all.slot_bytes < 5 * 4 * PIXELS * sizeof(*x)); /* rows, blocks, and 100 MiB */
+    CHECK_EQ(memcmp(y, alone, 4 * PIXELS * sizeof(*y)), 0);
+    CHECK(non_zero(y, PIXELS) > PIXELS / 8 && non_zero(y, PIXELS) < PIXELS);
+    close_device();
+    free(x);
+    free(y);
+    free(alone);
+}
+
 static void blocked_layout_lasts_from_convolution_to_convolution(void)
 {
     struct opened *o = open_model();
@@ -802,6 +916,45 @@ static void post_steps_of_a_half_precision_result_are_plain_too(void)
     close_device();
 }
 
+/* The filter of 1x1 that leaves every channel as it is. */
+static uint32_t same_channels(void)
+{
+    int64_t dims[] = {CHANNELS, CHANNELS, 1, 1};
+    float w[CHANNELS * CHANNELS] = {0};
+
+    for (int i = 0; i < CHANNELS; i++)
+        w[i * CHANNELS + i] = 1;
+    return constant_of(DT_FP32, 4, dims, w);
+}
+
+/* The pool's result lies in blocks, its post step is done on rows: the second Conv wants blocks,
+ * and the post step's numbers. */
+static void post_steps_behind_a_primitive_reach_readers_of_its_layout(void)
+{
+    float x[IMAGE], y[IMAGE] = {0};
+    struct arena arena;
+    struct slot *s = NULL;
+
+    open_device();
+    start(17);
+    uint32_t v = op(OP_Conv, "", 2, input("x", "1 16 6 6"), same_channels());
+    v = op(OP_MaxPool, "kernel_shape=1,1", 1, v);
+    output(op(OP_Conv, "", 2, v, same_channels()));
+    g->nodes[1].n_post = 1;
+    g->nodes[1].post[0] = (struct post){.kind = POST_CLIP, .alpha = -0.5f, .beta = 0.25f};
+    struct exe *exe = compiled(bound_now(&arena));
+    CHECK_EQ(be->slot_open(exe, &s, &err), 0);
+    for (uint32_t i = 0; i < IMAGE; i++)
+        x[i] = made_up(i + 7);
+    CHECK_EQ(run_one(s, 0, 1, 1, x, y), 0);
+    for (uint32_t i = 0; i < IMAGE; i++)
+        CHECK(y[i] == MIN(MAX(x[i], -0.5f), 0.25f));
+    be->slot_close(s);
+    be->release(exe);
+    arena_done(&arena);
+    close_device();
+}
+
 static void a_type_that_plain_loops_lack_too_is_refused_with_the_node(void)
 {
     struct arena arena;
@@ -1021,6 +1174,8 @@ int main(void)
     RUN(with_batch_invariant_a_row_is_computed_as_if_it_were_alone);
     RUN(a_paused_run_resumes_bit_equal);
     RUN(weights_are_packed_once_for_all);
+    RUN(constants_are_packed_in_slices);
+    RUN(a_batch_of_large_images_is_convolved_in_parts_that_share_memory);
     RUN(blocked_layout_lasts_from_convolution_to_convolution);
     RUN(joined_channels_are_read_where_they_are);
     RUN(channels_are_shuffled_in_blocks);
@@ -1030,6 +1185,7 @@ int main(void)
     RUN(kernels_in_pieces_give_what_they_give_as_one);
     RUN(a_type_without_a_fast_kernel_runs_in_plain_loops_and_is_counted);
     RUN(post_steps_of_a_half_precision_result_are_plain_too);
+    RUN(post_steps_behind_a_primitive_reach_readers_of_its_layout);
     RUN(a_type_that_plain_loops_lack_too_is_refused_with_the_node);
     RUN(an_index_out_of_range_is_the_inputs_fault);
     RUN(outputs_whose_shape_depends_on_data_follow_each_run);

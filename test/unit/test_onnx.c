@@ -1,6 +1,7 @@
 #include "../check.h"
 #include "onnx_write.h"
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,26 +63,60 @@ static void a_model_becomes_a_graph(void)
     ow_done(&m);
 }
 
-static void large_weights_stay_in_the_file(void)
-{
-    static float big[4096];
-    struct ow g = {0}, m;
-    AUTO(graph_free) struct graph *ret = NULL;
+static float big[4096];
 
+static struct ow big_model(void)
+{
+    struct ow g = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(big); i++)
+        big[i] = (float)i;
     ow_input(&g, "x", DT_FP32, "4096");
     ow_init(&g, "w", DT_FP32, "4096", big, sizeof(big));
     ow_plain(&g, "Add", "add", "x,w", "y");
     ow_output(&g, "y");
-    m = ow_model(&g, 17);
-    CHECK_EQ(ow_read(&m, NULL, &ret, NULL), 0);
-    if (ret) {
-        const struct constant *w = ret->values[ret->nodes[0].in[1]].constant;
-        const uint8_t *at = w->t.data;
-        CHECK_EQ(w->source, CONST_FILE);
-        CHECK(at > m.p && at + w->t.bytes <= m.p + m.n);
-        CHECK(ret->arena.total_bytes < sizeof(big));
-    }
-    graph_free(TAKE(ret));
+    return ow_model(&g, 17);
+}
+
+/* Read from `file`; its weights lie there, and are whole after their pages have been given back. */
+static void read_big(const struct mapping *file, enum const_source want)
+{
+    AUTO(graph_free) struct graph *ret = NULL;
+    struct mapping *ext = NULL;
+    uint32_t n_ext = 0;
+
+    CHECK_EQ(onnx_read(file, NULL, NULL, &ret, &ext, &n_ext, NULL), 0);
+    free(ext);
+    if (!ret)
+        return;
+    const struct constant *w = ret->values[ret->nodes[0].in[1]].constant;
+    const uint8_t *at = w->t.data, *base = file->base;
+    CHECK_EQ(w->source, want);
+    CHECK(at > base && at + w->t.bytes <= base + file->bytes);
+    CHECK(ret->arena.total_bytes < sizeof(big));
+    constant_drop(w);
+    CHECK_EQ(memcmp(at, big, sizeof(big)), 0);
+}
+
+static void large_weights_stay_in_the_file(void)
+{
+    struct ow m = big_model();
+    AUTO(close_fd) int fd = memfd_create("model", MFD_CLOEXEC);
+    struct mapping file = {.bytes = m.n, .is_file = true};
+
+    CHECK_EQ(write(fd, m.p, m.n), (ssize_t)m.n);
+    file.base = mmap(NULL, m.n, PROT_READ, MAP_PRIVATE, fd, 0);
+    assert(file.base != MAP_FAILED);
+    read_big(&file, CONST_FILE);
+    (void)munmap((void *)file.base, file.bytes);
+    ow_done(&m);
+}
+
+static void a_file_that_lies_in_memory_keeps_its_pages(void)
+{
+    struct ow m = big_model();
+
+    read_big(&(struct mapping){.base = m.p, .bytes = m.n}, CONST_ARENA);
     ow_done(&m);
 }
 
@@ -689,6 +724,7 @@ int main(void)
 {
     RUN(a_model_becomes_a_graph);
     RUN(large_weights_stay_in_the_file);
+    RUN(a_file_that_lies_in_memory_keeps_its_pages);
     RUN(an_unknown_operator_is_named_with_its_node);
     RUN(an_operator_of_another_domain_is_refused);
     RUN(what_a_body_reads_of_its_surroundings_is_an_input_of_its_node);

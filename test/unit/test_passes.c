@@ -505,6 +505,17 @@ static void a_pad_of_nothing_goes(void)
     optimise(build_no_padding, 0);
     check_ops(1, OP_Relu);
 }
+/* Before opset 11 pads are an attribute, which a scalar's Pad does without. */
+static void build_scalar_padding(void)
+{
+    start(2);
+    output(op(OP_Relu, "", 1, op(OP_Pad, "", 1, input("x", ""))));
+}
+static void a_pad_of_a_scalar_has_no_pads_and_goes(void)
+{
+    optimise(build_scalar_padding, 0);
+    check_ops(1, OP_Relu);
+}
 static void build_other_padding(void)
 {
     start(13);
@@ -817,6 +828,7 @@ int main(void)
     RUN(a_product_takes_an_activation_behind_a_reshape);
     RUN(padding_becomes_the_convolutions_and_the_pools_own);
     RUN(a_pad_of_nothing_goes);
+    RUN(a_pad_of_a_scalar_has_no_pads_and_goes);
     RUN(padding_with_something_or_before_a_maximum_stays);
     RUN(nodes_of_constants_are_evaluated_once);
     RUN(a_constant_is_not_blown_up);

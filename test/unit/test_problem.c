@@ -431,6 +431,21 @@ static void mistakes_of_plans_and_pairs_are_named_too(void)
     }
 }
 
+/* Clang's sanitizer sees what a key without a place is put into. */
+static void keys_that_are_only_checked_need_no_place(void)
+{
+    static const char text[] = "{" HEAD "\"note\":\"of no field\"}";
+    struct arena a;
+    struct problem p;
+    struct err e = {0};
+
+    arena_init(&a);
+    CHECK_EQ(problem_parse(text, strlen(text), &a, &p, &e), 0);
+    CHECK_STR(e.msg, "");
+    CHECK_EQ(p.n_models, 1);
+    arena_done(&a);
+}
+
 static void a_file_of_too_many_bytes_is_not_even_read(void)
 {
     struct arena a;
@@ -557,6 +572,7 @@ int main(void)
     RUN(gpulets_have_assembly_costs_and_utilisation);
     RUN(every_mistake_is_named_with_path_value_and_what_was_expected);
     RUN(mistakes_of_plans_and_pairs_are_named_too);
+    RUN(keys_that_are_only_checked_need_no_place);
     RUN(a_file_of_too_many_bytes_is_not_even_read);
     RUN(a_full_arena_is_out_of_memory_and_nothing_worse);
     RUN(a_problem_and_its_plan_fit_in_one_file);

@@ -93,6 +93,16 @@ static void a_json_request_fills_the_tensors(void)
     drop(f);
 }
 
+static void an_empty_body_is_no_json_and_nothing_is_kept_of_it(void)
+{
+    int rc;
+    struct infer *f = parse(&one, "", 0, HEADER_NONE, &rc);
+
+    CHECK_EQ(rc, -EINVAL);
+    CHECK_HAS(err.msg, "JSON");
+    drop(f);
+}
+
 static void small_json_inputs_lie_behind_the_body_in_its_slab(void)
 {
     static const char json[] = WITH_X(X_INPUT("\"shape\":[1,3],\"data\":[1,2,3]"));
@@ -408,6 +418,7 @@ int main(void)
     if (pool_new((size_t)64 << 20, &pool, &err) < 0)
         return 1;
     RUN(a_json_request_fills_the_tensors);
+    RUN(an_empty_body_is_no_json_and_nothing_is_kept_of_it);
     RUN(small_json_inputs_lie_behind_the_body_in_its_slab);
     RUN(inputs_that_do_not_fit_behind_the_body_get_a_slab);
     RUN(a_head_that_comes_again_is_not_parsed_again);

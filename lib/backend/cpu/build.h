@@ -99,6 +99,9 @@ int build_picked(struct build *b, const struct where *w, uint32_t from, uint32_t
 int build_joined(struct build *b, uint32_t v);
 /* ---- late.c: what cannot be lowered, as one last step */
 int lower_late(struct build *b);
+/* ---- lower_rows.c: build_prim() for a convolution, of which a batch may become several steps */
+int build_conv(struct build *b, const struct dn_conv *c, struct prim *p, uint32_t n,
+               struct arg *args);
 /* ---- lower_deconv.c */
 int lower_deconv(struct build *b, const struct node *n);
 /* ---- compile.c, for the above: post steps as steps of their own on a row-major result */

@@ -399,7 +399,7 @@ static void drop_constants(const struct graph *g)
 {
     for (uint32_t v = 0; v < g->n_values; v++)
         if (g->values[v].constant)
-            weights_drop(g->values[v].constant);
+            constant_drop(g->values[v].constant);
 }
 
 void cpu_release(struct exe *x)

@@ -5,6 +5,7 @@
  *   build.c    what compile() keeps while it turns nodes into steps: values, buffers, reorders
  *   half.c     which nodes and values are in BF16
  *   lower.c    a node becomes oneDNN steps: convolutions, products, pooling
+ *   lower_rows.c  a convolution some rows at a time
  *   lower_bytes.c  the same of products and convolutions of bytes
  *   blocked.c  a node becomes one of our kernels on blocked channels
  *   shuffle.c  blocked channels in another order
@@ -70,8 +71,6 @@ int weights_pack(struct device *dev, const struct constant *c, const struct layo
 void weights_put(struct device *dev, struct weights *w);
 int weights_get(struct device *dev, const struct constant *c, uint64_t layout, struct weights **ret,
                 struct err *err);
-/* Give back the mapped pages of a constant; whoever still reads it gets them again. */
-void weights_drop(const struct constant *c);
 
 /* Page-granular zeroed memory, given back to the system when freed. */
 void *pages_alloc(size_t bytes);
@@ -82,6 +81,7 @@ enum ref_kind { REF_NONE, REF_BUF, REF_CONST };
 struct ref {
     enum ref_kind kind;
     uint32_t buf;
+    size_t offset;    /* REF_BUF: where in it the argument begins */
     const void *data; /* REF_CONST */
 };
 

@@ -194,6 +194,33 @@ void layout_of_md(struct layout *ret, const dnnl_memory_desc_t *md)
     }
 }
 
+/* n from `at` on; *data moves to where they begin. */
+static int slice(const struct layout *l, uint32_t dim, int64_t at, int64_t n,
+                 dnnl_memory_desc_t *ret, const char **data)
+{
+    dnnl_dims_t dims, offsets = {0};
+
+    dims_copy(dims, l->rank, l->dims);
+    dims[dim] = n;
+    offsets[dim] = at;
+    if (dnnl_memory_desc_init_submemory(ret, &l->md, dims, offsets) != dnnl_success)
+        return -ENOTSUP;
+    *data += (size_t)ret->offset0 * dtype_size(l->dtype);
+    ret->offset0 = 0; /* so that all slices are the same primitive */
+    return 0;
+}
+
+int layout_rows_of(struct layout *ret, const struct layout *all, int64_t n)
+{
+    dnnl_memory_desc_t md;
+    const char *data = NULL;
+
+    if (slice(all, 0, 0, n, &md, &data) < 0)
+        return -EINVAL;
+    layout_of_md(ret, &md);
+    return 0;
+}
+
 int dn_open(struct dn *ret, struct err *err)
 {
     struct dn d = {.block = wide_vectors() ? 16 : 8,
@@ -464,7 +491,8 @@ int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret)
     return prim_make(d, &op, m->post, m->n_post, m->scaling, NULL, ret);
 }
 
-int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to, struct prim *ret)
+static int reorder(struct dn *d, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                   struct prim *ret)
 {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
@@ -473,7 +501,7 @@ int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to,
     if (r < 0)
         return r;
     r = -ENOTSUP;
-    if (dnnl_reorder_primitive_desc_create(&pd, &from->md, d->engine, &to->md, d->engine, attr) ==
+    if (dnnl_reorder_primitive_desc_create(&pd, from, d->engine, to, d->engine, attr) ==
         dnnl_success) {
         r = prim_from(pd, impl_name(pd), ret);
         ret->reorder = true;
@@ -483,18 +511,23 @@ int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to,
     return r;
 }
 
-int dn_pack(struct dn *d, const struct layout *from, const void *src, const struct layout *to,
-            void *dst)
+int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to, struct prim *ret)
+{
+    return reorder(d, &from->md, &to->md, ret);
+}
+
+static int pack(struct dn *d, const dnnl_memory_desc_t *from, const void *src,
+                const dnnl_memory_desc_t *to, void *dst)
 {
     struct prim p = {0};
     dnnl_memory_t m[3] = {NULL};
-    int r = dn_reorder(d, from, to, &p);
+    int r = reorder(d, from, to, &p);
 
     if (r < 0)
         return r;
     AUTO(free) void *scratch = malloc(p.scratch_bytes ? p.scratch_bytes : 1);
-    r = scratch && dnnl_memory_create(&m[0], &from->md, d->engine, (void *)src) == dnnl_success &&
-                dnnl_memory_create(&m[1], &to->md, d->engine, dst) == dnnl_success &&
+    r = scratch && dnnl_memory_create(&m[0], from, d->engine, (void *)src) == dnnl_success &&
+                dnnl_memory_create(&m[1], to, d->engine, dst) == dnnl_success &&
                 dnnl_memory_create(&m[2], &p.scratch, d->engine, scratch) == dnnl_success
             ? 0
             : -ENOMEM;
@@ -507,5 +540,61 @@ int dn_pack(struct dn *d, const struct layout *from, const void *src, const stru
         if (m[i])
             (void)dnnl_memory_destroy(m[i]);
     prim_done(&p);
+    return r;
+}
+
+/* Slices of the source that lie one behind the other, and end where blocks of the target do. */
+struct slices {
+    uint32_t dim;
+    int64_t n;        /* of that dimension in a slice */
+    size_t row_bytes; /* of the source for each of them */
+};
+
+static struct slices slices_of(const struct layout *from, const struct layout *to)
+{
+    struct slices s = {0};
+    int64_t block = 1;
+
+    for (uint32_t i = 1; i < from->rank; i++)
+        if (from->dims[s.dim] == 1 ||
+            (from->dims[i] > 1 && from->strides[i] > from->strides[s.dim]))
+            s.dim = i;
+    s.n = from->dims[s.dim];
+    if (from->kind != LAYOUT_STRIDED || to->md.format_kind != dnnl_blocked ||
+        to->md.extra.flags != dnnl_memory_extra_flag_none)
+        return s;
+    s.row_bytes = (size_t)from->strides[s.dim] * dtype_size(from->dtype);
+    const dnnl_blocking_desc_t *b = &to->md.format_desc.blocking;
+    for (int i = 0; i < b->inner_nblks; i++)
+        block *= b->inner_idxs[i] == s.dim ? b->inner_blks[i] : 1;
+    int64_t fit = (int64_t)(PAGES_AT_ONCE / s.row_bytes) / block * block;
+    s.n = MIN(MAX(fit, block), s.n);
+    return s;
+}
+
+int dn_pack(struct dn *d, const struct layout *from, const void *src, const struct layout *to,
+            void *dst, void (*done)(const void *data, size_t bytes))
+{
+    struct slices s = slices_of(from, to);
+    int r = 0;
+
+    if (s.n == from->dims[s.dim]) {
+        r = pack(d, &from->md, src, &to->md, dst);
+        if (r == 0 && done)
+            done(src, from->bytes);
+        return r;
+    }
+    for (int64_t at = 0; at < from->dims[s.dim] && r == 0; at += s.n) {
+        int64_t n = MIN(s.n, from->dims[s.dim] - at);
+        const char *in = src, *out = dst;
+        dnnl_memory_desc_t part, place;
+        r = slice(from, s.dim, at, n, &part, &in);
+        if (r == 0)
+            r = slice(to, s.dim, at, n, &place, &out);
+        if (r == 0)
+            r = pack(d, &part, in, &place, (char *)out);
+        if (r == 0 && done)
+            done(in, (size_t)n * s.row_bytes);
+    }
     return r;
 }

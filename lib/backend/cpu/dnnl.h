@@ -32,6 +32,9 @@ int layout_strided(struct layout *ret, uint32_t rank, const int64_t *dims, const
 int layout_blocked(struct layout *ret, uint32_t rank, const int64_t *dims);
 /* Any layout: for asking what a primitive would like best. */
 int layout_any(struct layout *ret, uint32_t rank, const int64_t *dims);
+/* The first n of dimension 0, lying as all of them do: of blocked channels and the like the others
+ * follow as often as there are. */
+int layout_rows_of(struct layout *ret, const struct layout *all, int64_t n);
 /* The same of another type: FP32, BF16, INT32, INT8 or UINT8. */
 void layout_as(struct layout *l, enum dtype t);
 /* A layout as a primitive reports it. */
@@ -128,9 +131,10 @@ struct dn_matmul {
 int dn_matmul(struct dn *d, const struct dn_matmul *m, struct prim *ret);
 
 int dn_reorder(struct dn *d, const struct layout *from, const struct layout *to, struct prim *ret);
-/* Reorder once, on the builder. */
+/* Reorder once, on the builder: piece by piece where the layouts allow it.  done, which may be
+ * NULL, is told what of the source has been read. */
 int dn_pack(struct dn *d, const struct layout *from, const void *src, const struct layout *to,
-            void *dst);
+            void *dst, void (*done)(const void *data, size_t bytes));
 /* The library's number of an activation, and its parameters; -1 when it has none. */
 enum dn_fn {
     DN_RELU,

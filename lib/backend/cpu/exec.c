@@ -14,6 +14,7 @@
 struct patch { /* the arguments that follow a port */
     uint32_t n;
     uint32_t *arg;
+    size_t *offset;  /* of each, from the port's memory */
     const void *now; /* where they point */
 };
 
@@ -36,7 +37,7 @@ static void *ref_address(const struct slot *s, struct ref r)
 {
     switch (r.kind) {
     case REF_BUF:
-        return s->memory + s->exe->buf[r.buf].offset;
+        return s->memory + s->exe->buf[r.buf].offset + r.offset;
     case REF_CONST:
         return (void *)r.data;
     case REF_NONE:
@@ -65,13 +66,16 @@ static int fill_patch(struct slot *s, const struct port *port, struct patch *p)
     const struct exe *x = s->exe;
 
     p->arg = ARENA_ARRAY(&s->arena, uint32_t, s->n_args);
-    if (!p->arg)
+    p->offset = ARENA_ARRAY(&s->arena, size_t, s->n_args);
+    if (!p->arg || !p->offset)
         return -ENOMEM;
     for (uint32_t i = 0; i < x->n_steps; i++)
         for (uint32_t k = 0; k < x->step[i].n_arg; k++) {
             struct ref r = x->step[i].arg[k].ref;
-            if (r.kind == REF_BUF && r.buf == port->buf)
-                p->arg[p->n++] = s->first[i] + k;
+            if (r.kind != REF_BUF || r.buf != port->buf)
+                continue;
+            p->offset[p->n] = r.offset;
+            p->arg[p->n++] = s->first[i] + k;
         }
     p->now = s->memory + x->buf[port->buf].offset;
     return 0;
@@ -149,9 +153,10 @@ static void patch_to(struct slot *s, struct patch *p, const void *to)
         return;
     p->now = to;
     for (uint32_t i = 0; i < p->n; i++) {
-        s->ptr[p->arg[i]] = (void *)to;
+        char *at = (char *)to + p->offset[i];
+        s->ptr[p->arg[i]] = at;
         if (s->arg[p->arg[i]].memory)
-            (void)dnnl_memory_set_data_handle(s->arg[p->arg[i]].memory, (void *)to);
+            (void)dnnl_memory_set_data_handle(s->arg[p->arg[i]].memory, at);
     }
 }
 

@@ -353,7 +353,7 @@ static int conv_emit(struct build *b, const struct node *n, const struct conv_sh
     if (c->bias && layout_rows(&bias_layout, 1, bias_dims) == 0)
         args[k++] = (struct arg){DNNL_ARG_BIAS, bias, &bias_layout.md};
     struct layout dst_layout = p->dst;
-    r = build_prim(b, p, k, args);
+    r = build_conv(b, c, p, k, args);
     return r < 0 ? r : build_set(b, n->out[0], dst, &dst_layout);
 }
 

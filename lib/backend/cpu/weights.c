@@ -3,7 +3,6 @@
  * mapped pages it came from are given back: the model is not in memory twice. */
 #include "cpu.h"
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define PAGES_MIN 65536 /* below, malloc wastes less than a mapping does */
 
@@ -23,17 +22,6 @@ void pages_free(void *p, size_t bytes)
         free(p);
     else
         (void)munmap(p, bytes);
-}
-
-/* Clean pages of a file: dropped now, read again should somebody ask. */
-void weights_drop(const struct constant *c)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uintptr_t from = align_up((uintptr_t)c->t.data, page);
-    uintptr_t to = ((uintptr_t)c->t.data + c->t.bytes) & ~(page - 1);
-
-    if (c->source != CONST_ARENA && from < to)
-        (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 static struct weights **bucket_of(struct device *dev, struct hash128 hash)
@@ -91,12 +79,13 @@ int weights_pack(struct device *dev, const struct constant *c, const struct layo
     w->bytes = to->bytes;
     w->data = w->packed = pages_alloc(w->bytes);
     dev->weights_bytes += w->bytes;
-    int r = w->packed ? dn_pack(&dev->dn, from, c->t.data, to, w->packed) : -ENOMEM;
+    int r = w->packed ? dn_pack(&dev->dn, from, c->t.data, to, w->packed,
+                                c->source == CONST_ARENA ? NULL : pages_drop)
+                      : -ENOMEM;
     if (r < 0) {
         weights_put(dev, w);
         return r;
     }
-    weights_drop(c);
     *ret = w;
     return 0;
 }
