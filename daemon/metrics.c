@@ -26,6 +26,7 @@ STAT(run_us, s->run_ns / 1000)
 STAT(in_time, s->in_time)
 STAT(refused_full, s->refused[REFUSED_FULL])
 STAT(refused_late, s->refused[REFUSED_LATE])
+STAT(refused_beyond, s->refused[REFUSED_BEYOND])
 STAT(refused_lost, s->refused[REFUSED_LOST])
 STAT(refused_else, s->refused[REFUSED_ELSE])
 STAT(dropped, s->late)
@@ -75,6 +76,7 @@ static const struct {
     {"gpuletd_requests_refused_total", "counter", "Requests refused or dropped, by why.",
      ",why=\"full\"", refused_full},
     {"gpuletd_requests_refused_total", "counter", "", ",why=\"late\"", refused_late},
+    {"gpuletd_requests_refused_total", "counter", "", ",why=\"beyond\"", refused_beyond},
     {"gpuletd_requests_refused_total", "counter", "", ",why=\"lost\"", refused_lost},
     {"gpuletd_requests_refused_total", "counter", "", ",why=\"else\"", refused_else},
     {"gpuletd_requests_refused_total", "counter", "", ",why=\"dropped\"", dropped},

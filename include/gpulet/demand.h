@@ -59,3 +59,10 @@ enum demand_move demand_judge(struct demand *d, const struct demand_band *b, dou
 #define DEMAND_DUTY 0.9
 void demand_bands(const struct problem *p, const struct plan *plan, const double *declared,
                   struct demand_band *ret);
+
+/* What a model has for sure of gpu-lets that others share, whatever comes: the upper end of its
+ * band, with room for bursts.  A token bucket, as the time in ns until which it is used up.  One
+ * request at now_us: the new time, or ALLOWANCE_FRESH: it is beyond, and the old time stays.
+ * rate_rps > 0. */
+#define ALLOWANCE_FRESH INT64_MIN
+int64_t allowance_take(int64_t used_ns, double rate_rps, usec_t now_us);

@@ -26,10 +26,11 @@ struct admit_view {
     usec_t now_us;
     usec_t deadline_us;
     uint32_t n_queued, queue_max; /* of the model, over all its gpu-lets */
+    bool beyond;                  /* what it has for sure: demand.h */
     uint32_t n_lets;
     const struct let_view *let;
 };
-enum admit_what { ADMIT_YES, ADMIT_FULL, ADMIT_LATE };
+enum admit_what { ADMIT_YES, ADMIT_FULL, ADMIT_LATE, ADMIT_BEYOND };
 struct admit_choice {
     enum admit_what what;
     usec_t retry_us; /* not ADMIT_YES: come back in so long */

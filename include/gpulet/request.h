@@ -23,11 +23,12 @@ void cq_push(struct cq *q, struct cq_item *item);
 struct cq_item *cq_take(struct cq *q);
 
 /* ---- request */
-enum refusal {               /* why it was not accepted */
-               REFUSED_FULL, /* its model's queue is */
-               REFUSED_LATE, /* it could not be in time */
-               REFUSED_LOST, /* the device that serves it is lost */
-               REFUSED_ELSE, /* it is wrong, or there is no memory for it */
+enum refusal {                 /* why it was not accepted */
+               REFUSED_FULL,   /* its model's queue is */
+               REFUSED_LATE,   /* it could not be in time */
+               REFUSED_BEYOND, /* others wait, and its model has had what is planned for it */
+               REFUSED_LOST,   /* the device that serves it is lost */
+               REFUSED_ELSE,   /* it is wrong, or there is no memory for it */
                N_REFUSALS
 };
 

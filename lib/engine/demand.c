@@ -21,6 +21,18 @@ void demand_count(struct engine *e, struct served *s)
         builder_wake(e);
 }
 
+/* Is model i with others in a gpu-let? */
+static bool shares(const struct epoch *ep, uint32_t model)
+{
+    for (uint32_t k = 0; k < ep->plan.n_gpulets; k++) {
+        const struct plan_gpulet *g = &ep->plan.gpulet[k];
+        for (uint32_t i = 0; i < g->n_shares && g->n_shares > 1; i++)
+            if (g->share[i].model == model)
+                return true;
+    }
+    return false;
+}
+
 int epoch_bands(struct epoch *ep, struct err *err)
 {
     double *declared = ARENA_ARRAY(&ep->arena, double, ep->n_routes);
@@ -31,7 +43,25 @@ int epoch_bands(struct epoch *ep, struct err *err)
     for (uint32_t i = 0; i < ep->n_routes; i++)
         declared[i] = ep->route[i].served->spec.rate_rps;
     demand_bands(&ep->problem, &ep->plan, declared, ep->band);
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        ep->route[i].sure_rps =
+            shares(ep, i) && ep->band[i].planned_rps > 0 ? ep->band[i].high_rps : 0;
     return 0;
+}
+
+bool demand_beyond(const struct route *rt, usec_t now_us)
+{
+    int64_t was_ns, used_ns;
+
+    if (!(rt->sure_rps > 0))
+        return false;
+    was_ns = atomic_load_explicit(&rt->l->used_ns, memory_order_relaxed);
+    do {
+        used_ns = allowance_take(was_ns, rt->sure_rps, now_us);
+    } while (used_ns != ALLOWANCE_FRESH &&
+             !atomic_compare_exchange_weak_explicit(&rt->l->used_ns, &was_ns, used_ns,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return used_ns == ALLOWANCE_FRESH;
 }
 
 /* True: something came. */

@@ -289,7 +289,7 @@ static void lets_look(const struct route *rt, const struct shape_key *key, uint3
                                .let = let};
 }
 
-static int admit(struct engine *e, const struct admit_view *v, usec_t *retry_us,
+static int admit(struct engine *e, const struct admit_view *v, double sure_rps, usec_t *retry_us,
                  enum refusal *ret_why, struct err *err)
 {
     if (v->n_lets == 0) {
@@ -302,11 +302,20 @@ static int admit(struct engine *e, const struct admit_view *v, usec_t *retry_us,
     if (c.what == ADMIT_YES)
         return 0;
     *retry_us = MAX(c.retry_us, USEC_PER_MSEC);
-    *ret_why = c.what == ADMIT_FULL ? REFUSED_FULL : REFUSED_LATE;
-    return c.what == ADMIT_FULL
-               ? err_set(err, -EAGAIN, "the model's queue is full: %u of %u", v->n_queued,
-                         v->queue_max)
-               : err_set(err, -EAGAIN, "the deadline cannot be met: too much work waits");
+    switch (c.what) {
+    case ADMIT_FULL:
+        *ret_why = REFUSED_FULL;
+        return err_set(err, -EAGAIN, "the model's queue is full: %u of %u", v->n_queued,
+                       v->queue_max);
+    case ADMIT_BEYOND:
+        *ret_why = REFUSED_BEYOND;
+        return err_set(err, -EAGAIN,
+                       "others wait, and the model has had the %.0f requests/s planned for it",
+                       sure_rps);
+    default:
+        *ret_why = REFUSED_LATE;
+        return err_set(err, -EAGAIN, "the deadline cannot be met: too much work waits");
+    }
 }
 
 static int route_push(struct engine *e, const struct route *rt, struct request *r,
@@ -315,11 +324,13 @@ static int route_push(struct engine *e, const struct route *rt, struct request *
     struct let_view let[ROUTE_LETS_MAX];
     struct seat *seat[ROUTE_LETS_MAX];
     struct admit_view v;
+    bool beyond = demand_beyond(rt, r->arrival_us);
     int rc = -EAGAIN;
 
     for (unsigned tries = 0; tries < 2 && rc == -EAGAIN; tries++) {
         lets_look(rt, key, r->rows, r->deadline_us, seat, let, &v);
-        rc = admit(e, &v, &r->retry_us, &r->refusal, &r->err);
+        v.beyond = beyond;
+        rc = admit(e, &v, rt->sure_rps, &r->retry_us, &r->refusal, &r->err);
         if (rc < 0)
             return rc;
         struct seat *s = seat[e->cfg.policy->route(&v)];
@@ -347,7 +358,7 @@ int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t 
 
     if (rt) { /* else the model is gone, which engine_submit() says better */
         lets_look(rt, NULL, 1, deadline_us, seat, let, &v);
-        r = admit(e, &v, retry_us, &why, err);
+        r = admit(e, &v, 0, retry_us, &why, err);
     }
     epoch_put(e, ep);
     if (r < 0) {

@@ -98,6 +98,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     uint32_t n_late;           /* nodes that run late */
     bool late_out[MAX_IO];     /* outputs whose shapes a run decides */
     _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */
+    _Atomic int64_t used_ns;   /* of its allowance (demand.h) */
     struct demand demand;
     double plan_rps;                /* measured, to be planned for; 0: not known */
     _Atomic double mean_rps, burst; /* of demand, for views */
@@ -313,6 +314,7 @@ struct route {
     struct plan_verdict verdict;
     uint32_t n_seats;
     struct seat **seat;
+    double sure_rps; /* its allowance where it shares a gpu-let (demand.h); 0: no limit */
 };
 struct epoch {
     uint32_t refs; /* e->lock */
@@ -400,6 +402,8 @@ void replan_push(struct engine *e, const char *reason, bool whole);
 void demand_step(struct engine *e);
 usec_t demand_wait_us(const struct engine *e); /* until demand_step() should be called again */
 int epoch_bands(struct epoch *ep, struct err *err);
+/* Counts a request against its model's allowance; true: it is beyond.  Http threads. */
+bool demand_beyond(const struct route *rt, usec_t now_us);
 /* Any thread: a request came, whatever becomes of it. */
 void demand_count(struct engine *e, struct served *s);
 /* profile.c; builder, but for engine_profile_text() */
@@ -429,8 +433,7 @@ int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const 
  * left out.  ret_of[i]: gpu-let of the old epoch that ret->gpulet[i] is.  judged: with its
  * verdicts, without which a policy plans anew and keeps only what it can. */
 int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
-              uint32_t **ret_of,
-              struct err *err);
+              uint32_t **ret_of, struct err *err);
 bool plan_same_layout(const struct plan *a, const struct plan *b);
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
 void builder_wake(struct engine *e);

@@ -274,6 +274,7 @@ int loaded_open(struct engine *e, const struct model_spec *spec, struct loaded *
     if (!l)
         return err_set(err, -ENOMEM, "out of memory");
     l->refs = 1;
+    l->used_ns = ALLOWANCE_FRESH;
     memcpy(l->name, spec->name, sizeof(l->name));
     l->version = spec->version;
     l->batch_invariant = spec->batch_invariant;

@@ -42,8 +42,11 @@ static bool grown(struct entry *n, usec_t now_us, struct news *ret)
 static void tell(struct engine *e, const struct news *n)
 {
     static const char *const why[N_REFUSALS + 1] = {
-        "refused as its queue is full", "refused as they could not be in time",
-        "refused as their device is lost", "refused as they cannot be run",
+        "refused as its queue is full",
+        "refused as they could not be in time",
+        "refused as others wait and more is asked for than planned",
+        "refused as their device is lost",
+        "refused as they cannot be run",
         "dropped as they got late"};
     char text[200] = "";
 

@@ -401,7 +401,7 @@ static int make(const struct problem *p, const struct plan *was, struct arena *a
 const struct policy policy_ours = {
     .name = "gpuletd",
     .plan_make = make,
-    .admit = greedy_admit,
+    .admit = fair_admit,
     .route = greedy_route,
     .batch_next = ordered_batch_next,
 };

@@ -211,7 +211,8 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
     for (uint32_t k = 0; k < plan->n_gpulets; k++) {
         const struct plan_gpulet *g = &plan->gpulet[k];
         struct let_use u = use_of(g);
-        for (uint32_t i = 0; i < g->n_shares; i++)
+        /* In any other order nothing is promised, as there is no room. */
+        for (uint32_t i = 0; i < g->n_shares && g->order == ORDER_TURNS; i++)
             ret[g->share[i].model].high_rps += share_most(&u, &g->share[i]);
     }
     for (uint32_t m = 0; m < p->n_models; m++) {

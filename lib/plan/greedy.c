@@ -86,6 +86,23 @@ struct admit_choice greedy_admit(const struct admit_view *v)
     return (struct admit_choice){.what = ADMIT_YES};
 }
 
+/* Others wait, or would soon: more of it waits already than one run takes. */
+static bool others_pay(const struct let_view *l)
+{
+    return l->shared && (l->free_us > l->lanes_us + l->own_us || l->own_us >= l->full_us);
+}
+
+/* What is beyond a model's allowance is served while that is at nobody's cost. */
+struct admit_choice fair_admit(const struct admit_view *v)
+{
+    if (v->beyond && v->n_lets > 0) {
+        uint32_t i = greedy_route(v);
+        if (others_pay(&v->let[i]))
+            return (struct admit_choice){.what = ADMIT_BEYOND, .retry_us = v->let[i].full_us};
+    }
+    return greedy_admit(v);
+}
+
 /* Requests from `from` on that cannot be done in time even if they run now. */
 static uint32_t hopeless(const struct queue_view *q, uint32_t from, usec_t now_us)
 {

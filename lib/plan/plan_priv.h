@@ -111,6 +111,8 @@ int problem_check(const struct problem *p, struct err *err);
 
 /* The run-time half that policies share until one differs. */
 struct admit_choice greedy_admit(const struct admit_view *v);
+/* The same, and fair: gpuletd's. */
+struct admit_choice fair_admit(const struct admit_view *v);
 uint32_t greedy_route(const struct admit_view *v);
 struct batch_choice greedy_batch_next(const struct batch_view *v);
 struct batch_choice patient_batch_next(const struct batch_view *v);

@@ -310,6 +310,15 @@ void let_look(struct replay *r, struct let *g)
 }
 
 /* ---- arrivals */
+static bool is_beyond(struct party *y, usec_t now_us)
+{
+    int64_t used_ns = y->sure_rps > 0 ? allowance_take(y->used_ns, y->sure_rps, now_us) : 0;
+
+    if (used_ns != ALLOWANCE_FRESH)
+        y->used_ns = used_ns;
+    return used_ns == ALLOWANCE_FRESH;
+}
+
 static void arrive(struct replay *r, uint32_t model)
 {
     struct party *y = &r->party[model];
@@ -318,6 +327,7 @@ static void arrive(struct replay *r, uint32_t model)
                            .deadline_us = deadline_us(r, model, r->now_us),
                            .n_queued = y->n_queued,
                            .queue_max = r->queue_max,
+                           .beyond = is_beyond(y, r->now_us),
                            .n_lets = y->n_living,
                            .let = y->view};
     bool counted = counts(r, r->now_us);

@@ -1,6 +1,7 @@
 /* What the files of lib/replay share. */
 #pragma once
 
+#include <gpulet/demand.h>
 #include <gpulet/replay.h>
 
 #include <lib/plan/random.h>
@@ -97,6 +98,8 @@ struct party {
     uint32_t *seat;        /* likewise, and which seat it is */
     uint32_t n_seats, n_living, n_queued;
     usec_t slo_us;
+    double sure_rps; /* of its allowance (demand.h); 0: no limit */
+    int64_t used_ns;
 };
 
 struct replay {

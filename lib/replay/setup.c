@@ -175,6 +175,12 @@ static void devices_setup(struct replay *r)
 
 static int parties_setup(struct replay *r)
 {
+    struct demand_band *band = ARENA_ARRAY(r->arena, struct demand_band, r->n_models);
+    double *declared = ARENA_ARRAY(r->arena, double, r->n_models);
+
+    if (!band || !declared)
+        return -ENOMEM;
+    demand_bands(r->cfg->problem, r->cfg->plan, declared, band);
     for (uint32_t m = 0; m < r->n_models; m++) {
         struct party *y = &r->party[m];
         int rc = source_init(&r->source[m], r->cfg, m, r->err);
@@ -183,6 +189,8 @@ static int parties_setup(struct replay *r)
         if (ROOM(r, y->view, y->n_seats) || ROOM(r, y->seat, y->n_seats))
             return -ENOMEM;
         y->slo_us = r->cfg->problem->model[m].slo_us;
+        y->sure_rps = band[m].planned_rps > 0 ? band[m].high_rps : 0;
+        y->used_ns = ALLOWANCE_FRESH;
     }
     return 0;
 }

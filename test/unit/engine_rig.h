@@ -15,12 +15,12 @@ struct rig {
     struct cq_item *left; /* taken and not given out yet */
 };
 
-static inline struct rig rig_on(const struct backend *backend)
+static inline struct rig rig_with(const struct backend *backend, const struct policy *policy)
 {
     struct rig r = {0};
     struct err err = {0};
     struct engine_config cfg = {.backend = backend,
-                                .policy = &policy_equal,
+                                .policy = policy,
                                 .host_bytes = 64u << 20,
                                 .queue_max = 64,
                                 .max_batch = 8,
@@ -32,6 +32,11 @@ static inline struct rig rig_on(const struct backend *backend)
         printf("# %s\n", err.msg);
     CHECK_EQ(cq_new(&r.cq), 0);
     return r;
+}
+
+static inline struct rig rig_on(const struct backend *backend)
+{
+    return rig_with(backend, &policy_equal);
 }
 
 static inline struct rig rig_new(unsigned granules)

@@ -350,6 +350,44 @@ static void within_their_bands_no_gpulet_is_too_busy(void)
     CHECK(b[0].high_rps >= 1.1 * 100);
 }
 
+/* Nothing is promised there, so there is no room for more. */
+static void a_gpulet_that_promises_nothing_has_no_room(void)
+{
+    struct plan_share one[] = {{.batch = 4, .rate_rps = 100, .run_us = 10000}};
+    struct plan_gpulet let[] = {{.n_shares = 1, .share = one, .order = ORDER_DEADLINE}};
+    const struct plan_model model[] = {{.name = "a", .rate_rps = 100}};
+    const struct problem p = {.n_models = 1, .model = model};
+    const struct plan plan = {.n_gpulets = 1, .gpulet = let, .n_models = 1};
+    const double declared[] = {0};
+    struct demand_band b;
+
+    demand_bands(&p, &plan, declared, &b);
+    CHECK(fabs(b.high_rps - 110) < 1e-6);
+}
+
+static uint32_t allowed(uint32_t rate_rps, uint32_t asked_rps, usec_t for_us)
+{
+    int64_t used_ns = ALLOWANCE_FRESH;
+    uint32_t n = 0;
+
+    for (usec_t at_us = 0; at_us < for_us; at_us += USEC_PER_SEC / asked_rps) {
+        int64_t next_ns = allowance_take(used_ns, rate_rps, at_us);
+        n += next_ns != ALLOWANCE_FRESH;
+        used_ns = next_ns != ALLOWANCE_FRESH ? next_ns : used_ns;
+    }
+    return n;
+}
+
+static void an_allowance_is_a_rate_and_one_burst(void)
+{
+    CHECK_EQ(allowed(100, 100, 10 * USEC_PER_SEC), 1000); /* all of what is planned */
+    uint32_t n = allowed(100, 2000, 10 * USEC_PER_SEC);
+    CHECK(n >= 1000 + 60 && n <= 1000 + 70);
+    CHECK(allowed(1, 1000, USEC_PER_SEC / 20) == 50); /* a burst, whatever the rate */
+    int64_t used_ns = allowance_take(ALLOWANCE_FRESH, 100, 5);
+    CHECK(used_ns != ALLOWANCE_FRESH && used_ns < 5000); /* what was not used is not lost */
+}
+
 int main(void)
 {
     RUN(a_steady_rate_is_found_and_then_nothing_happens);
@@ -366,5 +404,7 @@ int main(void)
     RUN(a_late_sample_is_spread_over_the_time_since_the_last);
     RUN(burstiness_is_that_of_the_arrivals);
     RUN(within_their_bands_no_gpulet_is_too_busy);
+    RUN(a_gpulet_that_promises_nothing_has_no_room);
+    RUN(an_allowance_is_a_rate_and_one_burst);
     return check_end();
 }

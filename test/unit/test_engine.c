@@ -141,6 +141,53 @@ static void a_full_queue_refuses_at_once_and_says_when_to_come_back(void)
     rig_free(&r);
 }
 
+static void beyond_its_allowance_a_model_waits_for_the_others(void)
+{
+    enum { N = 200 };
+    static struct request other[2], q[N];
+    const char *name[] = {"a", "b"};
+    const struct policy *ours;
+    struct err err;
+    unsigned refused = 0;
+    struct job job;
+
+    memset(&fake, 0, sizeof(fake));
+    fake.granules = 1;
+    fake.run_us = 200;
+    CHECK_EQ(policy_find("gpuletd", &ours, &err), 0);
+    struct rig r = rig_with(&backend_fake, ours);
+    for (unsigned i = 0; i < 2; i++) {
+        struct model_spec s = rig_spec(name[i], 1, dir_batch);
+        s.rate_rps = 1;
+        s.slo_us = USEC_PER_SEC;
+        s.queue_max = 2 * N;
+        CHECK_EQ(rig_load(&r, &s, &job), 0);
+    }
+    fake.run_us = 100000;
+    for (unsigned i = 0; i < 2; i++) { /* one runs, one waits */
+        CHECK_EQ(rig_fill(&r, &other[i], "b", 1, 4, 1), 0);
+        CHECK_EQ(engine_submit(r.e, &other[i]), 0);
+        fake_sleep(10000);
+    }
+    fake.run_us = 200;
+    for (unsigned i = 0; i < N; i++) {
+        CHECK_EQ(rig_fill(&r, &q[i], "a", 1, 4, 1), 0);
+        if (engine_submit(r.e, &q[i]) == 0)
+            continue;
+        CHECK_EQ(q[i].refusal, REFUSED_BEYOND);
+        CHECK_HAS(q[i].err.msg, "others wait");
+        refused++;
+        rig_drop(&q[i]);
+    }
+    CHECK(refused > 0 && refused <= N - 64);
+    for (unsigned i = refused; i < N + 2; i++) {
+        struct request *done = (struct request *)rig_next(&r, WAIT_MS);
+        CHECK(done && done->fate == FATE_DONE);
+        rig_drop(done);
+    }
+    rig_free(&r);
+}
+
 static void a_request_that_gets_late_in_its_queue_is_dropped(void)
 {
     struct request first, late;
@@ -894,6 +941,7 @@ int main(void)
     RUN(requests_submitted_for_later_wake_their_executor_once);
     RUN(nobody_waits_for_more_than_a_few_requests_to_be_woken);
     RUN(a_full_queue_refuses_at_once_and_says_when_to_come_back);
+    RUN(beyond_its_allowance_a_model_waits_for_the_others);
     RUN(a_request_that_gets_late_in_its_queue_is_dropped);
     RUN(what_is_certainly_late_is_refused_before_it_waits);
     RUN(a_prediction_that_rose_is_put_right_by_a_run);

@@ -332,6 +332,36 @@ static void admission_refuses_full_and_late(void)
     CHECK_EQ(policy_equal.admit(&v).retry_us, 500);
 }
 
+static void beyond_its_allowance_a_model_is_served_at_nobodys_cost(void)
+{
+    struct let_view let = {.free_us = 3000,
+                           .lanes_us = 2000,
+                           .own_us = 500,
+                           .run_us = 1000,
+                           .full_us = 4000,
+                           .shared = true};
+    struct admit_view v = {
+        .deadline_us = 10000, .queue_max = 3, .beyond = true, .n_lets = 1, .let = &let};
+    const struct policy *ours;
+    struct err err;
+
+    CHECK_EQ(policy_find("gpuletd", &ours, &err), 0);
+    CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
+    CHECK_EQ(ours->admit(&v).retry_us, 4000);
+    let.own_us = 1000; /* nobody else waits */
+    CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
+    let.free_us = 6000; /* but would */
+    let.own_us = 4000;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
+    let.free_us = 3000;
+    let.own_us = 500;
+    v.beyond = false;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
+    v.beyond = true;
+    let.shared = false;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
+}
+
 static void routing_takes_the_earliest_finish(void)
 {
     struct let_view let[3] = {{.free_us = 9000, .run_us = 1000},
@@ -403,6 +433,7 @@ int main(void)
     RUN(an_idle_gpulet_tries_what_is_predicted_to_be_late);
     RUN(a_queue_without_an_exe_waits_for_its_deadline);
     RUN(admission_refuses_full_and_late);
+    RUN(beyond_its_allowance_a_model_is_served_at_nobodys_cost);
     RUN(routing_takes_the_earliest_finish);
     RUN(random_problems_give_checked_and_equal_plans);
     return check_end();

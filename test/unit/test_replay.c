@@ -534,6 +534,30 @@ static void a_list_of_arrivals_is_what_a_replay_is_offered(void)
     }
 }
 
+/* Two models share a gpu-let, one is asked for twenty times what is planned for it. */
+static void a_loud_model_has_its_part_and_leaves_the_other_its_own(void)
+{
+    static const struct replay_load loud[] = {{.kind = REPLAY_POISSON, .rate_rps = 2000},
+                                              {.kind = REPLAY_POISSON, .rate_rps = 100}};
+    struct err err;
+
+    set_up(2000, 1000);
+    problem.n_models = plan.n_models = 2;
+    for (uint32_t m = 0; m < 2; m++) {
+        model[m].rate_rps = 100;
+        model[m].slo_us = 20000;
+    }
+    add_let(0, 0, 4);
+    share[1] = (struct plan_share){.model = 1, .batch = 4, .rate_rps = 100};
+    let[0].n_shares = 2;
+    let[0].order = ORDER_DEADLINE;
+    cfg.load = loud;
+    CHECK_EQ(policy_find("gpuletd", &cfg.policy, &err), 0);
+    (void)replay();
+    CHECK(result.model[1].in_time > 0.97 * result.model[1].offered);
+    CHECK(result.model[0].in_time > 0.9 * 100 * 10);
+}
+
 int main(void)
 {
     RUN(m_d_1_waits_as_long_as_pollaczek_and_khinchine_say);
@@ -554,5 +578,6 @@ int main(void)
     RUN(random_plans_under_random_events_keep_their_books);
     RUN(what_is_wrong_is_named);
     RUN(a_list_of_arrivals_is_what_a_replay_is_offered);
+    RUN(a_loud_model_has_its_part_and_leaves_the_other_its_own);
     return check_end();
 }
