@@ -200,6 +200,47 @@ static void what_is_listed_again_changes_nothing(void)
     CHECK_EQ(last_call("cuInit"), init);
 }
 
+/* ---- backend = auto */
+static const struct backend *chosen;
+static struct err no_gpu;
+
+static int choose(const char *mode)
+{
+    struct backend_config cfg = {0};
+
+    (void)snprintf(cfg.partition_mode, sizeof(cfg.partition_mode), "%s", mode);
+    no_gpu = err = (struct err){0};
+    return backend_choose("auto", &cfg, &chosen, &no_gpu, &err);
+}
+
+static void backend_auto_takes_a_gpu_where_there_is_one(void)
+{
+    start();
+    CHECK_EQ(choose("auto"), 0);
+    CHECK(chosen == be);
+    CHECK_EQ(no_gpu.code, 0);
+}
+
+static void backend_auto_takes_the_cpu_and_says_why(void)
+{
+    start();
+    fake->gpus = 0;
+    CHECK_EQ(choose("auto"), 0);
+    CHECK(chosen == &backend_cpu);
+    CHECK_HAS(no_gpu.msg, "CUDA_ERROR_NO_DEVICE");
+    (void)setenv("GPULET_PLUGIN_DIR", "/nonexistent", 1);
+    CHECK_EQ(choose("auto"), 0);
+    CHECK(chosen == &backend_cpu);
+    CHECK_HAS(no_gpu.msg, "/nonexistent/gpulet-cuda.so");
+}
+
+static void backend_auto_hides_no_mode_that_was_named(void)
+{
+    start();
+    CHECK_EQ(choose("mps"), -ENOTSUP);
+    CHECK_HAS(err.msg, "not a client of MPS");
+}
+
 int main(void)
 {
     ALONE(without_a_driver_the_plug_in_says_so);
@@ -219,5 +260,8 @@ int main(void)
     ALONE(mode_mig_names_the_instances_that_could_be_chosen);
     ALONE(a_server_of_mps_that_is_starting_is_waited_for);
     ALONE(what_is_listed_again_changes_nothing);
+    ALONE(backend_auto_takes_a_gpu_where_there_is_one);
+    ALONE(backend_auto_takes_the_cpu_and_says_why);
+    ALONE(backend_auto_hides_no_mode_that_was_named);
     return check_end();
 }
