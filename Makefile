@@ -34,9 +34,13 @@ FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=
 LD_fuzz := -fsanitize=fuzzer,address,undefined
 ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(FLAGS_$(FLAVOUR))
 
-# The CUDA plug-in is built where there is a toolkit: NVCC, its version, the folder of its headers.
+# The CUDA plug-in is built where there is a toolkit: NVCC, its version, the folder of its headers,
+# architectures.
 CUDA := $(shell lib/backend/cuda/toolkit.sh)
 PLUGIN := $(if $(CUDA),$(B)/gpulet-cuda.so)
+# Its kernels: machine code for these architectures, and PTX of the last for later ones.  Of no flavour.
+CUDA_ARCHS ?= $(wordlist 4,9,$(CUDA))
+FATBIN := build/cuda/kernels.fatbin
 
 # Flags for parts of the tree.  The planner's arithmetic must not depend on the machine; the sum of two
 # bytes is what two nodes say.
@@ -62,7 +66,8 @@ LIB := $(B)/libgpulet.a
 UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/test_*.c test/fuzz/fuzz_*.c))
 OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
 GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(wildcard test/gpu/test_*.c)))
-FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 wrong/gpulet-cuda.so)
+GPU_TOOLS := $(if $(CUDA),$(B)/test/gpu/compare)
+FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so)
 BENCH := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
 PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gpuletctl)
 
@@ -77,7 +82,7 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 .PHONY: all help man tests benches demo install clean format check check-fast check-layers check-unit \
         check-ops check-cuda check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
         check-race race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan \
-        bench-sim
+        bench-sim FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -114,7 +119,29 @@ $(B)/pic/%.o: %.c
 	@echo '  CC  $@'
 	@$(CC) $(ALL_CFLAGS) -fPIC $(call part_flags,$<) -MMD -MP -c -o $@ $<
 
-$(B)/gpulet-cuda.so: $(patsubst %.c,$(B)/pic/%.o,$(PLUGIN_SRC))
+# Made anew when the list of architectures is another one.
+build/cuda/archs: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CUDA_ARCHS)' | cmp -s - $@ || echo '$(CUDA_ARCHS)' >$@
+
+$(FATBIN): $(wildcard kernels/cuda/*) build/cuda/archs
+	@echo '  NVCC $@'
+	@nice $(word 1,$(CUDA)) -std=c++17 -O3 -I. --fatbin -Xfatbin -compress-all \
+	    $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a) \
+	    -gencode=arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
+	    -o $@ kernels/cuda/kernels.cu
+
+$(B)/pic/lib/backend/cuda/embed.o: lib/backend/cuda/embed.S $(FATBIN)
+	@mkdir -p $(@D)
+	@$(CC) -DFATBIN='"$(FATBIN)"' -c -o $@ $<
+
+# The same kernels for the host: the fake driver runs them.
+$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/kernels_host.h
+	@mkdir -p $(@D)
+	@echo '  CXX $@'
+	@g++ -std=c++17 -O1 -g -Wall -Wextra -Werror -fPIC -shared -I. $(FLAGS_$(FLAVOUR):-fPIE=) -x c++ -o $@ kernels/cuda/kernels.cu
+
+$(B)/gpulet-cuda.so: $(B)/pic/lib/backend/cuda/embed.o $(patsubst %.c,$(B)/pic/%.o,$(PLUGIN_SRC))
 	@echo '  LD  $@'
 	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -o $@ $^ -lm -ldl
 
@@ -135,7 +162,7 @@ $(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
 	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $(filter %.o,$^) $(filter %.a,$^) $(DAEMON_LIBS) $(LIB_LIBS)
 
 # The operator cases are shared by the programs there.
-$(OPS): $(call obj,test/ops/cases.c test/ops/describe.c)
+$(OPS): $(call obj,test/ops/cases.c test/ops/describe.c test/ops/refusals.c)
 
 $(GPU): $(PLUGIN) $(FAKES)
 
@@ -169,7 +196,7 @@ install: all man ## into DESTDIR, PREFIX=/usr
 
 # ---- tests: each part ends with a line "N passed, N failed"
 
-tests: $(UNIT) $(OPS) $(GPU) $(PROGRAMS) $(B)/test/race/race ## build the test programs
+tests: $(UNIT) $(OPS) $(GPU) $(GPU_TOOLS) $(PROGRAMS) $(B)/test/race/race ## build the test programs
 
 benches: $(BENCH) ## build the benchmarks
 
@@ -177,7 +204,7 @@ check: all tests man ## everything but check-fresh and check-systemd
 	@test/check.sh layers unit fuzz ops cuda onnx http docs units clang asan tsan
 
 check-fast: tests check-layers ## layers, unit, ops: a minute
-	@test/run.sh $(UNIT) $(OPS) $(GPU)
+	@BUILD=$(B) test/run.sh $(UNIT) $(OPS) $(GPU) $(if $(CUDA),test/gpu/ops.sh)
 
 check-layers: $(call obj,$(PLAN_SRC)) ## who includes whom, and what the planner may call
 	@test/layers.sh $(B) "$(CC)"
@@ -197,8 +224,8 @@ fuzz: ## libFuzzer: TARGET=onnx|run|batch|passes|problem|regex|trace|v2 SECONDS=
 check-ops: tests ## operators against the plain-C reference
 	@test/run.sh $(OPS)
 
-check-cuda: tests ## the CUDA plug-in on a fake of the driver
-	@$(if $(CUDA),test/run.sh $(GPU),echo 'skipped: no CUDA toolkit'; false)
+check-cuda: tests ## the CUDA plug-in, and its kernels on the host, on a fake of the driver
+	@$(if $(CUDA),BUILD=$(B) test/run.sh $(GPU) test/gpu/ops.sh,echo 'skipped: no CUDA toolkit'; false)
 
 check-http: all ## the daemon from outside: clients, state, bad input
 	@BUILD=$(B) TEST_TIMEOUT=1800 test/run.sh test/http/run.sh

@@ -185,7 +185,10 @@ static void print_status(json_t *all, json_t *was)
 {
     json_t *plan = json_object_get(all, "plan");
 
-    print_devices(json_object_get(json_object_get(all, "devices"), "devices"));
+    json_t *devices = json_object_get(all, "devices");
+    print_devices(json_object_get(devices, "devices"));
+    if (str(devices, "no_gpu")[0])
+        printf("no GPU: %s\n", str(devices, "no_gpu"));
     if (str(plan, "error")[0])
         printf("the last plan failed: %s\n", str(plan, "error"));
     putchar('\n');

@@ -458,8 +458,10 @@ static void devices_get(struct exchange *x)
                             "mem_bytes", (json_int_t)d->mem_bytes, "mode", mode_name(d->mode),
                             "weights_shared", (int)d->weights_shared, "why", d->why));
     }
+    const char *no_gpu = gpuletd_of(x)->no_gpu.msg;
     api_reply_json(x, 200,
-                   json_pack("{s:o, s:I, s:I}", "devices", list, "host_used_bytes",
+                   json_pack("{s:o, s:s*, s:I, s:I}", "devices", list, "no_gpu",
+                             no_gpu[0] ? no_gpu : NULL, "host_used_bytes",
                              (json_int_t)v->host_used_bytes, "host_bytes",
                              (json_int_t)v->host_bytes));
 }

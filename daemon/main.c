@@ -164,16 +164,16 @@ static int apply_live(struct gpuletd *d, const struct config *c, struct err *err
     return 0;
 }
 
-static int backend_of(const struct config *c, struct engine_config *ret, struct err *err)
+static int backend_of(const struct config *c, struct engine_config *ret, struct err *no_gpu,
+                      struct err *err)
 {
-    int r = backend_find(c->device.backend, &ret->backend, err);
-
-    if (r == 0)
-        r = policy_find(c->plan.policy, &ret->policy, err);
     (void)snprintf(ret->device.partition_mode, sizeof(ret->device.partition_mode), "%s",
                    c->device.partition_mode);
     (void)snprintf(ret->device.cpu_units, sizeof(ret->device.cpu_units), "%s", c->device.cpu_units);
     (void)snprintf(ret->device.sim_file, sizeof(ret->device.sim_file), "%s", c->device.sim_file);
+    int r = backend_choose(c->device.backend, &ret->device, &ret->backend, no_gpu, err);
+    if (r == 0)
+        r = policy_find(c->plan.policy, &ret->policy, err);
     ret->host_bytes = c->limits.host_bytes;
     ret->device.run_bytes = c->limits.late_bytes;
     ret->model_limits = (struct model_limits){.nodes = (uint32_t)c->limits.model_nodes,
@@ -195,8 +195,9 @@ static int config_check(const struct config *c, struct err *err)
     struct engine_config e = {0};
     struct device_info info[MAX_DEVICES];
     char token[ADMIN_TOKEN_MAX];
+    struct err no_gpu;
     size_t n;
-    int r = backend_of(c, &e, err);
+    int r = backend_of(c, &e, &no_gpu, err);
 
     if (r == 0)
         r = e.backend->devices(&e.device, info, ARRAY_SIZE(info), &n, err);
@@ -451,8 +452,10 @@ static int start(struct loop *l, struct err *err)
     struct gpuletd *d = l->d;
     struct http_server *admin = NULL;
     struct engine_config e = {0};
-    int r = backend_of(&l->config, &e, err);
+    int r = backend_of(&l->config, &e, &d->no_gpu, err);
 
+    if (d->no_gpu.code)
+        LOG(LOG_INFO, "start", "no GPU: %s", d->no_gpu.msg);
     (void)snprintf(l->profiles, sizeof(l->profiles), "%s/profiles", l->config.state.directory);
     e.profiles = l->profiles;
     (void)pthread_mutex_init(&d->token_lock, NULL);

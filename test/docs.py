@@ -204,6 +204,10 @@ def check_operators():
           set(rows) ^ known)
     check("docs/operators.md says what the cpu backend takes",
           [op for op, says in rows.items() if (says == "yes") != (op in cpu)])
+    listed = read("docs/operators.md").split("## On the cuda backend")[1].split("The operators:")[1]
+    check("docs/operators.md lists what the cuda backend takes",
+          set(re.findall(r"\w+", listed.split("\n\n")[1])) ^
+          set(re.findall(r"\[OP_(\w+)\] =", read("lib/backend/cuda/compile.c"))))
 
 
 # ---- the commands of docs/api.md, in order, against one daemon

@@ -8,6 +8,7 @@
 #define GPULET_PLUGIN_DIR "/usr/lib/gpuletd"
 #endif
 #define CUDA_PLUGIN "gpulet-cuda.so"
+#define MAX_GPUS 64 /* looked at to know whether there is one */
 
 static const struct backend *const built_in[] = {&backend_cpu, &backend_sim};
 
@@ -42,8 +43,27 @@ int backend_find(const char *name, const struct backend **ret, struct err *err)
             return 0;
         }
     if (!STREQ(name, "cuda"))
-        return err_set(err, -ENOENT, "backend '%s': there are cpu, sim and cuda", name);
+        return err_set(err, -ENOENT, "backend '%s': there are auto, cpu, sim and cuda", name);
     const char *dir = getenv("GPULET_PLUGIN_DIR");
     (void)snprintf(path, sizeof(path), "%s/%s", dir ? dir : GPULET_PLUGIN_DIR, CUDA_PLUGIN);
     return plugin_open(path, ret, err);
+}
+
+int backend_choose(const char *name, const struct backend_config *cfg, const struct backend **ret,
+                   struct err *no_gpu, struct err *err)
+{
+    struct device_info info[MAX_GPUS];
+    size_t n;
+
+    *no_gpu = (struct err){0};
+    if (!STREQ(name, "auto"))
+        return backend_find(name, ret, err);
+    int r = backend_find("cuda", ret, err);
+    if (r == 0)
+        r = (*ret)->devices(cfg, info, MAX_GPUS, &n, err);
+    if (r != -ENOENT && r != -ENODEV)
+        return r;
+    *no_gpu = *err;
+    *ret = &backend_cpu;
+    return 0;
 }

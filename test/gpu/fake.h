@@ -23,6 +23,7 @@ struct fake_gpu {
     int mps;                   /* this process is a client of MPS */
     int cap_step;              /* SM caps are rounded up to a multiple of it */
     int contexts_max;          /* that MPS has for a device */
+    int held;                  /* runs do not end */
     int vmm_private;           /* another context does not see VMM memory */
     int mig;                   /* device 0 is a MIG instance */
     int mig_elsewhere;         /* NVML knows an instance that this process does not see */
@@ -31,6 +32,7 @@ struct fake_gpu {
     /* what was done */
     int splits[FAKE_GPUS_MAX];
     int contexts, green, streams, mappings, registered, primaries; /* alive now */
+    int events, allocations;                                       /* the same */
     int contexts_made;
     int broken; /* rules, and the first: */
     const char *rule;

@@ -1,19 +1,27 @@
-/* libcuda.so.1 on host memory: see fake.h.  A device pointer is a host pointer. */
+/* libcuda.so.1 on host memory: see fake.h.  A device pointer is a host pointer.
+ *
+ * Copies and kernels are done when they are asked for, by the caller's thread; the calls on the
+ * host come later, from another one. */
 #include "fake.h"
 
 #include <cuda.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
 
 #define EXPORTED __attribute__((visibility("default")))
 #define PAGE_BYTES ((size_t)2 << 20)
 #define DEVICE_BYTES ((size_t)8 << 30)
 #define MAPPINGS_MAX 256
 #define CAPPED 1
+#define CALLS_MAX 16
+#define HELD_US 1000
 #define ATTRIBUTE_MPS_ENABLED 133
 
 struct CUctx_st {
@@ -26,7 +34,21 @@ struct CUgreenCtx_st {
 };
 struct CUstream_st {
     struct CUctx_st *ctx;
+    pthread_t caller; /* of host functions */
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool stop; /* under lock, as the rest */
+    unsigned n_calls;
+    struct host_call {
+        CUhostFn fn;
+        void *arg;
+    } call[CALLS_MAX];
 };
+struct CUevent_st {
+    struct CUctx_st *ctx;
+    uint64_t ns;
+};
+typedef void host_kernel(const void *args, unsigned blocks, unsigned threads);
 struct CUdevResourceDesc_st {
     int units;
 };
@@ -407,6 +429,30 @@ static CUresult f_green_ctx(CUcontext *ret, CUgreenCtx g)
 }
 
 /* ---- streams */
+static void *stream_main(void *arg)
+{
+    struct CUstream_st *s = arg;
+
+    (void)pthread_mutex_lock(&s->lock);
+    while (!s->stop || s->n_calls > 0) {
+        if (s->n_calls == 0) {
+            (void)pthread_cond_wait(&s->cond, &s->lock);
+            continue;
+        }
+        struct host_call c = s->call[0];
+        (void)pthread_mutex_unlock(&s->lock);
+        while (__atomic_load_n(&fake.held, __ATOMIC_RELAXED))
+            (void)usleep(HELD_US);
+        c.fn(c.arg);
+        (void)pthread_mutex_lock(&s->lock);
+        s->n_calls--;
+        memmove(s->call, s->call + 1, s->n_calls * sizeof(c));
+        (void)pthread_cond_broadcast(&s->cond);
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
 static CUresult stream(CUstream *ret, struct CUctx_st *c)
 {
     struct CUstream_st *s = c ? calloc(1, sizeof(*s)) : NULL;
@@ -414,6 +460,10 @@ static CUresult stream(CUstream *ret, struct CUctx_st *c)
     if (!s)
         return c ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_CONTEXT;
     s->ctx = c;
+    (void)pthread_mutex_init(&s->lock, NULL);
+    (void)pthread_cond_init(&s->cond, NULL);
+    if (pthread_create(&s->caller, NULL, stream_main, s) != 0)
+        abort();
     c->streams++;
     fake.streams++;
     *ret = s;
@@ -438,13 +488,168 @@ static CUresult stream_end(struct CUstream_st *s)
 {
     s->ctx->streams--;
     fake.streams--;
-    free(s);
     return CUDA_SUCCESS;
+}
+
+static CUresult stream_unlist(struct CUstream_st *s)
+{
+    DO("cuStreamDestroy", stream_end(s));
 }
 
 static CUresult f_stream_destroy(CUstream s)
 {
-    DO("cuStreamDestroy", stream_end(s));
+    CUresult r = stream_unlist(s);
+
+    (void)pthread_mutex_lock(&s->lock);
+    s->stop = true;
+    (void)pthread_cond_broadcast(&s->cond);
+    (void)pthread_mutex_unlock(&s->lock);
+    (void)pthread_join(s->caller, NULL);
+    free(s);
+    return r;
+}
+
+static CUresult stream_state(struct CUstream_st *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    unsigned n = s->n_calls;
+    (void)pthread_mutex_unlock(&s->lock);
+    return n > 0 ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
+}
+
+static CUresult f_stream_query(CUstream s)
+{
+    DO("cuStreamQuery", stream_state(s));
+}
+
+static CUresult f_stream_wait(CUstream s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    while (s->n_calls > 0)
+        (void)pthread_cond_wait(&s->cond, &s->lock);
+    (void)pthread_mutex_unlock(&s->lock);
+    DO("cuStreamSynchronize", CUDA_SUCCESS);
+}
+
+static CUresult call_host(struct CUstream_st *s, CUhostFn fn, void *arg)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    if (s->n_calls == CALLS_MAX)
+        abort();
+    s->call[s->n_calls++] = (struct host_call){fn, arg};
+    (void)pthread_cond_broadcast(&s->cond);
+    (void)pthread_mutex_unlock(&s->lock);
+    return CUDA_SUCCESS;
+}
+
+static CUresult f_launch_host(CUstream s, CUhostFn fn, void *arg)
+{
+    DO("cuLaunchHostFunc", call_host(s, fn, arg));
+}
+
+/* What a call on a stream needs: that its context is current. */
+static CUresult on(const struct CUstream_st *s)
+{
+    return s->ctx == current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+/* ---- events */
+static CUresult event(CUevent *ret)
+{
+    struct CUevent_st *e = current ? calloc(1, sizeof(*e)) : NULL;
+
+    if (!e)
+        return current ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_CONTEXT;
+    e->ctx = current;
+    fake.events++;
+    *ret = e;
+    return CUDA_SUCCESS;
+}
+
+static CUresult f_event_create(CUevent *ret, unsigned flags)
+{
+    (void)flags;
+    DO("cuEventCreate", event(ret));
+}
+
+static CUresult f_event_destroy(CUevent e)
+{
+    DO("cuEventDestroy", (free(e), fake.events--, CUDA_SUCCESS));
+}
+
+static CUresult event_record(struct CUevent_st *e, const struct CUstream_st *s)
+{
+    struct timespec t;
+
+    if (e->ctx != s->ctx)
+        return CUDA_ERROR_INVALID_HANDLE;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    e->ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    return CUDA_SUCCESS;
+}
+
+static CUresult f_event_record(CUevent e, CUstream s)
+{
+    DO("cuEventRecord", event_record(e, s));
+}
+
+static CUresult f_event_elapsed(float *ret_ms, CUevent from, CUevent to)
+{
+    DO("cuEventElapsedTime", (*ret_ms = (float)(to->ns - from->ns) / 1e6f, CUDA_SUCCESS));
+}
+
+/* ---- kernels: those of the host */
+static void *host_kernels(void)
+{
+    char path[512];
+    Dl_info here;
+
+    if (!dladdr((void *)fake_gpu, &here))
+        return NULL;
+    (void)snprintf(path, sizeof(path), "%s", here.dli_fname);
+    char *end = strrchr(path, '/');
+    (void)snprintf(end ? end + 1 : path, 32, "libkernels.so");
+    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+
+static CUresult f_library_load(CUlibrary *ret, const void *code, CUjit_option *o, void **v,
+                               unsigned n, CUlibraryOption *lo, void **lv, unsigned ln)
+{
+    (void)code, (void)o, (void)v, (void)n, (void)lo, (void)lv, (void)ln;
+    DO("cuLibraryLoadData", (*ret = host_kernels()) ? CUDA_SUCCESS : CUDA_ERROR_NO_BINARY_FOR_GPU);
+}
+
+static CUresult f_library_unload(CUlibrary l)
+{
+    DO("cuLibraryUnload", dlclose(l) == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE);
+}
+
+static CUresult f_library_kernel(CUkernel *ret, CUlibrary l, const char *name)
+{
+    DO("cuLibraryGetKernel", (*ret = dlsym(l, name)) ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND);
+}
+
+static CUresult run(CUfunction f, unsigned blocks, unsigned threads, const struct CUstream_st *s,
+                    void **args)
+{
+    CUresult r = on(s);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (blocks == 0 || threads == 0 || threads > 1024)
+        return CUDA_ERROR_INVALID_VALUE;
+    ((host_kernel *)f)(args[0], blocks, threads);
+    return CUDA_SUCCESS;
+}
+
+static CUresult f_launch(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                         unsigned by, unsigned bz, unsigned shared, CUstream s, void **args,
+                         void **extra)
+{
+    (void)shared, (void)extra;
+    if (gy != 1 || gz != 1 || by != 1 || bz != 1)
+        return CUDA_ERROR_INVALID_VALUE;
+    DO("cuLaunchKernel", run(f, gx, bx, s, args));
 }
 
 /* ---- memory */
@@ -588,6 +793,64 @@ static CUresult f_host_unregister(void *p)
        fake.registered-- > 0 ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
 }
 
+static CUresult allocate(void **ret, size_t bytes)
+{
+    if (!current)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    *ret = bytes > 0 && bytes <= DEVICE_BYTES ? malloc(bytes) : NULL;
+    if (!*ret)
+        return bytes > 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
+    memset(*ret, 0xa5, bytes);
+    fake.allocations++;
+    return CUDA_SUCCESS;
+}
+
+static CUresult f_mem_alloc(CUdeviceptr *ret, size_t bytes)
+{
+    DO("cuMemAlloc", allocate((void **)ret, bytes));
+}
+
+static CUresult f_mem_free(CUdeviceptr p)
+{
+    DO("cuMemFree", (free((void *)p), fake.allocations--, CUDA_SUCCESS));
+}
+
+static CUresult f_host_alloc(void **ret, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    DO("cuMemHostAlloc", allocate(ret, bytes));
+}
+
+static CUresult f_host_free(void *p)
+{
+    DO("cuMemFreeHost", (free(p), fake.allocations--, CUDA_SUCCESS));
+}
+
+static CUresult copy_async(void *to, const void *from, size_t bytes, const struct CUstream_st *s)
+{
+    CUresult r = on(s);
+
+    if (r == CUDA_SUCCESS)
+        memcpy(to, from, bytes);
+    return r;
+}
+
+static CUresult f_copy_in_async(CUdeviceptr to, const void *from, size_t bytes, CUstream s)
+{
+    DO("cuMemcpyHtoDAsync", copy_async((void *)to, from, bytes, s));
+}
+
+static CUresult f_copy_out_async(void *to, CUdeviceptr from, size_t bytes, CUstream s)
+{
+    DO("cuMemcpyDtoHAsync", copy_async(to, (const void *)from, bytes, s));
+}
+
+static CUresult f_zero_async(CUdeviceptr p, unsigned char value, size_t bytes, CUstream s)
+{
+    DO("cuMemsetD8Async", on(s) == CUDA_SUCCESS ? (memset((void *)p, value, bytes), CUDA_SUCCESS)
+                                                : CUDA_ERROR_INVALID_CONTEXT);
+}
+
 /* ---- looking calls up */
 static const struct {
     const char *name;
@@ -630,6 +893,24 @@ static const struct {
     {"cuMemSetAccess", 10020, f_mem_access},
     {"cuMemcpyHtoD", 3020, f_copy_in},
     {"cuMemcpyDtoH", 3020, f_copy_out},
+    {"cuStreamQuery", 2000, f_stream_query},
+    {"cuStreamSynchronize", 2000, f_stream_wait},
+    {"cuEventCreate", 2000, f_event_create},
+    {"cuEventDestroy", 4000, f_event_destroy},
+    {"cuEventRecord", 2000, f_event_record},
+    {"cuEventElapsedTime", 2000, f_event_elapsed},
+    {"cuLibraryLoadData", 12000, f_library_load},
+    {"cuLibraryUnload", 12000, f_library_unload},
+    {"cuLibraryGetKernel", 12000, f_library_kernel},
+    {"cuLaunchKernel", 4000, f_launch},
+    {"cuLaunchHostFunc", 10000, f_launch_host},
+    {"cuMemAlloc", 3020, f_mem_alloc},
+    {"cuMemFree", 3020, f_mem_free},
+    {"cuMemHostAlloc", 2020, f_host_alloc},
+    {"cuMemFreeHost", 2000, f_host_free},
+    {"cuMemcpyHtoDAsync", 3020, f_copy_in_async},
+    {"cuMemcpyDtoHAsync", 3020, f_copy_out_async},
+    {"cuMemsetD8Async", 3020, f_zero_async},
     {"cuMemHostRegister", 6050, f_host_register},
     {"cuMemHostUnregister", 4000, f_host_unregister},
 };

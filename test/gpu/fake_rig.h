@@ -97,7 +97,7 @@ static inline size_t last_call(const char *name)
 static inline void check_clean(void)
 {
     CHECK_EQ(fake->contexts + fake->green + fake->streams + fake->mappings + fake->registered +
-                 fake->primaries,
+                 fake->primaries + fake->events + fake->allocations,
              0);
     CHECK_STR(fake->rule ? fake->rule : "", "");
 }

@@ -36,12 +36,12 @@ static void a_driver_without_a_device_says_so(void)
     CHECK_HAS(err.msg, "backend 'cuda': cuInit: CUDA_ERROR_NO_DEVICE (100)");
 }
 
-static void a_driver_that_is_too_old_is_refused_with_its_version(void)
+static void a_driver_that_is_too_old_is_refused_by_what_it_lacks(void)
 {
     start();
     fake->version = 11080;
     CHECK_EQ(list("auto"), -ENODEV);
-    CHECK_HAS(err.msg, "11.8");
+    CHECK_HAS(err.msg, "the driver lacks cuLibraryGetKernel, CUDA 12.0 has it");
 }
 
 static void a_plug_in_with_another_abi_is_refused_with_both_numbers(void)
@@ -141,14 +141,19 @@ static void auto_falls_through_to_shared_and_says_why(void)
     CHECK_HAS(info[0].why, "not green: the driver is of CUDA 12.4, 12.5 is needed");
 }
 
+static void green_is_refused_by_name_where_the_driver_is_too_old(void)
+{
+    start();
+    fake->version = 12040;
+    CHECK_EQ(list("green"), -ENOTSUP);
+    CHECK_HAS(err.msg, "partition-mode 'green': the driver is of CUDA 12.4, 12.5 is needed");
+}
+
 static void a_mode_that_is_named_never_degrades(void)
 {
     start();
     CHECK_EQ(list("mps"), -ENOTSUP);
     CHECK_HAS(err.msg, "partition-mode 'mps': this process is not a client of MPS");
-    fake->version = 12040;
-    CHECK_EQ(list("green"), -ENOTSUP);
-    CHECK_HAS(err.msg, "partition-mode 'green': ");
     CHECK_EQ(list("shared"), 0);
     CHECK_EQ(list("halves"), -EINVAL);
     CHECK_HAS(err.msg, "'halves': there are auto, mps, green, mig and shared");
@@ -179,18 +184,68 @@ static void a_server_of_mps_that_is_starting_is_waited_for(void)
     start();
     fake->fail_call = "cuInit";
     fake->fail_code = 807;
-    fake->fail_times = 2;
-    CHECK_EQ(list("auto"), 0);
     fake->fail_times = -1;
     CHECK_EQ(list("auto"), -ENODEV);
     CHECK_HAS(err.msg, "(807): the server of MPS is starting, recovering, or another user's");
+    fake->fail_times = 2;
+    CHECK_EQ(list("auto"), 0);
+}
+
+static void what_is_listed_again_changes_nothing(void)
+{
+    start();
+    CHECK_EQ(list("auto"), 0);
+    size_t init = last_call("cuInit");
+    CHECK_EQ(list("auto"), 0); /* as a reload does, while devices serve */
+    CHECK_EQ(last_call("cuInit"), init);
+}
+
+/* ---- backend = auto */
+static const struct backend *chosen;
+static struct err no_gpu;
+
+static int choose(const char *mode)
+{
+    struct backend_config cfg = {0};
+
+    (void)snprintf(cfg.partition_mode, sizeof(cfg.partition_mode), "%s", mode);
+    no_gpu = err = (struct err){0};
+    return backend_choose("auto", &cfg, &chosen, &no_gpu, &err);
+}
+
+static void backend_auto_takes_a_gpu_where_there_is_one(void)
+{
+    start();
+    CHECK_EQ(choose("auto"), 0);
+    CHECK(chosen == be);
+    CHECK_EQ(no_gpu.code, 0);
+}
+
+static void backend_auto_takes_the_cpu_and_says_why(void)
+{
+    start();
+    fake->gpus = 0;
+    CHECK_EQ(choose("auto"), 0);
+    CHECK(chosen == &backend_cpu);
+    CHECK_HAS(no_gpu.msg, "CUDA_ERROR_NO_DEVICE");
+    (void)setenv("GPULET_PLUGIN_DIR", "/nonexistent", 1);
+    CHECK_EQ(choose("auto"), 0);
+    CHECK(chosen == &backend_cpu);
+    CHECK_HAS(no_gpu.msg, "/nonexistent/gpulet-cuda.so");
+}
+
+static void backend_auto_hides_no_mode_that_was_named(void)
+{
+    start();
+    CHECK_EQ(choose("mps"), -ENOTSUP);
+    CHECK_HAS(err.msg, "not a client of MPS");
 }
 
 int main(void)
 {
     ALONE(without_a_driver_the_plug_in_says_so);
     ALONE(a_driver_without_a_device_says_so);
-    ALONE(a_driver_that_is_too_old_is_refused_with_its_version);
+    ALONE(a_driver_that_is_too_old_is_refused_by_what_it_lacks);
     ALONE(a_plug_in_with_another_abi_is_refused_with_both_numbers);
     ALONE(each_gpu_is_a_device);
     ALONE(auto_takes_green_contexts_and_says_why_not_mps);
@@ -199,9 +254,14 @@ int main(void)
     ALONE(a_client_of_mps_gets_capped_contexts);
     ALONE(contexts_that_do_not_see_each_others_memory_have_their_own_weights);
     ALONE(auto_falls_through_to_shared_and_says_why);
+    ALONE(green_is_refused_by_name_where_the_driver_is_too_old);
     ALONE(a_mode_that_is_named_never_degrades);
     ALONE(a_mig_instance_is_a_whole_device);
     ALONE(mode_mig_names_the_instances_that_could_be_chosen);
     ALONE(a_server_of_mps_that_is_starting_is_waited_for);
+    ALONE(what_is_listed_again_changes_nothing);
+    ALONE(backend_auto_takes_a_gpu_where_there_is_one);
+    ALONE(backend_auto_takes_the_cpu_and_says_why);
+    ALONE(backend_auto_hides_no_mode_that_was_named);
     return check_end();
 }

@@ -9,6 +9,7 @@
  *
  * Convolutions and products run again in bf16, and those of bytes in int8. */
 #include "cases.h"
+#include "refusals.h"
 #include <gpulet/backend.h>
 #include <gpulet/clock.h>
 #include <gpulet/model.h>
@@ -22,13 +23,6 @@
 #define GUARD_BYTES 64
 #define GUARD 0xa5
 #define WAIT_US (60 * USEC_PER_SEC)
-
-/* What a backend is known to refuse; a case that starts to work must leave this list. */
-static const struct {
-    const char *backend, *name, *why;
-} refusals[] = {
-    {NULL, NULL, NULL}, /* ends the list */
-};
 
 /* An open backend with one partition of the whole device and memory that it may read. */
 struct bench {
@@ -430,12 +424,13 @@ static int case_run(const struct op_case *c, enum precision precision, int64_t b
 }
 
 /* ---- cases and backends */
-static const char *refused(const struct backend *be, const struct op_case *c)
+static bool refused(const struct backend *be, const struct op_case *c)
 {
-    for (size_t i = 0; refusals[i].backend; i++)
-        if (STREQ(refusals[i].backend, be->name) && STREQ(refusals[i].name, c->name))
-            return refusals[i].why;
-    return NULL;
+    for (size_t i = 0; i < n_refusals; i++)
+        if (STREQ(refusals[i].backend, be->name) &&
+            (refusals[i].name ? STREQ(refusals[i].name, c->name) : refusals[i].op == c->op))
+            return true;
+    return false;
 }
 
 static const char *remark(const struct exe_info *info, enum precision precision)
@@ -449,7 +444,7 @@ static bool case_check(const struct op_case *c, enum precision precision, struct
 {
     struct case_input in[CASE_MAX_IN];
     uint32_t n_in = case_inputs(c, in);
-    const char *why = refused(b->be, c);
+    bool refuses = refused(b->be, c);
     struct exe_info info = {0};
     bool batches = false;
     struct err err = {0};
@@ -459,9 +454,9 @@ static bool case_check(const struct op_case *c, enum precision precision, struct
     int r = case_run(c, precision, batches ? 1 : 0, b, &info, &err);
     if (r == 0 && batches)
         r = case_run(c, precision, 3, b, &info, &err);
-    bool good = why ? r == -ENOTSUP : r == 0;
-    if (good && why)
-        printf("ok - %s is refused by %s: %s\n", c->name, b->be->name, why);
+    bool good = refuses ? r == -ENOTSUP : r == 0;
+    if (good && refuses)
+        printf("ok - %s is refused by %s: %s\n", c->name, b->be->name, err.msg);
     else
         printf("%s - %s on %s%s%s%s\n", good ? "ok" : "not ok", c->name, b->be->name,
                precision == PRECISION_FP32 ? "" : " in ",

@@ -58,6 +58,8 @@ void gpu_dev_close(struct device *dev)
     if (!dev)
         return;
     assert(dev->n_parts == 0);
+    space_done(&dev->space);
+    library_close(dev);
     if (dev->mode)
         dev->mode->close(dev);
     free(dev);
@@ -77,6 +79,8 @@ int gpu_dev_open(const struct backend_config *cfg, unsigned index, struct device
         return r;
     dev->mode = mode;
     r = mode->open(dev, err);
+    if (r == 0)
+        r = library_open(dev, err);
     if (r < 0)
         return err_wrap(err, "device '%s': ", dev->info.name);
     *ret = TAKE(dev);

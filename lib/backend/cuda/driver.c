@@ -39,6 +39,9 @@ static int fill(find_fn *from, struct err *err)
 #undef MAY
     cu.ctx_create_capped = (capped_ctx_fn *)find(from, "cuCtxCreate", 11040);
     cu.green_stream_create = (green_stream_fn *)find(from, "cuGreenCtxStreamCreate", 12050);
+    cu.event_elapsed = (elapsed_fn *)find(from, "cuEventElapsedTime", 2000);
+    if (!cu.event_elapsed)
+        missing = "cuEventElapsedTime";
     return missing ? err_set(err, -ENODEV, "the driver lacks %s, CUDA 12.0 has it", missing) : 0;
 }
 
@@ -56,7 +59,7 @@ static int start(struct err *err)
     return gpu_check(r, "cuInit", &why) == 0 ? 0 : err_set(err, -ENODEV, "%s", why.msg);
 }
 
-int driver_open(struct err *err)
+static int open_once(struct err *err)
 {
     void *so = dlopen(DRIVER_LIBRARY, RTLD_NOW | RTLD_LOCAL);
 
@@ -66,14 +69,17 @@ int driver_open(struct err *err)
     if (!from)
         return err_set(err, -ENODEV, "%s is of a driver before CUDA 12.0, or a toolkit's stub",
                        DRIVER_LIBRARY);
-    cu = (struct driver){0};
     int r = fill(from, err);
     if (r == 0)
         r = start(err);
-    if (r == 0 && gpu_check(cu.driver_version(&cu.version), "cuDriverGetVersion", err) < 0)
-        return -ENODEV;
-    return r < 0 || cu.version >= DRIVER_MIN
-               ? r
-               : err_set(err, -ENODEV, "the driver is of CUDA %d.%d, 12.0 is needed",
-                         cu.version / 1000, cu.version % 1000 / 10);
+    return r < 0 ? r : GPU(driver_version(&cu.version), err);
+}
+
+int driver_open(struct err *err)
+{
+    static bool is_open;
+    int r = is_open ? 0 : open_once(err);
+
+    is_open = r == 0;
+    return r;
 }

@@ -14,8 +14,6 @@ typedef CUresult CUDAAPI capped_ctx_fn(CUcontext *, CUexecAffinityParam *, int n
                                        CUdevice);
 typedef CUresult CUDAAPI elapsed_fn(float *ret_ms, CUevent, CUevent);
 
-#define DRIVER_MIN 12000 /* cuLibraryLoadData; 1000 * major + 10 * minor */
-
 /* clang-format off */
 #define DRIVER_CALLS(NEED, MAY) \
     NEED(init, cuInit, "cuInit", 2000) \
@@ -43,6 +41,23 @@ typedef CUresult CUDAAPI elapsed_fn(float *ret_ms, CUevent, CUevent);
     NEED(mem_access, cuMemSetAccess, "cuMemSetAccess", 10020) \
     NEED(copy_in, cuMemcpyHtoD, "cuMemcpyHtoD", 3020) \
     NEED(copy_out, cuMemcpyDtoH, "cuMemcpyDtoH", 3020) \
+    NEED(mem_alloc, cuMemAlloc, "cuMemAlloc", 3020) \
+    NEED(mem_free, cuMemFree, "cuMemFree", 3020) \
+    NEED(host_alloc, cuMemHostAlloc, "cuMemHostAlloc", 2020) \
+    NEED(host_free, cuMemFreeHost, "cuMemFreeHost", 2000) \
+    NEED(copy_in_async, cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync", 3020) \
+    NEED(copy_out_async, cuMemcpyDtoHAsync, "cuMemcpyDtoHAsync", 3020) \
+    NEED(zero_async, cuMemsetD8Async, "cuMemsetD8Async", 3020) \
+    NEED(stream_query, cuStreamQuery, "cuStreamQuery", 2000) \
+    NEED(stream_wait, cuStreamSynchronize, "cuStreamSynchronize", 2000) \
+    NEED(event_create, cuEventCreate, "cuEventCreate", 2000) \
+    NEED(event_destroy, cuEventDestroy, "cuEventDestroy", 4000) \
+    NEED(event_record, cuEventRecord, "cuEventRecord", 2000) \
+    NEED(library_load, cuLibraryLoadData, "cuLibraryLoadData", 12000) \
+    NEED(library_unload, cuLibraryUnload, "cuLibraryUnload", 12000) \
+    NEED(library_kernel, cuLibraryGetKernel, "cuLibraryGetKernel", 12000) \
+    NEED(launch, cuLaunchKernel, "cuLaunchKernel", 4000) \
+    NEED(launch_host, cuLaunchHostFunc, "cuLaunchHostFunc", 10000) \
     NEED(host_register, cuMemHostRegister, "cuMemHostRegister", 6050) \
     NEED(host_unregister, cuMemHostUnregister, "cuMemHostUnregister", 4000) \
     MAY(affinity_support, cuDeviceGetExecAffinitySupport, "cuDeviceGetExecAffinitySupport", 11040) \
@@ -62,13 +77,15 @@ struct driver {
 #undef CALL
     capped_ctx_fn *ctx_create_capped;     /* 11.4, may be NULL */
     green_stream_fn *green_stream_create; /* 12.5, may be NULL */
-    int version;                          /* 13000: CUDA 13.0 */
+    elapsed_fn *event_elapsed;
+    int version; /* 13000: CUDA 13.0 */
 };
 
-/* The one of this process.  Written by driver_open() on the main thread, while no device is
- * open; read by any thread afterwards. */
+/* The one of this process.  Written by driver_open() before any device is open; then read by any
+ * thread. */
 extern struct driver cu;
 
-/* Opens libcuda.so.1, fills the table and calls cuInit, each time anew: what failed once may work
- * later.  -ENODEV: err says why there is no device. */
+/* Main thread.  Opens libcuda.so.1, fills the table and calls cuInit; once that has worked it does
+ * nothing, as a reload asks for the devices while they serve.  -ENODEV: err says why there are
+ * none. */
 int driver_open(struct err *err);

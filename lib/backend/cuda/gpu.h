@@ -8,6 +8,10 @@
  *   device.c   listing devices, taking one, request memory
  *   part.c     partitions: whose context is current where, waiting
  *   vmm.c      device memory that belongs to a device and not to a context
+ *   library.c  the kernels' code
+ *   weights.c  constants on the device
+ *   exe.h, build.c, compile.c, lower_*.c  a bound graph becomes launches of kernels
+ *   exec.c     slots and runs
  *
  * A context is current to one thread at a time, which holds its partition's `use` lock
  * (part_begin(), part_end()): a green context demands it, and in all modes it keeps a probe on the
@@ -17,6 +21,7 @@
 #include "driver.h"
 
 #include <gpulet/backend.h>
+#include <kernels/cuda/args.h>
 #include <pthread.h>
 
 /* ---- error.c; any thread */
@@ -52,13 +57,32 @@ int whole_part_open(struct part *p, struct err *err);
 void whole_part_close(struct part *p);
 int gpu_attribute(CUdevice d, CUdevice_attribute a, int *ret, struct err *err);
 
+/* ---- weights.c; builder */
+struct chunk;  /* of device memory, for many constants */
+struct space { /* constants in memory that one context, or all of a device, can read */
+    struct weights *weights;
+    struct chunk *chunks;
+};
+
 /* ---- mode_mps.c */
 struct capped { /* a context with a cap of SMs */
     CUcontext ctx;
     uint32_t asked, units; /* SMs: the cap asked for, the cap that is */
     bool used;
+    struct space space; /* where each context has its own weights */
 };
 #define MPS_CONTEXTS_MAX 60
+
+/* ---- library.c */
+enum gpu_kernel {
+#define NAMED(name) KERNEL_##name,
+    GPU_KERNELS(NAMED)
+#undef NAMED
+        GPU_KERNEL_END
+};
+/* Loads the kernels for the device; a context of it is current. */
+int library_open(struct device *dev, struct err *err);
+void library_close(struct device *dev);
 
 /* ---- mode_green.c */
 struct split { /* of all SMs of a device */
@@ -74,7 +98,10 @@ struct device {
     struct device_info info;
     CUcontext ctx; /* for what belongs to no partition; builder */
     unsigned n_parts;
-    bool pinned;        /* the request memory, by this device */
+    bool pinned; /* the request memory, by this device */
+    CUlibrary library;
+    CUkernel kernel[GPU_KERNEL_END];
+    struct space space; /* where weights are shared by all contexts */
     struct split split; /* green */
     uint32_t n_capped;  /* mps: the pool */
     struct capped capped[MPS_CONTEXTS_MAX];
@@ -101,7 +128,11 @@ struct part {
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool kicked; /* under lock */
+    bool kicked;           /* under lock */
+    struct slot *finished; /* under lock: runs that ended and were not taken yet, oldest first */
+
+    ticket last_ticket; /* executor */
+    unsigned n_out;     /* executor: its tickets */
 };
 int gpu_part_open(struct device *dev, const struct granules *set, struct part **ret,
                   uint32_t *ret_units, struct err *err);
@@ -118,3 +149,26 @@ struct vmm {
 /* A context of the device is current. */
 int vmm_open(CUdevice d, size_t bytes, struct vmm *ret, struct err *err);
 void vmm_close(struct vmm *v);
+
+/* ---- weights.c */
+/* The constant in device memory the partition can read, uploaded if it is not there yet; counted.
+ * The partition's context is current. */
+int weights_in(struct part *p, const void *data, size_t bytes, struct hash128 hash,
+               struct weights **ret, struct err *err);
+void weights_out(struct part *p, struct weights *w);
+CUdeviceptr weights_at(const struct weights *w);
+/* All constants are given back. */
+void space_done(struct space *s);
+
+/* ---- compile.c, exec.c */
+int gpu_compile(struct part *p, const struct compile_args *args, struct exe **ret, struct err *err);
+void gpu_exe_info(const struct exe *x, struct exe_info *ret);
+void gpu_release(struct exe *x);
+int gpu_slot_open(struct exe *x, struct slot **ret, struct err *err);
+void gpu_slot_close(struct slot *s);
+int gpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
+              struct err *err);
+int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
+               ticket *ret);
+size_t gpu_wait(struct part *p, usec_t until_us, struct done *done, size_t max);
+void gpu_kick(struct part *p);

@@ -115,6 +115,7 @@ static int mps_probe(CUdevice d, struct device_info *ret, struct err *err)
 /* ---- the pool */
 static void capped_drop(struct device *dev, struct capped *c)
 {
+    space_done(&c->space);
     (void)cu.ctx_destroy(c->ctx);
     *c = (struct capped){0};
     dev->n_capped--;

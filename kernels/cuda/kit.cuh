@@ -1,0 +1,63 @@
+/* What kernels share.  A kernel takes one struct of args.h:
+ *
+ *     KERNEL(fill) { EACH (i, a.n) ...; }
+ *
+ * Built for the host (test/gpu/kernels_host.h) the same text runs its blocks and threads one after
+ * the other, which is why no kernel here has a barrier. */
+#pragma once
+
+#include "args.h"
+
+#ifdef __CUDACC__
+#define KERNEL(name)                                                                               \
+    extern "C" __global__ void __launch_bounds__(GPU_THREADS)                                      \
+        gpulet_##name(const __grid_constant__ struct name##_args a)
+#define DEVICE __device__ __forceinline__
+#else
+#include "test/gpu/kernels_host.h"
+#endif
+
+/* Grid-stride: i goes through [0, n) once over all threads. */
+#define EACH(i, n)                                                                                 \
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < (n);                      \
+         i += (int64_t)gridDim.x * blockDim.x)
+
+/* Offset into operand k of place i of the walk. */
+DEVICE int64_t at(const gpu_walk &w, int k, int64_t i)
+{
+    int64_t off = 0;
+
+    for (int d = w.rank - 1; d >= 0; d--) {
+        int64_t q = i / w.dims[d];
+        off += (i - q * w.dims[d]) * w.stride[k][d];
+        i = q;
+    }
+    return off;
+}
+
+/* Of two operands at once: the divisions are what a walk costs. */
+DEVICE void at_two(const gpu_walk &w, int64_t i, int64_t *ret0, int64_t *ret1)
+{
+    int64_t a = 0, b = 0;
+
+    for (int d = w.rank - 1; d >= 0; d--) {
+        int64_t q = i / w.dims[d], r = i - q * w.dims[d];
+        a += r * w.stride[0][d];
+        b += r * w.stride[1][d];
+        i = q;
+    }
+    *ret0 = a;
+    *ret1 = b;
+}
+
+DEVICE void move(void *y, int64_t to, const void *x, int64_t from, int size)
+{
+    if (size == 1)
+        ((uint8_t *)y)[to] = ((const uint8_t *)x)[from];
+    else if (size == 2)
+        ((uint16_t *)y)[to] = ((const uint16_t *)x)[from];
+    else if (size == 4)
+        ((uint32_t *)y)[to] = ((const uint32_t *)x)[from];
+    else
+        ((uint64_t *)y)[to] = ((const uint64_t *)x)[from];
+}

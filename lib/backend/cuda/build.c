@@ -1,0 +1,229 @@
+/* Values, buffers, steps and arguments while an exe is made. */
+#include "exe.h"
+
+#define STEPS_MAX 1000000u
+#define BLOCKS_PER_SM 8
+
+int build_fail(struct build *b, int code, const char *what)
+{
+    const struct node *n = &b->graph->nodes[b->node];
+
+    return err_set(b->err, code, "node '%s' (%s): %s", n->name, op_name(n->op), what);
+}
+
+int build_no_type(struct build *b, enum dtype t)
+{
+    const struct node *n = &b->graph->nodes[b->node];
+
+    return err_set(b->err, -ENOTSUP, "node '%s' (%s): type %s is not in the cuda backend yet",
+                   n->name, op_name(n->op), dtype_name(t));
+}
+
+static int no_memory(struct build *b)
+{
+    return err_set(b->err, -ENOMEM, "out of memory");
+}
+
+/* Room for one more, by doubling in the exe's arena. */
+static void *more(struct build *b, void *array, uint32_t n, uint32_t *cap, size_t each)
+{
+    if (n < *cap)
+        return array;
+    uint32_t to = n ? n * 2 : 32;
+    void *grown = n < STEPS_MAX ? arena_array(&b->exe->arena, to, each) : NULL;
+    if (grown && n)
+        memcpy(grown, array, n * each);
+    if (grown)
+        *cap = to;
+    return grown;
+}
+
+int build_buf(struct build *b, size_t bytes, struct ref *ret)
+{
+    struct exe *x = b->exe;
+    struct buffer *buf = more(b, x->buf, x->n_bufs, &b->cap_bufs, sizeof(*buf));
+
+    if (!buf || bytes > SIZE_MAX - STATUS_BYTES)
+        return no_memory(b);
+    x->buf = buf;
+    /* Whole multiples of what the widest access wants. */
+    buf[x->n_bufs] = (struct buffer){
+        .bytes = align_up(MAX(bytes, 1), 256), .first = x->n_steps, .last = x->n_steps};
+    *ret = (struct ref){.kind = REF_BUF, .buf = x->n_bufs++};
+    return 0;
+}
+
+static int upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
+                  struct ref *ret)
+{
+    struct exe *x = b->exe;
+    struct weights **w = more(b, x->weights, x->n_weights, &b->cap_weights, sizeof(*w));
+
+    if (!w)
+        return no_memory(b);
+    x->weights = w;
+    int r = weights_in(b->part, data, bytes, hash, &w[x->n_weights], b->err);
+    if (r < 0)
+        return r;
+    x->weights_bytes += bytes;
+    *ret = (struct ref){.kind = REF_CONST, .at = weights_at(w[x->n_weights++])};
+    return 0;
+}
+
+int build_in(struct build *b, uint32_t v, struct ref *ret)
+{
+    const struct constant *c = b->graph->values[v].constant;
+    const struct tensor *t = &b->bound->value[v];
+    int r = 0;
+
+    if (t->dtype == DT_STRING)
+        return build_no_type(b, t->dtype);
+    if (b->at[v].kind == REF_NONE && c)
+        r = upload(b, c->t.data, c->t.bytes, c->hash, &b->at[v]);
+    else if (b->at[v].kind == REF_NONE && t->data)
+        r = upload(b, t->data, t->bytes, hash_bytes(t->data, t->bytes), &b->at[v]);
+    assert(r < 0 || b->at[v].kind != REF_NONE);
+    *ret = b->at[v];
+    return r;
+}
+
+int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref *ret)
+{
+    *ret = (struct ref){0};
+    return i < n->n_in && n->in[i] != VALUE_NONE ? build_in(b, n->in[i], ret) : 0;
+}
+
+int build_out(struct build *b, uint32_t v, struct ref *ret)
+{
+    int r = build_buf(b, b->bound->value[v].bytes, ret);
+
+    if (r == 0)
+        b->at[v] = *ret;
+    return r;
+}
+
+int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
+               uint32_t n_holes, const struct hole *holes)
+{
+    struct exe *x = b->exe;
+    struct step *step = more(b, x->step, x->n_steps, &b->cap_steps, sizeof(*step));
+    int64_t blocks = n / GPU_THREADS + (n % GPU_THREADS != 0);
+
+    if (!step)
+        return no_memory(b);
+    x->step = step;
+    if (n == 0)
+        return 0;
+    for (uint32_t i = 0; i < n_holes; i++)
+        if (holes[i].ref.kind == REF_BUF)
+            x->buf[holes[i].ref.buf].last = x->n_steps;
+    step += x->n_steps++;
+    *step = (struct step){.kernel = k,
+                          .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
+                          .bytes = (uint32_t)bytes,
+                          .n_holes = n_holes,
+                          .args = arena_memdup(&x->arena, args, bytes),
+                          .hole = arena_memdup(&x->arena, holes, n_holes * sizeof(*holes))};
+    x->args_bytes += align_up(bytes, 16);
+    return step->args && step->hole ? 0 : no_memory(b);
+}
+
+/* ---- shapes */
+int64_t count_of(const struct tensor *t)
+{
+    return span(t, 0, t->rank);
+}
+
+int64_t span(const struct tensor *t, uint32_t from, uint32_t to)
+{
+    int64_t n = 1;
+
+    for (uint32_t i = from; i < to; i++)
+        n *= t->dims[i];
+    return n;
+}
+
+void strides_of(const struct tensor *t, int64_t ret[MAX_RANK])
+{
+    int64_t n = 1;
+
+    for (uint32_t i = t->rank; i-- > 0; n *= t->dims[i])
+        ret[i] = n;
+}
+
+void strides_broadcast(const struct tensor *t, const struct tensor *y, int64_t ret[MAX_RANK])
+{
+    int64_t own[MAX_RANK];
+
+    assert(t->rank <= y->rank);
+    strides_of(t, own);
+    for (uint32_t i = 0; i < y->rank; i++) {
+        bool has = i + t->rank >= y->rank;
+        uint32_t k = has ? i + t->rank - y->rank : 0;
+        ret[i] = has && t->dims[k] != 1 ? own[k] : 0;
+    }
+}
+
+static bool mergeable(const struct gpu_walk *w, int64_t (*stride)[MAX_RANK], uint32_t n_operands,
+                      uint32_t inner, int64_t dim)
+{
+    for (uint32_t k = 0; k < n_operands; k++)
+        if (w->stride[k][w->rank - 1] != stride[k][inner] * dim)
+            return false;
+    return true;
+}
+
+void walk_make(struct gpu_walk *w, uint32_t rank, const int64_t *dims, uint32_t n_operands,
+               int64_t (*stride)[MAX_RANK])
+{
+    *w = (struct gpu_walk){0};
+    for (uint32_t i = 0; i < rank; i++) {
+        if (dims[i] == 1)
+            continue;
+        if (w->rank > 0 && mergeable(w, stride, n_operands, i, dims[i]))
+            w->dims[w->rank - 1] *= dims[i];
+        else
+            w->dims[w->rank++] = dims[i];
+        for (uint32_t k = 0; k < n_operands; k++)
+            w->stride[k][w->rank - 1] = stride[k][i];
+    }
+}
+
+/* ---- arguments */
+int build_ints(struct build *b, const struct node *n, uint32_t i, const char *attr,
+               int64_t ret[MAX_RANK * 2], uint32_t *ret_n)
+{
+    const struct tensor *t = in_of(b, n, i);
+    uint32_t have;
+    const int64_t *ints = node_ints(n, attr, &have);
+
+    *ret_n = 0;
+    if (t && !t->data)
+        return build_fail(b, -ENOTSUP, "an argument that is computed while the model runs");
+    if (t && t->dtype != DT_INT32 && t->dtype != DT_INT64)
+        return build_no_type(b, t->dtype);
+    int64_t count = t ? count_of(t) : ints ? have : 0;
+    if (count > MAX_RANK * 2)
+        return build_fail(b, -EINVAL, "more numbers than dimensions");
+    for (int64_t k = 0; k < count; k++)
+        ret[k] = !t                     ? ints[k]
+                 : t->dtype == DT_INT32 ? ((const int32_t *)t->data)[k]
+                                        : ((const int64_t *)t->data)[k];
+    *ret_n = (uint32_t)count;
+    return 0;
+}
+
+int build_axis(struct build *b, int64_t axis, uint32_t limit, uint32_t *ret)
+{
+    int64_t at = axis < 0 ? axis + (int64_t)limit : axis;
+
+    if (at < 0 || at >= (int64_t)limit)
+        return build_fail(b, -EINVAL, "an axis is out of range");
+    *ret = (uint32_t)at;
+    return 0;
+}
+
+bool is_f32(const struct tensor *t)
+{
+    return !t || t->dtype == DT_FP32;
+}

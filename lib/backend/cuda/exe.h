@@ -1,0 +1,113 @@
+/* From a bound graph to launches.
+ *
+ * An exe is a list of steps: a kernel, its arguments, and which of its pointers are filled in when
+ * a slot is opened.  A slot is one piece of device memory for the exe's buffers, and the arguments
+ * with addresses. */
+#pragma once
+
+#include "gpu.h"
+
+#include <gpulet/model.h>
+
+enum ref_kind { REF_NONE, REF_BUF, REF_CONST };
+struct ref {
+    enum ref_kind kind;
+    uint32_t buf;   /* REF_BUF */
+    CUdeviceptr at; /* REF_CONST */
+};
+struct hole { /* a pointer among a kernel's arguments */
+    size_t offset;
+    struct ref ref;
+};
+struct step {
+    enum gpu_kernel kernel;
+    unsigned blocks;
+    uint32_t bytes, n_holes; /* of args */
+    const void *args;
+    const struct hole *hole;
+};
+
+/* Where a request's rows meet the device. */
+struct port {
+    struct ref ref;
+    size_t bytes;     /* whole tensor */
+    size_t row_bytes; /* 0: the tensor has no batch dimension */
+};
+
+struct exe {
+    struct part *part;
+    struct arena arena; /* everything below */
+    uint32_t batch, n_steps, n_bufs, n_in, n_out, n_segments, n_weights;
+    struct step *step;
+    struct buffer *buf;
+    uint32_t *first_step; /* [n_segments + 1] */
+    struct port in[MAX_IO], out[MAX_IO];
+    struct weights **weights;
+    size_t slot_bytes, weights_bytes, args_bytes;
+};
+#define BUF_STATUS                                                                                 \
+    0 /* of each exe: an int32_t that a kernel sets when an index is out of range                  \
+       */
+#define STATUS_BYTES 256
+
+/* ---- build.c: what compile() keeps meanwhile */
+struct build {
+    struct part *part;
+    const struct bound *bound;
+    const struct graph *graph;
+    struct exe *exe;
+    struct err *err;
+    struct arena scratch;
+    struct ref *at; /* by value id */
+    uint32_t node;  /* being lowered */
+    uint32_t cap_steps, cap_bufs, cap_weights;
+};
+/* Where value v is; a known one is uploaded. */
+int build_in(struct build *b, uint32_t v, struct ref *ret);
+/* A buffer for value v. */
+int build_out(struct build *b, uint32_t v, struct ref *ret);
+int build_buf(struct build *b, size_t bytes, struct ref *ret);
+/* A launch over n elements; none if n is 0. */
+int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
+               uint32_t n_holes, const struct hole *holes);
+#define HOLE(kernel, member, r) ((struct hole){offsetof(struct kernel##_args, member), r})
+#define STEP(b, kernel, args, ...)                                                                 \
+    build_step(b, KERNEL_##kernel, &(args), sizeof(args), (args).n,                                \
+               ARRAY_SIZE(((struct hole[]){__VA_ARGS__})), (struct hole[]){__VA_ARGS__})
+/* A message that begins with node and operator. */
+int build_fail(struct build *b, int code, const char *what);
+int build_no_type(struct build *b, enum dtype t);
+static inline const struct tensor *value_of(const struct build *b, uint32_t v)
+{
+    return v == VALUE_NONE ? NULL : &b->bound->value[v];
+}
+static inline const struct tensor *in_of(const struct build *b, const struct node *n, uint32_t i)
+{
+    return i < n->n_in ? value_of(b, n->in[i]) : NULL;
+}
+/* Input i where there is one, else REF_NONE. */
+int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref *ret);
+int64_t count_of(const struct tensor *t);
+int64_t span(const struct tensor *t, uint32_t from, uint32_t to);
+void strides_of(const struct tensor *t, int64_t ret[MAX_RANK]);
+/* t as read by y's elements: stride 0 where it is broadcast. */
+void strides_broadcast(const struct tensor *t, const struct tensor *y, int64_t ret[MAX_RANK]);
+/* Dimensions of 1 vanish, those that can be walked as one are merged. */
+void walk_make(struct gpu_walk *w, uint32_t rank, const int64_t *dims, uint32_t n_operands,
+               int64_t (*stride)[MAX_RANK]);
+/* Integers of input i, which must be known, or of the attribute; *ret_n 0 when there is neither. */
+int build_ints(struct build *b, const struct node *n, uint32_t i, const char *attr,
+               int64_t ret[MAX_RANK * 2], uint32_t *ret_n);
+int build_axis(struct build *b, int64_t axis, uint32_t limit, uint32_t *ret);
+bool is_f32(const struct tensor *t);
+
+/* ---- lower_*.c: one node becomes steps.  -ENOTSUP names node and operator. */
+typedef int lower_fn(struct build *b, const struct node *n);
+lower_fn lower_unary, lower_binary, lower_many, lower_clip, lower_where, lower_cast;
+lower_fn lower_alias, lower_transpose, lower_slice, lower_expand, lower_tile, lower_concat,
+    lower_split, lower_pad, lower_gather, lower_shuffle, lower_fill;
+lower_fn lower_reduce, lower_arg, lower_softmax, lower_layer_norm, lower_instance_norm,
+    lower_group_norm, lower_batch_norm;
+lower_fn lower_conv, lower_pool, lower_global_pool, lower_matmul, lower_gemm;
+/* The post steps of the node, in place. */
+int lower_posts(struct build *b, const struct node *n);

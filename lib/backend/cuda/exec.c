@@ -1,0 +1,388 @@
+/* Slots and runs.
+ *
+ * A run is, in this order on the partition's stream: an event, the rows of the requests copied in,
+ * the launches, the results copied out, an event, and a call on the host that puts the slot on the
+ * partition's list and wakes who waits.  That call costs more than spinning on the event would, and
+ * leaves the core to others; nothing of CUDA may be called in it. */
+#include "exe.h"
+
+#include <gpulet/clock.h>
+
+#define LOOK_US 100000 /* a failed stream never makes its host call: looked at so often */
+
+struct slot {
+    struct exe *exe;
+    CUdeviceptr memory;
+    char *args;      /* of all steps, with addresses */
+    uint32_t *first; /* by step: where its arguments begin */
+    int32_t *status; /* pinned: what BUF_STATUS held at the end */
+    CUevent begin, end;
+
+    ticket ticket;
+    struct slot *next;    /* in the partition's list */
+    bool probing, probed; /* under the partition's lock */
+};
+
+static CUdeviceptr address(const struct slot *s, const struct ref *r)
+{
+    return r->kind == REF_BUF ? s->memory + s->exe->buf[r->buf].offset : r->at;
+}
+
+/* ---- slots; builder */
+static int slot_fill(struct slot *s)
+{
+    const struct exe *x = s->exe;
+    uint32_t at = 0;
+
+    s->args = calloc(1, x->args_bytes + 1);
+    s->first = calloc(x->n_steps + 1, sizeof(*s->first));
+    if (!s->args || !s->first)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < x->n_steps; i++) {
+        const struct step *step = &x->step[i];
+        memcpy(s->args + at, step->args, step->bytes);
+        for (uint32_t k = 0; k < step->n_holes; k++) {
+            CUdeviceptr p = address(s, &step->hole[k].ref);
+            memcpy(s->args + at + step->hole[k].offset, &p, sizeof(p));
+        }
+        s->first[i] = at;
+        at += (uint32_t)align_up(step->bytes, 16);
+    }
+    return 0;
+}
+
+static int slot_take(struct slot *s, struct err *err)
+{
+    int r = GPU(mem_alloc(&s->memory, s->exe->slot_bytes), err);
+
+    if (r == 0)
+        r = GPU(host_alloc((void **)&s->status, sizeof(*s->status), 0), err);
+    if (r == 0)
+        r = GPU(event_create(&s->begin, CU_EVENT_BLOCKING_SYNC), err);
+    if (r == 0)
+        r = GPU(event_create(&s->end, CU_EVENT_BLOCKING_SYNC), err);
+    return r;
+}
+
+void gpu_slot_close(struct slot *s)
+{
+    struct err err;
+
+    if (!s)
+        return;
+    if (part_begin(s->exe->part, &err) == 0) {
+        if (s->end)
+            (void)cu.event_destroy(s->end);
+        if (s->begin)
+            (void)cu.event_destroy(s->begin);
+        if (s->status)
+            (void)cu.host_free(s->status);
+        if (s->memory)
+            (void)cu.mem_free(s->memory);
+        part_end(s->exe->part);
+    }
+    free(s->first);
+    free(s->args);
+    free(s);
+}
+DEFINE_AUTO(struct slot, gpu_slot_close)
+
+int gpu_slot_open(struct exe *x, struct slot **ret, struct err *err)
+{
+    AUTO(gpu_slot_close) struct slot *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return err_set(err, -ENOMEM, "out of memory");
+    s->exe = x;
+    int r = part_begin(x->part, err);
+    if (r == 0) {
+        r = slot_take(s, err);
+        part_end(x->part);
+    }
+    if (r < 0)
+        return err_wrap(err, "a slot of %zu bytes: ", x->slot_bytes);
+    if (slot_fill(s) < 0)
+        return err_set(err, -ENOMEM, "out of memory");
+    *ret = TAKE(s);
+    return 0;
+}
+
+/* ---- one run; the partition's context is current */
+
+/* Rows beyond those of the requests are zero: an index there must not point outside. */
+static int copy_in(struct slot *s, const struct port *in, uint32_t i, const struct io *io,
+                   struct err *err)
+{
+    CUdeviceptr to = address(s, &in->ref);
+    CUstream stream = s->exe->part->stream;
+    size_t at = 0;
+    int r = 0;
+
+    /* Without a batch dimension it is the same for all: the first request's. */
+    for (uint32_t k = 0; io && k < (in->row_bytes ? io->n_parts : 1) && r == 0; k++) {
+        size_t n = in->row_bytes ? io->part[k].rows * in->row_bytes : in->bytes;
+        if (n)
+            r = GPU(copy_in_async(to + at, io->part[k].in[i], n, stream), err);
+        at += n;
+    }
+    if (r == 0 && at < in->bytes)
+        r = GPU(zero_async(to + at, 0, in->bytes - at, stream), err);
+    return r;
+}
+
+static int copy_out(struct slot *s, const struct port *out, uint32_t i, const struct io *io,
+                    struct err *err)
+{
+    CUdeviceptr from = address(s, &out->ref);
+    int r = 0;
+
+    for (uint32_t k = 0; k < io->n_parts && r == 0; k++) {
+        size_t n = out->row_bytes ? io->part[k].rows * out->row_bytes : out->bytes;
+        if (n)
+            r = GPU(copy_out_async(io->part[k].out[i], from, n, s->exe->part->stream), err);
+        from += out->row_bytes ? n : 0;
+    }
+    return r;
+}
+
+static int begin(struct slot *s, const struct io *io, struct err *err)
+{
+    struct exe *x = s->exe;
+    struct ref status = {.kind = REF_BUF, .buf = BUF_STATUS};
+    int r = GPU(zero_async(address(s, &status), 0, sizeof(*s->status), x->part->stream), err);
+
+    for (uint32_t i = 0; i < x->n_in && r == 0; i++)
+        r = copy_in(s, &x->in[i], i, io, err);
+    return r;
+}
+
+static int end(struct slot *s, const struct io *io, struct err *err)
+{
+    struct exe *x = s->exe;
+    int r = 0;
+
+    for (uint32_t i = 0; io && i < x->n_out && r == 0; i++)
+        r = copy_out(s, &x->out[i], i, io, err);
+    return r;
+}
+
+static int launch(struct slot *s, uint32_t i, struct err *err)
+{
+    const struct exe *x = s->exe;
+    const struct step *step = &x->step[i];
+    void *args[] = {s->args + s->first[i]};
+    /* The driver takes a kernel of a library where it wants a function. */
+    CUfunction f = (CUfunction)x->part->dev->kernel[step->kernel];
+
+    return GPU(launch(f, step->blocks, 1, 1, GPU_THREADS, 1, 1, 0, x->part->stream, args, NULL),
+               err);
+}
+
+/* On a thread of the driver's. */
+static void CUDA_CB ended(void *arg)
+{
+    struct slot *s = arg, **at;
+    struct part *p = s->exe->part;
+
+    (void)pthread_mutex_lock(&p->lock);
+    if (s->probing) {
+        s->probed = true;
+    } else {
+        for (at = &p->finished; *at; at = &(*at)->next)
+            ;
+        *at = s;
+    }
+    (void)pthread_cond_broadcast(&p->wake);
+    (void)pthread_mutex_unlock(&p->lock);
+}
+
+static int enqueue(struct slot *s, unsigned from, unsigned to, const struct io *io, struct err *err)
+{
+    struct exe *x = s->exe;
+    CUstream stream = x->part->stream;
+    struct ref status = {.kind = REF_BUF, .buf = BUF_STATUS};
+    int r = GPU(event_record(s->begin, stream), err);
+
+    if (r == 0 && from == 0)
+        r = begin(s, io, err);
+    for (uint32_t i = x->first_step[from]; i < x->first_step[to] && r == 0; i++)
+        r = launch(s, i, err);
+    if (r == 0 && to == x->n_segments)
+        r = end(s, io, err);
+    if (r == 0)
+        r = GPU(copy_out_async(s->status, address(s, &status), sizeof(*s->status), stream), err);
+    if (r == 0)
+        r = GPU(event_record(s->end, stream), err);
+    if (r == 0)
+        r = GPU(launch_host(stream, ended, s), err);
+    return r;
+}
+
+static int run_begin(struct slot *s, unsigned from, unsigned to, const struct io *io,
+                     struct err *err)
+{
+    struct part *p = s->exe->part;
+    int r = part_begin(p, err);
+
+    if (r < 0)
+        return r;
+    s->next = NULL;
+    r = enqueue(s, from, to, io, err);
+    if (r < 0) /* what was begun still touches the request */
+        (void)cu.stream_wait(p->stream);
+    part_end(p);
+    return r;
+}
+
+/* 0, and what the run took; else what was wrong with it. */
+static int run_end(struct slot *s, uint64_t *ret_ns, const char **ret_why)
+{
+    struct part *p = s->exe->part;
+    float ms = 0;
+    struct err err;
+    int r = part_begin(p, &err);
+
+    if (r == 0) {
+        r = GPU(event_elapsed(&ms, s->begin, s->end), &err);
+        part_end(p);
+    }
+    *ret_ns = (uint64_t)((double)ms * 1e6);
+    if (r < 0)
+        return gpu_is_lost() ? -ENODEV : -EIO;
+    *ret_why = *s->status ? "an index is out of range" : NULL;
+    return *s->status ? -EINVAL : 0;
+}
+
+/* ---- the executor */
+int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
+               ticket *ret)
+{
+    struct part *p = s->exe->part;
+    struct err err;
+
+    (void)lane; /* lanes follow each other on the partition's stream */
+    if (from > to || to > s->exe->n_segments)
+        return -EINVAL;
+    s->ticket = p->last_ticket + 1;
+    if (run_begin(s, from, to, io, &err) < 0)
+        return gpu_is_lost() ? -ENODEV : -EIO;
+    *ret = ++p->last_ticket;
+    p->n_out++;
+    return 0;
+}
+
+static struct slot *wait_told(struct part *p, usec_t until_us)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_us / USEC_PER_SEC),
+                             .tv_nsec = (long)(until_us % USEC_PER_SEC) * 1000};
+    int r = until_us == 0 ? ETIMEDOUT : 0;
+
+    (void)pthread_mutex_lock(&p->lock);
+    while (!p->finished && !p->kicked && r != ETIMEDOUT)
+        r = until_us == USEC_NEVER ? pthread_cond_wait(&p->wake, &p->lock)
+                                   : pthread_cond_timedwait(&p->wake, &p->lock, &until);
+    p->kicked &= p->finished != NULL; /* a kick is answered by an empty hand */
+    struct slot *s = p->finished;
+    if (s)
+        p->finished = s->next;
+    (void)pthread_mutex_unlock(&p->lock);
+    return s;
+}
+
+/* Asks the stream, whose error comes in no other way. */
+static void look(struct part *p)
+{
+    struct err err;
+
+    if (part_begin(p, &err) < 0)
+        return;
+    CUresult r = cu.stream_query(p->stream);
+    if (r != CUDA_ERROR_NOT_READY)
+        (void)gpu_check(r, "stream_query", &err);
+    part_end(p);
+}
+
+size_t gpu_wait(struct part *p, usec_t until_us, struct done *done, size_t max)
+{
+    size_t n = 0;
+
+    while (n < max) {
+        usec_t now_us = clock_now_us();
+        bool looks = p->n_out > 0 && n == 0 && until_us > now_us + LOOK_US;
+        struct slot *s = wait_told(p, n > 0 ? 0 : looks ? now_us + LOOK_US : until_us);
+        if (s) {
+            done[n] = (struct done){.ticket = s->ticket};
+            done[n].rc = run_end(s, &done[n].run_ns, &done[n].why);
+            p->n_out--;
+            n++;
+            continue;
+        }
+        if (!looks || clock_now_us() < now_us + LOOK_US) /* time is up, or a kick */
+            break;
+        look(p);
+        if (gpu_is_lost())
+            break;
+    }
+    return n;
+}
+
+void gpu_kick(struct part *p)
+{
+    (void)pthread_mutex_lock(&p->lock);
+    p->kicked = true;
+    (void)pthread_mutex_unlock(&p->lock);
+    (void)pthread_cond_broadcast(&p->wake);
+}
+
+/* ---- probing; builder */
+static int probe_wait(struct slot *s)
+{
+    struct part *p = s->exe->part;
+    bool over = false;
+
+    while (!over && !gpu_is_lost()) {
+        usec_t at = clock_now_us() + LOOK_US;
+        struct timespec until = {.tv_sec = (time_t)(at / USEC_PER_SEC),
+                                 .tv_nsec = (long)(at % USEC_PER_SEC) * 1000};
+        (void)pthread_mutex_lock(&p->lock);
+        if (!s->probed)
+            (void)pthread_cond_timedwait(&p->wake, &p->lock, &until);
+        over = s->probed;
+        (void)pthread_mutex_unlock(&p->lock);
+        if (!over && clock_now_us() >= at)
+            look(p);
+    }
+    return over ? 0 : -ENODEV;
+}
+
+/* Of zeros; an index that they make is no failure. */
+static int probe_one(struct slot *s, unsigned from, unsigned to, uint64_t *ret_ns, struct err *err)
+{
+    const char *why;
+
+    s->probing = true;
+    s->probed = false;
+    int r = run_begin(s, from, to, NULL, err);
+    if (r == 0 && (r = probe_wait(s)) == 0)
+        r = run_end(s, ret_ns, &why);
+    s->probing = false;
+    return r == -EINVAL ? 0 : r;
+}
+
+int gpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
+              struct err *err)
+{
+    uint64_t warm_ns;
+    int r = 0;
+
+    if (from >= to || to > s->exe->n_segments)
+        return err_set(err, -EINVAL, "segments %u to %u: there are %u", from, to,
+                       s->exe->n_segments);
+    for (unsigned i = 0; i <= n && r == 0; i++) { /* once more than asked: the first is warming */
+        if (from > 0)
+            r = probe_one(s, 0, from, &warm_ns, err);
+        if (r == 0)
+            r = probe_one(s, from, to, i ? &ret_ns[i - 1] : &warm_ns, err);
+    }
+    return r < 0 ? err_set(err, r, "the run failed") : 0;
+}

@@ -1,0 +1,102 @@
+/* Products of matrices. */
+#include "exe.h"
+
+static int product_step(struct build *b, const struct node *n, struct product_args a)
+{
+    struct ref ra, rb, bias, ry;
+
+    for (uint32_t i = 0; i < n->n_in && i < 3; i++)
+        if (!is_f32(in_of(b, n, i)))
+            return build_no_type(b, in_of(b, n, i)->dtype);
+    int r = build_in(b, n->in[0], &ra);
+    if (r == 0)
+        r = build_in(b, n->in[1], &rb);
+    if (r == 0)
+        r = build_optional(b, n, 2, &bias);
+    if (r == 0)
+        r = build_out(b, n->out[0], &ry);
+    return r < 0 ? r
+                 : STEP(b, product, a, HOLE(product, a, ra), HOLE(product, b, rb),
+                        HOLE(product, bias, bias), HOLE(product, y, ry));
+}
+
+/* A vector is a matrix of one row, or of one column. */
+static struct tensor as_matrix(const struct tensor *t, bool column)
+{
+    struct tensor m = *t;
+
+    if (t->rank == 1) {
+        m.rank = 2;
+        m.dims[0] = column ? t->dims[0] : 1;
+        m.dims[1] = column ? 1 : t->dims[0];
+    }
+    return m;
+}
+
+/* The stacks of matrices, broadcast against each other, in elements. */
+static void stacks(const struct tensor *ta, const struct tensor *tb, struct gpu_walk *w)
+{
+    struct tensor a = *ta, c = *tb, y = {0};
+    int64_t stride[2][MAX_RANK];
+
+    a.rank -= 2;
+    c.rank -= 2;
+    y.rank = MAX(a.rank, c.rank);
+    for (uint32_t i = 0; i < y.rank; i++) {
+        int64_t da = i + a.rank >= y.rank ? a.dims[i + a.rank - y.rank] : 1;
+        int64_t dc = i + c.rank >= y.rank ? c.dims[i + c.rank - y.rank] : 1;
+        y.dims[i] = da == 1 ? dc : da;
+    }
+    strides_broadcast(&a, &y, stride[0]);
+    strides_broadcast(&c, &y, stride[1]);
+    for (uint32_t i = 0; i < y.rank; i++) {
+        stride[0][i] *= span(ta, a.rank, ta->rank);
+        stride[1][i] *= span(tb, c.rank, tb->rank);
+    }
+    walk_make(w, y.rank, y.dims, 2, stride);
+}
+
+int lower_matmul(struct build *b, const struct node *n)
+{
+    struct tensor ta = as_matrix(in_of(b, n, 0), false), tb = as_matrix(in_of(b, n, 1), true);
+    int64_t inner = ta.dims[ta.rank - 1], cols = tb.dims[tb.rank - 1];
+    struct product_args a = {.n = count_of(value_of(b, n->out[0])),
+                             .rows = ta.dims[ta.rank - 2],
+                             .cols = cols,
+                             .inner = inner,
+                             .a_row = inner,
+                             .a_inner = 1,
+                             .b_inner = cols,
+                             .b_col = 1,
+                             .bias_col = 1,
+                             .alpha = 1,
+                             .beta = 1};
+
+    stacks(&ta, &tb, &a.walk);
+    return product_step(b, n, a);
+}
+
+int lower_gemm(struct build *b, const struct node *n)
+{
+    const struct tensor *ta = in_of(b, n, 0), *y = value_of(b, n->out[0]), *c = in_of(b, n, 2);
+    bool at = node_int(n, "transA", 0) != 0, bt = node_int(n, "transB", 0) != 0;
+    int64_t bias[MAX_RANK] = {0};
+    struct product_args a = {.n = count_of(y),
+                             .rows = y->dims[0],
+                             .cols = y->dims[1],
+                             .inner = ta->dims[at ? 0 : 1],
+                             .alpha = node_float(n, "alpha", 1),
+                             .beta = node_float(n, "beta", 1)};
+
+    a.a_row = at ? 1 : a.inner;
+    a.a_inner = at ? a.rows : 1;
+    a.b_inner = bt ? 1 : a.cols;
+    a.b_col = bt ? a.inner : 1;
+    if (c && c->rank > 2)
+        return build_fail(b, -EINVAL, "C has more than two dimensions");
+    if (c)
+        strides_broadcast(c, y, bias);
+    a.bias_row = bias[0];
+    a.bias_col = bias[1];
+    return product_step(b, n, a);
+}

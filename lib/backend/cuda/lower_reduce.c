@@ -1,0 +1,224 @@
+/* Reductions, softmax and normalisations. */
+#include "exe.h"
+
+/* ---- reductions */
+static const struct reduce_row {
+    enum op_id op;
+    enum gpu_reduce gpu;
+    bool ints;
+} reduces[] = {
+    {OP_ReduceSum, GPU_R_sum, true},         {OP_ReduceMean, GPU_R_mean, false},
+    {OP_ReduceMax, GPU_R_max, true},         {OP_ReduceMin, GPU_R_min, true},
+    {OP_ReduceProd, GPU_R_prod, true},       {OP_ReduceL1, GPU_R_l1, false},
+    {OP_ReduceL2, GPU_R_l2, false},          {OP_ReduceSumSquare, GPU_R_sum_square, false},
+    {OP_ReduceLogSum, GPU_R_log_sum, false}, {OP_ReduceLogSumExp, GPU_R_log_sum_exp, false},
+};
+
+/* The axes as a bit mask: attribute, or input (ReduceSum since opset 13, the others since 18). */
+static int reduce_axes(struct build *b, const struct node *n, uint32_t rank, uint32_t *ret)
+{
+    uint32_t since = n->op == OP_ReduceSum ? 13 : 18, count, axis;
+    int64_t axes[MAX_RANK * 2];
+    int r = build_ints(b, n, n->opset >= since ? 1 : UINT32_MAX, "axes", axes, &count);
+
+    *ret = count == 0 && !node_int(n, "noop_with_empty_axes", 0) ? (1u << rank) - 1 : 0;
+    for (uint32_t i = 0; i < count && r == 0; i++) {
+        r = build_axis(b, axes[i], rank, &axis);
+        if (r == 0)
+            *ret |= 1u << axis;
+    }
+    return r;
+}
+
+/* The dimensions inside the mask, and the others, each as a walk over x. */
+static void reduce_walks(const struct tensor *x, uint32_t axes, struct reduce_args *a)
+{
+    int64_t own[MAX_RANK], dims[2][MAX_RANK], stride[2][1][MAX_RANK];
+    uint32_t rank[2] = {0, 0};
+
+    strides_of(x, own);
+    a->n_inner = 1;
+    for (uint32_t i = 0; i < x->rank; i++) {
+        unsigned inner = axes >> i & 1;
+        dims[inner][rank[inner]] = x->dims[i];
+        stride[inner][0][rank[inner]++] = own[i];
+        a->n_inner *= inner ? x->dims[i] : 1;
+    }
+    walk_make(&a->outer, rank[0], dims[0], 1, stride[0]);
+    walk_make(&a->inner, rank[1], dims[1], 1, stride[1]);
+}
+
+int lower_reduce(struct build *b, const struct node *n)
+{
+    const struct tensor *x = in_of(b, n, 0);
+    const struct reduce_row *row = reduces;
+    struct reduce_args a = {.n = count_of(value_of(b, n->out[0])), .type = (int32_t)x->dtype};
+    struct ref rx, ry;
+    uint32_t axes = 0;
+    int r = reduce_axes(b, n, x->rank, &axes);
+
+    while (row->op != n->op)
+        row++;
+    a.op = row->gpu;
+    if (r < 0)
+        return r;
+    if (!is_f32(x) && !(row->ints && (x->dtype == DT_INT32 || x->dtype == DT_INT64)))
+        return build_no_type(b, x->dtype);
+    reduce_walks(x, axes, &a);
+    if (a.n_inner == 0 && !is_f32(x))
+        return build_fail(b, -ENOTSUP, "integers over nothing are not in the cuda backend yet");
+    r = build_in(b, n->in[0], &rx);
+    if (r == 0)
+        r = build_out(b, n->out[0], &ry);
+    return r < 0 ? r : STEP(b, reduce, a, HOLE(reduce, x, rx), HOLE(reduce, y, ry));
+}
+
+int lower_arg(struct build *b, const struct node *n)
+{
+    const struct tensor *x = in_of(b, n, 0);
+    struct arg_reduce_args a = {.n = count_of(value_of(b, n->out[0])),
+                                .smallest = n->op == OP_ArgMin,
+                                .last = n->opset >= 12 && node_int(n, "select_last_index", 0) != 0};
+    struct ref rx, ry;
+    uint32_t axis;
+    int r = build_axis(b, node_int(n, "axis", 0), x->rank, &axis);
+
+    if (r < 0)
+        return r;
+    if (!is_f32(x))
+        return build_no_type(b, x->dtype);
+    a.count = x->dims[axis];
+    a.step = span(x, axis + 1, x->rank);
+    r = build_in(b, n->in[0], &rx);
+    if (r == 0)
+        r = build_out(b, n->out[0], &ry);
+    return r < 0 ? r : STEP(b, arg_reduce, a, HOLE(arg_reduce, x, rx), HOLE(arg_reduce, y, ry));
+}
+
+/* Over one axis since opset 13, over all from `axis` on before. */
+int lower_softmax(struct build *b, const struct node *n)
+{
+    const struct tensor *x = in_of(b, n, 0);
+    bool one = n->opset >= 13;
+    int64_t given = node_int(n, "axis", one ? -1 : 1), at = given < 0 ? given + x->rank : given;
+    struct softmax_args a = {.log_of = n->op == OP_LogSoftmax};
+    struct ref rx, ry;
+
+    if (at < 0 || at > (int64_t)x->rank - (one || given < 0))
+        return build_fail(b, -EINVAL, "an axis is out of range");
+    if (!is_f32(x))
+        return build_no_type(b, x->dtype);
+    uint32_t axis = (uint32_t)at;
+    a.count = one ? x->dims[axis] : span(x, axis, x->rank);
+    a.step = one ? span(x, axis + 1, x->rank) : 1;
+    a.n = a.count ? span(x, 0, axis) * a.step : 0;
+    int r = build_in(b, n->in[0], &rx);
+    if (r == 0)
+        r = build_out(b, n->out[0], &ry);
+    return r < 0 ? r : STEP(b, softmax, a, HOLE(softmax, x, rx), HOLE(softmax, y, ry));
+}
+
+/* ---- normalisations */
+static int norm_step(struct build *b, const struct node *n, struct norm_args a)
+{
+    struct ref rx, scale, bias, y, mean = {0}, inv = {0};
+
+    for (uint32_t i = 0; i < n->n_in && i < 3; i++)
+        if (!is_f32(in_of(b, n, i)))
+            return build_no_type(b, in_of(b, n, i)->dtype);
+    for (uint32_t i = 0; i < n->n_out; i++)
+        if (!is_f32(value_of(b, n->out[i])))
+            return build_no_type(b, value_of(b, n->out[i])->dtype);
+    if (a.count == 0)
+        a.n = 0;
+    int r = build_in(b, n->in[0], &rx);
+    if (r == 0)
+        r = build_in(b, n->in[1], &scale);
+    if (r == 0)
+        r = build_optional(b, n, 2, &bias);
+    if (r == 0)
+        r = build_out(b, n->out[0], &y);
+    if (r == 0 && n->n_out > 1 && n->out[1] != VALUE_NONE)
+        r = build_out(b, n->out[1], &mean);
+    if (r == 0 && n->n_out > 2 && n->out[2] != VALUE_NONE)
+        r = build_out(b, n->out[2], &inv);
+    return r < 0 ? r
+                 : STEP(b, norm, a, HOLE(norm, x, rx), HOLE(norm, scale, scale),
+                        HOLE(norm, bias, bias), HOLE(norm, y, y), HOLE(norm, ret_mean, mean),
+                        HOLE(norm, ret_inv, inv));
+}
+
+/* LayerNormalization and RMSNormalization: rows from `axis` on. */
+int lower_layer_norm(struct build *b, const struct node *n)
+{
+    const struct tensor *x = in_of(b, n, 0), *scale = in_of(b, n, 1), *bias = in_of(b, n, 2);
+    uint32_t axis;
+    int r = build_axis(b, node_int(n, "axis", -1), x->rank, &axis);
+
+    if (r < 0)
+        return r;
+    struct norm_args a = {.n = span(x, 0, axis),
+                          .count = span(x, axis, x->rank),
+                          .div = 1,
+                          .eps = node_float(n, "epsilon", 1e-5f),
+                          .rms = n->op == OP_RMSNormalization};
+    a.mod = MAX(count_of(scale), 1);
+    if ((a.mod != 1 && a.mod != a.count) || (bias && count_of(bias) != a.mod))
+        return build_fail(b, -ENOTSUP,
+                          "a scale or bias that is broadcast is not in the cuda backend yet");
+    return norm_step(b, n, a);
+}
+
+int lower_instance_norm(struct build *b, const struct node *n)
+{
+    const struct tensor *x = in_of(b, n, 0);
+    struct norm_args a = {.n = x->dims[0] * x->dims[1],
+                          .count = span(x, 2, x->rank),
+                          .mod = x->dims[1],
+                          .eps = node_float(n, "epsilon", 1e-5f)};
+
+    a.div = MAX(a.count, 1);
+    return norm_step(b, n, a);
+}
+
+/* One scale for each group (opset 18) or each channel (21). */
+int lower_group_norm(struct build *b, const struct node *n)
+{
+    const struct tensor *x = in_of(b, n, 0);
+    int64_t groups = node_int(n, "num_groups", 0), scales = count_of(in_of(b, n, 1));
+
+    if (groups < 1 || x->dims[1] % groups || scales < 1 || x->dims[1] % scales)
+        return build_fail(b, -EINVAL, "num_groups does not divide the channels");
+    struct norm_args a = {.n = x->dims[0] * groups,
+                          .count = span(x, 1, x->rank) / groups,
+                          .div = MAX(span(x, 1, x->rank) / scales, 1),
+                          .mod = scales,
+                          .eps = node_float(n, "epsilon", 1e-5f)};
+    return norm_step(b, n, a);
+}
+
+int lower_batch_norm(struct build *b, const struct node *n)
+{
+    const struct tensor *x = in_of(b, n, 0);
+    struct ref ref[5], y;
+    int r = 0;
+
+    if (node_int(n, "training_mode", 0) || (n->opset < 7 && !node_int(n, "is_test", 0)) ||
+        (n->n_out > 1 && n->out[1] != VALUE_NONE))
+        return build_fail(b, -ENOTSUP, "training is not in the cuda backend");
+    /* One scale for each channel, or (before opset 9) for each element of a row. */
+    struct batch_norm_args a = {.n = count_of(x),
+                                .channels = count_of(in_of(b, n, 1)),
+                                .eps = node_float(n, "epsilon", 1e-5f)};
+    a.each = a.channels ? MAX(span(x, 1, x->rank) / a.channels, 1) : 1;
+    for (uint32_t i = 0; i < 5 && r == 0; i++)
+        r = is_f32(in_of(b, n, i)) ? build_in(b, n->in[i], &ref[i])
+                                   : build_no_type(b, in_of(b, n, i)->dtype);
+    if (r == 0)
+        r = build_out(b, n->out[0], &y);
+    return r < 0 ? r
+                 : STEP(b, batch_norm, a, HOLE(batch_norm, x, ref[0]),
+                        HOLE(batch_norm, scale, ref[1]), HOLE(batch_norm, bias, ref[2]),
+                        HOLE(batch_norm, mean, ref[3]), HOLE(batch_norm, variance, ref[4]),
+                        HOLE(batch_norm, y, y));
+}

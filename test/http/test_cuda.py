@@ -1,0 +1,127 @@
+"""The daemon with the real CUDA plug-in on a fake driver (test/gpu/fake.h): its kernels run on the host.
+
+What this cannot show: anything of a GPU's."""
+import signal
+import threading
+
+import pytest
+
+import models
+from daemon import ENV, GPULETD
+from test_planning import run
+
+FOLDER = GPULETD.parent
+pytestmark = pytest.mark.skipif(not (FOLDER / "gpulet-cuda.so").exists(), reason="no CUDA toolkit")
+DIGITS = (models.DATA / "digits-batch.onnx").read_bytes()
+
+
+@pytest.fixture
+def gpu(make, monkeypatch):
+    """gpu("gpus=1", mode="green", backend="cuda"): a daemon on a machine of this kind."""
+
+    def machine(fake, mode="auto", backend="cuda", start=True):
+        monkeypatch.setitem(ENV, "LD_LIBRARY_PATH", str(FOLDER / "test" / "gpu"))
+        monkeypatch.setitem(ENV, "GPULET_PLUGIN_DIR", str(FOLDER))
+        monkeypatch.setitem(ENV, "FAKE_GPU", fake)
+        return make(backend=backend, start=start, config={("device", "partition-mode"): mode})
+
+    return machine
+
+
+def digits(n):
+    return models.reference.make_inputs(models.reference.open_session(models.DATA / "digits-batch.onnx"), n)
+
+
+def right(inputs):
+    return models.reference.run(models.reference.open_session(models.DATA / "digits-batch.onnx"), inputs)
+
+
+@pytest.mark.parametrize("mode, fake", [("green", "gpus=1"), ("mps", "gpus=1 mps=1"), ("shared", "gpus=1"), ("auto", "gpus=2")])
+def test_a_model_answers_as_onnx_runtime_does(gpu, mode, fake):
+    d = gpu(fake, mode)
+    found = d.admin_get("/v1/devices")["devices"]
+    assert [x["name"] for x in found] == ["gpu0", "gpu1"][: len(found)] and len(found) == int(fake[5])
+    assert found[0]["mode"] == ("green" if mode == "auto" else mode) and found[0]["kind"] == "fake GPU"
+    d.put("digits", DIGITS)
+    inputs = digits(5)
+    models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
+
+
+def test_two_models_have_gpulets_of_their_own_sms(gpu):
+    d = gpu("gpus=1", "green")
+    for name in ("one", "two"):
+        d.put(name, DIGITS, "?slo_ms=2000&rate_rps=1")
+    inputs = digits(2)
+    for name in ("one", "two"):
+        models.reference.compare(d.infer_binary(name, inputs), right(inputs))
+    lets = d.admin_get("/v1/gpulets")["gpulets"]
+    taken = [g for x in lets for g in x["granules"]]
+    assert len(taken) == len(set(taken)) and {m["model"] for x in lets for m in x["models"]} == {"one", "two"}
+
+
+def test_no_request_is_lost_while_the_gpu_is_cut_anew(gpu):
+    d = gpu("gpus=1", "green")
+    d.put("first", DIGITS, "?slo_ms=5000")
+    inputs, wanted, over, failures, n = digits(1), right(digits(1)), threading.Event(), [], [0]
+
+    def load():
+        while not over.is_set():
+            try:
+                models.reference.compare(d.infer_binary("first", inputs), wanted)
+                n[0] += 1
+            except AssertionError as e:
+                failures.append(e)
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for t in threads:
+        t.start()
+    for k in range(4):
+        d.put(f"other{k}", DIGITS, "?slo_ms=5000&rate_rps=5")
+    assert d.admin("DELETE", "/v1/models/other0").status == 200
+    over.set()
+    for t in threads:
+        t.join()
+    assert not failures and n[0] > 0, failures[:3]
+
+
+def test_an_operator_that_is_missing_refuses_the_model_by_name(gpu):
+    d = gpu("gpus=1")
+    error = d.put("det", models.onnx_model(
+        [("Det", ["x"], ["y"])], {"x": ("float32", ["batch", 4, 4])}, {"y": ("float32", ["batch"])}), status=400)
+    assert "Det_0" in error and "(Det): not in the cuda backend yet" in error, error
+
+
+def test_without_a_gpu_backend_cuda_does_not_start_and_says_why(gpu):
+    d = gpu("gpus=0", start=False).start(wait=False)
+    assert d.wait() != 0
+    assert "backend 'cuda': cuInit: CUDA_ERROR_NO_DEVICE" in d.log.read_text()
+
+
+def test_without_a_gpu_backend_auto_serves_on_the_cpu_and_says_why(gpu):
+    d = gpu("gpus=0", backend="auto")
+    o = d.admin_get("/v1/devices")
+    assert [x["name"] for x in o["devices"]] == ["cpu0"] and "CUDA_ERROR_NO_DEVICE" in o["no_gpu"]
+    assert "no GPU: backend 'cuda': cuInit: CUDA_ERROR_NO_DEVICE" in run("--server", f"unix:{d.socket}", "status")[0]
+    d.put("digits", DIGITS)
+    inputs = digits(1)
+    models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
+
+
+def test_with_a_gpu_backend_auto_takes_it(gpu):
+    o = gpu("gpus=1", backend="auto").admin_get("/v1/devices")
+    assert [x["name"] for x in o["devices"]] == ["gpu0"] and "no_gpu" not in o
+
+
+def test_a_mode_that_is_named_and_cannot_be_had_does_not_start(gpu):
+    d = gpu("gpus=1", "mps", start=False).start(wait=False)
+    assert d.wait() != 0
+    assert "partition-mode 'mps': this process is not a client of MPS" in d.log.read_text()
+
+
+def test_a_reload_does_not_disturb_a_gpu_that_serves(gpu):
+    d = gpu("gpus=1", "green")
+    d.put("digits", DIGITS)
+    inputs = digits(1)
+    for _ in range(5):
+        d.signal(signal.SIGHUP)
+        models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
