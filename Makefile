@@ -66,7 +66,7 @@ LIB := $(B)/libgpulet.a
 UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/test_*.c test/fuzz/fuzz_*.c))
 OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
 GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(wildcard test/gpu/test_*.c)))
-GPU_TOOLS := $(if $(CUDA),$(B)/test/gpu/compare)
+GPU_TOOLS := $(if $(CUDA),$(B)/test/gpu/compare $(B)/test/gpu/facts)
 FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so)
 BENCH := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
 PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gpuletctl)
@@ -82,7 +82,7 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 .PHONY: all help man tests benches demo install clean format check check-fast check-layers check-unit \
         check-ops check-cuda check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
         check-race race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan \
-        bench-sim FORCE
+        bench-sim gpu-bundle FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -225,7 +225,11 @@ check-ops: tests ## operators against the plain-C reference
 	@test/run.sh $(OPS)
 
 check-cuda: tests ## the CUDA plug-in, and its kernels on the host, on a fake of the driver
-	@$(if $(CUDA),BUILD=$(B) test/run.sh $(GPU) test/gpu/ops.sh,echo 'skipped: no CUDA toolkit'; false)
+	@$(if $(CUDA),BUILD=$(B) test/run.sh $(GPU) test/gpu/ops.sh \
+	    $(if $(filter release,$(FLAVOUR)),test/gpu/bundle_check.sh),echo 'skipped: no CUDA toolkit'; false)
+
+gpu-bundle: all tests ## a folder that validates everything on a machine with a GPU
+	@$(if $(CUDA),test/gpu/bundle.sh $(B),echo 'skipped: no CUDA toolkit'; false)
 
 check-http: all ## the daemon from outside: clients, state, bad input
 	@BUILD=$(B) TEST_TIMEOUT=1800 test/run.sh test/http/run.sh

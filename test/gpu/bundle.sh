@@ -1,0 +1,24 @@
+#!/bin/sh
+# make gpu-bundle: a folder, and an archive of it, that runs on x86-64 with glibc 2.36 or newer and a
+# driver.  test/gpu/run.sh in it says what.
+#   test/gpu/bundle.sh BUILD_FOLDER
+set -eu
+b=$1 to=$1/gpu-bundle
+rm -rf "$to"
+mkdir -p "$to/lib" "$to/models"
+cp "$b/gpuletd" "$b/gpuletctl" "$b/gpulet-cuda.so" "$b/test/ops/test_ops" "$b/test/gpu/compare" "$b/test/gpu/facts" \
+    test/gpu/run.sh "$to"
+# Everything but what glibc and the compiler's own libraries bring.
+for program in "$to/gpuletd" "$to/gpuletctl" "$to/test_ops"; do
+    ldd "$program" | awk '$2 == "=>" && $3 ~ /^\// {print $3}'
+done | sort -u | grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux-x86-64)\.so' | while read -r lib; do
+    cp -L "$lib" "$to/lib"
+done
+for model in test/data/digits*.onnx; do
+    name=$(basename "$model" .onnx)
+    mkdir "$to/models/$name"
+    cp "$model" "$to/models/$name/model.onnx"
+done
+{ git rev-parse --short=12 HEAD 2>/dev/null || echo unknown; } >"$to/commit"
+tar -C "$b" -czf "$to.tar.gz" gpu-bundle
+du -h "$to.tar.gz"
