@@ -107,7 +107,7 @@ struct served {
     const char *why_single; /* "" when it batches */
     uint32_t max_batch;     /* 1 when it does not */
     struct served_stats *stats;
-    /* The plan in force cannot hold the SLO: requests are served as if the model had none. */
+    /* The devices cannot hold the SLO at any rate: requests are served as if there were none. */
     _Atomic bool slo_unmet;
 };
 

@@ -383,7 +383,8 @@ struct change {
     uint32_t n_steps, at_step;
     uint32_t at_gpulet, at_share, at_part;
     uint32_t n_measured;     /* points, for the first plan */
-    bool replan;             /* measured numbers ask for another layout */
+    bool probed;             /* there are new numbers since the plan was made */
+    bool replan;             /* they ask for another layout */
     bool whole;              /* REPLAN: see replan_push() */
     char reason[REASON_MAX]; /* REPLAN: why; "" otherwise */
 };
@@ -429,8 +430,7 @@ int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const 
  * left out.  ret_of[i]: gpu-let of the old epoch that ret->gpulet[i] is.  judged: with its
  * verdicts, without which a policy plans anew and keeps only what it can. */
 int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
-              uint32_t **ret_of,
-              struct err *err);
+              uint32_t **ret_of, struct err *err);
 bool plan_same_layout(const struct plan *a, const struct plan *b);
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
 void builder_wake(struct engine *e);
@@ -506,6 +506,7 @@ struct engine {
     usec_t demand_due_us; /* the next sample */
     bool demand_quiet;    /* as `quiet` was set last */
     usec_t came_us;       /* the last sample with a request */
+    usec_t unknown_us;    /* since when a model is asked for that was not planned for; 0: none is */
     usec_t refit_due_us, refine_due_us, publish_due_us;
     usec_t replan_from_us; /* no plan is asked for before: the last one failed */
 
