@@ -281,6 +281,7 @@ static int plan_by_hand(struct engine *e, struct epoch *ep, const struct pin *pi
     const struct problem *pr = &ep->problem;
     struct plan p = {.n_models = pr->n_models};
 
+    ep->problem.rules.rule = RULE_CYCLE; /* it says nothing of rates: what they do is not judged */
     p.gpulet = ARENA_ARRAY(a, struct plan_gpulet, pin->n);
     p.verdict = ARENA_ARRAY(a, struct plan_verdict, pr->n_models);
     if (!p.gpulet || !p.verdict)

@@ -64,6 +64,17 @@ def test_rates_that_are_known_are_planned_for_with_queues(make):
     assert d.admin_get("/v1/models/a")["demand"]["planned_rps"] > 0 == d.admin_get("/v1/models/b")["demand"]["planned_rps"]
 
 
+def test_a_plan_by_hand_is_not_judged_by_rates(make):
+    d = make(sim=sim_file({"m": {"profile": {"batch": [1], "units": [1], "run_ms": [[10]]}}}))
+    d.put("m", models.identity(), "?max_batch=1&slo_ms=500&rate_rps=90")
+    assert d.admin_get("/v1/problem")["rules"]["rule"] == "queue"
+    pin = {"device": "sim0", "granules": [2], "models": [{"model": "m"}]}
+    assert d.admin("PUT", "/v1/plan", {"gpulets": [pin]}).status == 200
+    assert ask(d, "m") == 200
+    assert d.admin("DELETE", "/v1/plan").status == 200
+    assert d.admin_get("/v1/problem")["rules"]["rule"] == "queue"
+
+
 def test_a_change_of_plan_measures_nothing(make):
     profile = {"batch": [1, 8], "units": [2, 8, 66, 132], "run_ms": [[80, 400], [40, 200], [20, 60], [10, 30]]}
     sim = sim_file({n: {"profile": profile} for n in "ab"})
