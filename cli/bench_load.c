@@ -30,6 +30,7 @@ struct loop {
     CURLM *multi;
     int epoll, timer;
     usec_t start_us, curl_us; /* curl_us: when libcurl wants to be called; USEC_NEVER: not */
+    double epoch_s;           /* wall clock where start_us is */
     uint32_t flying;
     struct call **idle; /* [n_models] */
     struct call **all;
@@ -131,8 +132,9 @@ static void log_one(const struct loop *l, const struct bench_model *m, usec_t du
                     const char *what, usec_t took_us)
 {
     if (l->b->log)
-        (void)fprintf(l->b->log, "%.6f,%s,%s,%.3f\n", (double)(due_us - l->start_us) / 1e6, m->name,
-                      what, (double)took_us / 1000);
+        (void)fprintf(l->b->log, "%.6f,%s,%s,%.3f\n",
+                      l->epoch_s + (double)(due_us - l->start_us) / 1e6, m->name, what,
+                      (double)took_us / 1000);
 }
 
 static void count_lost(struct loop *l, struct bench_model *m, usec_t due_us, const char *why)
@@ -343,6 +345,14 @@ static void forget(struct bench_load *b)
     }
 }
 
+static double wall_s(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 int bench_load(struct bench_load *b, struct err *err)
 {
     struct loop l;
@@ -351,6 +361,7 @@ int bench_load(struct bench_load *b, struct err *err)
     forget(b);
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); /* timers on the microsecond */
     l.start_us = clock_now_us();
+    l.epoch_s = wall_s();
     while (r == 0 && (l.flying > 0 || due_next(&l) != USEC_NEVER))
         r = turn(&l);
     loop_close(&l);

@@ -110,8 +110,9 @@ static const struct flag {
     {"in-flight", 0, "N", "bench: most requests at once, default 1000; what would be more is lost",
      FLAG_WHOLE, AT(in_flight)},
     {"log", 0, "CSV",
-     "bench: a line for each request: when it was due, what came of it, after how long", FLAG_TEXT,
-     AT(log)},
+     "bench: a line for each request: when it was due in seconds since 1970, what came of it, "
+     "after how many ms",
+     FLAG_TEXT, AT(log)},
     {"search", 0, NULL,
      "bench: search for the largest load at which 99 % of each model's requests are in time",
      FLAG_YES, AT(search)},

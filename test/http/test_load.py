@@ -2,6 +2,7 @@
 import http.server
 import json
 import threading
+import time
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_the_log_has_a_line_for_each_request_that_counts(daemon, tmp_path):
     m = of(bench(daemon.port, "fast=100@1000", "--log", log))
     head, *lines = log.read_text().splitlines()
     assert head == "due_s,model,result,took_ms" and len(lines) == m["offered"]
-    assert all(x.split(",")[1:3] == ["fast", "in time"] and float(x.split(",")[0]) >= 0.5 for x in lines)
+    assert all(x.split(",")[1:3] == ["fast", "in time"] and abs(time.time() - float(x.split(",")[0])) < 30 for x in lines)
 
 
 class Json(http.server.BaseHTTPRequestHandler):
