@@ -362,8 +362,8 @@ static bool measures(const struct change *c, const struct loaded *l)
     return !c->urgent && (c->l == l || l->n_points == 0);
 }
 
-/* The parts of a seat: made; then each batch up to the planned one is compiled.  Where it is to be
- * measured so is the largest, and both ends are run.  1: more is to come. */
+/* The parts of a seat: made; then batches of 1, 2, 4, … and the planned one are compiled.  Where it
+ * is to be measured so is the largest, and both ends are run.  1: more is to come. */
 static int seat_part(struct engine *e, struct change *c, const struct plan_share *sh,
                      struct gpulet *g, struct route *rt, struct err *err)
 {
@@ -376,9 +376,10 @@ static int seat_part(struct engine *e, struct change *c, const struct plan_share
     }
     struct seat *s = rt->seat[rt->n_seats - 1];
     bool probes = measures(c, rt->l);
-    uint32_t planned = bucket_of(MIN(sh->batch, s->max_batch), s->max_batch);
-    uint32_t largest = s->n_buckets - 1, at = (c->at_part - 1) / 2;
-    uint32_t bucket = at <= planned ? at : largest;
+    uint32_t at = (c->at_part - 1) / 2, planned = MIN(sh->batch, s->max_batch);
+    bool beyond = at > 0 && UINT32_C(1) << (at - 1) >= planned;
+    uint32_t rows = beyond ? s->max_batch : MIN(UINT32_C(1) << at, planned);
+    uint32_t bucket = bucket_of(rows, s->max_batch), largest = s->n_buckets - 1;
 
     r = seat_warm_key(s, &q, err);
     if (r == 0 && c->at_part % 2 == 1)
@@ -393,7 +394,7 @@ static int seat_part(struct engine *e, struct change *c, const struct plan_share
     }
     if (r < 0)
         return r;
-    return c->at_part % 2 == 1 || bucket < (probes ? largest : planned);
+    return c->at_part % 2 == 1 || rows < (probes ? s->max_batch : planned);
 }
 
 static int change_seats(struct engine *e, struct change *c, struct err *err)

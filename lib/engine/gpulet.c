@@ -600,11 +600,16 @@ static bool done_take(struct gpulet *g, const struct done *d)
 /* What runs take that begin now: in the exe that they get. */
 static void table_fill(const struct keyq *q, uint32_t max_batch, usec_t *table)
 {
-    table[0] = 0;
-    for (uint32_t k = 1; k <= max_batch; k++) {
-        uint32_t b = bucket_for(q, k);
-        table[k] = q->bucket_us[b != UINT32_MAX ? b : bucket_of(k, q->seat->max_batch)];
+    uint32_t b = bucket_of(max_batch, q->seat->max_batch), got = bucket_for(q, max_batch),
+             k = max_batch;
+
+    for (; k > 0; b--) {
+        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+            got = b;
+        for (; k > 0 && (b == 0 || k > q->v[b - 1].rows); k--)
+            table[k] = q->bucket_us[got != UINT32_MAX ? got : b];
     }
+    table[0] = 0;
 }
 
 /* Fills one view; asks for what should be compiled.  False: its requests must fail. */
