@@ -97,7 +97,7 @@ struct served_stats {
     _Atomic uint64_t batch_count[MAX_BATCH_LIMIT + 1], batch_ns[MAX_BATCH_LIMIT + 1];
 };
 
-/* One version of a model in service; immutable but for stats and slo_unmet.  Counted. */
+/* One version of a model in service; immutable but for stats, slo_unmet and route.  Counted. */
 struct served {
     struct model_spec spec; /* with defaults filled in */
     struct hash128 hash;
@@ -109,6 +109,7 @@ struct served {
     struct served_stats *stats;
     /* The devices cannot hold the SLO at any rate: requests are served as if there were none. */
     _Atomic bool slo_unmet;
+    _Atomic uint32_t route; /* the engine's: where it is in the epoch in force */
 };
 
 /* version 0: the ready one.  -ENOENT: never heard of it or of that version; -EAGAIN: not ready

@@ -42,11 +42,12 @@ static void change_free(struct engine *e, struct change *c)
 }
 
 /* ---- the registry's side; each takes e->lock */
-static void entry_drop(struct entry **at)
+static void entry_drop(struct engine *e, struct entry **at)
 {
     struct entry *n = *at;
 
     *at = n->next;
+    entry_unlist(e, n);
     free(n);
 }
 
@@ -104,7 +105,7 @@ static struct served *registry_swapped(struct engine *e, const struct change *c)
     }
     entry_settle(n);
     if (!n->served && n->n_jobs == 0)
-        entry_drop(at);
+        entry_drop(e, at);
     return old;
 }
 
@@ -200,7 +201,7 @@ static int unload_begin(struct engine *e, struct change *c, struct err *err)
         (*at)->n_unloads--;
         entry_settle(*at);
         if ((*at)->n_jobs == 0)
-            entry_drop(at);
+            entry_drop(e, at);
     }
     (void)pthread_mutex_unlock(&e->lock);
     struct job *job = c->job;
@@ -422,6 +423,20 @@ static int change_seats(struct engine *e, struct change *c, struct err *err)
     return 1;
 }
 
+/* The least SLO that holds where little is asked: a request just misses a run, on as much of a
+ * device as a model can have. */
+static usec_t least_slo_us(const struct engine *e, const struct loaded *l)
+{
+    usec_t run_us = USEC_NEVER / 2;
+
+    for (uint32_t i = 0; i < e->n_devices; i++) {
+        const struct device_info *d = &e->device[i].info;
+        uint32_t n = d->max_granules ? MIN(d->max_granules, d->n_granules) : d->n_granules;
+        run_us = MIN(run_us, predict_run_us(&l->profile, 1, n * d->granule_units));
+    }
+    return 2 * run_us;
+}
+
 /* Where run times were measured: what does the plan promise now?  If the policy would cut otherwise
  * with what is known now, this layout serves first and another change follows. */
 static int change_verdict(struct engine *e, struct change *c, struct err *err)
@@ -441,6 +456,9 @@ static int change_verdict(struct engine *e, struct change *c, struct err *err)
         ep->plan = p;
     for (uint32_t i = 0; i < ep->n_routes; i++)
         ep->route[i].verdict = p.verdict[i];
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        if (p.verdict[i].limit == LIMIT_SLO && p.verdict[i].least_slo_us == 0)
+            ep->route[i].verdict.least_slo_us = least_slo_us(e, ep->route[i].l);
     c->step = change_swap;
     return epoch_bands(ep, err);
 }
@@ -483,19 +501,6 @@ static void seats_adopt(struct epoch *ep)
     }
 }
 
-/* A run that just missed another one is late, on as much of a device as a model can have. */
-static bool hopeless(const struct engine *e, const struct route *rt)
-{
-    usec_t run_us = USEC_NEVER;
-
-    for (uint32_t i = 0; i < e->n_devices; i++) {
-        const struct device_info *d = &e->device[i].info;
-        uint32_t n = d->max_granules ? MIN(d->max_granules, d->n_granules) : d->n_granules;
-        run_us = MIN(run_us, predict_run_us(&rt->l->profile, 1, n * d->granule_units));
-    }
-    return 2 * run_us > rt->served->spec.slo_us;
-}
-
 /* A model whose SLO the devices cannot hold, however little is asked, is served all the same, with
  * the deadline of one without.  What is only too much to be in time is not: late answers would make
  * others late. */
@@ -503,8 +508,8 @@ static void verdicts_adopt(struct engine *e, struct epoch *ep)
 {
     for (uint32_t i = 0; i < ep->n_routes; i++) {
         struct route *rt = &ep->route[i];
-        rt->served->slo_unmet =
-            rt->served->spec.slo_us && rt->verdict.limit != LIMIT_NONE && hopeless(e, rt);
+        rt->served->slo_unmet = rt->served->spec.slo_us && rt->verdict.limit != LIMIT_NONE &&
+                                least_slo_us(e, rt->l) > rt->served->spec.slo_us;
     }
 }
 
@@ -527,6 +532,8 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     (void)err;
     seats_adopt(ep);
     verdicts_adopt(e, ep);
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        atomic_store_explicit(&ep->route[i].served->route, i, memory_order_relaxed);
     demand_adopt(e, c);
     if (c->kind == CHANGE_PIN) {
         pin_free(e->pin);

@@ -338,6 +338,8 @@ void epoch_put(struct engine *e, struct epoch *ep);
 void epoch_put_locked(struct engine *e, struct epoch *ep, uint32_t n); /* n references */
 void epoch_put_many(struct engine *e, struct epoch *ep, uint32_t n);
 const struct route *epoch_find(const struct epoch *ep, const char *name);
+/* The same for a served model, without a search if ep is the epoch in force. */
+const struct route *epoch_route(const struct epoch *ep, const struct served *s);
 void epoch_free(struct engine *e, struct epoch *ep); /* builder */
 void seat_put(struct engine *e, struct seat *s);     /* builder */
 void gpulet_put(struct engine *e, struct gpulet *g); /* builder */
@@ -350,6 +352,8 @@ struct told { /* refusals.c */
 };
 struct entry {
     struct entry *next; /* by name */
+    struct entry *same; /* in one of e->by_name */
+    uint64_t hash;      /* of the name */
     struct model_spec spec;
     enum served_state state;
     char reason[240];
@@ -360,6 +364,9 @@ struct entry {
     struct told told;      /* refusals that were made an event */
 };
 struct entry **entry_find(struct engine *e, const char *name);
+#define NAME_BUCKETS 4096
+void entry_list(struct engine *e, struct entry *n); /* so that it is found by served_get() */
+void entry_unlist(struct engine *e, struct entry *n);
 
 /* ---- builder.c, change.c */
 #define REASON_MAX 240
@@ -493,6 +500,7 @@ struct engine {
     struct epoch *epoch;
     struct epoch *dead;
     struct entry *entries;
+    struct entry *by_name[NAME_BUCKETS]; /* what requests look names up in */
     struct gpulet *gpulets; /* written by the builder */
     struct change *changes, **changes_tail;
     char plan_error[240];

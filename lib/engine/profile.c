@@ -252,10 +252,10 @@ static bool has_sizes(const struct engine *e, const struct loaded *l)
     return n > 1;
 }
 
-/* Runs that take longer than the SLO are not planned. */
+/* Runs that take longer than the SLO are not planned; one is needed to know. */
 int profile_first(struct engine *e, struct change *c)
 {
-    usec_t most_us = c->spec.slo_us ? c->spec.slo_us : USEC_NEVER;
+    usec_t most_us = c->spec.slo_us && c->l->n_points ? c->spec.slo_us : USEC_NEVER;
     struct measured_point p;
     struct err err;
 
