@@ -113,8 +113,14 @@ static int set_up(struct bench *b, int argc, char **argv, struct err *err)
                        (double)b->load.warmup_us / 1e6, (double)b->given.duration_us / 1e6);
     for (uint32_t i = 0; r == 0 && i < b->load.n_models; i++) {
         longest_us = MAX(longest_us, b->load.model[i].slo_us);
-        r = bench_request(&b->to, &b->load.model[i], err);
+        r = bench_request(&b->to, &b->load.model[i], b->c->check ? BENCH_INPUTS : 1, err);
     }
+    if (r == 0 && b->c->check)
+        r = bench_alone(&b->load, err);
+    if (r == 0 && b->c->log && !(b->load.log = fopen(b->c->log, "we")))
+        r = err_set(err, -errno, "'%s': %s", b->c->log, strerror(errno));
+    if (b->load.log)
+        (void)fputs("due_s,model,result,took_ms\n", b->load.log);
     b->load.timeout_us = MAX(TIMEOUT_LEAST_US, TIMEOUT_SLOS * longest_us);
     return r;
 }
@@ -186,6 +192,7 @@ static json_t *report_model(const struct bench *b, const struct bench_model *m)
     put_num(o, "late", (double)m->late);
     put_num(o, "refused", (double)m->refused);
     put_num(o, "failed", (double)m->failed);
+    put_num(o, "wrong", (double)m->wrong);
     put_num(o, "lost", (double)m->lost);
     put(o, "why", m->why[0] ? json_string(m->why) : NULL);
     put_num(o, "p50_ms", (double)hist_quantile(&m->latency, 0.5) / 1000);
@@ -223,14 +230,14 @@ static void print_run(json_t *o)
     json_t *m;
     size_t i;
 
-    printf("%-20s %10s %9s %9s %9s %9s %9s %8s %8s %8s %8s\n", "MODEL", "OFFERED", "IN TIME",
-           "P50 ms", "P99 ms", "P99.9 ms", "SLO ms", "LATE", "REFUSED", "FAILED", "LOST");
+    printf("%-20s %10s %9s %9s %9s %9s %9s %8s %8s %8s %8s %8s\n", "MODEL", "OFFERED", "IN TIME",
+           "P50 ms", "P99 ms", "P99.9 ms", "SLO ms", "LATE", "REFUSED", "FAILED", "WRONG", "LOST");
     json_array_foreach(json_object_get(o, "models"), i, m)
     {
-        printf("%-20s %10.0f %8.3f%% %9.3f %9.3f %9.3f %9.5g %8.0f %8.0f %8.0f %8.0f",
+        printf("%-20s %10.0f %8.3f%% %9.3f %9.3f %9.3f %9.5g %8.0f %8.0f %8.0f %8.0f %8.0f",
                str(m, "model"), num(m, "offered"), 100 * num(m, "in_time_share"), num(m, "p50_ms"),
                num(m, "p99_ms"), num(m, "p999_ms"), num(m, "slo_ms"), num(m, "late"),
-               num(m, "refused"), num(m, "failed"), num(m, "lost"));
+               num(m, "refused"), num(m, "failed"), num(m, "wrong"), num(m, "lost"));
         printf("%s%s\n", str(m, "why")[0] ? "  " : "", str(m, "why"));
     }
     printf(
@@ -377,8 +384,13 @@ static void bench_done(struct bench *b)
     for (uint32_t i = 0; i < b->load.n_models; i++) {
         free((char *)(uintptr_t)b->load.model[i].name);
         free(b->load.model[i].url);
-        free(b->load.model[i].body);
+        for (uint32_t k = 0; k < BENCH_INPUTS; k++) {
+            free(b->load.model[i].body[k]);
+            free(b->load.model[i].answer[k]);
+        }
     }
+    if (b->load.log)
+        (void)fclose(b->load.log);
     free(b->load.model);
     free(b->plan_model);
     arena_done(&b->t.a);

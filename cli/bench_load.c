@@ -19,7 +19,9 @@ struct call { /* one request under way, or a free handle of its model */
     struct curl_slist *headers;
     struct bench_model *model;
     usec_t due_us;
-    bool counted;
+    uint32_t input; /* which of the model's */
+    size_t got;     /* bytes of the answer so far */
+    bool counted, differs;
     struct call *next; /* while free */
 };
 
@@ -28,6 +30,7 @@ struct loop {
     CURLM *multi;
     int epoll, timer;
     usec_t start_us, curl_us; /* curl_us: when libcurl wants to be called; USEC_NEVER: not */
+    double epoch_s;           /* wall clock where start_us is */
     uint32_t flying;
     struct call **idle; /* [n_models] */
     struct call **all;
@@ -63,9 +66,15 @@ static int on_timer(CURLM *multi, long ms, void *arg)
 
 static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
-    (void)data;
-    (void)arg;
-    return size * n;
+    struct call *c = arg;
+    const char *want = c->model->answer[c->input];
+
+    n *= size;
+    if (want && !c->differs)
+        c->differs =
+            c->got + n > c->model->answer_bytes[c->input] || memcmp(want + c->got, data, n) != 0;
+    c->got += n;
+    return n;
 }
 
 /* ---- requests */
@@ -101,8 +110,8 @@ static struct call *call_new(struct loop *l, struct bench_model *m)
     (void)curl_easy_setopt(c->curl, CURLOPT_URL, m->url);
     (void)curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, c->headers);
     (void)curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)m->body_bytes);
-    (void)curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, m->body);
     (void)curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
+    (void)curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c);
     (void)curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
     (void)curl_easy_setopt(c->curl, CURLOPT_TCP_NODELAY, 1L);
@@ -111,11 +120,29 @@ static struct call *call_new(struct loop *l, struct bench_model *m)
     return c;
 }
 
-static void count_lost(struct bench_model *m, bool counted, const char *why)
+static void call_aim(struct call *c, uint32_t input)
 {
-    m->lost += counted;
-    if (counted && !m->why[0])
+    c->input = input;
+    c->got = 0;
+    c->differs = false;
+    (void)curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, c->model->body[input]);
+}
+
+static void log_one(const struct loop *l, const struct bench_model *m, usec_t due_us,
+                    const char *what, usec_t took_us)
+{
+    if (l->b->log)
+        (void)fprintf(l->b->log, "%.6f,%s,%s,%.3f\n",
+                      l->epoch_s + (double)(due_us - l->start_us) / 1e6, m->name, what,
+                      (double)took_us / 1000);
+}
+
+static void count_lost(struct loop *l, struct bench_model *m, usec_t due_us, const char *why)
+{
+    m->lost++;
+    if (!m->why[0])
         (void)snprintf(m->why, sizeof(m->why), "%s", why);
+    log_one(l, m, due_us, "lost", 0);
 }
 
 static int send_one(struct loop *l, struct bench_model *m, usec_t now_us)
@@ -130,7 +157,8 @@ static int send_one(struct loop *l, struct bench_model *m, usec_t now_us)
     if (counted)
         hist_add(&b->lag, now_us - due_us);
     if (l->flying == b->flying_most) {
-        count_lost(m, counted, "more requests at once than --in-flight allows");
+        if (counted)
+            count_lost(l, m, due_us, "more requests at once than --in-flight allows");
         return 0;
     }
     if (c)
@@ -139,6 +167,7 @@ static int send_one(struct loop *l, struct bench_model *m, usec_t now_us)
         return -ENOMEM;
     c->due_us = due_us;
     c->counted = counted;
+    call_aim(c, (uint32_t)(m->next % m->n_bodies));
     if (curl_multi_add_handle(l->multi, c->curl) != CURLM_OK)
         return -ENOMEM;
     l->flying++;
@@ -146,20 +175,28 @@ static int send_one(struct loop *l, struct bench_model *m, usec_t now_us)
     return 0;
 }
 
-static void count_answer(struct bench_model *m, long status, usec_t took_us)
+static void count_answer(struct loop *l, const struct call *c, long status)
 {
-    if (status == 200) {
+    struct bench_model *m = c->model;
+    usec_t took_us = clock_now_us() - c->due_us;
+    bool late = m->slo_us && took_us > m->slo_us;
+
+    if (status == 200 &&
+        (c->differs || (m->answer[c->input] && c->got != m->answer_bytes[c->input]))) {
+        m->wrong++;
+        log_one(l, m, c->due_us, "wrong", took_us);
+    } else if (status == 200) {
         hist_add(&m->latency, took_us);
-        if (m->slo_us && took_us > m->slo_us)
-            m->late++;
-        else
-            m->in_time++;
+        *(late ? &m->late : &m->in_time) += 1;
+        log_one(l, m, c->due_us, late ? "late" : "in time", took_us);
     } else if (status == 503 || status == 429) {
         m->refused++;
+        log_one(l, m, c->due_us, "refused", took_us);
     } else {
         m->failed++;
         if (!m->why[0])
             (void)snprintf(m->why, sizeof(m->why), "status %ld", status);
+        log_one(l, m, c->due_us, "failed", took_us);
     }
 }
 
@@ -175,10 +212,10 @@ static void collect(struct loop *l)
         long status = 0;
         (void)curl_easy_getinfo(curl, CURLINFO_PRIVATE, (char **)&c);
         (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-        if (code != CURLE_OK)
-            count_lost(c->model, c->counted, curl_easy_strerror(code));
+        if (c->counted && code != CURLE_OK)
+            count_lost(l, c->model, c->due_us, curl_easy_strerror(code));
         else if (c->counted)
-            count_answer(c->model, status, clock_now_us() - c->due_us);
+            count_answer(l, c, status);
         (void)curl_multi_remove_handle(l->multi, curl);
         l->flying--;
         struct call **idle = &l->idle[c->model - l->b->model];
@@ -302,10 +339,18 @@ static void forget(struct bench_load *b)
     for (uint32_t i = 0; i < b->n_models; i++) {
         struct bench_model *m = &b->model[i];
         m->next = 0;
-        m->offered = m->in_time = m->late = m->refused = m->failed = m->lost = 0;
+        m->offered = m->in_time = m->late = m->refused = m->failed = m->wrong = m->lost = 0;
         memset(&m->latency, 0, sizeof(m->latency));
         m->why[0] = 0;
     }
+}
+
+static double wall_s(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 int bench_load(struct bench_load *b, struct err *err)
@@ -316,8 +361,53 @@ int bench_load(struct bench_load *b, struct err *err)
     forget(b);
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); /* timers on the microsecond */
     l.start_us = clock_now_us();
+    l.epoch_s = wall_s();
     while (r == 0 && (l.flying > 0 || due_next(&l) != USEC_NEVER))
         r = turn(&l);
     loop_close(&l);
     return r < 0 ? err_set(err, r, "out of memory, or of descriptors") : 0;
+}
+
+/* ---- what each input is answered */
+
+static size_t on_alone(char *data, size_t size, size_t n, void *arg)
+{
+    return fwrite(data, size, n, arg);
+}
+
+static int ask_alone(struct call *c, uint32_t input, struct err *err)
+{
+    struct bench_model *m = c->model;
+    FILE *to = open_memstream(&m->answer[input], &m->answer_bytes[input]);
+    long status = 0;
+
+    if (!to)
+        return err_set(err, -ENOMEM, "out of memory");
+    call_aim(c, input);
+    (void)curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_alone);
+    (void)curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, to);
+    CURLcode code = curl_easy_perform(c->curl);
+    (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+    (void)fclose(to);
+    if (code != CURLE_OK)
+        return err_set(err, -EIO, "model '%s': %s", m->name, curl_easy_strerror(code));
+    return status == 200 ? 0
+                         : err_set(err, -EIO, "model '%s': asked alone it answers with status %ld",
+                                   m->name, status);
+}
+
+int bench_alone(struct bench_load *b, struct err *err)
+{
+    struct loop l;
+    int r = loop_open(&l, b);
+
+    for (uint32_t i = 0; r == 0 && i < b->n_models; i++) {
+        struct call *c = call_new(&l, &b->model[i]);
+        if (!c)
+            r = err_set(err, -ENOMEM, "out of memory");
+        for (uint32_t k = 0; r == 0 && k < b->model[i].n_bodies; k++)
+            r = ask_alone(c, k, err);
+    }
+    loop_close(&l);
+    return r;
 }

@@ -26,14 +26,15 @@ static bool takes_binary(json_t *server)
     return false;
 }
 
-/* Pixels, features: anything from 0 to 1.  Tokens, masks, counts: 1 is valid in each. */
-static void fill(enum dtype t, uint64_t n, char *to)
+/* Pixels, features: anything from 0 to 1, another in each variant.  Tokens, masks, counts: 1 is
+ * valid in each. */
+static void fill(enum dtype t, uint64_t n, uint32_t variant, char *to)
 {
     static const uint16_t half[2] = {0x3800, 0x3f00}; /* 0.5 in FP16 and in BF16 */
     size_t each = dtype_size(t);
 
     for (uint64_t i = 0; i < n; i++) {
-        double v = (double)(i * 40503 % 65536) / 65536;
+        double v = (double)((i + 7919 * (uint64_t)variant) * 40503 % 65536) / 65536;
         float f = (float)v;
         uint64_t one = 1;
         const void *from = t == DT_FP32                   ? (const void *)&f
@@ -44,7 +45,7 @@ static void fill(enum dtype t, uint64_t n, char *to)
     }
 }
 
-static int add_input(json_t *in, json_t *inputs, FILE *data, struct err *err)
+static int add_input(json_t *in, json_t *inputs, uint32_t variant, FILE *data, struct err *err)
 {
     const char *name = json_string_value(json_object_get(in, "name"));
     const char *type = json_string_value(json_object_get(in, "datatype"));
@@ -73,12 +74,13 @@ static int add_input(json_t *in, json_t *inputs, FILE *data, struct err *err)
     AUTO(free) char *bytes = malloc(n * dtype_size(t) + 1);
     if (!bytes)
         return err_set(err, -ENOMEM, "out of memory");
-    fill(t, n, bytes);
+    fill(t, n, variant, bytes);
     (void)fwrite(bytes, 1, n * dtype_size(t), data);
     return 0;
 }
 
-static int binary_request(json_t *metadata, struct bench_model *m, struct err *err)
+static int binary_request(json_t *metadata, struct bench_model *m, uint32_t variant,
+                          struct err *err)
 {
     json_t *head = json_object(), *inputs = json_array(), *parameters = json_object(), *in;
     char *data = NULL;
@@ -92,16 +94,17 @@ static int binary_request(json_t *metadata, struct bench_model *m, struct err *e
     json_array_foreach(json_object_get(metadata, "inputs"), i, in)
     {
         if (r == 0)
-            r = add_input(in, inputs, to, err);
+            r = add_input(in, inputs, variant, to, err);
     }
     if (to)
         (void)fclose(to);
     AUTO(free) char *text = r == 0 ? json_dumps(head, JSON_COMPACT) : NULL;
-    m->body = text && data ? malloc(strlen(text) + bytes + 1) : NULL;
-    if (m->body) {
+    char *body = text && data ? malloc(strlen(text) + bytes + 1) : NULL;
+    if (body) {
         m->head_bytes = strlen(text);
-        memcpy(m->body, text, m->head_bytes);
-        memcpy(m->body + m->head_bytes, data, bytes);
+        memcpy(body, text, m->head_bytes);
+        memcpy(body + m->head_bytes, data, bytes);
+        m->body[m->n_bodies++] = body;
         m->body_bytes = m->head_bytes + bytes;
     } else if (r == 0) {
         r = err_set(err, -ENOMEM, "out of memory");
@@ -111,7 +114,7 @@ static int binary_request(json_t *metadata, struct bench_model *m, struct err *e
     return r;
 }
 
-int bench_request(const struct cli *c, struct bench_model *m, struct err *err)
+int bench_request(const struct cli *c, struct bench_model *m, uint32_t n_bodies, struct err *err)
 {
     struct reply server = {0}, model = {0};
     const char *path = client_path("/v2/models/", m->name, "/infer");
@@ -127,9 +130,10 @@ int bench_request(const struct cli *c, struct bench_model *m, struct err *err)
     if (!about || !metadata)
         r = -EIO;
     else if (takes_binary(about))
-        r = binary_request(metadata, m, err);
-    else if ((r = example_request(metadata, &m->body, err)) == 0)
-        m->body_bytes = strlen(m->body);
+        for (uint32_t i = 0; r == 0 && i < n_bodies; i++)
+            r = binary_request(metadata, m, i, err);
+    else if ((r = example_request(metadata, &m->body[0], err)) == 0)
+        m->body_bytes = strlen(m->body[m->n_bodies++]);
     reply_done(&server);
     reply_done(&model);
     return r;

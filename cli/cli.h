@@ -22,7 +22,8 @@ struct cli {
     long max_batch, priority, count, seed, in_flight, batch, dim;
     struct list files; /* external data of register */
     struct list fails, steps;
-    const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind, *to, *precision;
+    const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind, *to, *precision,
+        *log;
 };
 
 /* What a verb returns besides 0 and negative errno (-EINVAL: the command line is wrong). */

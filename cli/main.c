@@ -60,7 +60,9 @@ static const struct flag {
      AT(was)},
     {"out", 0, "PLANFILE", "plan: write the plan there", FLAG_TEXT, AT(out)},
     {"check", 0, NULL,
-     "plan: verify the plan of --plan, else the one in the problem file, instead of making one",
+     "plan: verify the plan of --plan, else the one in the problem file, instead of making one; "
+     "bench: ask with 16 different inputs, and count as wrong what is not answered as it is to the "
+     "same input alone",
      FLAG_YES, AT(check)},
     {"svg", 0, "PATH",
      "plan: draw the devices with their gpu-lets; simulate: the in-time curve of --sweep; bench: "
@@ -107,6 +109,10 @@ static const struct flag {
      FLAG_NUMBER, AT(warmup_s)},
     {"in-flight", 0, "N", "bench: most requests at once, default 1000; what would be more is lost",
      FLAG_WHOLE, AT(in_flight)},
+    {"log", 0, "CSV",
+     "bench: a line for each request: when it was due in seconds since 1970, what came of it, "
+     "after how many ms",
+     FLAG_TEXT, AT(log)},
     {"search", 0, NULL,
      "bench: search for the largest load at which 99 % of each model's requests are in time",
      FLAG_YES, AT(search)},

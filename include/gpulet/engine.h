@@ -97,7 +97,7 @@ struct served_stats {
     _Atomic uint64_t batch_count[MAX_BATCH_LIMIT + 1], batch_ns[MAX_BATCH_LIMIT + 1];
 };
 
-/* One version of a model in service; immutable but for stats and slo_unmet.  Counted. */
+/* One version of a model in service; immutable but for stats, slo_unmet and route.  Counted. */
 struct served {
     struct model_spec spec; /* with defaults filled in */
     struct hash128 hash;
@@ -107,8 +107,9 @@ struct served {
     const char *why_single; /* "" when it batches */
     uint32_t max_batch;     /* 1 when it does not */
     struct served_stats *stats;
-    /* The plan in force cannot hold the SLO: requests are served as if the model had none. */
+    /* The devices cannot hold the SLO at any rate: requests are served as if there were none. */
     _Atomic bool slo_unmet;
+    _Atomic uint32_t route; /* the engine's: where it is in the epoch in force */
 };
 
 /* version 0: the ready one.  -ENOENT: never heard of it or of that version; -EAGAIN: not ready

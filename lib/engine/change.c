@@ -42,11 +42,12 @@ static void change_free(struct engine *e, struct change *c)
 }
 
 /* ---- the registry's side; each takes e->lock */
-static void entry_drop(struct entry **at)
+static void entry_drop(struct engine *e, struct entry **at)
 {
     struct entry *n = *at;
 
     *at = n->next;
+    entry_unlist(e, n);
     free(n);
 }
 
@@ -104,7 +105,7 @@ static struct served *registry_swapped(struct engine *e, const struct change *c)
     }
     entry_settle(n);
     if (!n->served && n->n_jobs == 0)
-        entry_drop(at);
+        entry_drop(e, at);
     return old;
 }
 
@@ -200,7 +201,7 @@ static int unload_begin(struct engine *e, struct change *c, struct err *err)
         (*at)->n_unloads--;
         entry_settle(*at);
         if ((*at)->n_jobs == 0)
-            entry_drop(at);
+            entry_drop(e, at);
     }
     (void)pthread_mutex_unlock(&e->lock);
     struct job *job = c->job;
@@ -336,31 +337,47 @@ static int seat_add(struct engine *e, struct epoch *ep, struct gpulet *g, struct
     return 0;
 }
 
-/* The parts of a seat: made, smallest and largest batch compiled and measured. */
-static int seat_part(struct engine *e, struct change *c, struct gpulet *g, struct route *rt,
-                     struct err *err)
+/* What was measured of a model says well enough what its runs take in another gpu-let.  Only who
+ * loads it waits for more: a change of plan should be in force before what asked for it is over. */
+static bool measures(const struct change *c, const struct loaded *l)
 {
-    if (c->at_part == 0)
-        return seat_add(e, c->epoch, g, rt, err);
-    struct seat *s = rt->seat[rt->n_seats - 1];
-    uint32_t bucket = c->at_part <= 2 ? 0 : s->n_buckets - 1;
-    struct keyq *q;
-    int r = seat_warm_key(s, &q, err);
-
-    if (r < 0)
-        return r;
-    if (c->at_part % 2 == 1) {
-        r = seat_build(s, q, bucket, err);
-        if (r == -EALREADY) {
-            c->at_part++; /* and measured when it was built */
-            r = 0;
-        }
-        return r;
-    }
-    return c->urgent ? 0 : seat_probe(s, q, bucket, err);
+    return !c->urgent && (c->l == l || l->n_points == 0);
 }
 
-#define SEAT_PARTS 5
+/* The parts of a seat: made; then batches of 1, 2, 4, … and the planned one are compiled.  Where it
+ * is to be measured so is the largest, and both ends are run.  1: more is to come. */
+static int seat_part(struct engine *e, struct change *c, const struct plan_share *sh,
+                     struct gpulet *g, struct route *rt, struct err *err)
+{
+    struct keyq *q;
+    int r;
+
+    if (c->at_part == 0) {
+        r = seat_add(e, c->epoch, g, rt, err);
+        return r < 0 ? r : 1;
+    }
+    struct seat *s = rt->seat[rt->n_seats - 1];
+    bool probes = measures(c, rt->l);
+    uint32_t at = (c->at_part - 1) / 2, planned = MIN(sh->batch, s->max_batch);
+    bool beyond = at > 0 && UINT32_C(1) << (at - 1) >= planned;
+    uint32_t rows = beyond ? s->max_batch : MIN(UINT32_C(1) << at, planned);
+    uint32_t bucket = bucket_of(rows, s->max_batch), largest = s->n_buckets - 1;
+
+    r = seat_warm_key(s, &q, err);
+    if (r == 0 && c->at_part % 2 == 1)
+        r = seat_build(s, q, bucket, err);
+    else if (r == 0 && probes && (bucket == 0 || bucket == largest)) {
+        c->probed = true;
+        r = seat_probe(s, q, bucket, err);
+    }
+    if (r == -EALREADY) {
+        c->at_part++; /* and measured when it was built */
+        r = 0;
+    }
+    if (r < 0)
+        return r;
+    return c->at_part % 2 == 1 || rows < (probes ? s->max_batch : planned);
+}
 
 static int change_seats(struct engine *e, struct change *c, struct err *err)
 {
@@ -374,27 +391,43 @@ static int change_seats(struct engine *e, struct change *c, struct err *err)
         c->step = change_verdict;
         return 0;
     }
-    uint32_t m = ep->plan.gpulet[c->at_gpulet].share[c->at_share].model;
-    int r = seat_part(e, c, ep->gpulet[c->at_gpulet], &ep->route[m], err);
+    const struct plan_share *sh = &ep->plan.gpulet[c->at_gpulet].share[c->at_share];
+    uint32_t m = sh->model;
+    int r = seat_part(e, c, sh, ep->gpulet[c->at_gpulet], &ep->route[m], err);
     if (r < 0)
         return err_wrap(err, "model '%s': ", ep->problem.model[m].name), r;
-    if (++c->at_part >= SEAT_PARTS) {
+    c->at_part++;
+    if (r == 0) {
         c->at_part = 0;
         c->at_share++;
     }
     return 1;
 }
 
-/* Now the run times are measured: what does the plan promise?  If the policy would cut otherwise
+/* The least SLO that holds where little is asked: a request just misses a run, on as much of a
+ * device as a model can have. */
+static usec_t least_slo_us(const struct engine *e, const struct loaded *l)
+{
+    usec_t run_us = USEC_NEVER / 2;
+
+    for (uint32_t i = 0; i < e->n_devices; i++) {
+        const struct device_info *d = &e->device[i].info;
+        uint32_t n = d->max_granules ? MIN(d->max_granules, d->n_granules) : d->n_granules;
+        run_us = MIN(run_us, predict_run_us(&l->profile, 1, n * d->granule_units));
+    }
+    return 2 * run_us;
+}
+
+/* Where run times were measured: what does the plan promise now?  If the policy would cut otherwise
  * with what is known now, this layout serves first and another change follows. */
 static int change_verdict(struct engine *e, struct change *c, struct err *err)
 {
     struct epoch *ep = c->epoch;
     const struct pin *pin = c->kind == CHANGE_PIN ? c->pin : e->pin;
-    struct plan p;
-    int r = epoch_problem(e, ep, err);
+    struct plan p = ep->plan;
+    int r = c->probed ? epoch_problem(e, ep, err) : 0;
 
-    if (r == 0)
+    if (r == 0 && c->probed)
         r = epoch_plan(e, ep, pin, &ep->plan, &p, err);
     if (r < 0)
         return err_wrap(err, "plan: "), r;
@@ -404,6 +437,9 @@ static int change_verdict(struct engine *e, struct change *c, struct err *err)
         ep->plan = p;
     for (uint32_t i = 0; i < ep->n_routes; i++)
         ep->route[i].verdict = p.verdict[i];
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        if (p.verdict[i].limit == LIMIT_SLO && p.verdict[i].least_slo_us == 0)
+            ep->route[i].verdict.least_slo_us = least_slo_us(e, ep->route[i].l);
     c->step = change_swap;
     return epoch_bands(ep, err);
 }
@@ -446,13 +482,15 @@ static void seats_adopt(struct epoch *ep)
     }
 }
 
-/* A model whose SLO cannot be held is served all the same, with the deadline of one without. */
-static void verdicts_adopt(struct epoch *ep)
+/* A model whose SLO the devices cannot hold, however little is asked, is served all the same, with
+ * the deadline of one without.  What is only too much to be in time is not: late answers would make
+ * others late. */
+static void verdicts_adopt(struct engine *e, struct epoch *ep)
 {
     for (uint32_t i = 0; i < ep->n_routes; i++) {
         struct route *rt = &ep->route[i];
-        usec_t slo_us = rt->served->spec.slo_us;
-        rt->served->slo_unmet = slo_us && rt->verdict.least_slo_us > slo_us;
+        rt->served->slo_unmet = rt->served->spec.slo_us && rt->verdict.limit != LIMIT_NONE &&
+                                least_slo_us(e, rt->l) > rt->served->spec.slo_us;
     }
 }
 
@@ -474,7 +512,9 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
 
     (void)err;
     seats_adopt(ep);
-    verdicts_adopt(ep);
+    verdicts_adopt(e, ep);
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        atomic_store_explicit(&ep->route[i].served->route, i, memory_order_relaxed);
     demand_adopt(e, c);
     if (c->kind == CHANGE_PIN) {
         pin_free(e->pin);

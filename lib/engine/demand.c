@@ -5,14 +5,19 @@
  * whether the plan in force still suits what came, and if not pushes a change with the reason.
  * While nothing comes it samples once a second, and the first request wakes it.
  *
- * A new plan takes the newest rates of all models that are not known yet, and of those that left
- * their band; rates within their band stay as they are planned, so that the planner has little to
- * change. */
+ * A new plan takes the first rates of models that nobody has planned for yet, and the newest of
+ * those that left their band; rates within their band stay as they are planned, so that the planner
+ * has little to change. */
 #include "engine_priv.h"
 
 #include <stdio.h>
 
 #define SELDOM_US USEC_PER_SEC
+#define KNOWN_US (2 * USEC_PER_SEC) /* from the first requests until they are planned for */
+#define MARGIN 1.1                  /* first planned above what was seen, as demand_judge() does */
+/* Times the planned rate: a queue that was planned for is too full beyond that, whatever part of
+ * the time a gpu-let still has free. */
+#define QUEUE_HIGH 1.2
 
 void demand_count(struct engine *e, struct served *s)
 {
@@ -43,6 +48,9 @@ int epoch_bands(struct epoch *ep, struct err *err)
     for (uint32_t i = 0; i < ep->n_routes; i++)
         declared[i] = ep->route[i].served->spec.rate_rps;
     demand_bands(&ep->problem, &ep->plan, declared, ep->band);
+    for (uint32_t i = 0; ep->problem.rules.rule == RULE_QUEUE && i < ep->n_routes; i++)
+        if (ep->band[i].planned_rps > 0)
+            ep->band[i].high_rps = MIN(ep->band[i].high_rps, QUEUE_HIGH * ep->band[i].planned_rps);
     for (uint32_t i = 0; i < ep->n_routes; i++)
         ep->route[i].sure_rps =
             shares(ep, i) && ep->band[i].planned_rps > 0 ? ep->band[i].high_rps : 0;
@@ -92,12 +100,34 @@ static enum demand_move judge(struct engine *e, uint32_t i, char reason[REASON_M
     return move;
 }
 
+/* Is a model asked for that nothing was planned for, and was there time to see how much, and who
+ * else? */
+static bool unknown_is_known(struct engine *e, usec_t now_us, char reason[REASON_MAX])
+{
+    const struct loaded *l = NULL;
+
+    for (uint32_t i = 0; i < e->epoch->n_routes && !l; i++)
+        if (e->epoch->band[i].planned_rps == 0 && demand_rate(&e->epoch->route[i].l->demand) > 0)
+            l = e->epoch->route[i].l;
+    if (!l)
+        e->unknown_us = 0;
+    else if (e->unknown_us == 0)
+        e->unknown_us = now_us;
+    if (!l || now_us < e->unknown_us + KNOWN_US)
+        return false;
+    (void)snprintf(reason, REASON_MAX,
+                   "model '%.100s' is asked for %.1f times a second, for which nothing was planned",
+                   l->name, demand_rate(&l->demand));
+    e->unknown_us = 0;
+    return true;
+}
+
 /* Rates that nobody has planned with yet. */
 static void rates_take(struct engine *e)
 {
     for (uint32_t i = 0; i < e->epoch->n_routes; i++)
         if (e->epoch->band[i].planned_rps == 0 && e->epoch->route[i].l->plan_rps == 0)
-            e->epoch->route[i].l->plan_rps = demand_rate(&e->epoch->route[i].l->demand);
+            e->epoch->route[i].l->plan_rps = MARGIN * demand_rate(&e->epoch->route[i].l->demand);
 }
 
 static bool may_replan(struct engine *e, usec_t now_us)
@@ -124,6 +154,8 @@ void demand_step(struct engine *e)
     bool may = may_replan(e, now_us);
     for (uint32_t i = 0; may && i < e->epoch->n_routes; i++)
         rises |= judge(e, i, reason) == DEMAND_RISES;
+    if (may && !reason[0])
+        rises |= unknown_is_known(e, now_us, reason);
     if (may)
         profile_refit(e, now_us, reason);
     if (reason[0]) {

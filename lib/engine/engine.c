@@ -134,6 +134,7 @@ static void entry_begin(struct engine *e, const struct model_spec *spec, struct 
         fresh->spec = *spec;
         fresh->next = n;
         *at = n = TAKE(fresh);
+        entry_list(e, n);
         n->state = SERVED_LOADING;
     }
     n->n_jobs++;
@@ -349,7 +350,7 @@ int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t 
                  struct err *err)
 {
     struct epoch *ep = epoch_pin(e);
-    const struct route *rt = epoch_find(ep, s->spec.name);
+    const struct route *rt = epoch_route(ep, s);
     struct let_view let[ROUTE_LETS_MAX];
     struct seat *seat[ROUTE_LETS_MAX];
     struct admit_view v;
@@ -398,7 +399,7 @@ static int served_adopt(const struct route *rt, struct request *r)
 static int submit_pinned(struct engine *e, struct epoch *ep, struct request *r,
                          struct gpulet **ret_kick)
 {
-    const struct route *rt = epoch_find(ep, r->served->spec.name);
+    const struct route *rt = epoch_route(ep, r->served);
     struct shape_key key;
 
     if (!rt)

@@ -26,7 +26,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define BUCKETS_MAX 12     /* 1, 2, 4, …, and a max_batch that is none of them */
+#define BUCKETS_MAX 37     /* see bucket_rows(), and a max_batch that is none of them */
 #define ROUTE_LETS_MAX 64  /* gpu-lets looked at for one request */
 #define VIEW_QUEUES_MAX 64 /* queues that batch_next() sees at once */
 #define EVENTS_MAX 1024
@@ -48,10 +48,14 @@ static inline void watch_leave(struct watch *w)
     atomic_store_explicit(&w->due_us, 0, memory_order_release);
 }
 
-/* ---- batch buckets: 1, 2, 4, …, max */
+/* ---- batch buckets: 1 to 8, 10, 12, 14, 16, 20, …, four to each doubling, max: what is between
+ * two of them runs at most a quarter longer than it must */
 static inline uint32_t bucket_rows(uint32_t bucket, uint32_t max_batch)
 {
-    return bucket >= 31 ? max_batch : MIN(UINT32_C(1) << bucket, max_batch);
+    if (bucket < 8)
+        return MIN(bucket + 1, max_batch);
+    return bucket >= BUCKETS_MAX - 1 ? max_batch
+                                     : MIN((10 + bucket % 4 * 2) << (bucket - 8) / 4, max_batch);
 }
 static inline uint32_t bucket_of(uint32_t rows, uint32_t max_batch)
 {
@@ -336,6 +340,8 @@ void epoch_put(struct engine *e, struct epoch *ep);
 void epoch_put_locked(struct engine *e, struct epoch *ep, uint32_t n); /* n references */
 void epoch_put_many(struct engine *e, struct epoch *ep, uint32_t n);
 const struct route *epoch_find(const struct epoch *ep, const char *name);
+/* The same for a served model, without a search if ep is the epoch in force. */
+const struct route *epoch_route(const struct epoch *ep, const struct served *s);
 void epoch_free(struct engine *e, struct epoch *ep); /* builder */
 void seat_put(struct engine *e, struct seat *s);     /* builder */
 void gpulet_put(struct engine *e, struct gpulet *g); /* builder */
@@ -348,6 +354,8 @@ struct told { /* refusals.c */
 };
 struct entry {
     struct entry *next; /* by name */
+    struct entry *same; /* in one of e->by_name */
+    uint64_t hash;      /* of the name */
     struct model_spec spec;
     enum served_state state;
     char reason[240];
@@ -358,6 +366,9 @@ struct entry {
     struct told told;      /* refusals that were made an event */
 };
 struct entry **entry_find(struct engine *e, const char *name);
+#define NAME_BUCKETS 4096
+void entry_list(struct engine *e, struct entry *n); /* so that it is found by served_get() */
+void entry_unlist(struct engine *e, struct entry *n);
 
 /* ---- builder.c, change.c */
 #define REASON_MAX 240
@@ -385,7 +396,8 @@ struct change {
     uint32_t n_steps, at_step;
     uint32_t at_gpulet, at_share, at_part;
     uint32_t n_measured;     /* points, for the first plan */
-    bool replan;             /* measured numbers ask for another layout */
+    bool probed;             /* there are new numbers since the plan was made */
+    bool replan;             /* they ask for another layout */
     bool whole;              /* REPLAN: see replan_push() */
     char reason[REASON_MAX]; /* REPLAN: why; "" otherwise */
 };
@@ -492,6 +504,7 @@ struct engine {
     struct epoch *epoch;
     struct epoch *dead;
     struct entry *entries;
+    struct entry *by_name[NAME_BUCKETS]; /* what requests look names up in */
     struct gpulet *gpulets; /* written by the builder */
     struct change *changes, **changes_tail;
     char plan_error[240];
@@ -509,6 +522,7 @@ struct engine {
     usec_t demand_due_us; /* the next sample */
     bool demand_quiet;    /* as `quiet` was set last */
     usec_t came_us;       /* the last sample with a request */
+    usec_t unknown_us;    /* since when a model is asked for that was not planned for; 0: none is */
     usec_t refit_due_us, refine_due_us, publish_due_us;
     usec_t replan_from_us; /* no plan is asked for before: the last one failed */
 

@@ -63,6 +63,14 @@ const struct route *epoch_find(const struct epoch *ep, const char *name)
     return NULL;
 }
 
+const struct route *epoch_route(const struct epoch *ep, const struct served *s)
+{
+    uint32_t i = atomic_load_explicit(&s->route, memory_order_relaxed);
+
+    return i < ep->n_routes && ep->route[i].served == s ? &ep->route[i]
+                                                        : epoch_find(ep, s->spec.name);
+}
+
 void seat_put(struct engine *e, struct seat *s)
 {
     if (--s->refs > 0)

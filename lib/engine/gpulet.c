@@ -173,7 +173,8 @@ static int push_locked(struct seat *s, struct keyq *q, struct request *r, uint32
                            .let = &let};
     struct admit_choice c = s->g->e->cfg.policy->admit(&v);
     if (c.what == ADMIT_LATE)
-        return refuse(r, REFUSED_LATE, c.retry_us, "the deadline cannot be met: too much work waits");
+        return refuse(r, REFUSED_LATE, c.retry_us,
+                      "the deadline cannot be met: too much work waits");
     if (atomic_fetch_add(&s->l->n_queued, 1) >= queue_max) {
         (void)atomic_fetch_sub(&s->l->n_queued, 1);
         return refuse(r, REFUSED_FULL, let.full_us, "the model's queue is full");
@@ -596,6 +597,21 @@ static bool done_take(struct gpulet *g, const struct done *d)
 }
 
 /* ---- what waits; under g->lock */
+/* What runs take that begin now: in the exe that they get. */
+static void table_fill(const struct keyq *q, uint32_t max_batch, usec_t *table)
+{
+    uint32_t b = bucket_of(max_batch, q->seat->max_batch), got = bucket_for(q, max_batch),
+             k = max_batch;
+
+    for (; k > 0; b--) {
+        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+            got = b;
+        for (; k > 0 && (b == 0 || k > q->v[b - 1].rows); k--)
+            table[k] = q->bucket_us[got != UINT32_MAX ? got : b];
+    }
+    table[0] = 0;
+}
+
 /* Fills one view; asks for what should be compiled.  False: its requests must fail. */
 static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, usec_t *table)
 {
@@ -630,9 +646,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
     v->least_us = least_us(s, q, q->head->rows);
     v->n_flying = s->n_flying;
     v->turn_us = s->turn_us;
-    table[0] = 0;
-    for (uint32_t k = 1; k <= v->max_batch; k++)
-        table[k] = q->bucket_us[bucket_of(k, s->max_batch)];
+    table_fill(q, v->max_batch, table);
     return compiled || want->state != EXE_FAILED;
 }
 
@@ -810,12 +824,10 @@ void *gpulet_main(void *arg)
 /* ---- life; builder */
 static_assert(POLICY_LANES == MAX_LANES, "policy and backend agree on lanes");
 
+/* A run that waits in the device's own queue could not grow any more while it does. */
 static uint32_t lanes_of(enum part_mode mode, const struct policy *policy)
 {
-    if (mode == MODE_CORES)
-        return 1;
-    return policy->lanes ? policy->lanes
-                         : 2; /* of a device's own queue: the next run waits there */
+    return mode == MODE_CORES ? 1 : MAX(policy->lanes, 1u);
 }
 
 static void gpulet_free(struct gpulet *g)

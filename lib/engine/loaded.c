@@ -15,6 +15,7 @@
 #define MEM_BYTES_PER_S 5e9
 #define RUN_OVERHEAD_US 20.0
 #define UNITS_MAX 20   /* sizes in the table: powers of two and the whole device */
+#define SIZE_WEIGHT 12 /* of distances, to one along the batch */
 #define POINTS_MAX 256 /* measured points that are kept of a model */
 
 /* Usual numbers for a free dimension, in the order in which they are tried. */
@@ -94,7 +95,9 @@ static uint32_t units_axis(const struct device_info *d, uint32_t *ret)
 static int estimate(struct engine *e, struct loaded *l, uint32_t max_batch, struct err *err)
 {
     const struct device_info *d = &e->device[0].info;
-    uint32_t n_batch = bucket_of(max_batch, max_batch) + 1;
+    uint32_t n_batch = 1;
+    while (UINT32_C(1) << (n_batch - 1) < max_batch)
+        n_batch++;
     uint32_t *batch = ARENA_ARRAY(&l->arena, uint32_t, n_batch);
     uint32_t *units = ARENA_ARRAY(&l->arena, uint32_t, UNITS_MAX);
     struct cost one, all;
@@ -110,7 +113,7 @@ static int estimate(struct engine *e, struct loaded *l, uint32_t max_batch, stru
     if (!batch || !n_units || !l->run_us || !l->base_us)
         return err_set(err, -ENOMEM, "out of memory");
     for (uint32_t b = 0; b < n_batch; b++) {
-        batch[b] = bucket_rows(b, max_batch);
+        batch[b] = MIN(UINT32_C(1) << b, max_batch);
         double at = max_batch > 1 ? (batch[b] - 1.0) / (max_batch - 1.0) : 0;
         struct cost c = {.flops = one.flops + at * (all.flops - one.flops),
                          .bytes = one.bytes + at * (all.bytes - one.bytes)};
@@ -145,7 +148,7 @@ usec_t loaded_known_us(const struct loaded *l, uint32_t batch, uint32_t units)
 /* How far a point is: distance along the batch counts less than in size. */
 static double distance(const struct measured_point *p, uint32_t batch, uint32_t units)
 {
-    return fabs(log2((double)p->units / units)) * BUCKETS_MAX +
+    return fabs(log2((double)p->units / units)) * SIZE_WEIGHT +
            fabs(log2((double)p->batch / batch));
 }
 

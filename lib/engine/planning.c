@@ -72,6 +72,17 @@ static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n, st
     return 0;
 }
 
+/* Requests come as they like: once rates are known, queues are what makes them late.  Before that
+ * the devices are divided by what a cycle takes. */
+static void rules_choose(struct problem *p, struct plan_model *m)
+{
+    for (uint32_t i = 0; i < p->n_models; i++) {
+        m[i].arrivals = ARRIVALS_POISSON;
+        if (m[i].rate_rps > 0)
+            p->rules.rule = RULE_QUEUE;
+    }
+}
+
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
 {
     struct plan_model *m = ARENA_ARRAY(&ep->arena, struct plan_model, ep->n_routes);
@@ -95,6 +106,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
         if (!m[i].name || !m[i].profile)
             return oom(err);
     }
+    rules_choose(&p, m);
     ep->problem = p;
     return 0;
 }
@@ -269,6 +281,7 @@ static int plan_by_hand(struct engine *e, struct epoch *ep, const struct pin *pi
     const struct problem *pr = &ep->problem;
     struct plan p = {.n_models = pr->n_models};
 
+    ep->problem.rules.rule = RULE_CYCLE; /* it says nothing of rates: what they do is not judged */
     p.gpulet = ARENA_ARRAY(a, struct plan_gpulet, pin->n);
     p.verdict = ARENA_ARRAY(a, struct plan_verdict, pr->n_models);
     if (!p.gpulet || !p.verdict)

@@ -252,13 +252,15 @@ static bool has_sizes(const struct engine *e, const struct loaded *l)
     return n > 1;
 }
 
+/* Runs that take longer than the SLO are not planned; one is needed to know. */
 int profile_first(struct engine *e, struct change *c)
 {
+    usec_t most_us = c->spec.slo_us && c->l->n_points ? c->spec.slo_us : USEC_NEVER;
     struct measured_point p;
     struct err err;
 
     if (c->n_measured >= FIRST_POINTS || c->l->n_points >= FIRST_POINTS || !has_sizes(e, c->l) ||
-        !point_next(e, c->l, USEC_NEVER, &p) || point_measure(e, c->l, &p, &err) < 0)
+        !point_next(e, c->l, most_us, &p) || point_measure(e, c->l, &p, &err) < 0)
         return 0; /* what cannot be compiled is told by the seat that needs it */
     c->n_measured++;
     return 1;

@@ -112,12 +112,36 @@ struct entry **entry_find(struct engine *e, const char *name)
     return at;
 }
 
+static uint64_t name_hash(const char *name)
+{
+    return hash_bytes(name, strlen(name)).lo;
+}
+
+void entry_list(struct engine *e, struct entry *n)
+{
+    n->hash = name_hash(n->spec.name);
+    n->same = e->by_name[n->hash % NAME_BUCKETS];
+    e->by_name[n->hash % NAME_BUCKETS] = n;
+}
+
+void entry_unlist(struct engine *e, struct entry *n)
+{
+    struct entry **at = &e->by_name[n->hash % NAME_BUCKETS];
+
+    while (*at != n)
+        at = &(*at)->same;
+    *at = n->same;
+}
+
 static int get_locked(struct engine *e, const char *name, uint32_t version, struct served **ret,
                       struct err *err)
 {
-    struct entry *n = *entry_find(e, name);
+    uint64_t hash = name_hash(name);
+    struct entry *n = e->by_name[hash % NAME_BUCKETS];
 
-    if (!n || !STREQ(n->spec.name, name))
+    while (n && (n->hash != hash || !STREQ(n->spec.name, name)))
+        n = n->same;
+    if (!n)
         return err_set(err, -ENOENT, "there is no model '%s'", name);
     bool ready = n->served && (version == 0 || n->served->spec.version == version);
     bool known = ready || version == 0 || n->loading == version || n->spec.version == version;

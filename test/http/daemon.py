@@ -173,8 +173,11 @@ class Daemon:
             return False  # one has just ended
 
     def files(self):
-        """What lies in the state folder: {path: size}."""
-        return {str(p.relative_to(self.state)): p.stat().st_size for p in self.state.rglob("*") if p.is_file()}
+        """What lies in the state folder: {path: size}; None while it changes."""
+        try:
+            return {str(p.relative_to(self.state)): p.stat().st_size for p in self.state.rglob("*") if p.is_file()}
+        except FileNotFoundError:
+            return None
 
     # ---- requests
 

@@ -2,6 +2,7 @@
 import http.server
 import json
 import threading
+import time
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -32,7 +33,7 @@ def of(report, name="fast"):
 
 
 def books_are_kept(m):
-    return m["offered"] == m["in_time"] + m["late"] + m["refused"] + m["failed"] + m["lost"]
+    return m["offered"] == sum(m[k] for k in ("in_time", "late", "refused", "failed", "wrong", "lost"))
 
 
 def test_every_request_is_counted_once_and_an_easy_load_is_in_time(daemon):
@@ -90,6 +91,19 @@ def test_a_table_says_what_the_json_says(daemon):
     assert "IN TIME" in text and "fast" in text and "requests/s offered" in text
 
 
+def test_answers_are_compared_with_those_that_each_input_got_alone(daemon):
+    m = of(bench(daemon.port, "fast=100", "--check"))
+    assert books_are_kept(m) and m["wrong"] == 0 and m["in_time"] == m["offered"] > 0
+
+
+def test_the_log_has_a_line_for_each_request_that_counts(daemon, tmp_path):
+    log = tmp_path / "log.csv"
+    m = of(bench(daemon.port, "fast=100@1000", "--log", log))
+    head, *lines = log.read_text().splitlines()
+    assert head == "due_s,model,result,took_ms" and len(lines) == m["offered"]
+    assert all(x.split(",")[1:3] == ["fast", "in time"] and abs(time.time() - float(x.split(",")[0])) < 30 for x in lines)
+
+
 class Json(http.server.BaseHTTPRequestHandler):
     """A v2 server without binary tensors: each answer of an inference comes in chunks."""
 
@@ -140,6 +154,22 @@ def test_another_server_is_asked_in_json_and_judged_by_its_status(other):
     assert books_are_kept(m) and m["offered"] > 0
     assert m[{200: "in_time", 500: "failed", 503: "refused"}[handler.status]] == m["offered"]
     assert ("500" in m.get("why", "")) == (handler.status == 500)
+
+
+def test_an_answer_that_differs_is_wrong(other):
+    handler, port = other
+    asked = []
+
+    def again(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        asked.append(1)
+        self.say({"it": len(asked) % 4 == 0})
+
+    if handler.status != 200:
+        pytest.skip("it does not answer")
+    handler.do_POST = again  # the one that is asked alone, and two of three after it, are alike
+    m = of(bench(port, "m=30@30000", "--check"), "m")
+    assert books_are_kept(m) and 0.1 * m["offered"] < m["wrong"] < 0.5 * m["offered"]
 
 
 @pytest.mark.parametrize("args, word", [

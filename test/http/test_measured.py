@@ -35,7 +35,14 @@ def said(daemon, word):
 def kept(daemon):
     """The file, when it is what the daemon says."""
     file = daemon.state / "profiles" / "m.json"
-    until(lambda: file.exists() and json.loads(file.read_text()) == profile(daemon), 20, "the profile on disk", daemon)
+
+    def is_kept():
+        try:
+            return json.loads(file.read_text()) == profile(daemon)
+        except (OSError, ValueError):  # not yet, or a damaged one still
+            return False
+
+    until(is_kept, 20, "the profile on disk", daemon)
     return file
 
 

@@ -1,0 +1,106 @@
+"""What a running daemon does by itself: which exe a run gets, what a plan knows, what a change costs."""
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import models
+from daemon import SLOW, json_input, sim_file, until
+
+STEEP = {"batch": [1, 2, 8], "units": [1, 4], "run_ms": [[40, 60, 800]] * 2}
+X = {"inputs": [json_input("x", np.ones((1, 4), np.float32))]}
+
+
+def ask(d, name, status=(200,)):
+    r = d.post(f"/v2/models/{name}/infer", X)
+    assert r.status in status, r.body
+    return r.status
+
+
+def batches(d, name):
+    """{rows: (runs, ms of each on the device)}"""
+    s = json.loads(d.get(f"/v2/models/{name}/stats").body)["model_stats"][0]
+    return {b["batch_size"]: (b["compute_infer"]["count"], b["compute_infer"]["ns"] / b["compute_infer"]["count"] / 1e6)
+            for b in s["batch_stats"]}  # fmt: skip
+
+
+def asks(d, name, rps, seconds):
+    """Asks so often from a few threads, whatever comes of it."""
+    def some(k):
+        due, end = time.monotonic() + k / rps, time.monotonic() + seconds
+        while due < end:
+            time.sleep(max(0, due - time.monotonic()))
+            ask(d, name, (200, 503))
+            due += 8 / rps
+
+    threads = [threading.Thread(target=some, args=(k,)) for k in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
+def test_a_request_waits_for_its_own_batch_instead_of_running_in_a_larger_one(make):
+    d = make(sim=sim_file({"m": {"profile": STEEP}}))
+    d.put("m", models.identity(), "?max_batch=8")
+    pin = {"device": "sim0", "granules": [0, 1, 2, 3], "models": [{"model": "m"}]}
+    assert d.admin("PUT", "/v1/plan", {"gpulets": [pin]}).status == 200
+    asks(d, "m", 40, 2)  # some come while another one runs
+    for rows, (_, ms) in batches(d, "m").items():
+        assert rows > 2 or ms == pytest.approx([40, 60][rows - 1], rel=0.02), batches(d, "m")
+
+
+def test_rates_that_are_known_are_planned_for_with_queues(make):
+    d = make(sim=sim_file({n: {"profile": {"batch": [1], "units": [1], "run_ms": [[10 * SLOW]]}} for n in "ab"}))
+    for n in "ab":
+        d.put(n, models.identity(), f"?max_batch=1&slo_ms={100 * SLOW}")
+    assert d.admin_get("/v1/problem")["rules"] == {}
+    asks(d, "a", 30 / SLOW, 4)
+    until(lambda: d.admin_get("/v1/problem")["rules"].get("rule") == "queue", 20, "a plan for queues", d)
+    said = [e["message"] for e in d.admin_get("/v1/events")["events"] if e["event"] == "plan"]
+    assert any("'a'" in m and "nothing was planned" in m for m in said), said
+    assert d.admin_get("/v1/models/a")["demand"]["planned_rps"] > 0 == d.admin_get("/v1/models/b")["demand"]["planned_rps"]
+
+
+def test_a_plan_by_hand_is_not_judged_by_rates(make):
+    d = make(sim=sim_file({"m": {"profile": {"batch": [1], "units": [1], "run_ms": [[10]]}}}))
+    d.put("m", models.identity(), "?max_batch=1&slo_ms=500&rate_rps=90")
+    assert d.admin_get("/v1/problem")["rules"]["rule"] == "queue"
+    pin = {"device": "sim0", "granules": [2], "models": [{"model": "m"}]}
+    assert d.admin("PUT", "/v1/plan", {"gpulets": [pin]}).status == 200
+    assert ask(d, "m") == 200
+    assert d.admin("DELETE", "/v1/plan").status == 200
+    assert d.admin_get("/v1/problem")["rules"]["rule"] == "queue"
+
+
+def test_a_change_of_plan_measures_nothing(make):
+    profile = {"batch": [1, 8], "units": [2, 8, 66, 132], "run_ms": [[80, 400], [40, 200], [20, 60], [10, 30]]}
+    sim = sim_file({n: {"profile": profile} for n in "ab"})
+    sim["types"] = [{"name": "made-up", "granules": 66, "granule_units": 2}]
+    d = make(sim=sim)
+    for n in "ab":
+        d.put(n, models.identity(), "?max_batch=8")
+
+    def points():
+        return {n: {tuple(p[:2]) for p in d.admin_get(f"/v1/profiles/{n}")["measured"]["points"]} for n in "ab"}
+
+    before = points()
+    for size in (6, 20):  # two sizes that nobody has measured
+        pins = [{"device": "sim0", "granules": list(range(i * 33, i * 33 + size)), "models": [{"model": n}]}
+                for i, n in enumerate("ab")]  # fmt: skip
+        assert d.admin("PUT", "/v1/plan", {"gpulets": pins}).status == 200
+    assert points() == before
+    assert [ask(d, n) for n in "ab"] == [200, 200]
+
+
+def test_what_is_only_too_much_is_refused_and_never_late_for_everybody(make):
+    """A rate that no plan can hold makes no model best-effort: its SLO stays the deadline."""
+    d = make(sim=sim_file({"m": {"profile": {"batch": [1], "units": [1], "run_ms": [[40 * SLOW]]}}}, units=1))
+    d.put("m", models.identity(), f"?max_batch=1&slo_ms={200 * SLOW}&rate_rps={100 / SLOW}")
+    m = d.admin_get("/v1/models/m")
+    assert m["slo"] == "unmet" and m["limit"] == "rate"
+    asks(d, "m", 75 / SLOW, 3 * SLOW)
+    stats = json.loads(d.get("/v2/models/m/stats").body)["model_stats"][0]["inference_stats"]
+    assert stats["queue"]["ns"] / max(stats["queue"]["count"], 1) < 200e6 * SLOW, stats
