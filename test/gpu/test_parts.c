@@ -233,7 +233,7 @@ static void a_shared_device_is_one_granule_of_all_sms(void)
     start("shared");
     struct part *a = cut(0, 1, &units), *b = cut(0, 1, &units);
     CHECK_EQ(units, 132);
-    CHECK_EQ(fake->streams, 2);
+    CHECK_EQ(fake->streams, 4);
     be->part_close(a);
     be->part_close(b);
     stop();
@@ -289,6 +289,7 @@ static void the_code_is_said_and_judged(void)
     fake->fail_code = code->cuda;
     fake->fail_times = 1;
     CHECK_EQ(be->part_open(dev, &set, &p, &units, &err), code->ours);
+    CHECK_HAS(err.msg, "device 'gpu0': cuGreenCtxCreate: CUDA_ERROR");
     CHECK_HAS(err.msg, code->says);
     /* After such a code no call works any more, in whichever partition. */
     CHECK_EQ(be->fault(open), code->process ? FAULT_PROCESS : FAULT_NONE);

@@ -325,7 +325,7 @@ static unsigned uploads(void)
 {
     unsigned n = 0;
 
-    for (const char *p = fake->log; (p = strstr(p, "cuMemcpyHtoD\n")); p++)
+    for (const char *p = fake->log; (p = strstr(p, "cuMemcpyHtoDAsync\n")); p++)
         n++;
     return n;
 }
@@ -341,6 +341,15 @@ static void constants_are_on_a_device_once(void)
     be->release(again);
     be->part_close(other);
     close_model(); /* and gone with the last model */
+}
+
+static void a_constant_has_arrived_before_it_is_used(void)
+{
+    open_model("green");
+    /* A copy whose source is not pinned is waited for, on a stream that no run is on. */
+    CHECK(last_call("cuMemcpyHtoDAsync") < last_call("cuStreamSynchronize"));
+    CHECK(!called("cuMemcpyHtoD"));
+    close_model();
 }
 
 static void contexts_that_share_nothing_have_each_their_constants(void)
@@ -451,6 +460,7 @@ int main(void)
     ALONE(an_operator_that_is_missing_is_refused_by_name);
     ALONE(another_precision_is_refused_by_name);
     ALONE(constants_are_on_a_device_once);
+    ALONE(a_constant_has_arrived_before_it_is_used);
     ALONE(contexts_that_share_nothing_have_each_their_constants);
     ALONE(what_fails_while_a_slot_is_opened_is_undone);
     ALONE(a_probe_times_the_segments_asked_for);

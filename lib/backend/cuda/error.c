@@ -55,6 +55,26 @@ static const struct {
 
 static atomic_int first_sticky; /* a CUresult, 0: none */
 
+/* Our name of a call, with or without arguments behind it, becomes the driver's. */
+static const char *call_name(const char *ours)
+{
+    static const struct {
+        const char *ours, *name;
+    } names[] = {{"ctx_create_capped", "cuCtxCreate"},
+                 {"green_stream_create", "cuGreenCtxStreamCreate"},
+                 {"event_elapsed", "cuEventElapsedTime"},
+#define CALL(name, declared, text, since) {#name, text},
+                 DRIVER_CALLS(CALL, CALL)
+#undef CALL
+    };
+    size_t n = strcspn(ours, "(");
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (strlen(names[i].ours) == n && memcmp(names[i].ours, ours, n) == 0)
+            return names[i].name;
+    return ours;
+}
+
 int gpu_check(CUresult r, const char *call, struct err *err)
 {
     const char *name = NULL;
@@ -66,6 +86,7 @@ int gpu_check(CUresult r, const char *call, struct err *err)
         (void)cu.error_name(r, &name);
     while (i < ARRAY_SIZE(table) && table[i].cuda != (int)r)
         i++;
+    call = call_name(call);
     if (i == ARRAY_SIZE(table))
         return err_set(err, -EIO, "%s: %s (%d)", call, name ? name : "error", (int)r);
     if (table[i].sticky)

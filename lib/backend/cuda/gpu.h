@@ -41,7 +41,8 @@ struct mode {
     /* Builder.  Sets dev->ctx; what open() began and did not finish is close()'s, too. */
     int (*open)(struct device *dev, struct err *err);
     void (*close)(struct device *dev);
-    /* Sets p->ctx, p->stream and p->units; part_close() takes what part_open() left half done. */
+    /* Sets p->ctx and p->units and opens the streams; part_close() takes what part_open() left half
+     * done. */
     int (*part_open)(struct part *p, struct err *err);
     void (*part_close)(struct part *p);
 };
@@ -54,7 +55,6 @@ int mode_choose(const char *name, CUdevice d, const struct mode **ret_mode, stru
 int whole_open(struct device *dev, struct err *err);
 void whole_close(struct device *dev);
 int whole_part_open(struct part *p, struct err *err);
-void whole_part_close(struct part *p);
 int gpu_attribute(CUdevice d, CUdevice_attribute a, int *ret, struct err *err);
 
 /* ---- weights.c; builder */
@@ -80,7 +80,7 @@ enum gpu_kernel {
 #undef NAMED
         GPU_KERNEL_END
 };
-/* Loads the kernels for the device; a context of it is current. */
+/* Loads the kernels for the device; no context need be current. */
 int library_open(struct device *dev, struct err *err);
 void library_close(struct device *dev);
 
@@ -122,7 +122,7 @@ struct part {
     CUgreenCtx green;
     struct capped *capped;
     CUcontext ctx;
-    CUstream stream;
+    CUstream stream, uploads; /* runs; constants, which must not wait for runs */
 
     pthread_mutex_t use; /* held while ctx is current to the holder's thread */
 
@@ -137,6 +137,9 @@ struct part {
 int gpu_part_open(struct device *dev, const struct granules *set, struct part **ret,
                   uint32_t *ret_units, struct err *err);
 void gpu_part_close(struct part *p);
+/* The streams of the partition's context; closed before it is, half open ones too. */
+int streams_open(struct part *p, struct err *err);
+void streams_close(struct part *p);
 int part_begin(struct part *p, struct err *err);
 void part_end(struct part *p);
 

@@ -113,16 +113,15 @@ static int green_part_open(struct part *p, struct err *err)
         r = GPU(green_resource(p->green, &got, CU_DEV_RESOURCE_TYPE_SM), err);
     if (r == 0)
         r = GPU(green_ctx(&p->ctx, p->green), err);
-    if (r == 0)
-        r = GPU(green_stream_create(&p->stream, p->green, CU_STREAM_NON_BLOCKING, 0), err);
-    if (r == 0)
-        p->units = got.sm.smCount;
-    return r;
+    if (r < 0)
+        return r;
+    p->units = got.sm.smCount;
+    return streams_open(p, err);
 }
 
 static void green_part_close(struct part *p)
 {
-    whole_part_close(p); /* the stream first */
+    streams_close(p); /* first */
     if (p->green)
         (void)cu.green_destroy(p->green);
 }

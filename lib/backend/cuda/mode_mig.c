@@ -47,4 +47,4 @@ const struct mode mode_mig = {.name = "mig",
                               .open = whole_open,
                               .close = whole_close,
                               .part_open = whole_part_open,
-                              .part_close = whole_part_close};
+                              .part_close = streams_close};

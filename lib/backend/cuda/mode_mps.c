@@ -60,6 +60,8 @@ static int visible(CUdevice d, const struct capped *a, const struct capped *b, b
     if (r < 0)
         return r;
     r = GPU(copy_in(v.at, &mark, sizeof(mark)), err);
+    if (r == 0) /* a copy in may go on when its call is over, one out has ended */
+        r = visible_in(a, &v, ret, err);
     if (r == 0)
         r = visible_in(b, &v, ret, err);
     (void)cu.ctx_set_current(a->ctx);
@@ -202,17 +204,12 @@ static int mps_part_open(struct part *p, struct err *err)
         return r;
     p->ctx = p->capped->ctx;
     p->units = p->capped->units;
-    r = part_begin(p, err);
-    if (r < 0)
-        return r;
-    r = GPU(stream_create(&p->stream, CU_STREAM_NON_BLOCKING), err);
-    part_end(p);
-    return r;
+    return streams_open(p, err);
 }
 
 static void mps_part_close(struct part *p)
 {
-    whole_part_close(p);
+    streams_close(p);
     if (p->capped)
         capped_put(p->dev, p->capped);
 }

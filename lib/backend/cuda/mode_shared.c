@@ -20,18 +20,7 @@ int whole_part_open(struct part *p, struct err *err)
 {
     p->ctx = p->dev->ctx;
     p->units = p->dev->info.units;
-    int r = part_begin(p, err);
-    if (r < 0)
-        return r;
-    r = GPU(stream_create(&p->stream, CU_STREAM_NON_BLOCKING), err);
-    part_end(p);
-    return r;
-}
-
-void whole_part_close(struct part *p)
-{
-    if (p->stream)
-        (void)cu.stream_destroy(p->stream);
+    return streams_open(p, err);
 }
 
 static int shared_probe(CUdevice d, struct device_info *ret, struct err *err)
@@ -50,4 +39,4 @@ const struct mode mode_shared = {.name = "shared",
                                  .open = whole_open,
                                  .close = whole_close,
                                  .part_open = whole_part_open,
-                                 .part_close = whole_part_close};
+                                 .part_close = streams_close};

@@ -16,6 +16,33 @@ void part_end(struct part *p)
     (void)pthread_mutex_unlock(&p->use);
 }
 
+static int stream_open(struct part *p, CUstream *ret, struct err *err)
+{
+    return p->green ? GPU(green_stream_create(ret, p->green, CU_STREAM_NON_BLOCKING, 0), err)
+                    : GPU(stream_create(ret, CU_STREAM_NON_BLOCKING), err);
+}
+
+int streams_open(struct part *p, struct err *err)
+{
+    int r = part_begin(p, err);
+
+    if (r < 0)
+        return r;
+    r = stream_open(p, &p->stream, err);
+    if (r == 0)
+        r = stream_open(p, &p->uploads, err);
+    part_end(p);
+    return r;
+}
+
+void streams_close(struct part *p)
+{
+    if (p->uploads)
+        (void)cu.stream_destroy(p->uploads);
+    if (p->stream)
+        (void)cu.stream_destroy(p->stream);
+}
+
 static int set_check(const struct device *dev, const struct granules *set, struct err *err)
 {
     for (unsigned i = dev->info.n_granules; i < MAX_GRANULES; i++)

@@ -103,6 +103,15 @@ static void drop(struct space *s, struct weights *w)
     free(w);
 }
 
+/* On a stream, and waited for: a plain copy from memory that is not pinned may go on when its call
+ * is over, and the partition's runs would not wait for it. */
+static int upload(struct part *p, const struct weights *w, const void *data, struct err *err)
+{
+    int r = w->bytes ? GPU(copy_in_async(w->at, data, w->bytes, p->uploads), err) : 0;
+
+    return r < 0 ? r : GPU(stream_wait(p->uploads), err);
+}
+
 int weights_in(struct part *p, const void *data, size_t bytes, struct hash128 hash,
                struct weights **ret, struct err *err)
 {
@@ -117,7 +126,7 @@ int weights_in(struct part *p, const void *data, size_t bytes, struct hash128 ha
         return 0;
     }
     int r = enter(p, s, bytes, &w, err);
-    if (r == 0 && bytes > 0 && (r = GPU(copy_in(w->at, data, bytes), err)) < 0)
+    if (r == 0 && (r = upload(p, w, data, err)) < 0)
         drop(s, w);
     if (r < 0)
         return r;
