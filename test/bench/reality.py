@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Replay against reality: the plan that a daemon exports, under the same requests in virtual time and
+in real time.
+
+    BUILD=build .venv-test/bin/python test/bench/reality.py [--device sim|cpu] [--seconds S] [--models DIR]
+
+For each mix a daemon plans for declared rates and keeps that plan; then each load, in multiples of
+those rates, is offered for S seconds by gpuletctl bench, and the same arrivals (same seed) are given
+to gpuletctl simulate with the problem and the plan from GET /v1/problem.  The shares in time of all
+requests are compared, and the capacities: the loads at which 99 % are in time, between two points on
+a straight line.  On cores the generator is pinned to the last one."""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import from_nothing
+import live
+import under_fire
+
+sys.path.insert(0, str(live.ROOT / "test" / "http"))
+import models  # noqa: E402
+
+LOADS = (0.8, 1.0, 1.2, 1.4, 1.6)
+SLOWER = 3  # than the models of under_fire.py: what HTTP takes of the cores must not matter
+# Parts of the device for each model; the plan is made for these.
+MIXES = {"even": (0.2, 0.2, 0.2, 0.2), "small": (0.45, 0.12, 0.12, 0.12),
+         "large": (0.1, 0.1, 0.5, 0.1), "two": (0.4, 0.0, 0.4, 0.0)}  # fmt: skip
+CPU_MIXES = {"mobile": {"mobilenet_v2": 60, "squeezenet": 30}, "three": {"mobilenet_v2": 30, "shufflenet_v2": 80, "efficientnet_b0": 25},
+             "digits": {"digits": 400, "efficientnet_b0": 50}, "one": {"squeezenet": 80}}  # fmt: skip
+CPU_SLO_MS = {"mobilenet_v2": 60, "squeezenet": 90, "shufflenet_v2": 50, "efficientnet_b0": 90, "digits": 30}
+
+
+def sim_mixes():
+    """(mix, {model: (rps, slo_ms)}, how to start a daemon, files)"""
+    for mix, parts in MIXES.items():
+        load = {n: (under_fire.rps(n, x) / SLOWER, under_fire.MODELS[n][2] * SLOWER)
+                for n, x in zip(under_fire.MODELS, parts) if x}  # fmt: skip
+        device = live.device({n: (under_fire.MODELS[n][0] * SLOWER, under_fire.MODELS[n][1]) for n in load}, granule_units=12)
+        yield mix, load, dict(backend="sim", sim=device), dict.fromkeys(load, models.identity())
+
+
+def cpu_mixes(folder):
+    data = from_nothing.files(folder)
+    for mix, rates in CPU_MIXES.items():
+        yield mix, {n: (r, CPU_SLO_MS[n]) for n, r in rates.items()}, dict(backend="cpu"), data
+
+
+def pin(d):
+    """The plan in force until further notice."""
+    lets = [{"device": g["device"], "granules": g["granules"], "models": [{"model": m["model"], "batch": m["batch"]} for m in g["models"]]}
+            for g in d.admin_get("/v1/plan")["gpulets"] if g["state"] == "serving"]  # fmt: skip
+    r = d.admin("PUT", "/v1/plan", {"gpulets": lets})
+    assert r.status == 200, r.body
+
+
+def predicted(problem, load, seconds):
+    r = subprocess.run([live.GPULETCTL, "simulate", problem, "--json", "--plan", problem, "--policy", "gpuletd", "--seed", "1",
+                        "--duration", str(seconds), "--rate-scale", str(load)], stdout=subprocess.PIPE, check=True)  # fmt: skip
+    return json.loads(r.stdout)["in_time_share"]
+
+
+def capacity(points):
+    """The load with 99 % in time, or None where that is not among them."""
+    for (a, x), (b, y) in zip(points, points[1:]):
+        if x >= 0.99 > y:
+            return a + (b - a) * (x - 0.99) / (x - y)
+    return None
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--device", choices=["sim", "cpu"], default="sim")
+    p.add_argument("--seconds", type=float, default=6)
+    p.add_argument("--models", type=pathlib.Path, default=live.ROOT / "build/bench-models")
+    p.add_argument("--mix", action="append")
+    a = p.parse_args()
+    rows, off, caps = [], [], []
+    for mix, load, args, data in sim_mixes() if a.device == "sim" else cpu_mixes(a.models):
+        if a.mix and mix not in a.mix:
+            continue
+        with live.daemon(**args) as d, tempfile.NamedTemporaryFile("w", suffix=".json") as problem:
+            for n, (rps, slo_ms) in load.items():
+                d.put(n, data[n], f"?max_batch=16&slo_ms={slo_ms}&rate_rps={rps:.3f}")
+            load = dict(sorted(load.items()))  # as in the problem: the same arrivals
+            pin(d)
+            problem.write(json.dumps(d.admin_get("/v1/problem")))
+            problem.flush()
+            was, is_ = [], []  # after a while of load, in which what is needed is compiled
+            live.bench(d, load, "--seed", 2, "--rate-scale", LOADS[-1], "--duration", 3, core=os.cpu_count() - 1)
+            for x in LOADS:
+                r = live.bench(d, load, "--seed", 1, "--rate-scale", x, "--duration", a.seconds, "--warmup", 0, core=os.cpu_count() - 1)
+                was.append((x, predicted(problem.name, x, a.seconds)))
+                is_.append((x, r["in_time_share"]))
+                rows.append([mix, x, r["offered"], f"{100 * was[-1][1]:.2f}", f"{100 * is_[-1][1]:.2f}",
+                             f"{100 * (is_[-1][1] - was[-1][1]):+.2f}", sum(m["late"] for m in r["models"]),
+                             sum(m["refused"] for m in r["models"]), "VOID" if r["void"] else ""])  # fmt: skip
+                off.append(abs(is_[-1][1] - was[-1][1]))
+            caps.append([mix, *(f"{c:.3f}" if c else "-" for c in (capacity(was), capacity(is_)))])
+    live.table(rows, ["mix", "load", "offered", "replayed %", "real %", "points", "late", "refused", ""])
+    print()
+    live.table(caps, ["capacity", "replayed", "real"])
+    print(f"\n{a.device}: {len(off)} points, off by {100 * sum(off) / len(off):.2f} points on average, at most {100 * max(off):.2f}; {live.machine()}")
+
+
+if __name__ == "__main__":
+    main()
