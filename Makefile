@@ -34,15 +34,23 @@ FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=
 LD_fuzz := -fsanitize=fuzzer,address,undefined
 ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(FLAGS_$(FLAVOUR))
 
+# The CUDA plug-in is built where there is a toolkit: NVCC, its version, the folder of its headers.
+CUDA := $(shell lib/backend/cuda/toolkit.sh)
+PLUGIN := $(if $(CUDA),$(B)/gpulet-cuda.so)
+
 # Flags for parts of the tree.  The planner's arithmetic must not depend on the machine; the sum of two
 # bytes is what two nodes say.
 part_flags = $(if $(filter lib/plan/% kernels/cpu/qadd.c,$(1)),-ffp-contract=off) \
-             $(if $(filter kernels/cpu/%,$(1)),-O3 -fno-math-errno -fno-trapping-math -fopenmp-simd)
+             $(if $(filter kernels/cpu/%,$(1)),-O3 -fno-math-errno -fno-trapping-math -fopenmp-simd) \
+             $(if $(filter lib/backend/backend.c,$(1)),-DGPULET_PLUGIN_DIR='"$(PREFIX)/lib/gpuletd"') \
+             $(if $(filter lib/backend/cuda/% test/gpu/%,$(1)),-isystem $(word 3,$(CUDA)))
 
 BASE_SRC := $(sort $(wildcard lib/base/*.c))
 MODEL_SRC := $(sort $(wildcard lib/model/*.c kernels/ref/*.c))
 PLAN_SRC := $(sort $(wildcard lib/plan/*.c))
 BACKEND_SRC := $(sort $(wildcard lib/backend/*.c lib/backend/cpu/*.c lib/backend/sim/*.c kernels/cpu/*.c))
+# In the plug-in, with what it needs of the library: it cannot see the daemon's own copy.
+PLUGIN_SRC := $(sort $(wildcard lib/backend/cuda/*.c)) $(BASE_SRC) lib/model/graph.c lib/model/memplan.c
 ENGINE_SRC := $(sort $(wildcard lib/engine/*.c lib/problem/*.c lib/replay/*.c))
 LIB_SRC := $(BASE_SRC) $(MODEL_SRC) $(PLAN_SRC) $(BACKEND_SRC) $(ENGINE_SRC)
 # Everything of the daemon but main(), so that tests can link it.
@@ -53,6 +61,8 @@ obj = $(patsubst %.c,$(B)/%.o,$(1))
 LIB := $(B)/libgpulet.a
 UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/test_*.c test/fuzz/fuzz_*.c))
 OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
+GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(wildcard test/gpu/test_*.c)))
+FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 wrong/gpulet-cuda.so)
 BENCH := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
 PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gpuletctl)
 
@@ -65,13 +75,14 @@ DAEMON_LIBS := $(PC_LIBS) -Wl,--export-dynamic-symbol=MHD_queue_response
 MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 .PHONY: all help man tests benches demo install clean format check check-fast check-layers check-unit \
-        check-ops check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
+        check-ops check-cuda check-http check-onnx check-docs check-units check-clang check-asan check-tsan \
         check-race race check-fresh check-systemd check-fuzz fuzz bench-cpu bench-http bench-plan \
         bench-sim
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(PROGRAMS) ## build the daemon and gpuletctl
+all: $(PROGRAMS) $(PLUGIN) ## build the daemon, gpuletctl and, where there is a toolkit, the CUDA plug-in
+	@$(if $(CUDA),:,echo 'skipped: no CUDA toolkit')
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -97,6 +108,26 @@ $(B)/gpuletctl: $(call obj,$(CLI_SRC)) $(LIB)
 	@echo '  LD  $@'
 	@$(CC) $(LD_$(FLAVOUR)) -pthread -o $@ $^ $(PC_LIBS) $(LIB_LIBS)
 
+# Position-independent, for shared objects.
+$(B)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  CC  $@'
+	@$(CC) $(ALL_CFLAGS) -fPIC $(call part_flags,$<) -MMD -MP -c -o $@ $<
+
+$(B)/gpulet-cuda.so: $(patsubst %.c,$(B)/pic/%.o,$(PLUGIN_SRC))
+	@echo '  LD  $@'
+	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -o $@ $^ -lm -ldl
+
+# The fakes of the driver and of NVML that tests open in their place.
+$(B)/test/gpu/lib%.so.1: $(B)/pic/test/gpu/fake_%.o
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+
+$(B)/test/gpu/wrong/gpulet-cuda.so: $(B)/pic/test/gpu/wrong_abi.o
+	@mkdir -p $(@D)
+	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -o $@ $^
+
 # A test may use the library and, if there is one, the daemon without its main().
 $(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
 	@mkdir -p $(@D)
@@ -105,6 +136,8 @@ $(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
 
 # The operator cases are shared by the programs there.
 $(OPS): $(call obj,test/ops/cases.c test/ops/describe.c)
+
+$(GPU): $(PLUGIN) $(FAKES)
 
 # The lists in the man pages are the programs' own tables.
 $(B)/man/%: docs/man/%.in $(PROGRAMS)
@@ -122,6 +155,7 @@ demo: all ## real models answer real images from gpu-lets of this machine's core
 install: all man ## into DESTDIR, PREFIX=/usr
 	install -Dm755 $(B)/gpuletd $(DESTDIR)$(PREFIX)/sbin/gpuletd
 	install -Dm755 $(B)/gpuletctl $(DESTDIR)$(PREFIX)/bin/gpuletctl
+	$(if $(PLUGIN),install -Dm644 $(PLUGIN) $(DESTDIR)$(PREFIX)/lib/gpuletd/gpulet-cuda.so)
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for unit in systemd/*.service systemd/*.socket; do \
 	    sed 's|/usr/sbin/|$(PREFIX)/sbin/|' $$unit \
@@ -135,15 +169,15 @@ install: all man ## into DESTDIR, PREFIX=/usr
 
 # ---- tests: each part ends with a line "N passed, N failed"
 
-tests: $(UNIT) $(OPS) $(PROGRAMS) $(B)/test/race/race ## build the test programs
+tests: $(UNIT) $(OPS) $(GPU) $(PROGRAMS) $(B)/test/race/race ## build the test programs
 
 benches: $(BENCH) ## build the benchmarks
 
 check: all tests man ## everything but check-fresh and check-systemd
-	@test/check.sh layers unit fuzz ops onnx http docs units clang asan tsan
+	@test/check.sh layers unit fuzz ops cuda onnx http docs units clang asan tsan
 
 check-fast: tests check-layers ## layers, unit, ops: a minute
-	@test/run.sh $(UNIT) $(OPS)
+	@test/run.sh $(UNIT) $(OPS) $(GPU)
 
 check-layers: $(call obj,$(PLAN_SRC)) ## who includes whom, and what the planner may call
 	@test/layers.sh $(B) "$(CC)"
@@ -162,6 +196,9 @@ fuzz: ## libFuzzer: TARGET=onnx|run|batch|passes|problem|regex|trace|v2 SECONDS=
 
 check-ops: tests ## operators against the plain-C reference
 	@test/run.sh $(OPS)
+
+check-cuda: tests ## the CUDA plug-in on a fake of the driver
+	@$(if $(CUDA),test/run.sh $(GPU),echo 'skipped: no CUDA toolkit'; false)
 
 check-http: all ## the daemon from outside: clients, state, bad input
 	@BUILD=$(B) TEST_TIMEOUT=1800 test/run.sh test/http/run.sh
@@ -182,6 +219,7 @@ check-asan: ## unit, ops and hostile HTTP clients under ASan and UBSan
 	@$(MAKE) FLAVOUR=asan check-unit
 	@$(MAKE) FLAVOUR=asan check-fuzz
 	@$(MAKE) FLAVOUR=asan check-ops
+	@$(if $(CUDA),$(MAKE) FLAVOUR=asan check-cuda)
 	@BUILD=build-asan test/http/run.sh $(addprefix test/http/test_,robust.py faults.py)
 
 check-race: tests
@@ -189,6 +227,7 @@ check-race: tests
 
 check-tsan: ## engine, races and the daemon under TSan
 	@$(MAKE) FLAVOUR=tsan check-race
+	@$(if $(CUDA),$(MAKE) FLAVOUR=tsan check-cuda)
 	@BUILD=build-tsan test/http/run.sh $(addprefix test/http/test_,v2_client.py wire.py admin.py state.py faults.py)
 
 check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)

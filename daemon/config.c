@@ -46,7 +46,8 @@ static const struct option options[] = {
     {"state", "directory", KIND_STRING, AT(state.directory), "/var/lib/gpuletd", 0, 0, NULL, false,
      "Where models and profiles are kept."},
     {"device", "backend", KIND_STRING, AT(device.backend), "cpu", 0, 0, NULL, false,
-     "What runs the models: cpu, sim, or cuda where the plug-in is installed."},
+     "What runs the models: cpu, sim, or cuda where the plug-in is installed, which cuts GPUs but "
+     "refuses every model yet."},
     {"device", "partition-mode", KIND_STRING, AT(device.partition_mode), "auto", 0, 0, NULL, false,
      "How a GPU is cut: auto, mps, green, mig or shared.  A mode that is named and cannot be had "
      "is an error."},

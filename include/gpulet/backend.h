@@ -138,9 +138,8 @@ struct backend {
     /* Register a slab with the device; offsets into it are what requests carry. */
     int (*host_open)(struct device *dev, const struct host_region *region, struct err *err);
     void (*host_close)(struct device *dev, const struct host_region *region);
-    /* *ret_units: the units really got.  Disjointness is the planner's, and checked there.  In the
-     * modes CORES, SIM, MPS and SHARED a partition may be opened on granules that a retiring one
-     * still uses (make before break); in GREEN and MIG that is -EBUSY. */
+    /* *ret_units: the units really got.  Disjointness is the planner's, and checked there.  A
+     * partition may be opened on granules that a retiring one still uses (make before break). */
     int (*part_open)(struct device *dev, const struct granules *set, struct part **ret,
                      uint32_t *ret_units, struct err *err);
     /* Nothing in flight unless it is lost; all slots and exes closed. */

@@ -15,6 +15,7 @@ struct regex {
     uint32_t *next; /* steps that the last character leads to */
     uint32_t *todo; /* steps to follow */
     uint32_t n_now, n_next;
+    uint64_t n_ranges; /* of the classes of all steps */
 };
 
 void regex_free(struct regex *re)
@@ -44,6 +45,16 @@ static int sets_new(struct regex *re)
     return 0;
 }
 
+static uint64_t count_ranges(const struct regex_program *p)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < p->n_steps; i++)
+        if (p->step[i].op == RE_CLASS)
+            n += p->class[p->step[i].x].n;
+    return n;
+}
+
 int regex_new(const char *pattern, size_t n, struct regex **ret, struct err *err)
 {
     AUTO(regex_free) struct regex *re = calloc(1, sizeof(*re));
@@ -56,6 +67,7 @@ int regex_new(const char *pattern, size_t n, struct regex **ret, struct err *err
     re->loc = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL);
     if (!re->loc || sets_new(re) < 0)
         return err_set(err, -ENOMEM, "no memory, or no locale C.UTF-8");
+    re->n_ranges = count_ranges(&re->p);
     *ret = TAKE(re);
     return 0;
 }
@@ -80,8 +92,8 @@ static const struct {
     {0x03d5, 0x03c6}, {0x03d6, 0x03c0}, {0x03f0, 0x03ba}, {0x03f1, 0x03c1}, {0x03f4, 0x03b8},
     {0x03f5, 0x03b5}, {0x1c80, 0x0432}, {0x1c81, 0x0434}, {0x1c82, 0x043e}, {0x1c83, 0x0441},
     {0x1c84, 0x0442}, {0x1c85, 0x0442}, {0x1c86, 0x044a}, {0x1c87, 0x0463}, {0x1c88, 0xa64b},
-    {0x1e9b, 0x1e61}, {0x1e9e, 0x00df}, {0x1fbe, 0x03b9}, {0x2126, 0x03c9}, {0x212a, 'k'},
-    {0x212b, 0x00e5},
+    {0x1e9b, 0x1e61}, {0x1e9e, 0x00df}, {0x1fbe, 0x03b9}, {0x1fd3, 0x0390}, {0x1fe3, 0x03b0},
+    {0x2126, 0x03c9}, {0x212a, 'k'},    {0x212b, 0x00e5}, {0xfb05, 0xfb06},
 };
 
 /* Case does not matter: it is enough that another form of the letter is there. */
@@ -90,6 +102,8 @@ static bool in_folded(const struct regex *re, const struct regex_class *c, uint3
     uint32_t upper = (uint32_t)towupper_l(ch, re->loc);
     uint32_t lower = (uint32_t)towlower_l(upper, re->loc);
 
+    if (ch == 0x130 || ch == 0x131) /* i with and without its dot: to Turkish alone a case of i */
+        return in_ranges(&re->p, c, ch);
     for (size_t i = 0; i < ARRAY_SIZE(odd_letters); i++)
         if (odd_letters[i].odd == ch) {
             lower = odd_letters[i].lower;
@@ -197,10 +211,11 @@ int regex_full_match(struct regex *re, const char *s, size_t n, bool *ret, struc
 {
     struct place at = {.before = NO_CHAR, .after = NO_CHAR, .begin = true};
 
-    if (n > REGEX_WORK_MAX / re->p.n_steps)
-        return err_set(err, -EINVAL,
-                       "a string of %zu bytes for a pattern of %u steps (%llu in all)", n,
-                       re->p.n_steps, (unsigned long long)REGEX_WORK_MAX);
+    if (n > REGEX_WORK_MAX / (re->p.n_steps + re->n_ranges))
+        return err_set(
+            err, -EINVAL,
+            "a string of %zu bytes for a pattern of %u steps and %llu ranges (%llu in all)", n,
+            re->p.n_steps, (unsigned long long)re->n_ranges, (unsigned long long)REGEX_WORK_MAX);
     re->next[0] = 0;
     re->n_next = 1;
     for (size_t i = 0, len; i < n && re->n_next > 0; i += len) {

@@ -2,18 +2,20 @@
  *
  * Whether all of a string matches does not depend on which way of matching comes first, so an
  * expression becomes a nondeterministic automaton, and all its states go through the string
- * together: the work is at most (characters) x (steps of the program), whatever the expression.
+ * together: the work is at most (characters) x (steps of the program and ranges of their classes),
+ * whatever the expression.
  *
- * Refused by name: \C, \p and \P (classes by Unicode's tables); what RE2 refuses as well is not its
- * syntax: \1, (?=...), possessive repetition. */
+ * Refused by name: \C, \p and \P (classes by Unicode's tables), names of groups beyond ASCII; what
+ * RE2 refuses as well is not its syntax: \1, (?=...), possessive repetition. */
 #pragma once
 
 #include <gpulet/base.h>
 
+#define REGEX_BYTES_MAX 65536              /* of a pattern */
 #define REGEX_STEPS_MAX 10000              /* of a program */
 #define REGEX_REPEAT_MAX 1000              /* in {n,m}, as in RE2 */
 #define REGEX_NEST_MAX 200                 /* parentheses */
-#define REGEX_WORK_MAX (UINT64_C(1) << 30) /* steps x bytes of one string */
+#define REGEX_WORK_MAX (UINT64_C(1) << 30) /* (steps + ranges) x bytes of one string */
 
 struct regex;
 

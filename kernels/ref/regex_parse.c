@@ -279,9 +279,12 @@ static int escaped_char(struct parser *c, uint32_t *ret)
 /* [:alpha:], [:^alpha:]; 0: something else. */
 static int posix_class(struct parser *c)
 {
-    const char *from = c->s + c->at, *end = memmem(from, c->n - c->at, ":]", 2);
+    const char *from = c->s + c->at;
 
-    if (c->n - c->at < 2 || from[0] != '[' || from[1] != ':' || !end || end < from + 2)
+    if (c->n - c->at < 2 || from[0] != '[' || from[1] != ':')
+        return 0;
+    const char *end = memmem(from + 2, c->n - c->at - 2, ":]", 2);
+    if (!end)
         return 0;
     bool negated = from[2] == '^';
     const char *name = from + 2 + negated;
@@ -489,10 +492,13 @@ static int repeat(struct parser *c, uint32_t from, uint32_t least, uint32_t most
     return r;
 }
 
+/* No zero in front, as in RE2. */
 static bool read_number(struct parser *c, uint32_t *ret)
 {
     size_t from = c->at;
 
+    if (c->n - from >= 2 && c->s[from] == '0' && c->s[from + 1] >= '0' && c->s[from + 1] <= '9')
+        return false;
     for (*ret = 0; more(c) && c->s[c->at] >= '0' && c->s[c->at] <= '9'; c->at++)
         *ret = MIN(*ret * 10 + (uint32_t)(c->s[c->at] - '0'), REGEX_REPEAT_MAX + 1u);
     return c->at > from;
@@ -608,8 +614,10 @@ static int parse_either(struct parser *c)
 int regex_parse(const char *pattern, size_t n, struct regex_program *ret, struct err *err)
 {
     struct parser c = {.s = pattern, .n = n, .p = ret, .err = err};
-    int r = parse_either(&c);
 
+    if (n > REGEX_BYTES_MAX)
+        return err_set(err, -EINVAL, "a pattern of %zu bytes (%d at most)", n, REGEX_BYTES_MAX);
+    int r = parse_either(&c);
     if (r == 0 && more(&c))
         r = wrong(&c, -EINVAL, "a ) without its (");
     return r < 0 ? r : emit(&c, RE_END, 0);

@@ -64,6 +64,7 @@ enum letters { AS_IS, LOWER, UPPER };
 
 size_t utf8_read(const char *s, size_t n, size_t at, uint32_t *ret)
 {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; /* below: in too many bytes */
     const uint8_t *p = (const uint8_t *)s + at;
     size_t len = p[0] < 0x80       ? 1
                  : p[0] >> 5 == 6  ? 2
@@ -80,7 +81,7 @@ size_t utf8_read(const char *s, size_t n, size_t at, uint32_t *ret)
             return 0;
         *ret = *ret << 6 | (p[i] & 0x3f);
     }
-    return len;
+    return *ret < least[len] || *ret > 0x10ffff ? 0 : len;
 }
 
 static uint32_t utf8_write(uint32_t c, char *p)

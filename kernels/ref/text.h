@@ -3,7 +3,8 @@
 
 #include <gpulet/graph.h>
 
-/* The character of UTF-8 at s[at], at < n; returns its length, or 0 for bytes that are none. */
+/* The character of UTF-8 at s[at], at < n; returns its length, or 0 for bytes that are none: among
+ * them what is written in more bytes than it takes.  Surrogates are taken, as RE2 does. */
 size_t utf8_read(const char *s, size_t n, size_t at, uint32_t *ret);
 
 #define TEXT_GROWTH                                                                                \

@@ -245,21 +245,6 @@ static int routes_fill(struct engine *e, struct change *c, struct err *err)
     return 0;
 }
 
-/* May a gpu-let open on granules that a retiring one still uses?  Where a granule is something
- * that two threads can share for a moment: cores, a count of SMs, what a file describes. */
-static bool may_overlap(const struct engine *e)
-{
-    static const bool shares[] = {
-        [MODE_CORES] = true, [MODE_SIM] = true, [MODE_MPS] = true, [MODE_SHARED] = true};
-
-    for (uint32_t i = 0; i < e->n_devices; i++) {
-        enum part_mode mode = e->device[i].info.mode;
-        if ((unsigned)mode >= ARRAY_SIZE(shares) || !shares[mode])
-            return false;
-    }
-    return true;
-}
-
 /* Why there is a new plan, and what it changes. */
 static void plan_told(struct engine *e, const struct change *c)
 {
@@ -291,7 +276,7 @@ static int change_plan(struct engine *e, struct change *c, struct err *err)
     if (!ep->gpulet || !c->steps)
         return err_set(err, -ENOMEM, "out of memory");
     ep->n_gpulets = ep->plan.n_gpulets;
-    c->n_steps = plan_diff(&was, &ep->plan, may_overlap(e), c->steps);
+    c->n_steps = plan_diff(&was, &ep->plan, true, c->steps);
     c->step = change_gpulets;
     plan_told(e, c);
     return 0;
@@ -315,11 +300,7 @@ static int change_gpulets(struct engine *e, struct change *c, struct err *err)
         ep->gpulet[s->now]->refs = 1;
     } else if (s->kind == STEP_SWAP) {
         for (uint32_t k = 0; k < ep->n_gpulets; k++)
-            if (!ep->gpulet[k])
-                return err_set(err, -EBUSY,
-                               "gpu-let %u needs granules that are in use, and this device cannot "
-                               "share them for a moment",
-                               k);
+            assert(ep->gpulet[k]); /* every kind of device can share granules for a moment */
         c->step = change_seats;
         return 0;
     }

@@ -1,13 +1,13 @@
-/* policy = gpuletd: the planner (make.c), and what to do with more load than it can promise to
- * serve.
+/* policy = gpuletd: the planner's plan (make.c), or one that serves more where that one cannot keep
+ * what was asked for.
  *
  * While the planner meets every model its plan is taken: each promise is proven by the rule. Beyond
  * that somebody will be late whatever is done, no rule says how many, and what counts is how much
  * is served in time.  Then plans are rehearsed (rehearse.c): the planner's own, and on a device
  * that can be cut freely every way to deal its models out among up to three gpu-lets, neighbours by
- * SLO together, as a long run of one model is what makes a tight SLO late.  For the best few the
- * sizes, the order and the batches of each gpu-let are tried.  The one with the most requests in
- * time is kept; its verdicts are the rule's. */
+ * SLO together, as a long run of one model is what makes a tight SLO late.  For the best few, and
+ * for the device that is not cut, orders, sizes and batches are tried.  The one with the most
+ * requests in time is kept; its verdicts are the rule's. */
 #include "whole.h"
 
 #include <math.h>
@@ -15,40 +15,48 @@
 #define MODELS 8 /* more are left to the planner */
 #define GROUPS 3
 #define BATCH 64
-#define DUTY 0.85   /* of neighbours in a plan that is full */
-#define TYPICAL 4   /* rows of their runs */
-#define GAIN 1.01   /* over the planner's plan */
-#define SKETCH 600  /* requests of a rehearsal, first look */
-#define CLOSER 1500 /* of those that are looked at again */
+#define TYPICAL 4  /* rows of a usual run */
+#define GAIN 1.003 /* over the planner's plan */
 #define FINALISTS 3
 #define SEED 1
+#define SURELY 2e-4  /* less is chance */
+#define FAIR 0.9     /* of a model's requests in time: below that it counts more */
+#define UNFAIR 0.2   /* how much, of all requests */
+#define PRIOR 20.0   /* requests in time that a model is taken to have had before: few say little */
+#define CAP_ROUNDS 4 /* of looking for better batches */
+
+/* Requests of a rehearsal: at first; of those that are looked at again; of the last, with arrivals
+ * that nothing was tuned to; and of all rehearsals together.  A running plan is changed by the
+ * second: some 50 ms, a builder's step. */
+static const struct effort {
+    uint32_t sketch, closer, last, all;
+} efforts[] = {{1500, 6000, 12000, 5000000}, {600, 2000, 4000, 80000}};
 
 /* Longest runs: of the model's own SLO, and of the tightest in the gpu-let. */
 static const struct limit {
     double own, tightest;
-} limits[] = {{0.25, 0.35}, {0.5, 0.5}, {0.5, 1}, {0.15, 1e9}, {0.3, 1e9}, {0.08, 0.25}};
+} limits[] = {{0.25, 0.35}, {0.5, 0.5}, {0.5, 1},    {0.15, 1e9},
+              {0.2, 1e9},   {0.3, 1e9}, {0.08, 0.25}};
 
 struct group { /* a gpu-let to be */
     uint32_t n, model[MODELS], cap[MODELS], granules;
-    double rate_rps[MODELS];
     enum plan_order order;
-    const struct limit *limit; /* NULL: the caps are given */
-    double good_rps;           /* in time, rehearsed */
 };
 struct offer { /* a plan to be */
     uint32_t n;
-    struct group group[MODELS];
-    double good_rps;
+    struct group group[GROUPS];
+    double score; /* requests/s in time, rehearsed, less what is unfair */
 };
 
 struct choice {
     const struct problem *p;
     const struct plan_type *t;
-    struct arena *a;
     void *scratch;
+    const struct effort *effort;
+    uint32_t n_requests, left; /* of a rehearsal; of all that are still to be */
+    uint64_t seed;
     uint32_t order[MODELS]; /* models by SLO, the tightest first */
     double cost_us[MODELS]; /* of a request on the whole device, in a usual run */
-    usec_t *run_us[MODELS]; /* scratch: [BATCH + 1] each */
 };
 
 static bool suits(const struct problem *p)
@@ -68,45 +76,125 @@ static bool suits(const struct problem *p)
            (!t->mem_bytes || bytes <= t->mem_bytes);
 }
 
-static bool solo_at(const struct choice *c, uint32_t model, uint32_t granules, uint32_t rows,
-                    struct solo *ret)
+static double run_alone(const struct choice *c, uint32_t model, uint32_t granules, uint32_t rows)
 {
     struct load l = {.profile = profile_of(c->p, model, 0),
                      .batch = rows,
                      .units = granules * c->t->granule_units,
                      .duty = 1};
+    struct estimate e;
 
-    return load_solo(&c->t->predict, &l, ret);
+    return predict(&c->t->predict, &l, NULL, 0, &e) ? e.run_us : INFINITY;
 }
 
-static double run_beside(const struct choice *c, uint32_t model, uint32_t granules, uint32_t rows,
-                         const struct pressure *pr)
+static bool choice_init(struct choice *c, const struct problem *p, const struct effort *e,
+                        struct arena *a)
 {
-    struct estimate e = {.run_us = INFINITY};
-    struct solo s;
-
-    if (solo_at(c, model, granules, rows, &s))
-        pressure_of(&c->t->predict, &s, pr, &e);
-    return e.run_us;
-}
-
-static bool choice_init(struct choice *c, const struct problem *p, struct arena *a)
-{
-    static const struct pressure nobody;
-
-    *c = (struct choice){.p = p, .t = type_of(p, 0), .a = a};
-    c->scratch = arena_alloc(a, REHEARSE_NEED(MODELS));
+    *c = (struct choice){.p = p, .t = type_of(p, 0), .effort = e, .left = e->all};
+    c->scratch = arena_alloc(a, REHEARSE_NEED);
     for (uint32_t m = 0; m < p->n_models; m++) {
         uint32_t i = m, rows = MIN(p->model[m].max_batch, 2 * TYPICAL);
         for (; i > 0 && p->model[c->order[i - 1]].slo_us > p->model[m].slo_us; i--)
             c->order[i] = c->order[i - 1];
         c->order[i] = m;
-        c->cost_us[m] = run_beside(c, m, c->t->n_granules, rows, &nobody) / rows;
-        c->run_us[m] = ARENA_ARRAY(a, usec_t, BATCH + 1);
-        if (!c->run_us[m] || !(c->cost_us[m] < INFINITY))
+        c->cost_us[m] = run_alone(c, m, c->t->n_granules, rows) / rows;
+        if (!(c->cost_us[m] < INFINITY))
             return false;
     }
     return c->scratch != NULL;
+}
+
+/* ---- how good is it? */
+
+/* Requests/s in time; a model with less than FAIR of its own makes the plan worse than the others
+ * can make up for by starving it. */
+static double score(struct choice *c, const struct plan *plan)
+{
+    struct rehearsed x[MODELS];
+    struct arena a;
+    double good_rps = 0, all_rps = 0, worst = 1;
+
+    arena_init_fixed(&a, c->scratch, REHEARSE_NEED);
+    if (c->left < c->n_requests)
+        return -1;
+    c->left -= c->n_requests;
+    if (!rehearse(c->p, plan, c->n_requests, c->seed, &a, x))
+        return -1;
+    for (uint32_t m = 0; m < c->p->n_models; m++) {
+        double part = x[m].offered ? (double)x[m].in_time / x[m].offered : 1;
+        good_rps += part * c->p->model[m].rate_rps;
+        all_rps += c->p->model[m].rate_rps;
+        worst = fmin(worst, (x[m].in_time + PRIOR) / (x[m].offered + PRIOR));
+    }
+    return good_rps + UNFAIR * all_rps * fmin(worst - FAIR, 0);
+}
+
+struct sheet { /* room for an offer as a plan */
+    struct plan plan;
+    struct plan_gpulet let[GROUPS];
+    struct plan_share share[GROUPS][MODELS];
+};
+
+static void sheet_fill(const struct choice *c, const struct offer *o, struct sheet *s)
+{
+    uint32_t at = 0;
+
+    s->plan.gpulet = s->let;
+    s->plan.n_gpulets = o->n;
+    for (uint32_t k = 0; k < o->n; k++) {
+        const struct group *g = &o->group[k];
+        s->let[k] = (struct plan_gpulet){.units = g->granules * c->t->granule_units,
+                                         .order = g->order,
+                                         .n_shares = g->n,
+                                         .share = s->share[k]};
+        for (uint32_t i = 0; i < g->granules; i++)
+            set_add(&s->let[k].set, at++);
+        for (uint32_t i = 0; i < g->n; i++)
+            s->share[k][i] = (struct plan_share){
+                .model = g->model[i],
+                .batch = g->cap[i],
+                .rate_rps = c->p->model[g->model[i]].rate_rps,
+                .run_us = (usec_t)fmax(1, run_alone(c, g->model[i], g->granules, g->cap[i]))};
+    }
+}
+
+static_assert(sizeof(struct sheet) <= CHOICE_NEED - 16, "plan_need() has room for it");
+
+static void offer_score(struct choice *c, struct offer *o)
+{
+    struct sheet s = {0};
+
+    sheet_fill(c, o, &s);
+    o->score = score(c, &s.plan);
+}
+
+/* Keeps the better of what was and what is. */
+static bool better(struct choice *c, struct offer *best, struct offer *o)
+{
+    offer_score(c, o);
+    if (o->score <= best->score * (1 + SURELY))
+        return false;
+    *best = *o;
+    return true;
+}
+
+/* ---- offers */
+
+/* Batches whose runs are within a limit; one row it may always be. */
+static void caps_set(const struct choice *c, struct group *g, const struct limit *l)
+{
+    double tight_us = INFINITY;
+
+    for (uint32_t i = 0; i < g->n; i++)
+        tight_us = fmin(tight_us, (double)c->p->model[g->model[i]].slo_us);
+    for (uint32_t i = 0; i < g->n; i++) {
+        const struct plan_model *m = &c->p->model[g->model[i]];
+        double longest_us = fmin(l->own * (double)m->slo_us, l->tightest * tight_us);
+        uint32_t b = MIN(m->max_batch, BATCH);
+        while (b > 1 && run_alone(c, g->model[i], g->granules, b) > longest_us)
+            b--;
+        g->cap[i] = b;
+    }
 }
 
 static double group_work(const struct choice *c, const struct group *g)
@@ -114,112 +202,12 @@ static double group_work(const struct choice *c, const struct group *g)
     double work = 0;
 
     for (uint32_t i = 0; i < g->n; i++)
-        work += g->rate_rps[i] * c->cost_us[g->model[i]];
+        work += c->p->model[g->model[i]].rate_rps * c->cost_us[g->model[i]];
     return work;
 }
 
-/* What the other groups push on average. */
-static void others_press(const struct choice *c, const struct offer *o, const struct group *me,
-                         struct pressure *ret)
-{
-    *ret = (struct pressure){0};
-    for (uint32_t k = 0; k < o->n; k++) {
-        const struct group *g = &o->group[k];
-        double work = group_work(c, g);
-        for (uint32_t i = 0; g != me && work > 0 && i < g->n; i++) {
-            uint32_t rows = g->cap[i] ? MIN(g->cap[i], TYPICAL) : TYPICAL;
-            double part = g->rate_rps[i] * c->cost_us[g->model[i]] / work;
-            struct solo s;
-            if (solo_at(c, g->model[i], g->granules, rows, &s))
-                pressure_add(&c->t->predict, ret, &s, DUTY * part);
-        }
-    }
-}
-
-static double tightest_us(const struct choice *c, const struct group *g)
-{
-    double us = INFINITY;
-
-    for (uint32_t i = 0; i < g->n; i++)
-        us = fmin(us, (double)c->p->model[g->model[i]].slo_us);
-    return us;
-}
-
-/* Run times of a member up to the longest run that it may have (one row it may always); its cap. */
-static uint32_t runs_make(const struct choice *c, const struct group *g, uint32_t i,
-                          const struct pressure *pr, double longest_us, uint32_t most)
-{
-    usec_t *run_us = c->run_us[g->model[i]];
-    uint32_t b = 1;
-
-    for (; b <= MIN(most, BATCH); b++) {
-        double us = run_beside(c, g->model[i], g->granules, b, pr);
-        if (us == INFINITY || (b > 1 && us > longest_us))
-            break;
-        run_us[b] = (usec_t)fmax(1, us + 0.5);
-    }
-    return b - 1;
-}
-
-/* Requests/s in time of a group as it is. */
-static double group_try(const struct choice *c, const struct offer *o, struct group *g,
-                        uint32_t n_requests)
-{
-    const struct limit *l = g->limit;
-    double tight_us = tightest_us(c, g);
-    struct cast cast[MODELS];
-    struct pressure pr;
-    struct arena scratch;
-
-    g->good_rps = 0;
-    others_press(c, o, g, &pr);
-    for (uint32_t i = 0; i < g->n; i++) {
-        const struct plan_model *m = &c->p->model[g->model[i]];
-        double longest_us = l ? fmin(l->own * (double)m->slo_us, l->tightest * tight_us) : INFINITY;
-        g->cap[i] = runs_make(c, g, i, &pr, longest_us, l ? m->max_batch : g->cap[i]);
-        if (g->cap[i] == 0)
-            return 0;
-        cast[i] = (struct cast){.rate_rps = g->rate_rps[i],
-                                .arrivals = m->arrivals,
-                                .cv = m->cv,
-                                .slo_us = m->slo_us,
-                                .cap = g->cap[i],
-                                .run_us = c->run_us[g->model[i]]};
-    }
-    arena_init_fixed(&scratch, c->scratch, REHEARSE_NEED(MODELS));
-    if (rehearse(cast, g->n, g->order, n_requests, SEED, &scratch) < 0)
-        return 0;
-    for (uint32_t i = 0; i < g->n; i++)
-        g->good_rps += cast[i].offered ? cast[i].rate_rps * cast[i].in_time / cast[i].offered
-                                       : cast[i].rate_rps;
-    return g->good_rps;
-}
-
-/* The order and the batches that suit a group best. */
-static void group_tune(const struct choice *c, const struct offer *o, struct group *g)
-{
-    struct group best = {0};
-
-    for (uint32_t x = 0; x < ARRAY_SIZE(limits); x++)
-        for (int order = ORDER_WAITING; order <= ORDER_DEFERRED; order++) {
-            g->order = (enum plan_order)order;
-            g->limit = &limits[x];
-            if (group_try(c, o, g, CLOSER) > best.good_rps)
-                best = *g;
-        }
-    if (best.n)
-        *g = best;
-}
-
-static void offer_sum(struct offer *o)
-{
-    o->good_rps = 0;
-    for (uint32_t k = 0; k < o->n; k++)
-        o->good_rps += o->group[k].good_rps;
-}
-
 /* Models in the order of their SLOs, cut at these places, with granules by work. */
-static void offer_make(const struct choice *c, const uint32_t *cut, uint32_t n, struct offer *o)
+static void offer_make(struct choice *c, const uint32_t *cut, uint32_t n, struct offer *o)
 {
     uint32_t left = c->t->n_granules, at = 0;
     double rest = 0;
@@ -228,43 +216,38 @@ static void offer_make(const struct choice *c, const uint32_t *cut, uint32_t n, 
     for (uint32_t k = 0; k < n; k++) {
         struct group *g = &o->group[k];
         g->order = ORDER_DEADLINE;
-        g->limit = &limits[0];
-        for (; at < cut[k]; at++) {
-            g->rate_rps[g->n] = c->p->model[c->order[at]].rate_rps;
+        for (; at < cut[k]; at++)
             g->model[g->n++] = c->order[at];
-        }
         rest += group_work(c, g);
     }
     for (uint32_t k = 0; k < n; k++) {
-        double work = group_work(c, &o->group[k]);
+        struct group *g = &o->group[k];
+        double work = group_work(c, g);
         uint32_t size = (uint32_t)(left * work / rest + 0.5), after = n - k - 1;
-        o->group[k].granules = after ? MIN(MAX(size, 1u), left - after) : left;
-        left -= o->group[k].granules;
+        g->granules = after ? MIN(MAX(size, 1u), left - after) : left;
+        left -= g->granules;
         rest -= work;
+        caps_set(c, g, &limits[0]);
     }
-    for (uint32_t k = 0; k < n; k++)
-        (void)group_try(c, o, &o->group[k], SKETCH);
-    offer_sum(o);
+    offer_score(c, o);
 }
 
 static void finalist_add(struct offer *final, const struct offer *o)
 {
     uint32_t i = FINALISTS;
 
-    for (; i > 0 && o->good_rps > final[i - 1].good_rps; i--)
+    for (; i > 0 && o->score > final[i - 1].score; i--)
         if (i < FINALISTS)
             final[i] = final[i - 1];
     if (i < FINALISTS)
         final[i] = *o;
 }
 
-static void offers_all(const struct choice *c, struct offer *final)
+static void offers_cut(struct choice *c, struct offer *final)
 {
     uint32_t n = c->p->n_models;
     struct offer o;
 
-    offer_make(c, (const uint32_t[]){n}, 1, &o);
-    finalist_add(final, &o);
     for (uint32_t i = 1; i < n && c->t->n_granules >= GROUPS; i++) {
         offer_make(c, (const uint32_t[]){i, n}, 2, &o);
         finalist_add(final, &o);
@@ -275,104 +258,98 @@ static void offers_all(const struct choice *c, struct offer *final)
     }
 }
 
-/* So many granules from one group to another, if that is better. */
-static bool move(const struct choice *c, struct offer *o, uint32_t from, uint32_t to, uint32_t n)
+/* ---- making an offer better */
+
+/* The order and the batches that suit each gpu-let best: a quick look at all, a closer one at the
+ * best of them. */
+static void tune_orders(struct choice *c, struct offer *best)
 {
-    struct offer was = *o;
-
-    if (o->group[from].granules <= n)
-        return false;
-    o->group[from].granules -= n;
-    o->group[to].granules += n;
-    (void)group_try(c, o, &o->group[from], CLOSER);
-    (void)group_try(c, o, &o->group[to], CLOSER);
-    offer_sum(o);
-    if (o->good_rps > was.good_rps)
-        return true;
-    *o = was;
-    return false;
-}
-
-static void offer_tune(const struct choice *c, struct offer *o)
-{
-    for (uint32_t k = 0; k < o->n; k++)
-        group_tune(c, o, &o->group[k]);
-    offer_sum(o);
-}
-
-static void offer_improve(const struct choice *c, struct offer *o)
-{
-    offer_tune(c, o);
-    for (uint32_t n = c->t->n_granules / 8; n > 0 && o->n > 1; n /= 2)
-        for (uint32_t from = 0; from < o->n; from++)
-            for (uint32_t to = 0; to < o->n; to++)
-                while (from != to && move(c, o, from, to, n))
-                    ;
-    if (o->n > 1)
-        offer_tune(c, o);
-}
-
-/* The planner's plan in the same eyes; a model's requests come as its shares are planned. */
-static double plan_rehearse(const struct choice *c, const struct plan *plan)
-{
-    double planned[MODELS] = {0}, shares[MODELS] = {0};
-    struct offer o = {.n = plan->n_gpulets};
-
-    if (plan->n_gpulets > MODELS)
-        return 0;
-    for (uint32_t k = 0; k < o.n; k++) {
-        const struct plan_gpulet *g = &plan->gpulet[k];
-        for (uint32_t i = 0; i < g->n_shares; i++) {
-            planned[g->share[i].model] += g->share[i].rate_rps;
-            shares[g->share[i].model]++;
-        }
+    for (uint32_t k = 0; k < best->n; k++) {
+        struct offer top[FINALISTS] = {0}, o = *best;
+        c->n_requests = c->effort->sketch;
+        for (uint32_t x = 0; x < ARRAY_SIZE(limits); x++)
+            for (int order = ORDER_WAITING; order <= ORDER_DEFERRED; order++) {
+                o.group[k].order = (enum plan_order)order;
+                caps_set(c, &o.group[k], &limits[x]);
+                offer_score(c, &o);
+                finalist_add(top, &o);
+            }
+        c->n_requests = c->effort->closer;
+        for (uint32_t i = 0; i < FINALISTS; i++)
+            if (top[i].n)
+                (void)better(c, best, &top[i]);
     }
-    for (uint32_t k = 0; k < o.n; k++) {
-        const struct plan_gpulet *g = &plan->gpulet[k];
-        o.group[k].granules = g->units / c->t->granule_units;
-        for (uint32_t i = 0; i < g->n_shares; i++) {
-            uint32_t m = g->share[i].model, n = o.group[k].n++;
-            double part = planned[m] > 0 ? g->share[i].rate_rps / planned[m] : 1 / shares[m];
-            o.group[k].model[n] = m;
-            o.group[k].cap[n] = g->share[i].batch;
-            o.group[k].rate_rps[n] = part * c->p->model[m].rate_rps;
-        }
-    }
-    for (uint32_t k = 0; k < o.n; k++)
-        (void)group_try(c, &o, &o.group[k], CLOSER);
-    offer_sum(&o);
-    return o.good_rps;
 }
 
-static int plan_from(const struct choice *c, const struct offer *o, struct plan *plan,
-                     struct err *err)
+/* So many granules from one group to another, while that is better. */
+static void tune_sizes(struct choice *c, struct offer *best)
 {
-    static const struct pressure nobody;
-    struct plan_gpulet *let = ARENA_ARRAY(c->a, struct plan_gpulet, o->n);
-    uint32_t at = 0;
+    for (uint32_t n = c->t->n_granules / 8; n > 0 && best->n > 1; n /= 2)
+        for (uint32_t from = 0; from < best->n; from++)
+            for (uint32_t to = 0; to < best->n; to++)
+                while (from != to && best->group[from].granules > n) {
+                    struct offer o = *best;
+                    o.group[from].granules -= n;
+                    o.group[to].granules += n;
+                    if (!better(c, best, &o))
+                        break;
+                }
+}
 
-    for (uint32_t k = 0; let && k < o->n; k++) {
-        const struct group *g = &o->group[k];
-        struct plan_share *share = ARENA_ARRAY(c->a, struct plan_share, g->n);
-        if (!share)
-            return err_set(err, -ENOMEM, "plan: the arena is too small");
-        let[k] = (struct plan_gpulet){.units = g->granules * c->t->granule_units,
-                                      .order = g->order,
-                                      .n_shares = g->n,
-                                      .share = share};
-        for (uint32_t i = 0; i < g->granules; i++)
-            set_add(&let[k].set, at++);
-        for (uint32_t i = 0; i < g->n; i++) {
-            double us = run_beside(c, g->model[i], g->granules, g->cap[i], &nobody);
-            share[i] = (struct plan_share){.model = g->model[i],
-                                           .batch = g->cap[i],
-                                           .rate_rps = g->rate_rps[i],
-                                           .run_us = (usec_t)fmax(1, us)};
+/* Larger and smaller batches of each model. */
+static bool tune_caps(struct choice *c, struct offer *best)
+{
+    double before = best->score;
+
+    for (uint32_t k = 0; k < best->n; k++)
+        for (uint32_t i = 0; i < best->group[k].n; i++) {
+            const struct plan_model *m = &c->p->model[best->group[k].model[i]];
+            uint32_t was = best->group[k].cap[i];
+            const uint32_t other[] = {was * 2, was + MAX(was / 3, 1), was - was / 3, was / 2};
+            for (uint32_t x = 0; x < ARRAY_SIZE(other); x++) {
+                struct offer o = *best;
+                o.group[k].cap[i] = MIN(MAX(other[x], 1u), MIN(m->max_batch, BATCH));
+                if (o.group[k].cap[i] != was && better(c, best, &o))
+                    break;
+            }
         }
-    }
-    if (!let)
+    return best->score > before;
+}
+
+/* Is it the best so far for arrivals that nothing was tuned to? */
+static void judge(struct choice *c, struct offer *best, const struct offer *o)
+{
+    struct offer x = *o;
+
+    c->n_requests = c->effort->last;
+    c->seed = SEED + 1;
+    (void)better(c, best, &x);
+    c->n_requests = c->effort->closer;
+    c->seed = SEED;
+}
+
+/* What suits these arrivals may suit them only: each step is judged. */
+static void offer_improve(struct choice *c, struct offer *o, struct offer *best)
+{
+    c->n_requests = c->effort->closer;
+    offer_score(c, o);
+    tune_orders(c, o);
+    judge(c, best, o);
+    tune_sizes(c, o);
+    for (uint32_t i = 0; i < CAP_ROUNDS && tune_caps(c, o); i++)
+        judge(c, best, o);
+}
+
+/* ---- the choice */
+static int plan_from(const struct choice *c, const struct offer *o, struct arena *a,
+                     struct plan *plan, struct err *err)
+{
+    struct sheet *s = ARENA_NEW(a, struct sheet);
+
+    if (!s)
         return err_set(err, -ENOMEM, "plan: the arena is too small");
-    plan->gpulet = let;
+    sheet_fill(c, o, s);
+    plan->gpulet = s->let;
     plan->n_gpulets = o->n;
     truth_judge(c->p, plan);
     return 0;
@@ -386,24 +363,39 @@ static bool all_met(const struct plan *plan)
     return true;
 }
 
+/* The device that is not cut first: it is often the best, and effort is limited. */
+static void best_find(struct choice *c, struct offer *ret)
+{
+    struct offer final[FINALISTS] = {0}, whole;
+
+    *ret = (struct offer){.score = -1};
+    c->seed = SEED;
+    c->n_requests = c->effort->sketch;
+    offer_make(c, (const uint32_t[]){c->p->n_models}, 1, &whole);
+    offer_improve(c, &whole, ret);
+    c->n_requests = c->effort->sketch;
+    offers_cut(c, final);
+    for (uint32_t i = 0; i < FINALISTS; i++)
+        if (final[i].n)
+            offer_improve(c, &final[i], ret);
+}
+
 static int make(const struct problem *p, const struct plan *was, struct arena *a, struct plan *ret,
                 struct err *err)
 {
     int r = policy_gpuletd.plan_make(p, was, a, ret, err);
-    struct offer final[FINALISTS] = {0}, *best = &final[0];
+    struct offer best;
     struct choice c;
 
-    if (r < 0 || all_met(ret) || !suits(p) || !choice_init(&c, p, a))
+    if (r < 0 || all_met(ret) || !suits(p) || !choice_init(&c, p, &efforts[was != NULL], a))
         return r;
-    offers_all(&c, final);
-    for (uint32_t i = 0; i < FINALISTS; i++) {
-        if (final[i].n)
-            offer_improve(&c, &final[i]);
-        best = final[i].good_rps > best->good_rps ? &final[i] : best;
-    }
-    if (best->good_rps < GAIN * plan_rehearse(&c, ret))
+    c.n_requests = c.effort->last;
+    c.seed = SEED + 1;
+    double own = score(&c, ret);
+    best_find(&c, &best);
+    if (best.score <= (own > 0 ? GAIN * own : own))
         return 0;
-    return plan_from(&c, best, ret, err);
+    return plan_from(&c, &best, a, ret, err);
 }
 
 const struct policy policy_ours = {

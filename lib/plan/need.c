@@ -35,5 +35,7 @@ size_t plan_need(const struct problem *p)
                                                      LOAD_SLOTS * sizeof(struct load_slot)
                                                : 0);
 
-    return MAX(ours + equal_need(p), pub_need(p));
+    size_t chosen = p->n_devices == 1 ? REHEARSE_NEED + CHOICE_NEED : 0;
+
+    return MAX(ours + chosen + equal_need(p), pub_need(p));
 }

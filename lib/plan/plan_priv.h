@@ -117,19 +117,16 @@ struct batch_choice patient_batch_next(const struct batch_view *v);
 /* By the gpu-let's order: gpuletd's. */
 struct batch_choice ordered_batch_next(const struct batch_view *v);
 
-/* ---- rehearse.c: a gpu-let's models in virtual time */
-struct cast {
-    double rate_rps;
-    enum arrivals arrivals;
-    double cv;
-    usec_t slo_us; /* 0: none */
-    uint32_t cap;
-    const usec_t *run_us;      /* [0..cap] */
-    uint32_t offered, in_time; /* results */
+/* ---- rehearse.c: a device's gpu-lets in virtual time */
+#define REHEARSE_LETS 16
+#define REHEARSE_NEED ((size_t)512 << 10) /* a plan that needs more is not rehearsed */
+#define CHOICE_NEED 4096                  /* the plan that choose.c makes */
+struct rehearsed {                        /* of a model */
+    uint32_t offered, in_time;
 };
-#define REHEARSE_NEED(n) ((size_t)(n) * (sizeof(struct queue_view) + 256) + 256)
-/* So many requests of all together through ordered_batch_next(), one run at a time.  Part of the
- * time that it is busy; < 0: the arena is full.  Equal seeds give equal arrivals whatever the
- * order. */
-double rehearse(struct cast *cast, uint32_t n, enum plan_order order, uint32_t n_requests,
-                uint64_t seed, struct arena *a);
+/* So many requests of all models together through gpuletd's run-time functions on a plan of device
+ * 0, all of whose shares are one stream.  False: a run has no prediction, there are more gpu-lets
+ * than REHEARSE_LETS, or the arena is full.  Equal seeds give equal arrivals whatever the plan.
+ * What it takes of the arena is not given back. */
+bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
+              struct arena *a, struct rehearsed *ret);

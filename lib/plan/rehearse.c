@@ -1,145 +1,353 @@
-/* What a gpu-let's models would do together: its requests in virtual time through the function that
- * decides at run time, for plans that no formula judges.  A queue is the view that the policy gets;
- * what does not fit into it counts as lost. */
+/* What a device's gpu-lets would do together: requests in virtual time through the functions that
+ * decide at run time, for plans that no formula judges.  A run takes what it takes beside the runs
+ * that are in flight when it starts; what the policy believes that it takes is beside its
+ * neighbours as they run at the planned rates.  A queue is the view that the policy gets; what does
+ * not fit into it counts as lost. */
 #include "plan_priv.h"
 #include "random.h"
 
-struct actor {
+#define NOISE 0.05  /* of run times */
+#define WARM_UP 0.1 /* of the requests: not counted, as all began with nobody waiting */
+#define NEVER_US 1e18
+
+struct actor { /* one model's requests */
     struct random random;
     double next_us, gap_us, shape;
+    uint32_t n_seats, seat[REHEARSE_LETS], routed[REHEARSE_LETS];
 };
-
-#define NOISE 0.05 /* of run times */
+struct chair { /* one model in one gpu-let */
+    uint32_t let, model;
+    double part;
+    struct solo *solo; /* [1..cap] */
+    usec_t *run_us;    /* [1..cap], believed */
+    usec_t work_us;
+};
+struct room {          /* a gpu-let */
+    uint32_t first, n; /* chairs */
+    enum plan_order order;
+    const struct solo *runs; /* NULL: idle */
+    double busy_us;          /* until when */
+    double believed_us;
+    double until_us;   /* look again */
+    usec_t waiting_us; /* work */
+};
 
 struct stage {
+    const struct problem *p;
+    const struct plan *plan;
+    const struct predict_device *d;
+    struct arena *a;
     struct random noise;
-    struct cast *cast;
     struct actor *actor;
-    struct queue_view *queue;
-    uint32_t n, offered;
-    double now_us, busy_us;
+    struct chair *chair;
+    struct queue_view *queue; /* by chair */
+    struct room room[REHEARSE_LETS];
+    uint32_t n_rooms, n_chairs, offered, n_warm;
+    double now_us;
+    struct rehearsed *ret; /* by model */
 };
 
-static double gap(struct actor *x, const struct cast *c)
+/* ---- what runs take */
+static bool chair_fill(struct stage *s, struct chair *c, const struct plan_share *from,
+                       uint32_t units)
 {
-    if (c->arrivals == ARRIVALS_PACED)
+    const struct plan_model *m = &s->p->model[from->model];
+
+    c->model = from->model;
+    c->part = m->rate_rps > 0 ? from->rate_rps / m->rate_rps : 0;
+    c->solo = ARENA_ARRAY(s->a, struct solo, from->batch + 1);
+    c->run_us = ARENA_ARRAY(s->a, usec_t, from->batch + 1);
+    for (uint32_t b = 1; c->solo && c->run_us && b <= from->batch; b++) {
+        struct load l = {
+            .profile = profile_of(s->p, from->model, 0), .batch = b, .units = units, .duty = 1};
+        if (!load_solo(s->d, &l, &c->solo[b]))
+            return false;
+    }
+    return c->solo && c->run_us;
+}
+
+/* What the gpu-lets beside room k press on at the planned rates. */
+static void beside(const struct stage *s, uint32_t k, struct pressure *ret)
+{
+    static const struct pressure nobody;
+
+    *ret = nobody;
+    for (uint32_t i = 0; i < s->n_chairs; i++) {
+        const struct chair *c = &s->chair[i];
+        const struct plan_share *from = &s->plan->gpulet[c->let].share[i - s->room[c->let].first];
+        uint32_t rows = share_usual(from);
+        struct estimate e;
+        if (c->let == k)
+            continue;
+        pressure_of(s->d, &c->solo[rows], &nobody, &e);
+        pressure_add(s->d, ret, &c->solo[rows], from->rate_rps * e.hold_us / (1e6 * rows));
+    }
+}
+
+static void beliefs_fill(struct stage *s)
+{
+    for (uint32_t k = 0; k < s->n_rooms; k++) {
+        struct pressure p;
+        beside(s, k, &p);
+        for (uint32_t i = 0; i < s->room[k].n; i++) {
+            struct chair *c = &s->chair[s->room[k].first + i];
+            uint32_t cap = s->plan->gpulet[k].share[i].batch;
+            for (uint32_t b = 1; b <= cap; b++) {
+                struct estimate e;
+                pressure_of(s->d, &c->solo[b], &p, &e);
+                c->run_us[b] = MAX((usec_t)(e.run_us + 0.5), 1);
+            }
+            c->work_us = MIN(c->run_us[cap] / cap, c->run_us[1]);
+        }
+    }
+}
+
+/* ---- setup */
+static bool chairs_setup(struct stage *s)
+{
+    uint32_t at = 0;
+
+    for (uint32_t k = 0; k < s->n_rooms; k++) {
+        const struct plan_gpulet *g = &s->plan->gpulet[k];
+        s->room[k] =
+            (struct room){.first = at, .n = g->n_shares, .order = g->order, .until_us = NEVER_US};
+        for (uint32_t i = 0; i < g->n_shares; i++, at++) {
+            struct actor *x = &s->actor[g->share[i].model];
+            s->chair[at].let = k;
+            x->seat[x->n_seats++] = at;
+            if (!chair_fill(s, &s->chair[at], &g->share[i], g->units))
+                return false;
+        }
+    }
+    beliefs_fill(s);
+    return true;
+}
+
+static void queues_setup(struct stage *s)
+{
+    for (uint32_t i = 0; i < s->n_chairs; i++) {
+        const struct chair *c = &s->chair[i];
+        struct estimate e;
+        static const struct pressure nobody;
+        pressure_of(s->d, &c->solo[1], &nobody, &e);
+        s->queue[i] = (struct queue_view){
+            .max_batch = s->plan->gpulet[c->let].share[i - s->room[c->let].first].batch,
+            .run_us = c->run_us,
+            .least_us = MIN((usec_t)e.run_us, c->run_us[1]),
+            .priority = s->p->model[c->model].priority,
+            .ready = true};
+        for (uint32_t k = 0; k < BATCH_VIEW_MAX; k++)
+            s->queue[i].rows[k] = 1;
+    }
+}
+
+static double gap(struct actor *x, enum arrivals arrivals)
+{
+    if (arrivals == ARRIVALS_PACED)
         return x->gap_us;
     if (x->shape > 0)
         return x->gap_us * random_gamma(&x->random, x->shape);
     return x->gap_us * random_exp(&x->random);
 }
 
-static bool stage_init(struct stage *s, uint64_t seed, struct arena *a)
+static void actors_setup(struct stage *s, uint64_t seed)
 {
-    s->actor = ARENA_ARRAY(a, struct actor, s->n);
-    s->queue = ARENA_ARRAY(a, struct queue_view, s->n);
-    for (uint32_t i = 0; s->actor && s->queue && i < s->n; i++) {
-        struct cast *c = &s->cast[i];
-        struct actor *x = &s->actor[i];
-        bool bursts = c->arrivals == ARRIVALS_CV || c->arrivals == ARRIVALS_TRACE;
-        c->offered = c->in_time = 0;
-        random_seed(&x->random, seed, i);
-        x->gap_us = c->rate_rps > 0 ? 1e6 / c->rate_rps : 1e18;
-        x->shape = bursts && c->cv > 0 ? 1 / (c->cv * c->cv) : 0;
-        x->next_us = c->rate_rps > 0 ? gap(x, c) : 1e18;
-        s->queue[i] = (struct queue_view){
-            .max_batch = c->cap, .run_us = c->run_us, .least_us = c->run_us[1], .ready = true};
-        for (uint32_t k = 0; k < BATCH_VIEW_MAX; k++)
-            s->queue[i].rows[k] = 1;
+    for (uint32_t m = 0; m < s->p->n_models; m++) {
+        const struct plan_model *from = &s->p->model[m];
+        struct actor *x = &s->actor[m];
+        bool bursts = from->arrivals == ARRIVALS_CV || from->arrivals == ARRIVALS_TRACE;
+        random_seed(&x->random, seed, m);
+        x->gap_us = from->rate_rps > 0 ? 1e6 / from->rate_rps : NEVER_US;
+        x->shape = bursts && from->cv > 0 ? 1 / (from->cv * from->cv) : 0;
+        x->next_us = from->rate_rps > 0 ? gap(x, from->arrivals) : NEVER_US;
+        s->ret[m] = (struct rehearsed){0};
     }
-    return s->actor && s->queue;
 }
 
-static uint32_t next_arrival(const struct stage *s)
+static bool stage_init(struct stage *s, uint64_t seed)
 {
-    uint32_t best = 0;
-
-    for (uint32_t i = 1; i < s->n; i++)
-        if (s->actor[i].next_us < s->actor[best].next_us)
-            best = i;
-    return best;
+    for (uint32_t k = 0; k < s->n_rooms; k++)
+        s->n_chairs += s->plan->gpulet[k].n_shares;
+    s->actor = ARENA_ARRAY(s->a, struct actor, s->p->n_models);
+    s->chair = ARENA_ARRAY(s->a, struct chair, s->n_chairs);
+    s->queue = ARENA_ARRAY(s->a, struct queue_view, s->n_chairs);
+    if (!s->actor || !s->chair || !s->queue || !chairs_setup(s))
+        return false;
+    queues_setup(s);
+    actors_setup(s, seed);
+    random_seed(&s->noise, seed, s->p->n_models);
+    return true;
 }
 
-static void arrive(struct stage *s, uint32_t i)
+/* ---- runs */
+static void leave(struct stage *s, uint32_t at, uint32_t take)
 {
-    struct queue_view *q = &s->queue[i];
-    struct cast *c = &s->cast[i];
-    usec_t at_us = (usec_t)s->actor[i].next_us;
-
-    s->offered++;
-    c->offered++;
-    s->actor[i].next_us += gap(&s->actor[i], c);
-    if (q->n == BATCH_VIEW_MAX)
-        return;
-    q->since_us = q->n ? q->since_us : at_us;
-    q->deadline_us[q->n++] = c->slo_us ? at_us + c->slo_us : USEC_NEVER;
-}
-
-static void leave(struct stage *s, uint32_t i, uint32_t take)
-{
-    struct queue_view *q = &s->queue[i];
+    struct queue_view *q = &s->queue[at];
+    usec_t slo_us = s->p->model[s->chair[at].model].slo_us;
 
     q->n -= take;
     memmove(q->deadline_us, q->deadline_us + take, q->n * sizeof(*q->deadline_us));
-    q->since_us =
-        q->n && s->cast[i].slo_us ? q->deadline_us[0] - s->cast[i].slo_us : (usec_t)s->now_us;
+    q->since_us = q->n && slo_us ? q->deadline_us[0] - slo_us : (usec_t)s->now_us;
+    s->room[s->chair[at].let].waiting_us -= take * s->chair[at].work_us;
 }
 
-/* Runs queue i; when the run will be done. */
-static double run(struct stage *s, uint32_t i, uint32_t take)
+static void others_press(const struct stage *s, uint32_t k, struct pressure *ret)
 {
-    struct cast *c = &s->cast[i];
-    double us = (double)c->run_us[MIN(take, c->cap)] * (1 + NOISE * random_normal(&s->noise));
-
-    for (uint32_t k = 0; k < take; k++)
-        c->in_time += (usec_t)(s->now_us + us) <= s->queue[i].deadline_us[k];
-    leave(s, i, take);
-    s->busy_us += us;
-    return s->now_us + us;
+    *ret = (struct pressure){0};
+    for (uint32_t j = 0; j < s->n_rooms; j++)
+        if (j != k && s->room[j].runs)
+            pressure_add(s->d, ret, s->room[j].runs, 1);
 }
 
-/* Until a run starts (when it will be done) or there is nothing to do; *until_us: look again. */
-static double look(struct stage *s, enum plan_order order, double *until_us)
+static void run(struct stage *s, uint32_t at, uint32_t take)
 {
+    const struct chair *c = &s->chair[at];
+    struct room *g = &s->room[c->let];
+    struct pressure p;
+    struct estimate e;
+
+    others_press(s, c->let, &p);
+    pressure_of(s->d, &c->solo[take], &p, &e);
+    double noise = 1 + NOISE * random_normal(&s->noise);
+    for (uint32_t i = 0; i < take; i++)
+        s->ret[c->model].in_time +=
+            (usec_t)(s->now_us + e.run_us * noise) <= s->queue[at].deadline_us[i] &&
+            s->offered > s->n_warm;
+    leave(s, at, take);
+    g->runs = &c->solo[take];
+    g->busy_us = s->now_us + e.hold_us * noise;
+    g->believed_us = s->now_us + (double)c->run_us[take];
+}
+
+/* Until a run starts or there is nothing to do. */
+static void look(struct stage *s, uint32_t k)
+{
+    struct room *g = &s->room[k];
     struct batch_view v = {.now_us = (usec_t)s->now_us,
                            .busy_until_us = (usec_t)s->now_us,
                            .max_flying = 1,
-                           .n_queues = s->n,
-                           .queue = s->queue,
-                           .order = order};
+                           .n_queues = g->n,
+                           .queue = s->queue + g->first,
+                           .order = g->order};
 
-    for (;;) {
+    while (!g->runs) {
         struct batch_choice c = ordered_batch_next(&v);
-        uint32_t take = c.what == BATCH_WAIT ? 0 : MIN(c.take, s->queue[c.queue].n);
-        if (take == 0) {
-            *until_us = c.until_us == USEC_NEVER ? 1e18 : (double)c.until_us + 1;
-            return s->now_us;
-        }
+        uint32_t take = c.what == BATCH_WAIT ? 0 : MIN(c.take, v.queue[c.queue].n);
+        g->until_us = c.until_us == USEC_NEVER ? NEVER_US : (double)c.until_us + 1;
+        if (take == 0)
+            return;
         if (c.what == BATCH_RUN)
-            return run(s, c.queue, take);
-        leave(s, c.queue, take);
+            run(s, g->first + c.queue, MIN(take, v.queue[c.queue].max_batch));
+        else
+            leave(s, g->first + c.queue, take);
     }
+    g->until_us = NEVER_US;
 }
 
-double rehearse(struct cast *cast, uint32_t n, enum plan_order order, uint32_t n_requests,
-                uint64_t seed, struct arena *a)
+/* ---- arrivals */
+static void let_look(const struct stage *s, const struct actor *x, uint32_t i, struct let_view *ret)
 {
-    struct stage s = {.cast = cast, .n = n};
-    double free_us = 0, until_us = 1e18;
+    const struct chair *c = &s->chair[x->seat[i]];
+    const struct room *g = &s->room[c->let];
+    const struct queue_view *q = &s->queue[x->seat[i]];
+    usec_t now_us = (usec_t)s->now_us;
+    usec_t lanes_us = g->runs ? MAX(now_us, (usec_t)g->believed_us) : now_us;
 
-    if (n == 0 || !stage_init(&s, seed, a))
-        return -1;
-    random_seed(&s.noise, seed, n);
-    while (s.offered < n_requests) {
-        uint32_t i = next_arrival(&s);
-        double at_us = s.actor[i].next_us, then_us = free_us > s.now_us ? free_us : until_us;
-        if (at_us >= 1e18)
-            return 0; /* nobody comes */
-        s.now_us = MAX(MIN(at_us, then_us), s.now_us);
-        if (at_us <= s.now_us)
-            arrive(&s, i);
-        if (s.now_us >= free_us)
-            free_us = look(&s, order, &until_us);
+    *ret = (struct let_view){.free_us = lanes_us + g->waiting_us,
+                             .lanes_us = lanes_us,
+                             .own_us = q->n * c->work_us,
+                             .run_us = c->run_us[1],
+                             .least_us = q->least_us,
+                             .full_us = c->run_us[q->max_batch],
+                             .n_queued = q->n,
+                             .n_routed = x->routed[i],
+                             .part = c->part,
+                             .shared = g->n > 1,
+                             .order = g->order};
+}
+
+static void push(struct stage *s, struct actor *x, const struct admit_view *v)
+{
+    uint32_t i = v->n_lets > 1 ? greedy_route(v) : 0, at = x->seat[i];
+    struct queue_view *q = &s->queue[at];
+
+    x->routed[i]++;
+    if (q->n == BATCH_VIEW_MAX)
+        return;
+    q->since_us = q->n ? q->since_us : v->now_us;
+    q->deadline_us[q->n++] = v->deadline_us;
+    s->room[s->chair[at].let].waiting_us += s->chair[at].work_us;
+    if (!s->room[s->chair[at].let].runs)
+        look(s, s->chair[at].let);
+}
+
+static void arrive(struct stage *s, uint32_t m)
+{
+    const struct plan_model *from = &s->p->model[m];
+    struct actor *x = &s->actor[m];
+    struct let_view let[REHEARSE_LETS];
+    struct admit_view v = {.now_us = (usec_t)s->now_us,
+                           .deadline_us = USEC_NEVER,
+                           .queue_max = UINT32_MAX,
+                           .n_lets = x->n_seats,
+                           .let = let};
+
+    if (from->slo_us)
+        v.deadline_us = v.now_us + from->slo_us;
+    x->next_us += gap(x, from->arrivals);
+    s->ret[m].offered += ++s->offered > s->n_warm;
+    for (uint32_t i = 0; i < x->n_seats; i++)
+        let_look(s, x, i, &let[i]);
+    if (greedy_admit(&v).what == ADMIT_YES)
+        push(s, x, &v);
+}
+
+/* The next thing that happens: an arrival (model), or something in a gpu-let (n_models + room). */
+static uint32_t next(const struct stage *s, double *ret_us)
+{
+    uint32_t best = 0;
+
+    *ret_us = NEVER_US;
+    for (uint32_t m = 0; m < s->p->n_models; m++)
+        if (s->actor[m].next_us < *ret_us) {
+            *ret_us = s->actor[m].next_us;
+            best = m;
+        }
+    for (uint32_t k = 0; k < s->n_rooms; k++) {
+        double us = s->room[k].runs ? s->room[k].busy_us : s->room[k].until_us;
+        if (us < *ret_us) {
+            *ret_us = us;
+            best = s->p->n_models + k;
+        }
     }
-    return s.now_us > 0 ? MIN(s.busy_us / s.now_us, 1) : 0;
+    return best;
+}
+
+bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
+              struct arena *a, struct rehearsed *ret)
+{
+    struct stage s = {.p = p,
+                      .plan = plan,
+                      .d = &type_of(p, 0)->predict,
+                      .a = a,
+                      .n_rooms = plan->n_gpulets,
+                      .n_warm = (uint32_t)(WARM_UP * n_requests),
+                      .ret = ret};
+
+    if (s.n_rooms == 0 || s.n_rooms > REHEARSE_LETS || !stage_init(&s, seed))
+        return false;
+    while (s.offered < n_requests) {
+        double at_us;
+        uint32_t what = next(&s, &at_us);
+        if (at_us >= NEVER_US)
+            return true; /* nobody comes */
+        s.now_us = MAX(at_us, s.now_us);
+        if (what < p->n_models) {
+            arrive(&s, what);
+            continue;
+        }
+        s.room[what - p->n_models].runs = NULL;
+        look(&s, what - p->n_models);
+    }
+    return true;
 }

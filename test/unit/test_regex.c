@@ -47,8 +47,17 @@ static void parts_are_repeated(void)
     IS("xa{0}y", "xy");
     IS("(a*)*(|b){1000}", "aab");
     IS("a{,2}", "a{,2}"); /* no repetition: text */
+    IS("a{01}b{1,02}", "a{01}b{1,02}");
     IS("\\Qa*b\\E+", "a*bbb");
     IS("a(?i)*", "aa"); /* flags are nothing to repeat, what is in front of them is */
+}
+
+static void a_quote_left_open_takes_all_that_follows(void)
+{
+    IS("a\\Qb)|(?:c", "ab)|(?:c");
+    IS("a\\Q\\", "a\\");
+    IS("(?:a\\Qb)\\E)", "ab)");
+    IS("(?:(.*\\\\E:)*\\Q)|(?:(.*\\\\E:)*\\Q)", ")|(?:(.*\\:)"); /* one group, not two */
 }
 
 static void classes_are_of_ascii_and_of_ranges(void)
@@ -71,7 +80,9 @@ static void a_dot_is_one_character_but_no_end_of_line(void)
     IS("..", "\u00e9\U0001f600");
     IS_NOT(".", "\n");
     IS("(?s).", "\n");
-    IS_NOT("(?s).*", "\x80"); /* a byte that is no character */
+    IS_NOT("(?s).*", "\x80");           /* a byte that is no character */
+    IS_NOT("a|.", "\xc1\xa1");          /* an a in two bytes */
+    IS_NOT("[^b]", "\xf7\xbf\xbf\xbf"); /* beyond U+10FFFF */
 }
 
 static void places_are_of_the_text_or_of_a_line(void)
@@ -92,7 +103,11 @@ static void case_may_not_matter(void)
     IS("a(?i:b)c", "aBc");
     IS_NOT("a(?i:b)c", "aBC");
     IS("(?i)k\u03c3", "\u212a\u03c2"); /* the Kelvin sign; a sigma at the end of a word */
+    IS("(?i)\u0390\ufb05", "\u1fd3\ufb06");
     IS_NOT("(?i)[^s]", "\u017f");
+    IS_NOT("(?i)i|I", "\u0131"); /* Turkish letters are no case of i */
+    IS_NOT("(?i)i|I", "\u0130");
+    IS("(?i)\u0131\u0130", "\u0131\u0130");
     IS_NOT("(?i)\\W", "s");
     IS("((?i)a|b)c", "Bc");
     IS_NOT("((?i)a|b)c", "BC");
@@ -119,12 +134,14 @@ static void what_is_no_syntax_is_refused_with_its_place(void)
     refused("a{1001}", -EINVAL, "0 to 1000");
     refused("[b-a]", -EINVAL, "a range that ends before it begins");
     refused("[[:foo:]]", -EINVAL, "no such class");
+    refused("[[:]:]]", -EINVAL, "no such class"); /* its name is "]" */
     refused("(a)\\1", -EINVAL, "back reference");
     refused("(?=a)", -EINVAL, "bad group");
     refused("(?<!a)", -EINVAL, "bad name of a group");
     refused("\\y", -EINVAL, "bad escape");
     refused("a\\", -EINVAL, "nothing behind it");
     refused("\x80", -EINVAL, "no UTF-8");
+    refused("\xc1\xa1", -EINVAL, "no UTF-8");
     refused("\\pL", -ENOTSUP, "\\p");
     refused("\\C", -ENOTSUP, "\\C");
 }
@@ -147,15 +164,34 @@ static void work_is_bounded(void)
     free(text);
 }
 
+/* A step is as much work as its class has ranges. */
+static void wide_classes_count_as_work(void)
+{
+    static char pattern[REGEX_BYTES_MAX + 1], text[2000];
+    AUTO(regex_free) struct regex *re = NULL;
+    bool is;
+
+    memset(pattern, 'b', REGEX_BYTES_MAX);
+    memcpy(pattern, "(?:[", 4);
+    memcpy(pattern + REGEX_BYTES_MAX - 8, "]?){100}", 8);
+    CHECK_EQ(regex_new(pattern, REGEX_BYTES_MAX, &re, &err), 0);
+    CHECK_EQ(regex_full_match(re, text, sizeof(text), &is, &err), -EINVAL);
+    CHECK_HAS(err.msg, "a string of 2000 bytes for a pattern of 201 steps and 6552400 ranges");
+    CHECK_EQ(regex_new(pattern, sizeof(pattern), &(struct regex *){NULL}, &err), -EINVAL);
+    CHECK_HAS(err.msg, "a pattern of 65537 bytes (65536 at most)");
+}
+
 int main(void)
 {
     RUN(all_of_the_text_must_match);
     RUN(parts_are_repeated);
+    RUN(a_quote_left_open_takes_all_that_follows);
     RUN(classes_are_of_ascii_and_of_ranges);
     RUN(a_dot_is_one_character_but_no_end_of_line);
     RUN(places_are_of_the_text_or_of_a_line);
     RUN(case_may_not_matter);
     RUN(what_is_no_syntax_is_refused_with_its_place);
     RUN(work_is_bounded);
+    RUN(wide_classes_count_as_work);
     return check_end();
 }

@@ -1,0 +1,120 @@
+/* The CUDA plug-in from inside.
+ *
+ *   plugin.c   the exported table
+ *   driver.c   libcuda, and nvml.c NVML, opened at run time
+ *   error.c    what the driver's codes mean
+ *   mode.c     which of the modes a device is cut by
+ *   mode_*.c   one each
+ *   device.c   listing devices, taking one, request memory
+ *   part.c     partitions: whose context is current where, waiting
+ *   vmm.c      device memory that belongs to a device and not to a context
+ *
+ * A context is current to one thread at a time, which holds its partition's `use` lock
+ * (part_begin(), part_end()): a green context demands it, and in all modes it keeps a probe on the
+ * builder from running into the executor. */
+#pragma once
+
+#include "driver.h"
+
+#include <gpulet/backend.h>
+#include <pthread.h>
+
+/* ---- error.c; any thread */
+/* 0, or our code for it, and err names the call, the driver's code and what it means. */
+int gpu_check(CUresult r, const char *call, struct err *err);
+#define GPU(call, err) gpu_check(cu.call, #call, err)
+/* A code came after which no call of this process works any more. */
+bool gpu_is_lost(void);
+
+/* ---- mode.c and mode_*.c */
+struct mode {
+    const char *name;
+    enum part_mode mode;
+    /* Main thread.  Can the device be cut so?  Sets granule_units, n_granules, weights_shared and
+     * why.  Otherwise err says why not. */
+    int (*probe)(CUdevice d, struct device_info *ret, struct err *err);
+    /* Builder.  Sets dev->ctx; what open() began and did not finish is close()'s, too. */
+    int (*open)(struct device *dev, struct err *err);
+    void (*close)(struct device *dev);
+    /* Sets p->ctx, p->stream and p->units; part_close() takes what part_open() left half done. */
+    int (*part_open)(struct part *p, struct err *err);
+    void (*part_close)(struct part *p);
+};
+extern const struct mode mode_mps, mode_green, mode_mig, mode_shared;
+/* The mode called `name`; "" and "auto": the first that can be had.  A mode that is named fails
+ * and does not degrade.  Fills ret's mode, granules and why. */
+int mode_choose(const char *name, CUdevice d, const struct mode **ret_mode, struct device_info *ret,
+                struct err *err);
+/* All SMs, in one granule: of `shared`, and of a MIG device. */
+int whole_open(struct device *dev, struct err *err);
+void whole_close(struct device *dev);
+int whole_part_open(struct part *p, struct err *err);
+void whole_part_close(struct part *p);
+int gpu_attribute(CUdevice d, CUdevice_attribute a, int *ret, struct err *err);
+
+/* ---- mode_mps.c */
+struct capped { /* a context with a cap of SMs */
+    CUcontext ctx;
+    uint32_t asked, units; /* SMs: the cap asked for, the cap that is */
+    bool used;
+};
+#define MPS_CONTEXTS_MAX 60
+
+/* ---- mode_green.c */
+struct split { /* of all SMs of a device */
+    uint32_t n;
+    CUdevResource group[MAX_GRANULES];
+    CUdevResource rest; /* what is left over; smCount may be 0 */
+};
+
+/* ---- device.c */
+struct device {
+    CUdevice cu;
+    const struct mode *mode;
+    struct device_info info;
+    CUcontext ctx; /* for what belongs to no partition; builder */
+    unsigned n_parts;
+    bool pinned;        /* the request memory, by this device */
+    struct split split; /* green */
+    uint32_t n_capped;  /* mps: the pool */
+    struct capped capped[MPS_CONTEXTS_MAX];
+};
+int gpu_devices(const struct backend_config *cfg, struct device_info *ret, size_t max,
+                size_t *ret_n, struct err *err);
+int gpu_dev_open(const struct backend_config *cfg, unsigned index, struct device **ret,
+                 struct err *err);
+void gpu_dev_close(struct device *dev);
+int gpu_host_open(struct device *dev, const struct host_region *region, struct err *err);
+void gpu_host_close(struct device *dev, const struct host_region *region);
+
+/* ---- part.c */
+struct part {
+    struct device *dev;
+    struct granules set;
+    uint32_t units; /* SMs really got */
+    CUgreenCtx green;
+    struct capped *capped;
+    CUcontext ctx;
+    CUstream stream;
+
+    pthread_mutex_t use; /* held while ctx is current to the holder's thread */
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool kicked; /* under lock */
+};
+int gpu_part_open(struct device *dev, const struct granules *set, struct part **ret,
+                  uint32_t *ret_units, struct err *err);
+void gpu_part_close(struct part *p);
+int part_begin(struct part *p, struct err *err);
+void part_end(struct part *p);
+
+/* ---- vmm.c: memory of the device, which every context that may reach it sees */
+struct vmm {
+    CUdeviceptr at;
+    size_t bytes;
+    CUmemGenericAllocationHandle handle;
+};
+/* A context of the device is current. */
+int vmm_open(CUdevice d, size_t bytes, struct vmm *ret, struct err *err);
+void vmm_close(struct vmm *v);

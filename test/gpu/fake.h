@@ -1,0 +1,43 @@
+/* A driver without a GPU, for tests: libcuda.so.1 and libnvidia-ml.so.1 on host memory.
+ *
+ * It keeps the rules that the documentation states and counts who breaks one: a green context is
+ * current to one thread at a time, streams die before their context, all SM groups come from one
+ * split.  It knows nothing of how fast or how exact a GPU is.
+ *
+ * A test sets the knobs before the plug-in is asked anything; a process that is only started with
+ * the library in its LD_LIBRARY_PATH sets them with FAKE_GPU, such as "gpus=2 sms=108 major=8". */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define FAKE_LOG_BYTES 65536
+#define FAKE_GPUS_MAX 2
+
+struct fake_gpu {
+    /* knobs */
+    int gpus;                  /* 0 to FAKE_GPUS_MAX */
+    int version;               /* of CUDA, as the driver says it: 13000 */
+    int sms, major;            /* of each device; its compute capability */
+    int groups_lost;           /* groups of SMs fewer than sms allows: chips differ */
+    int mps;                   /* this process is a client of MPS */
+    int cap_step;              /* SM caps are rounded up to a multiple of it */
+    int contexts_max;          /* that MPS has for a device */
+    int vmm_private;           /* another context does not see VMM memory */
+    int mig;                   /* device 0 is a MIG instance */
+    int mig_elsewhere;         /* NVML knows an instance that this process does not see */
+    const char *fail_call;     /* this call fails, */
+    int fail_code, fail_times; /* with this code, so many times; -1: always */
+    /* what was done */
+    int splits[FAKE_GPUS_MAX];
+    int contexts, green, streams, mappings, registered, primaries; /* alive now */
+    int contexts_made;
+    int broken; /* rules, and the first: */
+    const char *rule;
+    size_t used;
+    char log[FAKE_LOG_BYTES]; /* names of the calls, each with a newline */
+};
+
+/* Exported by the library. */
+#define FAKE_SYMBOL "fake_gpu"
+typedef struct fake_gpu *fake_gpu_fn(void);
