@@ -199,7 +199,8 @@ def check_operators():
     cpu |= set(re.findall(r"case OP_(\w+):\s*(?:case OP_\w+:\s*)*r = lower_",
                           read("lib/backend/cpu/compile.c")))
     cpu |= set(re.findall(r"\[OP_(\w+)\] = \{infer_flow", read("lib/model/infer.c")))  # late: graph_run()
-    rows = dict(re.findall(r"^\| (\w+) \| (yes|no)\b", read("docs/operators.md"), re.M))
+    table = re.findall(r"^\| (\w+) \| (yes|no) \| (.*) \|$", read("docs/operators.md"), re.M)
+    rows = {op: says for op, says, _ in table}
     check("docs/operators.md has every operator of include/gpulet/ops.h and no other",
           set(rows) ^ known)
     check("docs/operators.md says what the cpu backend takes",
@@ -208,6 +209,20 @@ def check_operators():
     check("docs/operators.md lists what the cuda backend takes",
           set(re.findall(r"\w+", listed.split("\n\n")[1])) ^
           set(re.findall(r"\[OP_(\w+)\] =", read("lib/backend/cuda/compile.c"))))
+    check("docs/operators.md says how",
+          [f"{op}: {how}" for op, says, how in table if says == "yes" and not says_how(op, how)])
+
+
+def says_how(op, how):
+    """Does it name the library, our kernel and the plain loops where the sources do?"""
+    plan = dict(re.findall(r"\[OP_(\w+)\] = (\w+)", read("kernels/cpu/cpu.c"))).get(op)
+    cases = re.findall(r"((?:case OP_\w+:\s*)+)r = lower_(?:conv|deconv|product|pool|bytes)\(",
+                       read("lib/backend/cpu/compile.c"))
+    library = {o for c in cases for o in re.findall(r"OP_(\w+)", c)}
+    own = plan not in (None, "plan_plain", "plan_copy_first")
+    return (("oneDNN" in how) == (op in library) and ("own kernel" in how) == own and
+            (plan != "plan_plain" or "plain loops" in how) and
+            (plan != "plan_copy_first" or "no work" in how))
 
 
 # ---- the commands of docs/api.md, in order, against one daemon

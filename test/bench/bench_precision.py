@@ -17,7 +17,7 @@ import numpy as np
 import bench_cpu
 from bench_cpu import LENGTH, Ours, Theirs, abba, exported, interval, make_inputs
 
-MODELS = ["resnet50", "bert-base"]
+MODELS = ["resnet50", "mobilenet_v2", "bert-base"]
 CALIBRATIONS = 4
 
 
