@@ -63,6 +63,6 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
 /* What a model has for sure of gpu-lets that others share, whatever comes: the upper end of its
  * band, with room for bursts.  A token bucket, as the time in ns until which it is used up.  One
  * request at now_us: the new time, or ALLOWANCE_FRESH: it is beyond, and the old time stays.
- * rate_rps > 0. */
+ * rate_rps > 0; burst: as demand_burst() has it. */
 #define ALLOWANCE_FRESH INT64_MIN
-int64_t allowance_take(int64_t used_ns, double rate_rps, usec_t now_us);
+int64_t allowance_take(int64_t used_ns, double rate_rps, double burst, usec_t now_us);

@@ -63,9 +63,10 @@ bool demand_beyond(const struct route *rt, usec_t now_us)
 
     if (!(rt->sure_rps > 0))
         return false;
+    double burst = atomic_load_explicit(&rt->l->burst, memory_order_relaxed);
     was_ns = atomic_load_explicit(&rt->l->used_ns, memory_order_relaxed);
     do {
-        used_ns = allowance_take(was_ns, rt->sure_rps, now_us);
+        used_ns = allowance_take(was_ns, rt->sure_rps, burst, now_us);
     } while (used_ns != ALLOWANCE_FRESH &&
              !atomic_compare_exchange_weak_explicit(&rt->l->used_ns, &was_ns, used_ns,
                                                     memory_order_relaxed, memory_order_relaxed));

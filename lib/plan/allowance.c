@@ -6,12 +6,12 @@
 
 #include <gpulet/demand.h>
 
-#define BURST 64.0 /* requests at once */
+#define BURST 64.0 /* requests at once of a Poisson stream */
 
-int64_t allowance_take(int64_t used_ns, double rate_rps, usec_t now_us)
+int64_t allowance_take(int64_t used_ns, double rate_rps, double burst, usec_t now_us)
 {
     double gap_ns = 1e9 / rate_rps, now_ns = 1e3 * (double)now_us;
-    double fresh_ns = now_ns - BURST * gap_ns;
+    double fresh_ns = now_ns - BURST * (burst > 1 ? burst : 1) * gap_ns;
     double used =
         used_ns == ALLOWANCE_FRESH || (double)used_ns < fresh_ns ? fresh_ns : (double)used_ns;
 

@@ -312,7 +312,8 @@ void let_look(struct replay *r, struct let *g)
 /* ---- arrivals */
 static bool is_beyond(struct party *y, usec_t now_us)
 {
-    int64_t used_ns = y->sure_rps > 0 ? allowance_take(y->used_ns, y->sure_rps, now_us) : 0;
+    int64_t used_ns =
+        y->sure_rps > 0 ? allowance_take(y->used_ns, y->sure_rps, y->burst, now_us) : 0;
 
     if (used_ns != ALLOWANCE_FRESH)
         y->used_ns = used_ns;

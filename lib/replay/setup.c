@@ -173,6 +173,12 @@ static void devices_setup(struct replay *r)
     }
 }
 
+/* Variance over mean of counts, as the daemon measures it. */
+static double burst_of(const struct plan_model *m)
+{
+    return m->arrivals == ARRIVALS_CV || m->arrivals == ARRIVALS_TRACE ? m->cv * m->cv : 1;
+}
+
 static int parties_setup(struct replay *r)
 {
     struct demand_band *band = ARENA_ARRAY(r->arena, struct demand_band, r->n_models);
@@ -190,6 +196,7 @@ static int parties_setup(struct replay *r)
             return -ENOMEM;
         y->slo_us = r->cfg->problem->model[m].slo_us;
         y->sure_rps = band[m].planned_rps > 0 ? band[m].high_rps : 0;
+        y->burst = burst_of(&r->cfg->problem->model[m]);
         y->used_ns = ALLOWANCE_FRESH;
     }
     return 0;

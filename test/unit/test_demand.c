@@ -371,7 +371,7 @@ static uint32_t allowed(uint32_t rate_rps, uint32_t asked_rps, usec_t for_us)
     uint32_t n = 0;
 
     for (usec_t at_us = 0; at_us < for_us; at_us += USEC_PER_SEC / asked_rps) {
-        int64_t next_ns = allowance_take(used_ns, rate_rps, at_us);
+        int64_t next_ns = allowance_take(used_ns, rate_rps, 1, at_us);
         n += next_ns != ALLOWANCE_FRESH;
         used_ns = next_ns != ALLOWANCE_FRESH ? next_ns : used_ns;
     }
@@ -384,8 +384,9 @@ static void an_allowance_is_a_rate_and_one_burst(void)
     uint32_t n = allowed(100, 2000, 10 * USEC_PER_SEC);
     CHECK(n >= 1000 + 60 && n <= 1000 + 70);
     CHECK(allowed(1, 1000, USEC_PER_SEC / 20) == 50); /* a burst, whatever the rate */
-    int64_t used_ns = allowance_take(ALLOWANCE_FRESH, 100, 5);
+    int64_t used_ns = allowance_take(ALLOWANCE_FRESH, 100, 1, 5);
     CHECK(used_ns != ALLOWANCE_FRESH && used_ns < 5000); /* what was not used is not lost */
+    CHECK(allowance_take(ALLOWANCE_FRESH, 100, 16, 5) < used_ns); /* those that burst may */
 }
 
 int main(void)
