@@ -326,14 +326,28 @@ static int all_placed(const struct problem *pr, const struct plan *p, struct err
     return 0;
 }
 
+static int plan_by_policy(struct engine *e, struct epoch *ep, const struct plan *was,
+                          struct plan *ret, struct err *err)
+{
+    int r = e->cfg.policy->plan_make(&ep->problem, was, &ep->arena, ret, err);
+
+    return r < 0 ? r : plan_check(&ep->problem, was, ret, err);
+}
+
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
                struct plan *ret, struct err *err)
 {
     struct plan p;
-    int r = pin ? plan_by_hand(e, ep, pin, &p, err)
-                : e->cfg.policy->plan_make(&ep->problem, was, &ep->arena, &p, err);
+    int r = pin ? plan_by_hand(e, ep, pin, &p, err) : plan_by_policy(e, ep, was, &p, err);
 
-    if (r == 0)
+    if (r == -EINVAL && !pin && ep->problem.rules.rule == RULE_QUEUE) {
+        /* The check is stricter than the planner about a queue at its limit: what a cycle takes
+         * they agree on. */
+        event(e, 4, "plan", "", PLAN_NONE, "planned again without queues: %s", err->msg);
+        ep->problem.rules.rule = RULE_CYCLE;
+        r = plan_by_policy(e, ep, was, &p, err);
+    }
+    if (r == 0 && pin)
         r = plan_check(&ep->problem, was, &p, err);
     if (r == 0)
         r = all_placed(&ep->problem, &p, err);
