@@ -325,11 +325,13 @@ static int route_push(struct engine *e, const struct route *rt, struct request *
     struct let_view let[ROUTE_LETS_MAX];
     struct seat *seat[ROUTE_LETS_MAX];
     struct admit_view v;
-    bool beyond = demand_beyond(rt, r->arrival_us);
+    bool beyond = false;
     int rc = -EAGAIN;
 
     for (unsigned tries = 0; tries < 2 && rc == -EAGAIN; tries++) {
         lets_look(rt, key, r->rows, r->deadline_us, seat, let, &v);
+        if (tries == 0) /* not as of its arrival: a slow client's head may be long ago */
+            beyond = demand_beyond(rt, v.now_us);
         v.beyond = beyond;
         rc = admit(e, &v, rt->sure_rps, &r->retry_us, &r->refusal, &r->err);
         if (rc < 0)

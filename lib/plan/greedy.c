@@ -86,10 +86,12 @@ struct admit_choice greedy_admit(const struct admit_view *v)
     return (struct admit_choice){.what = ADMIT_YES};
 }
 
-/* Others wait, or would soon: more of it waits already than one run takes. */
+/* Others wait, or would soon: more of it waits already than one run takes, and no turns let them
+ * go first. */
 static bool others_pay(const struct let_view *l)
 {
-    return l->shared && (l->free_us > l->lanes_us + l->own_us || l->own_us >= l->full_us);
+    return l->shared && (l->free_us > l->lanes_us + l->own_us ||
+                         (l->order != ORDER_TURNS && l->own_us >= l->full_us));
 }
 
 /* What is beyond a model's allowance is served while that is at nobody's cost. */

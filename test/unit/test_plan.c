@@ -350,9 +350,12 @@ static void beyond_its_allowance_a_model_is_served_at_nobodys_cost(void)
     CHECK_EQ(ours->admit(&v).retry_us, 4000);
     let.own_us = 1000; /* nobody else waits */
     CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
-    let.free_us = 6000; /* but would */
+    let.free_us = 6000; /* but would, if they did not take turns */
     let.own_us = 4000;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
+    let.order = ORDER_DEADLINE;
     CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
+    let.order = ORDER_TURNS;
     let.free_us = 3000;
     let.own_us = 500;
     v.beyond = false;
