@@ -183,6 +183,18 @@ static uint32_t changes_find(struct job *j)
     return n;
 }
 
+/* By the queue's rule what a change does is estimated, and counted when it is judged: is anybody
+ * late by that who was not before, or was not there? */
+static bool somebody_fails(const struct job *j)
+{
+    for (uint32_t m = 0; m < j->p->n_models; m++) {
+        const struct plan_verdict *was = &j->was->verdict[m];
+        if (j->judged[m].fails && (was->limit == LIMIT_NONE || was->key != j->key_of[m]))
+            return true;
+    }
+    return false;
+}
+
 int make_from(struct job *j, struct plan *ret)
 {
     if (j->was->n_models != j->p->n_models || !j->was->verdict || !import(j))
@@ -208,5 +220,5 @@ int make_from(struct job *j, struct plan *ret)
         return r;
     memcpy(ret->verdict, j->was->verdict, j->p->n_models * sizeof(*ret->verdict));
     r = job_judge_changed(j, ret, j->order, n);
-    return r < 0 ? r : 1;
+    return r < 0 ? r : !somebody_fails(j);
 }

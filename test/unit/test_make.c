@@ -624,6 +624,85 @@ static void every_model_gets_a_place_where_there_is_memory(void)
     CHECK_EQ(homeless, 0);
 }
 
+/* A made-up surface: a fixed part, rows that cost less together, and units beyond what the rows can
+ * use. */
+static usec_t knee_us(uint32_t batch, uint32_t units, double work_ms, double knee)
+{
+    double used = fmin(units, knee * sqrt(batch));
+
+    return (usec_t)(400 + 1000 * work_ms * pow(batch, 0.9) / used);
+}
+
+static const uint32_t knee_batch[] = {1, 2, 4, 8, 16}, knee_units[] = {2, 4, 8, 16, 32, 64, 132};
+
+static void knee_model(uint64_t *s, struct plan_model *m, struct profile *f)
+{
+    uint32_t n = ARRAY_SIZE(knee_batch);
+    usec_t *us = ARENA_ARRAY(&arena, usec_t, n * ARRAY_SIZE(knee_units));
+    double work_ms = 50 + random_below(s, 500), knee = 10 + random_below(s, 50);
+
+    for (uint32_t u = 0; u < ARRAY_SIZE(knee_units); u++)
+        for (uint32_t b = 0; b < n; b++)
+            us[u * n + b] = knee_us(knee_batch[b], knee_units[u], work_ms, knee);
+    *f = (struct profile){.n_batch = n,
+                          .batch = knee_batch,
+                          .n_units = ARRAY_SIZE(knee_units),
+                          .units = knee_units,
+                          .run_us = us};
+    *m = (struct plan_model){.name = "m",
+                             .arrivals = ARRIVALS_POISSON,
+                             .max_batch = 16,
+                             .slo_us = 1000 * (50 + random_below(s, 150)),
+                             .profile = f};
+    m->rate_rps = (0.04 + 0.01 * random_below(s, 26)) * 132 / 16 * 4e6 /
+                  (double)knee_us(4, 16, work_ms, knee);
+}
+
+/* By the queue's rule what a newcomer does to those beside it is estimated first and counted then:
+ * who is late by the count must not be said to be in time. */
+static void queues_that_a_newcomer_fills_are_planned_again(void)
+{
+    enum { N = 4 };
+    static const struct plan_type type = {
+        .name = "t", .n_granules = 66, .granule_units = 2, .predict = {.units = 132}};
+    static const struct plan_device device = {.name = "d"};
+    uint32_t n_met = 0;
+
+    for (uint64_t seed = 120; seed < 200; seed++) {
+        struct plan_model model[N], part[N];
+        struct profile profile[N];
+        struct plan was = {0};
+        uint64_t s = seed;
+
+        arena_init(&arena);
+        for (uint32_t m = 0; m < N; m++)
+            knee_model(&s, &model[m], &profile[m]);
+        for (uint32_t n = 1; n <= N; n++) { /* asked for one after the other */
+            const struct problem p = {.n_types = 1,
+                                      .n_devices = 1,
+                                      .n_models = N,
+                                      .type = &type,
+                                      .device = &device,
+                                      .model = part,
+                                      .rules = {.rule = RULE_QUEUE}};
+            struct plan now = {0};
+            struct err err = {0};
+            memcpy(part, model, sizeof(part));
+            for (uint32_t m = n; m < N; m++)
+                part[m].rate_rps = 0.1;
+            CHECK_EQ(policy_gpuletd.plan_make(&p, n > 1 ? &was : NULL, &arena, &now, &err), 0);
+            if (plan_check(&p, NULL, &now, &err) < 0) {
+                printf("# seed %u, %u of them: %s\n", (unsigned)seed, n, err.msg);
+                CHECK(false);
+            }
+            n_met += unmet(&now) == 0;
+            was = now;
+        }
+        arena_done(&arena);
+    }
+    CHECK(n_met > 80 * N * 3 / 4);
+}
+
 int main(void)
 {
     RUN(the_twelve_workloads_of_igniter_fit_on_six_devices);
@@ -637,6 +716,7 @@ int main(void)
     RUN(one_changed_rate_touches_two_gpulets_and_few_steps);
     RUN(a_profile_that_got_slower_is_planned_again);
     RUN(hostile_problems_are_planned_again_or_say_why_not);
+    RUN(queues_that_a_newcomer_fills_are_planned_again);
     RUN(every_model_gets_a_place_where_there_is_memory);
     RUN(important_models_come_first_and_the_others_are_named);
     RUN(spare_capacity_is_spread_over_all_devices);
