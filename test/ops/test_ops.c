@@ -433,9 +433,11 @@ static bool refused(const struct backend *be, const struct op_case *c)
     return false;
 }
 
-static const char *remark(const struct exe_info *info, enum precision precision)
+static const char *remark(const struct backend *be, const struct exe_info *info,
+                          enum precision precision)
 {
-    return info->n_plain ? " (plain loops: only how they are called)"
+    return info->n_plain && STREQ(be->name, "cuda") ? " (plain kernels)"
+           : info->n_plain                          ? " (plain loops: only how they are called)"
            : precision != PRECISION_FP32 && info->n_asked == 0 ? " (it stays in fp32)"
                                                                : "";
 }
@@ -461,7 +463,7 @@ static bool case_check(const struct op_case *c, enum precision precision, struct
         printf("%s - %s on %s%s%s%s\n", good ? "ok" : "not ok", c->name, b->be->name,
                precision == PRECISION_FP32 ? "" : " in ",
                precision == PRECISION_FP32 ? "" : precision_name(precision),
-               good ? remark(&info, precision) : "");
+               good ? remark(b->be, &info, precision) : "");
     if (!good)
         printf("#   %s\n", r == 0 ? "it works now: take it off the refusals" : err.msg);
     fflush(stdout);
