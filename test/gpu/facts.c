@@ -1,7 +1,8 @@
 /* What a GPU is and what its partitions cost, as lines of JSON for test/gpu/run.sh.
  *
- *     facts MODEL-FOLDER
+ *     facts --device | MODEL-FOLDER
  *
+ * --device: what the first one is, in a line of text.
  * Each mode that can be had: its devices, how long opening and closing a partition of one granule
  * takes, and how long a run of the model from submit() to the return of wait(). */
 #include <gpulet/backend.h>
@@ -157,6 +158,23 @@ static int look(const struct graph *g, struct err *err)
     return r;
 }
 
+static int name_device(void)
+{
+    static const char *const modes[] = {"cores", "sim", "mps", "green", "mig", "shared"};
+    struct backend_config cfg = {0};
+    struct device_info info[16];
+    struct err err = {0};
+    size_t n;
+
+    if (backend_find("cuda", &be, &err) < 0 ||
+        be->devices(&cfg, info, ARRAY_SIZE(info), &n, &err) < 0) {
+        (void)fprintf(stderr, "%s\n", err.msg);
+        return 1;
+    }
+    printf("%s, %s, %s\n", info[0].kind, info[0].library, modes[info[0].mode]);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const modes[] = {"green", "mps", "mig", "shared"};
@@ -166,6 +184,8 @@ int main(int argc, char **argv)
 
     if (argc != 2)
         return 2;
+    if (STREQ(argv[1], "--device"))
+        return name_device();
     mode = "start";
     if (model_open(argv[1], NULL, PRECISION_FP32, &m, &err) < 0 ||
         backend_find("cuda", &be, &err) < 0) {
