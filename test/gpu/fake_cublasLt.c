@@ -269,7 +269,7 @@ EXPORTED cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
         driver()->broken("the bias is set before the heuristic is asked");
     if (is->sms <= 0)
         driver()->broken("the heuristic is told the partition's SMs");
-    if (driver()->gpu->library_refuses)
+    if (driver()->gpu->library_refuses == 1)
         return CUBLAS_STATUS_NOT_SUPPORTED;
     const struct algo good = {MAGIC, p->align,
                               p->workspace < WORKSPACE_BYTES ? p->workspace : WORKSPACE_BYTES,

@@ -77,6 +77,16 @@ static int upload(struct build *b, const void *data, size_t bytes, struct hash12
     return 0;
 }
 
+int build_zeros(struct build *b, size_t bytes, struct ref *ret)
+{
+    void *zeros = arena_alloc(&b->scratch, bytes);
+
+    if (!zeros)
+        return no_memory(b);
+    memset(zeros, 0, bytes);
+    return upload(b, zeros, bytes, hash_bytes(zeros, bytes), ret);
+}
+
 int build_in(struct build *b, uint32_t v, struct ref *ret)
 {
     const struct constant *c = b->graph->values[v].constant;

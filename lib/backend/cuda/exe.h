@@ -82,6 +82,8 @@ int build_in(struct build *b, uint32_t v, struct ref *ret);
 /* A buffer for value v. */
 int build_out(struct build *b, uint32_t v, struct ref *ret);
 int build_buf(struct build *b, size_t bytes, struct ref *ret);
+/* A constant of so many zeros. */
+int build_zeros(struct build *b, size_t bytes, struct ref *ret);
 /* A launch over n elements; none if n is 0. */
 int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
                uint32_t n_holes, const struct hole *holes);

@@ -127,6 +127,7 @@ struct part {
     CUstream stream, uploads; /* runs; constants, which must not wait for runs */
 
     struct cublasLtContext *blas; /* or NULL; used under `use` */
+    struct cudnnContext *dnn;     /* the same */
 
     pthread_mutex_t use;     /* held while ctx is current to the holder's thread */
     _Atomic unsigned n_wait; /* threads that want it */

@@ -1,5 +1,5 @@
 /* Convolution and pooling. */
-#include "exe.h"
+#include "nvlib.h"
 
 static void auto_pad(struct gpu_window *w, const char *mode)
 {
@@ -65,7 +65,8 @@ int lower_conv(struct build *b, const struct node *n)
                           .channels = x->dims[1],
                           .filters = f->dims[0],
                           .groups = node_int(n, "group", 1)};
-    struct ref rx, rw, bias, ry;
+    struct conv_refs ref = {0};
+    bool taken = false;
 
     if (!is_f32(x) || !is_f32(f) || !is_f32(in_of(b, n, 2)))
         return build_no_type(b, x->dtype);
@@ -74,16 +75,20 @@ int lower_conv(struct build *b, const struct node *n)
                    f->rank != x->rank || f->dims[1] != a.channels / a.groups))
         r = build_fail(b, -EINVAL, "channels, filters and groups do not go together");
     if (r == 0)
-        r = build_in(b, n->in[0], &rx);
+        r = build_in(b, n->in[0], &ref.x);
     if (r == 0)
-        r = build_in(b, n->in[1], &rw);
+        r = build_in(b, n->in[1], &ref.w);
     if (r == 0)
-        r = build_optional(b, n, 2, &bias);
+        r = build_optional(b, n, 2, &ref.bias);
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
-    return r < 0 ? r
-                 : STEP(b, conv, a, HOLE(conv, x, rx), HOLE(conv, w, rw), HOLE(conv, bias, bias),
-                        HOLE(conv, y, ry));
+        r = build_out(b, n->out[0], &ref.y);
+    if (r == 0)
+        r = dnn_conv(b, n, &a, &ref, &taken);
+    if (r < 0 || taken)
+        return r;
+    b->exe->n_plain += a.n > 0;
+    return STEP(b, conv, a, HOLE(conv, x, ref.x), HOLE(conv, w, ref.w), HOLE(conv, bias, ref.bias),
+                HOLE(conv, y, ref.y));
 }
 
 static int pool_step(struct build *b, const struct node *n, struct pool_args a)
