@@ -223,6 +223,7 @@ static struct desc *desc_of(const struct desc *d, int name, int64_t i)
 /* ---- what a graph computes */
 struct tensor {
     int64_t uid, rank, dims[RANK_MAX], stride[RANK_MAX];
+    enum fake_type type;
     bool is_virtual;
     void *at;
 };
@@ -240,11 +241,16 @@ struct job {
 
 static bool tensor_read(const struct desc *d, struct tensor *ret)
 {
+    int type = d ? enum_of(d, CUDNN_ATTR_TENSOR_DATA_TYPE) : -1;
+
     if (!d || !d->final || d->type != CUDNN_BACKEND_TENSOR_DESCRIPTOR ||
-        enum_of(d, CUDNN_ATTR_TENSOR_DATA_TYPE) != CUDNN_DATA_FLOAT)
+        (type != CUDNN_DATA_FLOAT && type != CUDNN_DATA_HALF && type != CUDNN_DATA_BFLOAT16))
         return false;
     *ret = (struct tensor){.uid = int_of(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, 0),
                            .rank = attr_of(d, CUDNN_ATTR_TENSOR_DIMENSIONS)->n,
+                           .type = type == CUDNN_DATA_HALF       ? FAKE_F16
+                                   : type == CUDNN_DATA_BFLOAT16 ? FAKE_BF16
+                                                                 : FAKE_F32,
                            .is_virtual = attr_of(d, CUDNN_ATTR_TENSOR_IS_VIRTUAL)->data[0]};
     if (ret->rank < 4 || ret->rank > RANK_MAX ||
         attr_of(d, CUDNN_ATTR_TENSOR_STRIDES)->n != ret->rank ||
@@ -294,7 +300,7 @@ static bool step_read(const struct desc *op, struct job *j)
 
     if (!tensor_read(desc_of(op, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, 0), &x) ||
         !tensor_read(desc_of(op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, 0), &y) ||
-        x.uid != j->y.uid || !x.is_virtual ||
+        x.uid != j->y.uid || !x.is_virtual || x.type != FAKE_F32 ||
         (mode != CUDNN_POINTWISE_ADD && mode != CUDNN_POINTWISE_RELU_FWD))
         return false;
     s->relu = mode == CUDNN_POINTWISE_RELU_FWD;
@@ -315,7 +321,10 @@ static bool graph_read(const struct desc *g, struct job *ret)
     for (int64_t i = 1; i < n; i++)
         if (!step_read(desc_of(g, CUDNN_ATTR_OPERATIONGRAPH_OPS, i), ret))
             return false;
-    return !ret->y.is_virtual;
+    for (int i = 0; i < ret->n_steps; i++)
+        if (!ret->step[i].relu && ret->step[i].b.type != ret->y.type)
+            return false; /* the real one would have to compile it */
+    return !ret->y.is_virtual && ret->x.type == ret->y.type && ret->w.type == ret->y.type;
 }
 
 /* ---- heuristics, plans */
@@ -430,7 +439,8 @@ static float conv_at(const struct job *j, const int64_t *o)
                         x += p * j->x.stride[2 + i];
                         w += k[i] * j->w.stride[2 + i];
                     }
-                    sum += in ? ((const float *)j->x.at)[x] * ((const float *)j->w.at)[w] : 0;
+                    sum += in ? fake_load(j->x.at, j->x.type, x) * fake_load(j->w.at, j->w.type, w)
+                              : 0;
                 }
     return sum;
 }
@@ -461,9 +471,9 @@ static void job_run(const void *data)
         float v = conv_at(j, o);
         for (int i = 0; i < j->n_steps; i++) {
             const struct step *s = &j->step[i];
-            v = s->relu ? (v > 0 ? v : 0) : v + ((const float *)s->b.at)[offset(&s->b, o)];
+            v = s->relu ? (v > 0 ? v : 0) : v + fake_load(s->b.at, s->b.type, offset(&s->b, o));
         }
-        ((float *)j->y.at)[offset(&j->y, o)] = v;
+        fake_store(j->y.at, j->y.type, offset(&j->y, o), v);
     }
 }
 
@@ -490,7 +500,7 @@ EXPORTED cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDes
     const struct desc *config = desc_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, 0);
     if (!d->final || !pack->final || !graph_read(config->graph, &j))
         return CUDNN_STATUS_BAD_PARAM;
-    if (d->engine != GOOD)
+    if (d->engine != GOOD && !(d->engine == TF32 && j.x.type != FAKE_F32))
         driver()->broken("FP32 is computed in FP32, alike each time and without a compiler");
     place(pack, &j.x);
     place(pack, &j.w);

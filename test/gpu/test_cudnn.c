@@ -43,7 +43,8 @@ static const struct layer {
 
 static struct dnn_conv_shape shape_of(const struct layer *l, int64_t batch)
 {
-    struct dnn_conv_shape s = {.spatial = 2,
+    struct dnn_conv_shape s = {.type = CUDNN_DATA_FLOAT,
+                               .spatial = 2,
                                .batch = batch,
                                .channels = l->channels,
                                .filters = l->filters,
@@ -114,12 +115,13 @@ static void an_unusual_layer_has_a_plan_or_none(void)
     }
 }
 
-static void every_layer_has_a_plan_in_fp32(void)
+static void every_layer_has_a_plan(cudnnDataType_t type)
 {
     for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
         cudnnBackendDescriptor_t device = device_of(devices[i].json);
         for (size_t k = 0; k < ARRAY_SIZE(layers); k++) {
             struct dnn_conv_shape s = shape_of(&layers[k], 4);
+            s.type = type;
             struct dnn_plan plan;
             bool found = false;
             err.msg[0] = 0;
@@ -134,6 +136,19 @@ static void every_layer_has_a_plan_in_fp32(void)
     }
 }
 
+static void every_layer_has_a_plan_in_fp32(void)
+{
+    every_layer_has_a_plan(CUDNN_DATA_FLOAT);
+}
+static void every_layer_has_a_plan_in_fp16(void)
+{
+    every_layer_has_a_plan(CUDNN_DATA_HALF);
+}
+static void every_layer_has_a_plan_in_bf16(void)
+{
+    every_layer_has_a_plan(CUDNN_DATA_BFLOAT16);
+}
+
 int main(void)
 {
     cu.version = 13990;                                        /* there is no driver to ask */
@@ -143,6 +158,8 @@ int main(void)
         return 0;
     }
     RUN(every_layer_has_a_plan_in_fp32);
+    RUN(every_layer_has_a_plan_in_fp16);
+    RUN(every_layer_has_a_plan_in_bf16);
     RUN(an_unusual_layer_has_a_plan_or_none);
     return check_end();
 }

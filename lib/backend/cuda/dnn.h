@@ -40,9 +40,11 @@ bool dnn_refuses(cudnnStatus_t s);
 /* ---- dnn_plan.c: what the library is asked for, and what it offers */
 #define DNN_SPATIAL_MAX 3
 
-/* y = relu(conv(x, w) + add + bias); NCHW, packed, FP32; what is not there is left out. */
+/* y = relu(conv(x, w) + add + bias), computed in FP32; packed, in FP32 NCHW, else channels last;
+ * what is not there is left out. */
 struct dnn_conv_shape {
-    uint32_t spatial; /* 2 or 3 */
+    cudnnDataType_t type; /* FLOAT, HALF, BFLOAT16 */
+    uint32_t spatial;     /* 2 or 3 */
     int64_t batch, channels, filters, groups;
     int64_t in[DNN_SPATIAL_MAX], out[DNN_SPATIAL_MAX], kernel[DNN_SPATIAL_MAX];
     int64_t stride[DNN_SPATIAL_MAX], dilation[DNN_SPATIAL_MAX];
@@ -58,7 +60,7 @@ struct dnn_plan {
     cudnnBackendDescriptor_t part[64];
 };
 /* For a device that is described (DEVICEPROP), or for the handle where that is NULL.  *ret_found:
- * there is one that keeps FP32 and needs no compiler. */
+ * there is one that sums in FP32 and needs no compiler. */
 int dnn_plan_make(cudnnHandle_t h, cudnnBackendDescriptor_t device, const struct dnn_conv_shape *s,
                   struct dnn_plan *ret, bool *ret_found, struct err *err);
 void dnn_plan_done(struct dnn_plan *p);

@@ -12,8 +12,13 @@ struct dnn_call {
     bool bias, add;
 };
 
+static cudnnDataType_t type_of(enum dtype t)
+{
+    return t == DT_FP16 ? CUDNN_DATA_HALF : t == DT_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+}
+
 /* Missing dimensions of a window come first; the library wants two or three. */
-static void shape_of(const struct conv_args *a, struct dnn_conv_shape *ret)
+static void shape_of(const struct conv_args *a, enum dtype type, struct dnn_conv_shape *ret)
 {
     const struct gpu_window *w = &a->window;
     bool flat = w->in[0] == 1 && w->out[0] == 1 && w->kernel[0] == 1 && w->pad[0] == 0 &&
@@ -21,7 +26,8 @@ static void shape_of(const struct conv_args *a, struct dnn_conv_shape *ret)
     uint32_t n = flat ? 2 : 3, from = 3 - n;
     int64_t each = a->filters * w->out[0] * w->out[1] * w->out[2];
 
-    *ret = (struct dnn_conv_shape){.spatial = n,
+    *ret = (struct dnn_conv_shape){.type = type_of(type),
+                                   .spatial = n,
                                    .batch = a->n / each,
                                    .channels = a->channels,
                                    .filters = a->filters,
@@ -113,7 +119,7 @@ static int emit(struct build *b, struct dnn_call *c, const struct conv_refs *ref
     int r = 0;
 
     if (c->bias && bias.kind == REF_NONE)
-        r = build_zeros(b, filters * sizeof(float), &bias);
+        r = build_zeros(b, filters * dtype_size(refs->type), &bias);
     if (r == 0 && c->plan.workspace)
         r = build_buf(b, c->plan.workspace, &workspace);
     return r < 0 ? r
@@ -136,7 +142,7 @@ static int attempt(struct build *b, const struct node *n, struct dnn_conv_shape 
         s.add |= n->post[i].kind == POST_ADD;
         s.relu |= n->post[i].kind == POST_RELU;
         if (n->post[i].kind == POST_ADD)
-            r = build_in(b, n->post[i].value, &add);
+            r = build_as(b, n->post[i].value, refs->type, refs->type != DT_FP32, &add);
     }
     if (r < 0)
         return r;
@@ -178,7 +184,7 @@ int dnn_conv(struct build *b, const struct node *n, const struct conv_args *a,
     *ret_taken = false;
     if (!b->part->dnn || b->batch_invariant || a->n == 0)
         return 0;
-    shape_of(a, &s);
+    shape_of(a, refs->type, &s);
     int r = attempt(b, n, s, n_fused, refs, ret_taken);
     return r < 0 || *ret_taken || n_fused == 0 ? r : attempt(b, n, s, 0, refs, ret_taken);
 }

@@ -16,6 +16,7 @@
 struct maker {
     cudnnHandle_t handle;
     cudnnBackendDescriptor_t device;
+    cudnnDataType_t type; /* of what is not virtual */
     struct dnn_plan *plan;
     int r;
     bool refused;         /* the library has nothing for it */
@@ -64,17 +65,26 @@ static cudnnBackendDescriptor_t finish(struct maker *m, cudnnBackendDescriptor_t
 }
 
 /* ---- tensors */
+
+/* Dimensions are always named in the order N, C, H, W; strides say how they lie. */
+static void pack(uint32_t rank, const int64_t *dims, bool last, int64_t *ret)
+{
+    int64_t n = last ? dims[1] : 1;
+
+    ret[1] = 1;
+    for (uint32_t i = rank - 1; i > (last ? 1 : 0); n *= dims[i--])
+        ret[i] = n;
+    ret[0] = n;
+}
 static cudnnBackendDescriptor_t tensor(struct maker *m, int64_t uid, uint32_t rank,
                                        const int64_t *dims)
 {
-    cudnnDataType_t type = CUDNN_DATA_FLOAT;
     int64_t stride[RANK_MAX], align = ALIGN;
-    bool is_virtual = uid >= UID_VIRTUAL;
+    bool is_virtual = uid >= UID_VIRTUAL, last = m->type != CUDNN_DATA_FLOAT;
+    cudnnDataType_t type = is_virtual ? CUDNN_DATA_FLOAT : m->type;
     cudnnBackendDescriptor_t d = make(m, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
 
-    stride[rank - 1] = 1;
-    for (uint32_t i = rank - 1; i > 0; i--)
-        stride[i - 1] = stride[i] * dims[i];
+    pack(rank, dims, last, stride);
     put(m, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
     put(m, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, rank, dims);
     put(m, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, rank, stride);
@@ -208,14 +218,14 @@ static bool lacks_notes(struct maker *m, cudnnBackendDescriptor_t engine,
 }
 
 /* FP32 on tensor cores is TF32; sums by atomics differ from run to run; a compiler at run time
- * takes a second for each shape. */
+ * takes a second for each shape.  All sum in FP32. */
 static bool acceptable(struct maker *m, cudnnBackendDescriptor_t config)
 {
-    static const uint32_t numeric = 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE |
-                                    1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS |
-                                    1u << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION |
-                                    1u << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC |
-                                    1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
+    const uint32_t numeric = (m->type == CUDNN_DATA_FLOAT) << CUDNN_NUMERICAL_NOTE_TENSOR_CORE |
+                             1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS |
+                             1u << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION |
+                             1u << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC |
+                             1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
     static const uint32_t behaviour = 1u << CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
     cudnnBackendDescriptor_t engine = NULL;
     int64_t n = 0;
@@ -330,7 +340,7 @@ int dnn_plan_make(cudnnHandle_t h, cudnnBackendDescriptor_t device, const struct
                   struct dnn_plan *ret, bool *ret_found, struct err *err)
 {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
-    struct maker m = {.handle = h, .device = device, .plan = ret, .err = err};
+    struct maker m = {.handle = h, .device = device, .type = s->type, .plan = ret, .err = err};
     bool found = false;
 
     *ret = (struct dnn_plan){0};

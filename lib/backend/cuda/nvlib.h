@@ -30,6 +30,7 @@ void dnn_part_close(struct part *p);
 
 /* Where the operands of a product are. */
 struct product_refs {
+    enum dtype in, out; /* of a and b; of bias and y */
     struct ref a, b, bias, y;
 };
 /* The product by cuBLASLt, with the post steps that it can do; *ret_taken: it does it, else it is
@@ -38,6 +39,7 @@ int blas_product(struct build *b, const struct node *n, const struct product_arg
                  const struct product_refs *refs, bool *ret_taken);
 
 struct conv_refs {
+    enum dtype type; /* of all; channels last, but for FP32 */
     struct ref x, w, bias, y;
 };
 /* The same of a convolution, by cuDNN. */
