@@ -3,6 +3,7 @@
  * Copies and kernels are done when they are asked for, by the caller's thread; the calls on the
  * host come later, from another one. */
 #include "fake.h"
+#include "fake_inside.h"
 
 #include <cuda.h>
 #include <dlfcn.h>
@@ -26,7 +27,7 @@
 #define ATTRIBUTE_MPS_ENABLED 133
 
 struct CUctx_st {
-    int device, units;
+    int device, units, first; /* of its SMs */
     bool green;
     int streams, handles; /* alive in it */
     int holders;          /* threads to which it is current */
@@ -52,7 +53,7 @@ struct CUevent_st {
 };
 typedef void host_kernel(const void *args, unsigned blocks, unsigned threads);
 struct CUdevResourceDesc_st {
-    int units;
+    int units, first;
 };
 struct mapping {
     CUdeviceptr at;
@@ -101,6 +102,18 @@ static CUresult enter(const char *name)
                : CUDA_ERROR_NOT_INITIALIZED;
 }
 
+CUresult fake_enter(const char *name)
+{
+    (void)pthread_mutex_lock(&lock);
+    return enter(name);
+}
+
+CUresult fake_leave(CUresult r)
+{
+    (void)pthread_mutex_unlock(&lock);
+    return r;
+}
+
 /* A call: under the lock, written down, then what it does. */
 #define DO(text, ...)                                                                              \
     do {                                                                                           \
@@ -130,6 +143,16 @@ static void knob(const char *env, const char *name, int *ret)
         *ret = atoi(at + strlen(name) + 1);
 }
 
+/* A file stands for the control daemon's socket. */
+static bool mps_answers(void)
+{
+    const char *dir = getenv("CUDA_MPS_PIPE_DIRECTORY");
+    char path[512];
+
+    (void)snprintf(path, sizeof(path), "%s/control", dir ? dir : "");
+    return dir && access(path, F_OK) == 0;
+}
+
 static CUresult up(void)
 {
     const char *env = getenv("FAKE_GPU");
@@ -144,6 +167,7 @@ static CUresult up(void)
     knob(env, "library_refuses", &fake.library_refuses);
     if (fake.gpus < 0 || fake.gpus > FAKE_GPUS_MAX)
         abort();
+    fake.mps |= mps_answers();
     if (fake.gpus == 0)
         return CUDA_ERROR_NO_DEVICE;
     is_up = true;
@@ -379,7 +403,11 @@ static CUresult f_sm_split(CUdevResource *ret, unsigned *n, const CUdevResource 
 
 static CUresult describe(CUdevResourceDesc *ret, const CUdevResource *groups, unsigned n)
 {
+    unsigned number = 0;
+
     last_desc.units = 0;
+    memcpy(&number, groups[0]._internal_padding + 1, sizeof(number));
+    last_desc.first = number > 0 ? (int)((number - 1) * groups[0].sm.smCount) : 0;
     for (unsigned i = 0; i < n; i++) {
         for (unsigned k = 0; k < i; k++)
             if (memcmp(&groups[i], &groups[k], sizeof(*groups)) == 0)
@@ -403,7 +431,8 @@ static CUresult green(CUgreenCtx *ret, CUdevResourceDesc desc, CUdevice d)
         return CUDA_ERROR_OUT_OF_MEMORY;
     if (fake.primaries == 0)
         broken("a green context needs the primary one");
-    g->ctx = (struct CUctx_st){.device = d, .units = desc->units, .green = true};
+    g->ctx =
+        (struct CUctx_st){.device = d, .units = desc->units, .first = desc->first, .green = true};
     fake.green++;
     *ret = g;
     return CUDA_SUCCESS;
@@ -568,6 +597,11 @@ static CUresult on(const struct CUstream_st *s)
     return s->ctx == current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
+CUresult fake_on(CUstream s)
+{
+    return on(s);
+}
+
 /* ---- events */
 static CUresult event(CUevent *ret)
 {
@@ -614,6 +648,8 @@ static CUresult f_event_elapsed(float *ret_ms, CUevent from, CUevent to)
 }
 
 /* ---- kernels: those of the host */
+static void *kernels; /* under the lock: libkernels.so */
+
 static void *host_kernels(void)
 {
     char path[512];
@@ -624,7 +660,7 @@ static void *host_kernels(void)
     (void)snprintf(path, sizeof(path), "%s", here.dli_fname);
     char *end = strrchr(path, '/');
     (void)snprintf(end ? end + 1 : path, 32, "libkernels.so");
-    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    return kernels = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 }
 
 static CUresult f_library_load(CUlibrary *ret, const void *code, CUjit_option *o, void **v,
@@ -644,17 +680,26 @@ static CUresult f_library_kernel(CUkernel *ret, CUlibrary l, const char *name)
     DO("cuLibraryGetKernel", (*ret = dlsym(l, name)) ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND);
 }
 
+CUresult fake_run(CUfunction f, CUcontext ctx, unsigned blocks, unsigned threads, const void *args)
+{
+    unsigned *sms = dlsym(kernels, "gpulet_fake_sms");
+
+    if (blocks == 0 || threads == 0 || threads > 1024)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (sms) { /* for a kernel that asks where it is */
+        sms[0] = (unsigned)ctx->first;
+        sms[1] = (unsigned)ctx->units;
+    }
+    ((host_kernel *)f)(args, blocks, threads);
+    return CUDA_SUCCESS;
+}
+
 static CUresult run(CUfunction f, unsigned blocks, unsigned threads, const struct CUstream_st *s,
                     void **args)
 {
     CUresult r = on(s);
 
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (blocks == 0 || threads == 0 || threads > 1024)
-        return CUDA_ERROR_INVALID_VALUE;
-    ((host_kernel *)f)(args[0], blocks, threads);
-    return CUDA_SUCCESS;
+    return r != CUDA_SUCCESS ? r : fake_run(f, s->ctx, blocks, threads, args[0]);
 }
 
 static CUresult f_launch(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
@@ -992,5 +1037,7 @@ EXPORTED CUresult CUDAAPI cuGetProcAddress(const char *name, void **ret, int ver
             *ret = calls[i].fn;
             *status = CU_GET_PROC_ADDRESS_SUCCESS;
         }
+    if (!*ret && (*ret = fake_more(name, version)))
+        *status = CU_GET_PROC_ADDRESS_SUCCESS;
     return CUDA_SUCCESS;
 }
