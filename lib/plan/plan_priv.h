@@ -124,7 +124,7 @@ struct batch_choice ordered_batch_next(const struct batch_view *v);
 
 /* ---- rehearse.c: a device's gpu-lets in virtual time */
 #define REHEARSE_LETS 16
-#define REHEARSE_NEED ((size_t)512 << 10) /* a plan that needs more is not rehearsed */
+#define REHEARSE_NEED ((size_t)576 << 10) /* a plan that needs more is not rehearsed */
 #define CHOICE_NEED 4096                  /* the plan that choose.c makes */
 struct rehearsed {                        /* of a model */
     uint32_t offered, in_time;

@@ -334,6 +334,17 @@ static bool is_beyond(struct party *y, usec_t now_us)
     return used_ns == ALLOWANCE_FRESH;
 }
 
+/* A lane that should be free by now, and one that has nothing to do, is not free before now. */
+static void views_advance(const struct replay *r, struct party *y)
+{
+    for (uint32_t i = 0; i < y->n_living; i++) {
+        struct let_view *v = &y->view[i];
+        usec_t work_us = v->free_us - v->lanes_us;
+        v->lanes_us = MAX(v->lanes_us, r->now_us);
+        v->free_us = v->lanes_us + work_us;
+    }
+}
+
 static void arrive(struct replay *r, uint32_t model)
 {
     struct party *y = &r->party[model];
@@ -348,6 +359,7 @@ static void arrive(struct replay *r, uint32_t model)
     bool counted = counts(r, r->now_us);
 
     m->offered += counted;
+    views_advance(r, y);
     if (r->policy->admit(&v).what != ADMIT_YES || y->n_living == 0) {
         m->rejected += counted;
         return;
