@@ -135,6 +135,7 @@ static void add_served(json_t *o, const struct view_model *m)
         (void)json_object_set_new(o, "precision_nodes", json_integer(m->n_asked));
     (void)json_object_set_new(o, "weights_bytes", json_integer((json_int_t)m->weights_bytes));
     (void)json_object_set_new(o, "slot_bytes", json_integer((json_int_t)m->slot_bytes));
+    (void)json_object_set_new(o, "load_ms", json_real((double)m->load_us / 1000.0));
     (void)json_object_set_new(o, "demand", demand_json(m));
     (void)json_object_set_new(o, "queued", json_integer(m->n_queued));
     (void)json_object_set_new(o, "success", json_integer((json_int_t)s->stats->success));

@@ -182,6 +182,8 @@ struct view_model {
     uint32_t n_late;  /* nodes that run behind all others, as their shapes come to be known */
     uint32_t n_plain; /* steps of a run that are plain loops: of them no speed is claimed */
     uint32_t n_asked; /* nodes computed in spec.precision; 0 for fp32 */
+    uint32_t n_kept, n_probed; /* points of its profile: known when it was opened, run since */
+    usec_t load_us;            /* from opening its file to serving; 0: not yet */
     uint32_t n_queued;
     double mean_rps; /* measured: requests that came, lately */
     double burst;    /* variance over mean of their counts: 1 Poisson, 0 paced */

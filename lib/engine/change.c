@@ -543,6 +543,7 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
 /* ---- running one */
 static void change_begin(struct change *c)
 {
+    c->since_us = clock_now_us();
     c->step = c->kind == CHANGE_LOAD     ? load_open
               : c->kind == CHANGE_UNLOAD ? unload_begin
                                          : change_plan;
@@ -583,6 +584,8 @@ static void change_end(struct engine *e, struct change *c)
     if (c->kind == CHANGE_LOAD) {
         event_put(e, 6, "load", c->spec.name, c->spec.version, PLAN_NONE, "version %u serves",
                   c->spec.version);
+        if (!c->l->load_us) /* else it has only other numbers */
+            c->l->load_us = clock_now_us() - c->since_us;
         profile_publish(e, c->l);
         e->came_us = clock_now_us(); /* what comes to a new model comes soon */
     }

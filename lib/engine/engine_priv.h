@@ -94,6 +94,9 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct measured_point *point; /* what was measured */
     uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */
     bool points_done;             /* nothing is left to be measured */
+    _Atomic uint32_t n_kept;      /* points that were known when it was opened, */
+    _Atomic uint32_t n_probed;    /* and those that were run since, to be measured */
+    _Atomic usec_t load_us;       /* from opening the file to the swap; 0: not yet */
     struct profile_text *text;    /* under e->lock */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
@@ -388,6 +391,7 @@ struct change {
 
     /* builder: how far it is */
     int (*step)(struct engine *e, struct change *c, struct err *err);
+    usec_t since_us;     /* its first step */
     struct loaded *l;    /* LOAD: the new or kept version; a reference */
     struct epoch *epoch; /* being built; its routes and gpu-lets hold references */
     struct plan_step *steps;
@@ -505,7 +509,7 @@ struct engine {
     struct epoch *dead;
     struct entry *entries;
     struct entry *by_name[NAME_BUCKETS]; /* what requests look names up in */
-    struct gpulet *gpulets; /* written by the builder */
+    struct gpulet *gpulets;              /* written by the builder */
     struct change *changes, **changes_tail;
     char plan_error[240];
     bool pinned;

@@ -171,6 +171,9 @@ static int models_view(struct engine *e, struct engine_view *v, const struct epo
         m->n_plain = atomic_load(&rt->l->n_plain);
         m->n_asked = atomic_load(&rt->l->n_asked);
         m->n_late = rt->l->n_late;
+        m->n_kept = atomic_load(&rt->l->n_kept);
+        m->n_probed = atomic_load(&rt->l->n_probed);
+        m->load_us = atomic_load(&rt->l->load_us);
         m->n_queued = atomic_load(&rt->l->n_queued);
         m->mean_rps = atomic_load(&rt->l->mean_rps);
         m->burst = atomic_load(&rt->l->burst);
