@@ -13,7 +13,9 @@
 /* clang-format off */
 #define GPU_KERNELS(K) \
     K(unary) K(binary) K(where) K(cast) K(copy) K(fill) K(gather) K(reduce) K(arg_reduce) K(softmax) \
-    K(norm) K(batch_norm) K(conv) K(pool) K(product)
+    K(norm) K(batch_norm) K(conv) K(pool) K(product) \
+    K(gather_elements) K(scatter_elements) K(index_nd) K(one_hot) K(trilu) K(eye) \
+    K(reverse_sequence) K(tensor_scatter) K(top_k) K(pad)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -191,3 +193,5 @@ struct product_args {
     float alpha, beta;
     struct gpu_walk walk;
 };
+
+#include "args_index.h"

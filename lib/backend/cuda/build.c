@@ -93,6 +93,15 @@ int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref
     return i < n->n_in && n->in[i] != VALUE_NONE ? build_in(b, n->in[i], ret) : 0;
 }
 
+int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < count && r == 0; i++)
+        r = build_optional(b, n, i, &ret[i]);
+    return r;
+}
+
 int build_out(struct build *b, uint32_t v, struct ref *ret)
 {
     int r = build_buf(b, b->bound->value[v].bytes, ret);
