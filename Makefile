@@ -67,7 +67,8 @@ UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/
 OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
 GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(wildcard test/gpu/test_*.c)))
 GPU_TOOLS := $(if $(CUDA),$(addprefix $(B)/test/gpu/,compare facts fill))
-FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so)
+FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libcublasLt.so.13 libkernels.so \
+         wrong/gpulet-cuda.so without/libcublasLt.so.13)
 BENCH := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
 PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gpuletctl)
 
@@ -166,6 +167,16 @@ $(B)/test/gpu/lib%.so.1: $(B)/pic/test/gpu/fake_%.o
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+
+$(B)/test/gpu/libcublasLt.so.13: $(B)/pic/test/gpu/fake_cublasLt.o
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+
+# No library: what a machine without them has, in front of what this one has.
+$(B)/test/gpu/without/%:
+	@mkdir -p $(@D)
+	@touch $@
 
 $(B)/test/gpu/wrong/gpulet-cuda.so: $(B)/pic/test/gpu/wrong_abi.o
 	@mkdir -p $(@D)

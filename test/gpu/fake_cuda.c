@@ -21,6 +21,7 @@
 #define DEVICE_BYTES ((size_t)8 << 30)
 #define MAPPINGS_MAX 256
 #define CAPPED 1
+#define ALIGNMENT 256 /* of what is allocated */
 #define CALLS_MAX 16
 #define HELD_US 1000
 #define ATTRIBUTE_MPS_ENABLED 133
@@ -28,7 +29,8 @@
 struct CUctx_st {
     int device, units, first; /* of its SMs */
     bool green;
-    int streams, holders; /* threads to which it is current */
+    int streams, handles; /* alive in it */
+    int holders;          /* threads to which it is current */
 };
 struct CUgreenCtx_st {
     struct CUctx_st ctx;
@@ -59,8 +61,13 @@ struct mapping {
     struct CUctx_st *ctx; /* that was current when it was made */
 };
 
-static struct fake_gpu fake = {
-    .gpus = 1, .version = 13000, .sms = 132, .major = 9, .cap_step = 2, .contexts_max = 48};
+static struct fake_gpu fake = {.gpus = 1,
+                               .version = 13000,
+                               .sms = 132,
+                               .major = 9,
+                               .cap_step = 2,
+                               .contexts_max = 48,
+                               .library_cuda = 13000};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct CUctx_st primary[FAKE_GPUS_MAX];
 static struct CUdevResourceDesc_st last_desc;
@@ -118,6 +125,15 @@ CUresult fake_leave(CUresult r)
         return r_;                                                                                 \
     } while (0)
 
+/* What dies with a context, or before it. */
+static void check_empty(const struct CUctx_st *c)
+{
+    if (c->streams > 0)
+        broken("streams die before their context");
+    if (c->handles > 0)
+        broken("handles of libraries die before their context");
+}
+
 /* ---- start and devices */
 static void knob(const char *env, const char *name, int *ret)
 {
@@ -147,6 +163,8 @@ static CUresult up(void)
     knob(env, "version", &fake.version);
     knob(env, "mps", &fake.mps);
     knob(env, "mig", &fake.mig);
+    knob(env, "library_cuda", &fake.library_cuda);
+    knob(env, "library_refuses", &fake.library_refuses);
     if (fake.gpus < 0 || fake.gpus > FAKE_GPUS_MAX)
         abort();
     fake.mps |= mps_answers();
@@ -253,8 +271,7 @@ static CUresult f_primary_retain(CUcontext *ret, CUdevice d)
 
 static CUresult release(CUdevice d)
 {
-    if (primary[d].streams > 0)
-        broken("streams die before their context");
+    check_empty(&primary[d]);
     fake.primaries--;
     return CUDA_SUCCESS;
 }
@@ -294,8 +311,7 @@ static CUresult f_ctx_create_capped(CUcontext *ret, CUexecAffinityParam *p, int 
 
 static CUresult destroy(struct CUctx_st *c)
 {
-    if (c->streams > 0)
-        broken("streams die before their context");
+    check_empty(c);
     if (current == c)
         (void)make_current(NULL);
     if (c->holders > 0)
@@ -431,8 +447,7 @@ static CUresult f_green_create(CUgreenCtx *ret, CUdevResourceDesc desc, CUdevice
 
 static CUresult green_end(struct CUgreenCtx_st *g)
 {
-    if (g->ctx.streams > 0)
-        broken("streams die before their context");
+    check_empty(&g->ctx);
     if (g->ctx.holders > 0)
         broken("a context is destroyed that is current to a thread");
     fake.green--;
@@ -697,6 +712,53 @@ static CUresult f_launch(CUfunction f, unsigned gx, unsigned gy, unsigned gz, un
     DO("cuLaunchKernel", run(f, gx, bx, s, args));
 }
 
+/* ---- for the fakes of libraries */
+static int lib_enter(const char *name)
+{
+    (void)pthread_mutex_lock(&lock);
+    int r = (int)enter(name);
+    (void)pthread_mutex_unlock(&lock);
+    return r;
+}
+
+static void lib_broken(const char *rule)
+{
+    (void)pthread_mutex_lock(&lock);
+    broken(rule);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static void *lib_context(void)
+{
+    return current;
+}
+
+static void lib_hold(void *context, int n)
+{
+    (void)pthread_mutex_lock(&lock);
+    ((struct CUctx_st *)context)->handles += n;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static int lib_run(void *stream, void (*fn)(const void *data), const void *data, size_t bytes)
+{
+    (void)bytes;
+    (void)pthread_mutex_lock(&lock);
+    bool good = on(stream) == CUDA_SUCCESS;
+    (void)pthread_mutex_unlock(&lock);
+    if (good)
+        fn(data);
+    return good ? 0 : -1;
+}
+
+extern EXPORTED const struct fake_driver fake_driver;
+EXPORTED const struct fake_driver fake_driver = {.gpu = &fake,
+                                                 .enter = lib_enter,
+                                                 .broken = lib_broken,
+                                                 .context = lib_context,
+                                                 .hold = lib_hold,
+                                                 .run = lib_run};
+
 /* ---- memory */
 static CUresult f_mem_granularity(size_t *ret, const CUmemAllocationProp *p,
                                   CUmemAllocationGranularity_flags flags)
@@ -842,7 +904,9 @@ static CUresult allocate(void **ret, size_t bytes)
 {
     if (!current)
         return CUDA_ERROR_INVALID_CONTEXT;
-    *ret = bytes > 0 && bytes <= DEVICE_BYTES ? malloc(bytes) : NULL;
+    *ret = bytes > 0 && bytes <= DEVICE_BYTES
+               ? aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
+               : NULL;
     if (!*ret)
         return bytes > 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
     memset(*ret, 0xa5, bytes);

@@ -436,9 +436,11 @@ static bool refused(const struct backend *be, const struct op_case *c)
     return false;
 }
 
-static const char *remark(const struct exe_info *info, enum precision precision)
+static const char *remark(const struct backend *be, const struct exe_info *info,
+                          enum precision precision)
 {
-    return info->n_plain ? "plain loops: only how they are called"
+    return info->n_plain && STREQ(be->name, "cuda") ? "plain kernels"
+           : info->n_plain                          ? "plain loops: only how they are called"
            : precision != PRECISION_FP32 && info->n_asked == 0 ? "it stays in fp32"
                                                                : NULL;
 }
@@ -479,7 +481,7 @@ static bool case_check(const struct op_case *c, enum precision precision, const 
     const char *what = good && refuses ? "refused: "
                        : r < 0         ? ""
                        : !good         ? "it works now: take it off the refusals"
-                                       : remark(&info, precision);
+                                       : remark(b->be, &info, precision);
     printf("%s - %s\n", good ? "ok" : "not ok", name);
     if (what)
         printf("#   %s%s\n", what, r < 0 ? err.msg : "");
