@@ -15,7 +15,8 @@
     K(unary) K(binary) K(where) K(cast) K(copy) K(fill) K(gather) K(reduce) K(arg_reduce) K(softmax) \
     K(norm) K(batch_norm) K(conv) K(pool) K(product) \
     K(gather_elements) K(scatter_elements) K(index_nd) K(one_hot) K(trilu) K(eye) \
-    K(reverse_sequence) K(tensor_scatter) K(top_k) K(pad)
+    K(reverse_sequence) K(tensor_scatter) K(top_k) K(pad) \
+    K(cumulate) K(hardmax) K(lp_norm) K(lrn) K(mvn) K(classify) K(bits)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -195,3 +196,4 @@ struct product_args {
 };
 
 #include "args_index.h"
+#include "args_scan.h"

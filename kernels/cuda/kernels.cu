@@ -5,4 +5,5 @@
 #include "norm.cuh"
 #include "product.cuh"
 #include "reduce.cuh"
+#include "scan.cuh"
 #include "window.cuh"

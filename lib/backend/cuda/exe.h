@@ -136,6 +136,8 @@ lower_fn lower_reduce, lower_arg, lower_softmax, lower_layer_norm, lower_instanc
 lower_fn lower_gather_elements, lower_gather_nd, lower_scatter_elements, lower_scatter_nd,
     lower_tensor_scatter, lower_one_hot, lower_eye, lower_trilu, lower_reverse_sequence,
     lower_top_k;
+lower_fn lower_cumulate, lower_hardmax, lower_lp_norm, lower_lrn, lower_mvn, lower_classify,
+    lower_bits;
 lower_fn lower_conv, lower_pool, lower_global_pool, lower_matmul, lower_gemm;
 /* Pad in another mode than constant; begin: what comes before each dimension. */
 int lower_pad_mode(struct build *b, const struct node *n, const int64_t begin[MAX_RANK]);
