@@ -16,11 +16,12 @@
     K(norm) K(batch_norm) K(conv) K(pool) K(product) \
     K(gather_elements) K(scatter_elements) K(index_nd) K(one_hot) K(trilu) K(eye) \
     K(reverse_sequence) K(tensor_scatter) K(top_k) K(pad) \
-    K(cumulate) K(hardmax) K(lp_norm) K(lrn) K(mvn) K(classify) K(bits)
+    K(cumulate) K(hardmax) K(lp_norm) K(lrn) K(mvn) K(classify) K(bits) \
+    K(quantize) K(range) K(conv_bytes) K(product_bytes) K(add_bytes)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
-enum gpu_type { GPU_F32 = 1, GPU_U8 = 2, GPU_S8 = 3, GPU_S32 = 6, GPU_S64 = 7, GPU_BOOL = 9 };
+enum gpu_type { GPU_F32 = 1, GPU_U8 = 2, GPU_S8 = 3, GPU_U16 = 4, GPU_S16 = 5, GPU_S32 = 6, GPU_S64 = 7, GPU_BOOL = 9 };
 
 /* How the elements of a dense result map to up to three operands. */
 struct gpu_walk {
@@ -195,5 +196,6 @@ struct product_args {
     struct gpu_walk walk;
 };
 
+#include "args_bytes.h"
 #include "args_index.h"
 #include "args_scan.h"

@@ -7,3 +7,5 @@
 #include "reduce.cuh"
 #include "scan.cuh"
 #include "window.cuh"
+/* These use the windows. */
+#include "bytes.cuh"

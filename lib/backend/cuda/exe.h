@@ -138,7 +138,12 @@ lower_fn lower_gather_elements, lower_gather_nd, lower_scatter_elements, lower_s
     lower_top_k;
 lower_fn lower_cumulate, lower_hardmax, lower_lp_norm, lower_lrn, lower_mvn, lower_classify,
     lower_bits;
+lower_fn lower_quantize, lower_dynamic_quantize, lower_conv_bytes, lower_product_bytes,
+    lower_add_bytes;
 lower_fn lower_conv, lower_pool, lower_global_pool, lower_matmul, lower_gemm;
+/* kernel: a number for each spatial dimension of x. */
+int window_of(struct build *b, const struct node *n, const struct tensor *x, const struct tensor *y,
+              const int64_t *kernel, struct gpu_window *w);
 /* Pad in another mode than constant; begin: what comes before each dimension. */
 int lower_pad_mode(struct build *b, const struct node *n, const int64_t begin[MAX_RANK]);
 /* The post steps of the node, in place. */
