@@ -17,7 +17,8 @@
     K(gather_elements) K(scatter_elements) K(index_nd) K(one_hot) K(trilu) K(eye) \
     K(reverse_sequence) K(tensor_scatter) K(top_k) K(pad) \
     K(cumulate) K(hardmax) K(lp_norm) K(lrn) K(mvn) K(classify) K(bits) \
-    K(quantize) K(range) K(conv_bytes) K(product_bytes) K(add_bytes)
+    K(quantize) K(range) K(conv_bytes) K(product_bytes) K(add_bytes) \
+    K(rnn) K(rnn_first)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -198,4 +199,5 @@ struct product_args {
 
 #include "args_bytes.h"
 #include "args_index.h"
+#include "args_rnn.h"
 #include "args_scan.h"

@@ -5,6 +5,7 @@
 #include "norm.cuh"
 #include "product.cuh"
 #include "reduce.cuh"
+#include "rnn.cuh"
 #include "scan.cuh"
 #include "window.cuh"
 /* These use the windows. */

@@ -140,6 +140,7 @@ lower_fn lower_cumulate, lower_hardmax, lower_lp_norm, lower_lrn, lower_mvn, low
     lower_bits;
 lower_fn lower_quantize, lower_dynamic_quantize, lower_conv_bytes, lower_product_bytes,
     lower_add_bytes;
+lower_fn lower_rnn;
 lower_fn lower_conv, lower_pool, lower_global_pool, lower_matmul, lower_gemm;
 /* kernel: a number for each spatial dimension of x. */
 int window_of(struct build *b, const struct node *n, const struct tensor *x, const struct tensor *y,
