@@ -18,7 +18,8 @@
     K(reverse_sequence) K(tensor_scatter) K(top_k) K(pad) \
     K(cumulate) K(hardmax) K(lp_norm) K(lrn) K(mvn) K(classify) K(bits) \
     K(quantize) K(range) K(conv_bytes) K(product_bytes) K(add_bytes) \
-    K(rnn) K(rnn_first)
+    K(rnn) K(rnn_first) \
+    K(taps) K(grid_sample) K(roi_align) K(deconv)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -200,4 +201,5 @@ struct product_args {
 #include "args_bytes.h"
 #include "args_index.h"
 #include "args_rnn.h"
+#include "args_sample.h"
 #include "args_scan.h"

@@ -10,3 +10,4 @@
 #include "window.cuh"
 /* These use the windows. */
 #include "bytes.cuh"
+#include "sample.cuh"

@@ -26,13 +26,8 @@ const struct refusal refusals[] = {
     {"cuda", OP_NONE, "RNN of FP64"},
     {"cuda", OP_NONE, "IsInf above 0 only"},
     {"cuda", OP_Attention, NULL},
-    {"cuda", OP_ConvTranspose, NULL},
     {"cuda", OP_Det, NULL},
     {"cuda", OP_Einsum, NULL},
-    {"cuda", OP_GridSample, NULL},
-    {"cuda", OP_Resize, NULL},
-    {"cuda", OP_RoiAlign, NULL},
     {"cuda", OP_RotaryEmbedding, NULL},
-    {"cuda", OP_Upsample, NULL},
 };
 const size_t n_refusals = ARRAY_SIZE(refusals);

@@ -77,6 +77,11 @@ static int upload(struct build *b, const void *data, size_t bytes, struct hash12
     return 0;
 }
 
+int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret)
+{
+    return upload(b, data, bytes, hash_bytes(data, bytes), ret);
+}
+
 int build_in(struct build *b, uint32_t v, struct ref *ret)
 {
     const struct constant *c = b->graph->values[v].constant;

@@ -110,6 +110,8 @@ static inline const struct tensor *in_of(const struct build *b, const struct nod
 }
 /* Input i where there is one, else REF_NONE. */
 int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref *ret);
+/* Numbers that lowering made itself, copied to the device. */
+int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret);
 /* The first inputs, of which any may be missing. */
 int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret);
 int64_t count_of(const struct tensor *t);
@@ -141,6 +143,7 @@ lower_fn lower_cumulate, lower_hardmax, lower_lp_norm, lower_lrn, lower_mvn, low
 lower_fn lower_quantize, lower_dynamic_quantize, lower_conv_bytes, lower_product_bytes,
     lower_add_bytes;
 lower_fn lower_rnn;
+lower_fn lower_resize, lower_grid_sample, lower_roi_align, lower_deconv;
 lower_fn lower_conv, lower_pool, lower_global_pool, lower_matmul, lower_gemm;
 /* kernel: a number for each spatial dimension of x. */
 int window_of(struct build *b, const struct node *n, const struct tensor *x, const struct tensor *y,
