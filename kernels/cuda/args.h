@@ -19,7 +19,8 @@
     K(cumulate) K(hardmax) K(lp_norm) K(lrn) K(mvn) K(classify) K(bits) \
     K(quantize) K(range) K(conv_bytes) K(product_bytes) K(add_bytes) \
     K(rnn) K(rnn_first) \
-    K(taps) K(grid_sample) K(roi_align) K(deconv)
+    K(taps) K(grid_sample) K(roi_align) K(deconv) \
+    K(einsum) K(attention) K(rotary)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -198,6 +199,7 @@ struct product_args {
     struct gpu_walk walk;
 };
 
+#include "args_attention.h"
 #include "args_bytes.h"
 #include "args_index.h"
 #include "args_rnn.h"

@@ -1,4 +1,5 @@
 /* All kernels of the plug-in: one file of code for the device. */
+#include "attention.cuh"
 #include "elementwise.cuh"
 #include "index.cuh"
 #include "move.cuh"

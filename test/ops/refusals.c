@@ -23,11 +23,9 @@ const struct refusal refusals[] = {
     {"cuda", OP_NONE, "Softsign of FP64"},
     {"cuda", OP_NONE, "Selu of FP64"},
     {"cuda", OP_NONE, "ReduceL1 of INT32 over axis 1"},
+    {"cuda", OP_NONE, "Einsum of FP64"},
     {"cuda", OP_NONE, "RNN of FP64"},
     {"cuda", OP_NONE, "IsInf above 0 only"},
-    {"cuda", OP_Attention, NULL},
     {"cuda", OP_Det, NULL},
-    {"cuda", OP_Einsum, NULL},
-    {"cuda", OP_RotaryEmbedding, NULL},
 };
 const size_t n_refusals = ARRAY_SIZE(refusals);

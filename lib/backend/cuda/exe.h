@@ -144,6 +144,7 @@ lower_fn lower_quantize, lower_dynamic_quantize, lower_conv_bytes, lower_product
     lower_add_bytes;
 lower_fn lower_rnn;
 lower_fn lower_resize, lower_grid_sample, lower_roi_align, lower_deconv;
+lower_fn lower_einsum, lower_attention, lower_rotary;
 lower_fn lower_conv, lower_pool, lower_global_pool, lower_matmul, lower_gemm;
 /* kernel: a number for each spatial dimension of x. */
 int window_of(struct build *b, const struct node *n, const struct tensor *x, const struct tensor *y,
