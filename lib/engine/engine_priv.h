@@ -89,7 +89,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct shape_key warm; /* the key that is compiled at load; batch dimension 0 */
     struct arena arena;    /* of the profile */
     struct profile profile;
-    usec_t *run_us;               /* the profile's table: estimates scaled by `ratio` */
+    usec_t *run_us;               /* the profile's table */
     usec_t *base_us;              /* the estimates */
     struct measured_point *point; /* what was measured */
     uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */
@@ -505,7 +505,7 @@ struct engine {
     struct epoch *dead;
     struct entry *entries;
     struct entry *by_name[NAME_BUCKETS]; /* what requests look names up in */
-    struct gpulet *gpulets; /* written by the builder */
+    struct gpulet *gpulets;              /* written by the builder */
     struct change *changes, **changes_tail;
     char plan_error[240];
     bool pinned;
