@@ -17,8 +17,9 @@
 #include <gpulet/demand.h>
 #include <math.h>
 
-#define SURE 2.5         /* standard errors for a rise */
-#define LIKELY 1.0       /* for the rate that is planned for */
+#define SURE 2.5   /* standard errors for a rise */
+#define LIKELY 1.0 /* for the rate that is planned for, and for a rise soon after a rise */
+#define RISING_US (3 * USEC_PER_SEC / 2)
 #define LEAST_ARRIVALS 8 /* in a window, to say anything */
 #define MEAN_ARRIVALS 32 /* for the mean to be above the band */
 #define MEAN_US (8 * USEC_PER_SEC)
@@ -164,7 +165,8 @@ bool demand_silent(const struct demand *d)
 
 /* ---- the band */
 
-/* What a short window that is surely above the band shows; 0: none is. */
+/* What a short window that is surely above the band shows at most; 0: none is.  It began before the
+ * rate had risen, and what is planned too low is late again a second later. */
 static double jumped_to(const struct demand *d, const struct demand_band *b)
 {
     double rps = 0;
@@ -172,18 +174,20 @@ static double jumped_to(const struct demand *d, const struct demand_band *b)
     for (size_t i = 0; i < ARRAY_SIZE(shorts); i++) {
         struct window w = look_short(d, shorts[i]);
         if (at_least(&w, SURE) > b->high_rps)
-            rps = fmax(rps, w.n / w.s);
+            rps = fmax(rps, at_least(&w, -LIKELY));
     }
     return rps;
 }
 
+/* A rise is seen before all of it is: soon after one it takes less to see that there is more. */
 static bool rises(const struct demand *d, const struct demand_band *b)
 {
+    double z = d->rose_us && d->at_us - d->rose_us < RISING_US ? LIKELY : SURE;
     struct window all = look(d, DEMAND_CELLS - 1);
     bool mean_is_above =
         d->n_cells == DEMAND_CELLS - 1 && all.n >= MEAN_ARRIVALS && all.n / all.s > b->high_rps;
 
-    return mean_is_above || shown(d, SURE) > b->high_rps;
+    return mean_is_above || shown(d, z) > b->high_rps;
 }
 
 enum demand_move demand_judge(struct demand *d, const struct demand_band *b, double *ret_rps)
@@ -194,7 +198,7 @@ enum demand_move demand_judge(struct demand *d, const struct demand_band *b, dou
         rps = fmax(rps, jump_rps);
         bool soon = d->fell_us && d->at_us - d->fell_us < SOON * d->hold_us;
         d->hold_us = soon ? MIN(2 * d->hold_us, HOLD_MOST_US) : HOLD_US;
-        d->reached_us = d->at_us;
+        d->reached_us = d->rose_us = d->at_us;
         *ret_rps = MARGIN * rps;
         return DEMAND_RISES;
     }
