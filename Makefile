@@ -66,8 +66,9 @@ LIB := $(B)/libgpulet.a
 UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/test_*.c test/fuzz/fuzz_*.c))
 OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
 GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(wildcard test/gpu/test_*.c)))
-GPU_TOOLS := $(if $(CUDA),$(B)/test/gpu/compare $(B)/test/gpu/facts)
-FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so)
+GPU_TOOLS := $(if $(CUDA),$(addprefix $(B)/test/gpu/,compare facts fill))
+FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libcublasLt.so.13 libkernels.so \
+         wrong/gpulet-cuda.so without/libcublasLt.so.13)
 BENCH := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
 PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gpuletctl)
 
@@ -124,32 +125,58 @@ build/cuda/archs: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CUDA_ARCHS)' | cmp -s - $@ || echo '$(CUDA_ARCHS)' >$@
 
+NVCC_FLAGS = $(word 1,$(CUDA)) -std=c++17 -O3 -I. --fatbin -Xfatbin -compress-all \
+             $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a) \
+             -gencode=arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+
 $(FATBIN): $(wildcard kernels/cuda/*) build/cuda/archs
 	@echo '  NVCC $@'
-	@nice $(word 1,$(CUDA)) -std=c++17 -O3 -I. --fatbin -Xfatbin -compress-all \
-	    $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a) \
-	    -gencode=arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
-	    -o $@ kernels/cuda/kernels.cu
+	@nice $(NVCC_FLAGS) -o $@ kernels/cuda/kernels.cu
 
 $(B)/pic/lib/backend/cuda/embed.o: lib/backend/cuda/embed.S $(FATBIN)
 	@mkdir -p $(@D)
 	@$(CC) -DFATBIN='"$(FATBIN)"' -c -o $@ $<
 
+# The same for the tool that looks at a device.
+build/cuda/facts.fatbin: test/gpu/facts.cu test/gpu/facts_kernels.h kernels/cuda/kit.cuh build/cuda/archs
+	@echo '  NVCC $@'
+	@nice $(NVCC_FLAGS) -o $@ $<
+
+$(B)/test/gpu/facts_code.o: lib/backend/cuda/embed.S build/cuda/facts.fatbin
+	@mkdir -p $(@D)
+	@$(CC) -DFATBIN='"build/cuda/facts.fatbin"' -c -o $@ $<
+
+FACTS_SRC := $(wildcard test/gpu/facts_*.c) lib/backend/cuda/driver.c lib/backend/cuda/error.c
+$(B)/test/gpu/facts: $(B)/test/gpu/facts_code.o $(call obj,$(FACTS_SRC))
+
 # The same kernels for the host: the fake driver runs them.
-$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/kernels_host.h
+$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h test/gpu/kernels_host.h
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
-	@g++ -std=c++17 -O1 -g -Wall -Wextra -Werror -fPIC -shared -I. $(FLAGS_$(FLAVOUR):-fPIE=) -x c++ -o $@ kernels/cuda/kernels.cu
+	@g++ -std=c++17 -O1 -g -Wall -Wextra -Werror -fPIC -shared -I. $(FLAGS_$(FLAVOUR):-fPIE=) -x c++ -o $@ \
+	    kernels/cuda/kernels.cu test/gpu/facts.cu
 
 $(B)/gpulet-cuda.so: $(B)/pic/lib/backend/cuda/embed.o $(patsubst %.c,$(B)/pic/%.o,$(PLUGIN_SRC))
 	@echo '  LD  $@'
 	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -o $@ $^ -lm -ldl
+
+$(B)/test/gpu/libcuda.so.1: $(B)/pic/test/gpu/fake_graph.o
 
 # The fakes of the driver and of NVML that tests open in their place.
 $(B)/test/gpu/lib%.so.1: $(B)/pic/test/gpu/fake_%.o
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+
+$(B)/test/gpu/libcublasLt.so.13: $(B)/pic/test/gpu/fake_cublasLt.o
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+
+# No library: what a machine without them has, in front of what this one has.
+$(B)/test/gpu/without/%:
+	@mkdir -p $(@D)
+	@touch $@
 
 $(B)/test/gpu/wrong/gpulet-cuda.so: $(B)/pic/test/gpu/wrong_abi.o
 	@mkdir -p $(@D)

@@ -51,6 +51,21 @@ static double planned_rps(const struct view_model *m)
     return m->planned_rps;
 }
 
+static double load_s(const struct view_model *m)
+{
+    return (double)m->load_us / 1e6;
+}
+
+static double points_kept(const struct view_model *m)
+{
+    return m->n_kept;
+}
+
+static double points_measured(const struct view_model *m)
+{
+    return m->n_probed;
+}
+
 static double weights(const struct view_model *m)
 {
     return (double)m->weights_bytes;
@@ -86,6 +101,12 @@ static const struct {
     {"gpuletd_model_planned_rps", "gauge", "The rate that the plan is made for; 0: not known.", "",
      planned_rps},
     {"gpuletd_model_weights_bytes", "gauge", "Weights on the device.", "", weights},
+    {"gpuletd_model_load_seconds", "gauge", "From opening the model's file to serving.", "",
+     load_s},
+    {"gpuletd_model_profile_points_total", "counter",
+     "Points of the model's profile: known when it was loaded, and run since to be measured.",
+     ",from=\"kept\"", points_kept},
+    {"gpuletd_model_profile_points_total", "counter", "", ",from=\"measured\"", points_measured},
 };
 
 static void head(FILE *to, const char *name, const char *type, const char *help)
@@ -120,7 +141,7 @@ static void print_models(FILE *to, const struct engine_view *v)
             head(to, of_models[k].name, of_models[k].type, of_models[k].help);
         for (uint32_t i = 0; i < v->n_models; i++)
             if (v->model[i].served)
-                (void)fprintf(to, "%s{model=\"%s\",version=\"%u\"%s} %.0f\n", of_models[k].name,
+                (void)fprintf(to, "%s{model=\"%s\",version=\"%u\"%s} %.15g\n", of_models[k].name,
                               v->model[i].spec.name, v->model[i].spec.version, of_models[k].label,
                               of_models[k].value(&v->model[i]));
     }

@@ -225,6 +225,12 @@ def says_how(op, how):
             (plan != "plan_copy_first" or "no work" in how))
 
 
+def check_gpu_results():
+    check("docs/gpu-results.md is what test/gpu/results.py makes of docs/gpu-results",
+          [] if read("docs/gpu-results.md") == output(sys.executable, "test/gpu/results.py")
+          else ["run: test/gpu/results.py >docs/gpu-results.md"])
+
+
 # ---- the commands of docs/api.md, in order, against one daemon
 
 def free_port():
@@ -349,6 +355,7 @@ def main():
     check_routes()
     check_metrics()
     check_operators()
+    check_gpu_results()
     check_examples("docs/api.md")
     print(f"{n_passed} passed, {n_failed} failed")
     sys.exit(n_failed > 0)

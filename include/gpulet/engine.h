@@ -53,6 +53,7 @@ struct model_spec {
     uint32_t max_batch; /* 0: the configured default */
     uint32_t queue_max; /* 0: likewise */
     int32_t priority;   /* 0: default */
+    bool best_effort;   /* promised nothing: slo_us and rate_rps do not count */
     enum precision precision;
     /* The bits of a row may not depend on how many rows share its run. */
     bool batch_invariant;
@@ -182,6 +183,8 @@ struct view_model {
     uint32_t n_late;  /* nodes that run behind all others, as their shapes come to be known */
     uint32_t n_plain; /* steps of a run that are plain loops: of them no speed is claimed */
     uint32_t n_asked; /* nodes computed in spec.precision; 0 for fp32 */
+    uint32_t n_kept, n_probed; /* points of its profile: known when it was opened, run since */
+    usec_t load_us;            /* from opening its file to serving; 0: not yet */
     uint32_t n_queued;
     double mean_rps; /* measured: requests that came, lately */
     double burst;    /* variance over mean of their counts: 1 Poisson, 0 paced */

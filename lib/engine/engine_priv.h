@@ -94,6 +94,9 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct measured_point *point; /* what was measured */
     uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */
     bool points_done;             /* nothing is left to be measured */
+    _Atomic uint32_t n_kept;      /* points that were known when it was opened, */
+    _Atomic uint32_t n_probed;    /* and those that were run since, to be measured */
+    _Atomic usec_t load_us;       /* from opening the file to the swap; 0: not yet */
     struct profile_text *text;    /* under e->lock */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
@@ -173,6 +176,9 @@ struct seat {
     int32_t priority;
     double part; /* of the model's requests, by the plan; 0: it does not say */
     bool shared; /* the gpu-let serves other models too */
+    bool best_effort;
+    usec_t spare_us; /* of best effort: its runs here are no longer */
+    usec_t work_us;  /* of g->work_us, what waits of it */
     uint32_t n_routed;
     uint32_t n_queued, n_keys;
     uint32_t n_flying; /* its runs */
@@ -264,7 +270,8 @@ struct gpulet {
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */
-    usec_t work_us, busy_until_us;
+    usec_t work_us, spare_work_us; /* what waits, and of that what is of best effort */
+    usec_t busy_until_us;
     bool kicked; /* for a request that the executor has not looked at yet */
     bool stopping;
     bool lost; /* the executor sets it, the builder takes it back */
@@ -283,6 +290,8 @@ int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, s
 void gpulet_close(struct gpulet *g); /* builder; nobody refers to it */
 void *gpulet_main(void *g);          /* the executor thread */
 void gpulet_kick(struct gpulet *g);
+/* Under g->lock. */
+void seat_class(struct seat *s, bool best_effort, usec_t spare_us);
 void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
                  struct let_view *ret);
 /* The decisive check and hand-over 1.  *ret_kick is the gpu-let if its executor must be kicked for
@@ -388,6 +397,7 @@ struct change {
 
     /* builder: how far it is */
     int (*step)(struct engine *e, struct change *c, struct err *err);
+    usec_t since_us;     /* its first step */
     struct loaded *l;    /* LOAD: the new or kept version; a reference */
     struct epoch *epoch; /* being built; its routes and gpu-lets hold references */
     struct plan_step *steps;

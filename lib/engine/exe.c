@@ -250,8 +250,10 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
         least = MIN(least, ns[i]); /* the others were disturbed: the first run warms up */
     usec_t us = known_us ? known_us : MAX(least / 1000, 1);
 
-    if (r == 0 && warm && !known_us)
+    if (r == 0 && warm && !known_us) {
         loaded_measured(s->l, v->rows, g->units, us);
+        s->l->n_probed++;
+    }
     (void)pthread_mutex_lock(&g->lock);
     v->busy = false;
     if (r == 0)

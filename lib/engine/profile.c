@@ -123,6 +123,7 @@ void profile_restore(struct engine *e, struct loaded *l)
     for (uint32_t i = 0; r == 0 && i < m.n_points; i++)
         loaded_measured(l, m.point[i].batch, m.point[i].units, m.point[i].run_us);
     l->n_unsaved = 0;
+    l->n_kept = l->n_points;
     if (r == 0)
         event_put(e, 6, "profile", l->name, l->version, PLAN_NONE, "%u points restored",
                   l->n_points);
@@ -238,8 +239,10 @@ static int point_measure(struct engine *e, struct loaded *l, struct measured_poi
         return r;
     r = point_run(e, l, part, p, err);
     CALL(e, "part_close", (e->b->part_close(part), 0));
-    if (r == 0)
+    if (r == 0) {
         loaded_measured(l, p->batch, p->units, p->run_us);
+        l->n_probed++;
+    }
     return r;
 }
 

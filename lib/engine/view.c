@@ -171,6 +171,9 @@ static int models_view(struct engine *e, struct engine_view *v, const struct epo
         m->n_plain = atomic_load(&rt->l->n_plain);
         m->n_asked = atomic_load(&rt->l->n_asked);
         m->n_late = rt->l->n_late;
+        m->n_kept = atomic_load(&rt->l->n_kept);
+        m->n_probed = atomic_load(&rt->l->n_probed);
+        m->load_us = atomic_load(&rt->l->load_us);
         m->n_queued = atomic_load(&rt->l->n_queued);
         m->mean_rps = atomic_load(&rt->l->mean_rps);
         m->burst = atomic_load(&rt->l->burst);
@@ -255,7 +258,7 @@ int engine_plan_dry(struct engine *e, struct arena *a, struct problem *ret_probl
 
     if (r < 0)
         (void)err_set(err, r, "out of memory");
-    else if ((r = e->cfg.policy->plan_make(&p, &ep->plan, a, &plan, err)) == 0)
+    else if ((r = policy_plan(e->cfg.policy, &p, &ep->plan, a, &plan, err)) == 0)
         r = plan_check(&p, NULL, &plan, err);
     epoch_put(e, ep);
     if (r < 0)

@@ -1,13 +1,17 @@
 #!/bin/sh
 # make gpu-bundle: a folder, and an archive of it, that runs on x86-64 with glibc 2.36 or newer and a
 # driver.  test/gpu/run.sh in it says what.
-#   test/gpu/bundle.sh BUILD_FOLDER
+#   test/gpu/bundle.sh BUILD_FOLDER [MODEL...]      default: all that are named here
+#
+# The large models come as graphs; their weights are made where they run, by test/gpu/fill.c.
 set -eu
-b=$1 to=$1/gpu-bundle
+b=$1 to=$1/gpu-bundle graphs=build/graphs
+shift
+[ $# -gt 0 ] || set -- resnet50 mobilenet_v2 vgg19 squeezenet shufflenet_v2 efficientnet_b0 bert-base gpt2-small
 rm -rf "$to"
-mkdir -p "$to/lib" "$to/models"
+mkdir -p "$to/lib" "$to/models" "$graphs"
 cp "$b/gpuletd" "$b/gpuletctl" "$b/gpulet-cuda.so" "$b/test/ops/test_ops" "$b/test/gpu/compare" "$b/test/gpu/facts" \
-    test/gpu/run.sh "$to"
+    "$b/test/gpu/fill" test/gpu/run.sh "$to"
 # Everything but what glibc and the compiler's own libraries bring.
 for program in "$to/gpuletd" "$to/gpuletctl" "$to/test_ops"; do
     ldd "$program" | awk '$2 == "=>" && $3 ~ /^\// {print $3}'
@@ -18,6 +22,12 @@ for model in test/data/digits*.onnx; do
     name=$(basename "$model" .onnx)
     mkdir "$to/models/$name"
     cp "$model" "$to/models/$name/model.onnx"
+done
+for name; do
+    [ "$graphs/$name/model.onnx" -nt test/models/export.py ] ||
+        .venv-test/bin/python test/models/export.py --bare "$graphs" "$name" >/dev/null 2>&1 ||
+        { echo "skipped: $name: no torch to export it (./bootstrap check installs it)"; continue; }
+    cp -r "$graphs/$name" "$to/models"
 done
 { git rev-parse --short=12 HEAD 2>/dev/null || echo unknown; } >"$to/commit"
 tar -C "$b" -czf "$to.tar.gz" gpu-bundle

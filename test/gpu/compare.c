@@ -4,8 +4,7 @@
  *     compare BACKEND BATCH MODEL-FOLDER...
  *
  * A folder holds model.onnx; all free dimensions but the batch are 1.  Inputs are made up: floats
- * in
- * [-1, 1), integers 0 or 1.  Prints "ok - " or "not ok - " a model, and what it was refused for. */
+ * in [-1, 1), integers 0 or 1.  Prints "ok - " or "not ok - " a model, and what was found. */
 #include <gpulet/backend.h>
 #include <gpulet/clock.h>
 #include <gpulet/model.h>
@@ -25,7 +24,8 @@ struct side {
 };
 
 static struct host_region region;
-static size_t used;
+static size_t used, n_found;
+static char found[4096]; /* of one model: what to say behind its verdict */
 
 static void *take(size_t bytes)
 {
@@ -101,10 +101,12 @@ static int run(struct side *s, const struct bound *b, const char *model, uint32_
     return r < 0 ? err_wrap(err, "%s: ", s->be->name) : 0;
 }
 
-/* Largest difference relative to the largest magnitude; other types: 0 or infinity. */
-static double difference(const struct tensor *t, const void *a, const void *b)
+/* Largest difference relative to the largest magnitude, *ret_top; other types: 0 or infinity. */
+static double difference(const struct tensor *t, const void *a, const void *b, double *ret_top)
 {
     double worst = 0, top = 0;
+
+    *ret_top = 1;
 
     if (t->dtype != DT_FP32)
         return memcmp(a, b, t->bytes) == 0 ? 0 : (double)INFINITY;
@@ -114,6 +116,7 @@ static double difference(const struct tensor *t, const void *a, const void *b)
         worst = isnan(d) ? (double)INFINITY : fmax(worst, d);
         top = fmax(top, fabs(y));
     }
+    *ret_top = top;
     return worst > 0 ? worst / top : 0;
 }
 
@@ -142,11 +145,17 @@ static int compare(struct side *side, const struct graph *g, const char *name, i
         r = run(&side[s], b, name, (uint32_t)batch, in, err);
     }
     for (uint32_t i = 0; i < g->n_out && r == 0; i++) {
-        double d = difference(&b->value[g->out[i]], side[1].out[i], side[0].out[i]);
-        printf("# %s, output '%s': %.2g\n", name, g->values[g->out[i]].name, d);
-        if (!(d <= TOLERANCE))
-            r = err_set(err, -ERANGE, "output '%s' differs by %.3g, the limit is %.1g",
-                        g->values[g->out[i]].name, d, TOLERANCE);
+        const char *out = g->values[g->out[i]].name;
+        double top, d = difference(&b->value[g->out[i]], side[1].out[i], side[0].out[i], &top);
+        n_found += (size_t)snprintf(found + n_found, sizeof(found) - n_found,
+                                    "#   output '%.40s': off by %.2g of %.3g\n", out, d, top);
+        n_found = MIN(n_found, sizeof(found) - 1);
+        if (!(top > 0 && top < INFINITY))
+            r = err_set(err, -ERANGE, "output '%s' is nothing to compare: the largest is %g", out,
+                        top);
+        else if (!(d <= TOLERANCE))
+            r = err_set(err, -ERANGE, "output '%s' differs by %.3g, the limit is %.1g", out, d,
+                        TOLERANCE);
     }
     arena_done(&a);
     used = 0;
@@ -175,10 +184,12 @@ int main(int argc, char **argv)
         int r = model_open(argv[i], NULL, PRECISION_FP32, &m, &err);
         if (r == 0)
             r = compare(side, model_graph(m), argv[i], atoi(argv[2]), &err);
-        printf("%s - %s on %s, batch %s, %.1f s%s%s\n", r < 0 ? "not ok" : "ok", argv[i], argv[1],
-               argv[2], (double)(clock_now_us() - start) / 1e6, r < 0 ? ": " : "",
-               r < 0 ? err.msg : "");
+        printf("%s - %s on %s, batch %s\n%s#   %.1f s\n", r < 0 ? "not ok" : "ok", argv[i], argv[1],
+               argv[2], found, (double)(clock_now_us() - start) / 1e6);
+        if (r < 0)
+            printf("#   %s\n", err.msg);
         fflush(stdout);
+        found[n_found = 0] = 0;
         model_free(m);
         bad += r < 0;
     }

@@ -1,57 +1,121 @@
 #!/bin/bash
 # What only a GPU can tell, from the folder that `make gpu-bundle` makes.
 #
-#     run.sh OUT --first | --part facts|ops|models|http|sanitize ...
+#     run.sh OUT --first | --left | --part facts|ops|models|http|sanitize ...
 #
-# Appends a line of JSON for each case to OUT/results.jsonl: commit, part, case, ok, text.  A part has
-# nine minutes; one that has ended well is not run again for the same commit, one that has not ended
-# is named.  --first: facts, and one model.  Status 0: every case that was run is right.
+# Appends a line of JSON for each case to OUT/results.jsonl, for test/gpu/results.py.  A part has nine
+# minutes and goes on where it stopped: a case that has its line for this commit is not run again,
+# one that has none is named at the end.  --first: facts and one model, in three minutes.  --left:
+# what has not been run.  Status 0: every case is right.  BUDGET=SECONDS for each part, ONLY=PART of
+# the names of ops, models and sanitize, LOAD=SECONDS of http.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 export GPULET_PLUGIN_DIR="$here" LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/lib"
 commit=$(cat "$here/commit")
-[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
-out=$1 budget=${BUDGET:-540}
+[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
+mkdir -p "$1" || exit 2
+out=$(cd "$1" && pwd) budget=${BUDGET:-540} only=${ONLY:-}
 shift
-mkdir -p "$out"
 results=$out/results.jsonl
 touch "$results"
+gpu=$("$here/facts" --device 2>/dev/null) || gpu='no device'
+stamp="\"commit\": \"$commit\", \"date\": \"$(date -u +%F)\", \"gpu\": \"$gpu\""
 
-# Lines of JSON on stdin, into the results.
-keep() { sed "s/^{/{\"commit\": \"$commit\", \"part\": \"$1\", /" | tee -a "$results"; }
-# "ok - name" and "not ok - name" as JSON; what follows a failure is its text.
+# Lines of JSON on stdin, into the results of a part.
+keep() { sed -u "s|^{|{$stamp, \"part\": \"$1\", |" | tee -a "$results"; }
+# "ok - name" and "not ok - name" as JSON; what follows is its text.
 from_lines() {
     awk 'function put() { if (name != "") {
              gsub(/["\\]/, "", name); gsub(/["\\]/, "", text)
              printf "{\"case\": \"%s\", \"ok\": %s, \"text\": \"%s\"}\n", name, ok, text; fflush() }
              name = ""; text = "" }
          /^(not )?ok - / { put(); ok = /^ok/ ? "true" : "false"; name = $0; sub(/^(not )?ok - /, "", name) }
-         /^#   / { text = substr($0, 5) }
+         /^#   / { text = text (text == "" ? "" : "; ") substr($0, 5) }
          END { put() }'
 }
+# Names of the cases of a part that have their line.
+ran() { sed -n "s|^{\"commit\": \"$commit\".*\"part\": \"$1\", \"case\": \"\(.*\)\", \"ok\": [tf].*|\1|p" "$results" | sort -u; }
+# Names that a part must have; "(end)" where only it knows them.
+cases() {
+    case $1 in
+    models) for m in "$here"/models/*/; do for b in 1 8; do echo "$(basename "$m") on cuda, batch $b"; done; done | grep -F -- "$only" ;;
+    ops | sanitize) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
+    *) echo '(end)' ;;
+    esac | sort
+}
+left() { comm -23 <(cases "$1") <(ran "$1"); }
+seconds_left() { echo $((until - SECONDS > 0 ? until - SECONDS : 0)); }
+# Runs within what is left of the part's time; 124 when it is over.
+timed() {
+    local n
+    n=$(seconds_left)
+    [ "$n" -gt 0 ] || return 124
+    timeout "$n" "$@"
+}
 
-part_facts() { timeout "$budget" "$here/facts" "$here/models/digits"; }
-part_ops() { timeout "$budget" "$here/test_ops" cuda | from_lines; return "${PIPESTATUS[0]}"; }
-part_models() {
-    local r=0
-    for batch in 1 8; do
-        (cd "$here/models" && timeout $((budget / 2)) "$here/compare" cuda $batch *) | from_lines
-        [ "${PIPESTATUS[0]}" = 0 ] || r=1
-    done
-    return $r
-}
-part_sanitize() {
-    command -v compute-sanitizer >/dev/null || { echo '{"case": "compute-sanitizer", "ok": false, "text": "not found"}'; return 1; }
-    timeout "$budget" compute-sanitizer --error-exitcode 9 "$here/test_ops" cuda >"$out/sanitize.log" 2>&1
+part_facts() {
+    timed "$here/facts" "$here/models/digits"
     local r=$?
-    tail -3 "$out/sanitize.log" | sed 's/^/#   /' | { echo "$([ $r = 0 ] || echo 'not ')ok - every case under compute-sanitizer, status $r"; cat; } | from_lines
-    return $r
+    [ $r -ge 124 ] || facts_mps
+    ended facts $((r > $? ? r : $?))
 }
+# A daemon of MPS for as long as it takes, with a folder of its own.  No setting of a device is changed.
+facts_mps() (
+    say() { echo "{\"case\": \"mps: $1\", \"ok\": true, \"text\": \"$(tr -d '"\\\n' <<<"$2")\"}"; }
+    control=nvidia-cuda-mps-control
+    command -v $control >/dev/null || { say "a daemon cannot be started" "there is no $control"; exit 0; }
+    dir=$(mktemp -d /tmp/mps.XXXXXX)
+    export CUDA_MPS_PIPE_DIRECTORY=$dir CUDA_MPS_LOG_DIRECTORY=$dir
+    if said=$(timeout 20 $control -d 2>&1); then
+        say "a daemon can be started" "$said"
+        timed "$here/facts" --mps "$here/models/digits"
+        r=$?
+        echo quit | timeout 20 $control >/dev/null 2>&1
+    else
+        say "a daemon cannot be started" "$said"
+        r=0
+    fi
+    cat "$dir"/*.log >"$out/mps.log" 2>/dev/null
+    rm -rf "$dir"
+    exit $r
+)
+ended() { [ "$2" -ge 124 ] || echo "{\"case\": \"(end)\", \"ok\": $([ "$2" = 0 ] && echo true || echo false), \"text\": \"status $2\"}"; }
+
+part_ops() { ran ops >"$out/ran"; timed "$here/test_ops" -s "$out/ran" ${only:+-k "$only"} cuda | from_lines; }
+
+# Weights are made when a model's turn comes: they are large.
+part_models() {
+    left models | while IFS= read -r name; do
+        local model=${name%% on *}
+        cd "$here/models" && { [ ! -e "$model/model.fill" ] || "$here/fill" "$model"; } &&
+            timed "$here/compare" cuda "${name##* }" "$model" </dev/null || [ $? != 124 ] || break
+        rm -f "$model/model.weights"
+    done | from_lines
+}
+
+# What the tool finds between two cases is the second one's.  After an error the device is gone, and the
+# next start goes on behind the case that had it.
+part_sanitize() {
+    command -v compute-sanitizer >/dev/null || { echo '{"case": "compute-sanitizer", "ok": false, "text": "not found"}'; return; }
+    local before=-1 now=0
+    while [ "$now" -gt "$before" ] && [ -n "$(left sanitize)" ] && [ "$(seconds_left)" -gt 0 ]; do
+        before=$now
+        ran sanitize >"$out/ran"
+        timed compute-sanitizer --report-api-errors no --print-limit 4 "$here/test_ops" -s "$out/ran" ${only:+-k "$only"} cuda 2>&1 | tee -a "$out/sanitize.log" |
+            awk '/^=========.*(Invalid|Error|error|Race|Uninit|Misaligned|Leaked|exception)/ && !/ERROR SUMMARY: 0/ { found = found "#   " $0 "\n" }
+                 /^#   / { print }
+                 /^(not )?ok - / { if (found != "") sub(/^ok/, "not ok"); print; printf "%s", found; found = ""; fflush() }' |
+            from_lines | keep sanitize
+        now=$(ran sanitize | wc -l)
+    done
+}
+
 # The daemon: two models, load on one, and two more come and go meanwhile.
 part_http() {
     local dir ctl pid r=0 i
     dir=$(mktemp -d)
-    printf '[http]\nlisten = 127.0.0.1:18000\n[admin]\nlisten = 127.0.0.1:18001\nsocket = %s/admin.sock\n[state]\ndirectory = %s/state\n[device]\nbackend = cuda\n' "$dir" "$dir" >"$dir/conf"
+    printf '[http]\nlisten = 127.0.0.1:%s\n[admin]\nlisten = 127.0.0.1:%s\nsocket = %s/admin.sock\n[state]\ndirectory = %s/state\n[device]\nbackend = cuda\n' \
+        "${PORT:-18000}" $((${PORT:-18000} + 1)) "$dir" "$dir" >"$dir/conf"
     "$here/gpuletd" --config "$dir/conf" >"$out/daemon.log" 2>&1 &
     pid=$!
     ctl="$here/gpuletctl --server unix:$dir/admin.sock"
@@ -60,13 +124,12 @@ part_http() {
     {
         $ctl register one "$here/models/digits/model.onnx" >/dev/null; say $? "a model is taken"
         $ctl register two "$here/models/digits/model.onnx" >/dev/null; say $? "and a second"
-        "$here/gpuletctl" bench --to http://127.0.0.1:18000 --duration 15 one=50@500 --json >"$dir/bench.json" &
+        "$here/gpuletctl" bench --to "http://127.0.0.1:${PORT:-18000}" --duration "${LOAD:-15}" one=50@500 --json >"$dir/bench.json" &
         bench=$!
         for i in 3 4; do $ctl register "n$i" "$here/models/digits/model.onnx" >/dev/null; say $? "model $i comes under load"; done
         wait $bench
         grep -q '"failed": 0' "$dir/bench.json" && grep -q '"lost": 0' "$dir/bench.json"
         say $? "no request failed and none was lost while the GPU was cut anew"
-        $ctl status | sed 's/^/#   /' | head -1
         kill -TERM $pid
         wait $pid
         say $? "SIGTERM drains and ends with status 0"
@@ -75,30 +138,33 @@ part_http() {
     } > >(from_lines)
     r=$?
     rm -rf "$dir"
-    return $r
+    ended http $r
 }
 
+# Fills a line with nothing for what was not run, so that it shows in the results, too.
+name_left() {
+    left "$1" | while IFS= read -r name; do
+        echo "not run: part $1, $name" >&2
+        echo "{\"case\": \"$name\", \"ok\": null, \"text\": \"not run in the time of the part\"}"
+    done
+}
 run_part() {
-    if grep -q "\"commit\": \"$commit\", \"part\": \"$1\", \"case\": \"(end)\", \"ok\": true" "$results"; then
+    if [ -z "$(left "$1")" ]; then
         echo "part $1 was run for $commit"
-        return 0
-    fi
-    part_"$1" > >(keep "$1")
-    local r=$?
-    wait $!
-    if [ $r = 124 ]; then
-        echo "part $1 has not ended in its time"
     else
-        echo "{\"case\": \"(end)\", \"ok\": $([ $r = 0 ] && echo true || echo false), \"text\": \"status $r\"}" | keep "$1"
+        until=$((SECONDS + budget))
+        if [ "$1" = sanitize ]; then part_sanitize; else part_"$1" | keep "$1"; fi
+        name_left "$1" | keep "$1" >/dev/null
     fi
-    return $r
+    ! grep -q "^{\"commit\": \"$commit\".*\"part\": \"$1\".*\"ok\": false" "$results" && [ -z "$(left "$1")" ]
 }
 
 bad=0
 while [ $# -gt 0 ]; do
     case $1 in
-    --first) run_part facts || bad=1
-        (cd "$here/models" && timeout 100 "$here/compare" cuda 1 digits) || bad=1 ;;
+    --first) BUDGET=120 run_part facts || bad=1
+        only=digits budget=50 run_part models || bad=1 ;;
+    --left) for part in facts ops models http sanitize; do left $part | sed "s/^/part $part: /"; done ;;
     --part) case ${2-} in
         facts | ops | models | http | sanitize) run_part "$2" || bad=1; shift ;;
         *) echo "no part '${2-}'"; exit 2 ;;

@@ -12,6 +12,7 @@ from test_planning import run
 
 FOLDER = GPULETD.parent
 pytestmark = pytest.mark.skipif(not (FOLDER / "gpulet-cuda.so").exists(), reason="no CUDA toolkit")
+LIBRARIES = [("cuBLASLt", "products")]
 DIGITS = (models.DATA / "digits-batch.onnx").read_bytes()
 
 
@@ -19,8 +20,9 @@ DIGITS = (models.DATA / "digits-batch.onnx").read_bytes()
 def gpu(make, monkeypatch):
     """gpu("gpus=1", mode="green", backend="cuda"): a daemon on a machine of this kind."""
 
-    def machine(fake, mode="auto", backend="cuda", start=True):
-        monkeypatch.setitem(ENV, "LD_LIBRARY_PATH", str(FOLDER / "test" / "gpu"))
+    def machine(fake, mode="auto", backend="cuda", start=True, libraries=True):
+        folder = str(FOLDER / "test" / "gpu")
+        monkeypatch.setitem(ENV, "LD_LIBRARY_PATH", folder if libraries else f"{folder}/without:{folder}")
         monkeypatch.setitem(ENV, "GPULET_PLUGIN_DIR", str(FOLDER))
         monkeypatch.setitem(ENV, "FAKE_GPU", fake)
         return make(backend=backend, start=start, config={("device", "partition-mode"): mode})
@@ -82,6 +84,22 @@ def test_no_request_is_lost_while_the_gpu_is_cut_anew(gpu):
     for t in threads:
         t.join()
     assert not failures and n[0] > 0, failures[:3]
+
+
+@pytest.mark.parametrize("libraries", [True, False])
+def test_libraries_that_are_missing_are_named_and_models_answer_alike(gpu, libraries):
+    d = gpu("gpus=1", libraries=libraries)
+    found = d.admin_get("/v1/devices")["devices"][0]
+    status = run("--server", f"unix:{d.socket}", "status")[0]
+    for name, nodes in LIBRARIES:
+        missing = f"{nodes} by plain kernels, no {name}: "
+        assert (name in found["library"]) == libraries
+        for text in (found["why"], status, d.log.read_text()):
+            assert (missing in text) != libraries, text
+    plain = d.put("digits", DIGITS)["plain_steps"]
+    assert (plain == 0) == libraries
+    inputs = digits(5)
+    models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
 
 
 def test_an_operator_that_is_missing_refuses_the_model_by_name(gpu):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import models
-from daemon import error_of, sim_file, until
+from daemon import error_of, metric, sim_file, until
 from test_planning import run, run_json
 
 
@@ -84,6 +84,28 @@ def test_after_a_kill_it_is_back_without_measuring(daemon):
     assert profile(daemon) == before
     assert said(daemon, "restored") == [f"{len(before['measured']['points'])} points restored"]
     assert not said(daemon, "measured")
+
+
+def points_of(daemon, origin):
+    return metric(daemon.metrics(), "gpuletd_model_profile_points_total", model="m", **{"from": origin})
+
+
+def test_the_metrics_tell_what_was_kept_from_what_was_measured(daemon):
+    assert points_of(daemon, "kept") == 0 and points_of(daemon, "measured") >= 10
+    file = kept(daemon)
+    daemon.kill()
+    n = len(json.loads(file.read_text())["measured"]["points"])
+    daemon.start()
+    assert points_of(daemon, "kept") == n and points_of(daemon, "measured") == 0
+
+
+def test_a_model_tells_how_long_its_load_took(daemon):
+    """Ten points or more were measured, each with three runs of at least 2 ms."""
+    took_ms = daemon.admin_get("/v1/models/m")["load_ms"]
+    assert took_ms >= 10 * 3 * 2
+    assert metric(daemon.metrics(), "gpuletd_model_load_seconds", model="m") == pytest.approx(took_ms / 1000)
+    daemon.admin("PATCH", "/v1/models/m", {"slo_ms": 1000})  # that is no load
+    assert daemon.admin_get("/v1/models/m")["load_ms"] == took_ms
 
 
 def test_what_was_measured_on_another_device_is_refused_by_name_and_measured_again(daemon):

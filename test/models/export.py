@@ -2,7 +2,7 @@
 """Make the larger test models, with seeded weights, on the spot.
 
     export.py --list
-    export.py DIR NAME... [--batch N|dynamic] [--opset N] [--exporter torchscript|dynamo]
+    export.py DIR NAME... [--batch N|dynamic] [--opset N] [--exporter torchscript|dynamo] [--bare]
 
 Writes DIR/NAME.onnx with a free first dimension "batch", DIR/NAME-bN.onnx with a fixed one.
 The dynamo exporter (tried with torch 2.15 and onnxscript 0.7) adds -dynamo to the name.
@@ -317,6 +317,46 @@ def export_small(make, path, batch, opset, exporter):
     data.chmod(0o644)  # onnx writes it for its owner alone
 
 
+# Weights that are made where they are needed: test/gpu/fill.c.
+
+BARE_FROM = 4096  # numbers of a tensor that is left out; what is smaller stays as it is
+# Filters scaled for the activations that batch norm measured, and made anew from another seed, are no
+# longer what it measured: a little too large in each of many layers.
+NORMALISED = ("resnet50", "mobilenet_v2", "densenet121", "inception_v3", "shufflenet_v2", "efficientnet_b0")
+TAMED = 0.8
+
+
+def bare(path, name):
+    """Moves the large weights of PATH to a file that is not written.
+
+    model.fill says what belongs into it, a line for each tensor: where it begins in bytes, how many
+    floats, and the ends of an even distribution with the mean and the spread of those left out.
+    """
+    import numpy as np
+    import onnx
+
+    m = onnx.load(str(path))
+    at, lines = 0, []
+    for t in m.graph.initializer:
+        x = onnx.numpy_helper.to_array(t) if t.data_type == onnx.TensorProto.FLOAT else np.zeros(0)
+        if x.size < BARE_FROM:
+            continue
+        middle, half = float(x.mean()), float(x.std()) * math.sqrt(3)
+        half *= TAMED if name in NORMALISED and x.ndim == 4 else 1
+        lines.append(f"{at} {x.size} {middle - half:.9g} {middle + half:.9g}\n")
+        t.ClearField("raw_data")
+        t.data_location = onnx.TensorProto.EXTERNAL
+        for key, text in (("location", "model.weights"), ("offset", at), ("length", x.nbytes)):
+            t.external_data.add(key=key, value=str(text))
+        at += (x.nbytes + 63) // 64 * 64
+    folder = path.parent / path.stem
+    folder.mkdir(exist_ok=True)
+    (folder / "model.fill").write_text("".join(lines))
+    (folder / "model.onnx").write_bytes(m.SerializeToString())
+    path.unlink()
+    return folder / "model.onnx"
+
+
 MODELS = {
     "resnet50": (export_torch, vision("resnet50")),
     "mobilenet_v2": (export_torch, vision("mobilenet_v2")),
@@ -348,6 +388,7 @@ def main():
     p.add_argument("--batch", type=batch_arg, default="dynamic", help="a number, or 'dynamic' (default)")
     p.add_argument("--opset", type=int, help="17, with dynamo 18, unless said")
     p.add_argument("--exporter", choices=list(DEFAULT_OPSET), default="torchscript")
+    p.add_argument("--bare", action="store_true", help="NAME/model.onnx without its weights, and NAME/model.fill")
     p.add_argument("dir", nargs="?", type=pathlib.Path)
     p.add_argument("name", nargs="*")
     a = p.parse_args()
@@ -372,6 +413,7 @@ def main():
         stem += "" if a.exporter == "torchscript" or export is export_small else "-dynamo"
         path = a.dir / f"{stem}.onnx"
         export(make, path, a.batch, opset, a.exporter)
+        path = bare(path, name) if a.bare else path
         print(f"{path} {path.stat().st_size} bytes", flush=True)
 
 

@@ -1,13 +1,15 @@
 /* Every operator case on every backend named on the command line (default: cpu), against the
  * reference kernels.
  *
- *     test_ops [-v] [-k PART-OF-NAME] [BACKEND...]
+ *     test_ops [-v] [-l] [-k PART-OF-NAME] [-s FILE] [BACKEND...]
  *
  * A case runs with batch 1 and 3 where it has a batch, twice in the same slot (the results are
  * equal to the bit), and once as two requests of one and two rows.  Where a backend runs the
  * reference's own loops that is said: their numbers are for test_onnx_node and test_ref.
  *
- * Convolutions and products run again in bf16, and those of bytes in int8. */
+ * Convolutions and products run again in bf16, and those of bytes in int8.
+ *
+ * -l lists the names, without running anything; -s leaves out those that FILE has as its lines. */
 #include "cases.h"
 #include "refusals.h"
 #include <gpulet/backend.h>
@@ -23,6 +25,7 @@
 #define GUARD_BYTES 64
 #define GUARD 0xa5
 #define WAIT_US (60 * USEC_PER_SEC)
+#define NAMES_BYTES ((size_t)1 << 20)
 
 /* An open backend with one partition of the whole device and memory that it may read. */
 struct bench {
@@ -54,8 +57,8 @@ struct trial {
     double *sums; /* bf16: of the magnitudes that each number of the first output is a sum of */
 };
 
-static const char *only;
-static bool verbose;
+static const char *only, *skipped; /* the latter: "\nname\nname\n" */
+static bool verbose, lists;
 
 /* ---- the graph: inputs, the node, outputs */
 static bool has_batch(const struct case_input *in)
@@ -433,14 +436,34 @@ static bool refused(const struct backend *be, const struct op_case *c)
     return false;
 }
 
-static const char *remark(const struct exe_info *info, enum precision precision)
+static const char *remark(const struct backend *be, const struct exe_info *info,
+                          enum precision precision)
 {
-    return info->n_plain ? " (plain loops: only how they are called)"
-           : precision != PRECISION_FP32 && info->n_asked == 0 ? " (it stays in fp32)"
-                                                               : "";
+    return info->n_plain && STREQ(be->name, "cuda") ? "plain kernels"
+           : info->n_plain                          ? "plain loops: only how they are called"
+           : precision != PRECISION_FP32 && info->n_asked == 0 ? "it stays in fp32"
+                                                               : NULL;
 }
 
-static bool case_check(const struct op_case *c, enum precision precision, struct bench *b)
+static void label(const struct op_case *c, enum precision p, const struct bench *b, char ret[200])
+{
+    bool plain = p == PRECISION_FP32;
+
+    (void)snprintf(ret, 200, "%s on %s%s%s", c->name, b->be->name, plain ? "" : " in ",
+                   plain ? "" : precision_name(p));
+}
+
+/* Named on the command line, or not left out there. */
+static bool wanted(const struct op_case *c, const char *name)
+{
+    char line[202];
+
+    (void)snprintf(line, sizeof(line), "\n%s\n", name);
+    return (!only || strstr(c->name, only)) && (!skipped || !strstr(skipped, line));
+}
+
+static bool case_check(const struct op_case *c, enum precision precision, const char *name,
+                       struct bench *b)
 {
     struct case_input in[CASE_MAX_IN];
     uint32_t n_in = case_inputs(c, in);
@@ -455,15 +478,13 @@ static bool case_check(const struct op_case *c, enum precision precision, struct
     if (r == 0 && batches)
         r = case_run(c, precision, 3, b, &info, &err);
     bool good = refuses ? r == -ENOTSUP : r == 0;
-    if (good && refuses)
-        printf("ok - %s is refused by %s: %s\n", c->name, b->be->name, err.msg);
-    else
-        printf("%s - %s on %s%s%s%s\n", good ? "ok" : "not ok", c->name, b->be->name,
-               precision == PRECISION_FP32 ? "" : " in ",
-               precision == PRECISION_FP32 ? "" : precision_name(precision),
-               good ? remark(&info, precision) : "");
-    if (!good)
-        printf("#   %s\n", r == 0 ? "it works now: take it off the refusals" : err.msg);
+    const char *what = good && refuses ? "refused: "
+                       : r < 0         ? ""
+                       : !good         ? "it works now: take it off the refusals"
+                                       : remark(b->be, &info, precision);
+    printf("%s - %s\n", good ? "ok" : "not ok", name);
+    if (what)
+        printf("#   %s%s\n", what, r < 0 ? err.msg : "");
     fflush(stdout);
     return good;
 }
@@ -528,7 +549,8 @@ static bool has_precision(struct bench *b, enum precision p)
 
     if (p == PRECISION_FP32 || case_run(&c, p, 0, b, &info, &err) != -ENOTSUP)
         return true;
-    printf("# not run on %s: %s\n", b->be->name, err.msg);
+    if (!lists)
+        printf("# not run on %s: %s\n", b->be->name, err.msg);
     return false;
 }
 
@@ -538,17 +560,40 @@ static unsigned backend_check(const char *name)
     struct bench b = {0};
     struct err err = {0};
     unsigned bad = 0;
+    char what[200];
 
     if (bench_open(&b, name, &err) < 0) {
         printf("not ok - backend %s opens\n#   %s\n", name, err.msg);
         return 1;
     }
     for (enum precision p = PRECISION_FP32; p <= PRECISION_INT8; p++)
-        for (size_t i = 0; i < n_op_cases && has_precision(&b, p); i++)
-            if ((!only || strstr(op_cases[i].name, only)) && is_of(&op_cases[i], p))
-                bad += !case_check(&op_cases[i], p, &b);
+        for (size_t i = has_precision(&b, p) ? 0 : n_op_cases; i < n_op_cases; i++) {
+            label(&op_cases[i], p, &b, what);
+            if (!is_of(&op_cases[i], p) || !wanted(&op_cases[i], what))
+                continue;
+            if (lists)
+                printf("%s\n", what);
+            else if (b.be->fault(b.part) == FAULT_NONE) /* else nothing more could be right */
+                bad += !case_check(&op_cases[i], p, what, &b);
+        }
     bench_close(&b);
     return bad;
+}
+
+/* The whole file behind a newline. */
+static const char *read_names(const char *path)
+{
+    char *text = malloc(NAMES_BYTES + 2);
+    FILE *f = fopen(path, "r");
+
+    if (!text || !f) {
+        perror(path);
+        exit(2);
+    }
+    text[0] = '\n';
+    text[1 + fread(text + 1, 1, NAMES_BYTES, f)] = 0;
+    (void)fclose(f);
+    return text;
 }
 
 int main(int argc, char **argv)
@@ -556,10 +601,16 @@ int main(int argc, char **argv)
     unsigned bad = 0;
     int opt;
 
-    while ((opt = getopt(argc, argv, "vk:")) != -1)
+    while ((opt = getopt(argc, argv, "vlk:s:")) != -1)
         switch (opt) {
         case 'v':
             verbose = true;
+            break;
+        case 'l':
+            lists = true;
+            break;
+        case 's':
+            skipped = read_names(optarg);
             break;
         case 'k':
             only = optarg;

@@ -286,6 +286,98 @@ check "the CPU's gpu-lets answer from within the sandbox" scores $MODEL
 check "so does the other model" scores $STALLING
 check "gpuletctl status works by the Unix socket" status_by_socket
 
+# -- kill -9 under load, with several models on the CPU
+
+BATCHING=digits-batch
+LOADED="$MODEL $STALLING $BATCHING"
+ANSWER_S=20 # for what waits while the daemon comes back
+N_KILLS=5
+
+# Sends a request on a connection of its own; a line says when it began and ended in us, curl's
+# exit status, and the reply's.
+request_line() {
+    local began=${EPOCHREALTIME/./} status failed=0
+    status=$(curl -s -m $ANSWER_S -o /dev/null -w '%{http_code}' -d @request \
+        "$DATA/v2/models/$1/infer") || failed=$?
+    echo "$began ${EPOCHREALTIME/./} $failed $status"
+}
+client() { while [ -e loading ]; do request_line "$1"; done; }
+
+# points FROM MODEL, load_s: what the daemon says in its metrics (the file is in `metrics`).
+points() { sed -n "s/^gpuletd_model_profile_points_total{model=\"$2\",.*from=\"$1\"} //p" metrics; }
+load_s() { awk '/^gpuletd_model_load_seconds\{/ { s += $2 } END { print s }' metrics; }
+metrics() { curl -s -m 10 "$ADMIN/metrics" >metrics; }
+is_kept() { curl -s "$ADMIN/v1/profiles/$1" | cmp -s - "/var/lib/gpuletd/profiles/$1.json"; }
+is_stopped() { grep -q '^State:.T' "/proc/$1/status"; }
+
+# What began before the daemon stopped may be lost with it, if it had been accepted; what began
+# after that waits on the sockets.  Nobody may be left waiting.
+all_fates_are_fair() {
+    awk -v stopped="$1" -v least="$2" '
+        $3 == 28 { hung++ }
+        $3 == 0 && ($4 == 200 || $4 == 503) { n[$4]++; waited += $1 >= stopped; next }
+        $1 >= stopped || ($3 != 52 && $3 != 56) { print "unfair:", $0; bad++ }
+        { lost++ }
+        END {
+            printf "        %d answered, %d refused, %d of these waited for the socket; %d lost, %d hung\n",
+                n[200], n[503], waited, lost, hung
+            exit bad || hung || waited < least
+        }' all
+}
+
+kill_under_load() {
+    local model old stopped exec_us first_us n_waiting=0
+    local -A known
+    for model in $LOADED; do
+        within 30 is_kept "$model" || return 1
+    done
+    metrics
+    for model in $LOADED; do
+        known[$model]=$(($(points kept "$model") + $(points measured "$model")))
+    done
+    old=$(property MainPID)
+    : >all
+    : >loading
+    for model in $LOADED; do
+        for _ in 1 2 3 4; do client "$model" >>all & done
+    done
+    sleep "$((RANDOM % 2)).$((RANDOM % 900 + 100))"
+    kill -STOP "$old"
+    within 5 is_stopped "$old" || return 1
+    stopped=${EPOCHREALTIME/./}
+    for model in $LOADED; do
+        for _ in 1 2 3 4 5 6 7 8; do request_line "$model" >>all & n_waiting=$((n_waiting + 1)); done
+    done
+    sleep "0.$((RANDOM % 400 + 100))"
+    kill -KILL "$old"
+    within $ANSWER_S ready && sleep 0.5
+    metrics
+    rm loading
+    # shellcheck disable=SC2046
+    wait $(jobs -p)
+    all_fates_are_fair "$stopped" $n_waiting >told || { cat told; return 1; }
+    [ "$(property MainPID)" != "$old" ] || return 1
+    exec_us=$(date -d "$(systemctl show --timestamp=us+utc -P ExecMainStartTimestamp gpuletd.service)" +%s%6N)
+    first_us=$(awk -v since="$exec_us" '$2 > since && $4 == 200 && (!t || $2 < t) { t = $2 } END { print t }' all)
+    awk -v us=$((first_us - exec_us)) -v load_s="$(load_s)" 'BEGIN {
+        printf "        first answer %.0f ms after exec, %.2f times the load of all models (%.0f ms)\n",
+            us / 1e3, us / 1e6 / load_s, load_s * 1e3 }' >>told
+    for model in $LOADED; do
+        echo "$model: knew ${known[$model]}, kept $(points kept "$model"), measured $(points measured "$model")"
+        [ "$(points kept "$model")" -ge "${known[$model]}" ] || return 1
+        [ "$(points measured "$model")" = 0 ] || return 1
+    done
+}
+
+check "a model that batches is registered" answers -T digits-batch.onnx "$ADMIN/v1/models/$BATCHING?slo_ms=200"
+for i in $(seq $N_KILLS); do
+    check "kill -9 under load, $i: who waits is answered, and nothing is measured again" kill_under_load
+    cat told
+done
+for model in $LOADED; do
+    check "after it $model still answers" eval '[ "$(infer $model)" = 200 ]'
+done
+
 check "with its sockets stopped too, it stays down and leaves no process" stops_for_good
 
 # -- journal and unit files

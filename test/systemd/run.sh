@@ -45,7 +45,8 @@ make install DESTDIR="$root" PREFIX=/usr >"$root/install.log" 2>&1 ||
     { cat "$root/install.log"; exit 1; }
 
 mkdir "$root/srv/test"
-cp test/systemd/guest.sh test/data/digits.onnx test/data/digits-tiny.onnx "$root/srv/test"
+cp test/systemd/guest.sh test/data/digits.onnx test/data/digits-tiny.onnx \
+    test/data/digits-batch.onnx "$root/srv/test"
 : >"$root/srv/test/results"
 cat >"$root/etc/systemd/system/gpuletd-test.service" <<'UNIT'
 [Unit]

@@ -11,6 +11,13 @@ int build_fail(struct build *b, int code, const char *what)
     return err_set(b->err, code, "node '%s' (%s): %s", n->name, op_name(n->op), what);
 }
 
+int build_wrap(struct build *b)
+{
+    const struct node *n = &b->graph->nodes[b->node];
+
+    return err_wrap(b->err, "node '%s' (%s): ", n->name, op_name(n->op));
+}
+
 int build_no_type(struct build *b, enum dtype t)
 {
     const struct node *n = &b->graph->nodes[b->node];
@@ -102,30 +109,44 @@ int build_out(struct build *b, uint32_t v, struct ref *ret)
     return r;
 }
 
-int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
-               uint32_t n_holes, const struct hole *holes)
+static int add_step(struct build *b, struct step is, const void *args, const struct hole *holes)
 {
     struct exe *x = b->exe;
     struct step *step = more(b, x->step, x->n_steps, &b->cap_steps, sizeof(*step));
-    int64_t blocks = n / GPU_THREADS + (n % GPU_THREADS != 0);
 
     if (!step)
         return no_memory(b);
     x->step = step;
-    if (n == 0)
-        return 0;
-    for (uint32_t i = 0; i < n_holes; i++)
+    is.args = arena_memdup(&x->arena, args, is.bytes);
+    is.hole = arena_memdup(&x->arena, holes, is.n_holes * sizeof(*holes));
+    if (!is.args || !is.hole)
+        return no_memory(b);
+    for (uint32_t i = 0; i < is.n_holes; i++)
         if (holes[i].ref.kind == REF_BUF)
             x->buf[holes[i].ref.buf].last = x->n_steps;
-    step += x->n_steps++;
-    *step = (struct step){.kernel = k,
-                          .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
-                          .bytes = (uint32_t)bytes,
-                          .n_holes = n_holes,
-                          .args = arena_memdup(&x->arena, args, bytes),
-                          .hole = arena_memdup(&x->arena, holes, n_holes * sizeof(*holes))};
-    x->args_bytes += align_up(bytes, 16);
-    return step->args && step->hole ? 0 : no_memory(b);
+    step[x->n_steps++] = is;
+    x->args_bytes += align_up(is.bytes, 16);
+    return 0;
+}
+
+int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
+               uint32_t n_holes, const struct hole *holes)
+{
+    int64_t blocks = n / GPU_THREADS + (n % GPU_THREADS != 0);
+    struct step step = {.kernel = k,
+                        .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
+                        .bytes = (uint32_t)bytes,
+                        .n_holes = n_holes};
+
+    return n == 0 ? 0 : add_step(b, step, args, holes);
+}
+
+int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,
+               const struct hole *holes)
+{
+    struct step step = {.call = c, .bytes = (uint32_t)bytes, .n_holes = n_holes};
+
+    return add_step(b, step, args, holes);
 }
 
 /* ---- shapes */

@@ -114,6 +114,7 @@ static int lower(struct build *b, const struct node *n)
 {
     if (!table[n->op])
         return build_fail(b, -ENOTSUP, "not in the cuda backend yet");
+    b->n_fused = 0;
     int r = table[n->op](b, n);
     return r < 0 || table[n->op] == lower_alias ? r : lower_posts(b, n);
 }
@@ -193,6 +194,8 @@ static int lower_all(struct build *b)
             x->first_step[++s] = x->n_steps;
         b->node = i;
         int r = b->bound->skip[i] ? 0 : lower(b, &g->nodes[i]);
+        if (r == 0)
+            r = part_yield(b->part, b->err);
         if (r < 0)
             return r;
     }
@@ -230,6 +233,13 @@ void gpu_release(struct exe *x)
 {
     if (!x)
         return;
+    struct err err;
+    bool in = part_begin(x->part, &err) == 0;
+    for (uint32_t i = 0; i < x->n_steps; i++)
+        if (x->step[i].call)
+            x->step[i].call->free(x->step[i].call);
+    if (in)
+        part_end(x->part);
     for (uint32_t i = 0; i < x->n_weights; i++)
         weights_out(x->part, x->weights[i]);
     arena_done(&x->arena);
@@ -243,8 +253,12 @@ int gpu_compile(struct part *p, const struct compile_args *args, struct exe **re
         return err_set(err, -ENOTSUP, "precision '%s': the cuda backend has fp32",
                        precision_name(args->precision));
     AUTO(gpu_release) struct exe *x = calloc(1, sizeof(*x));
-    struct build b = {
-        .part = p, .bound = args->bound, .graph = args->bound->graph, .exe = x, .err = err};
+    struct build b = {.part = p,
+                      .bound = args->bound,
+                      .graph = args->bound->graph,
+                      .exe = x,
+                      .err = err,
+                      .batch_invariant = args->batch_invariant};
     if (!x)
         return err_set(err, -ENOMEM, "out of memory");
     x->part = p;
@@ -267,5 +281,6 @@ void gpu_exe_info(const struct exe *x, struct exe_info *ret)
     *ret = (struct exe_info){.n_segments = x->n_segments,
                              .slot_bytes = x->slot_bytes,
                              .weights_bytes = x->weights_bytes,
-                             .n_steps = x->n_steps};
+                             .n_steps = x->n_steps,
+                             .n_plain = x->n_plain};
 }

@@ -19,8 +19,20 @@ struct hole { /* a pointer among a kernel's arguments */
     size_t offset;
     struct ref ref;
 };
+/* What a library does in a step, instead of a kernel; args: its device pointers, filled in as a
+ * kernel's are.  The partition's context is current. */
+struct call {
+    const struct node *node;
+    /* What a slot needs for it, if anything. */
+    int (*open)(const struct call *c, const void *args, void **ret_state, struct err *err);
+    void (*close)(void *state);
+    int (*run)(const struct call *c, struct part *p, const void *args, void *state,
+               struct err *err);
+    void (*free)(struct call *c);
+};
 struct step {
     enum gpu_kernel kernel;
+    struct call *call; /* or NULL: the kernel */
     unsigned blocks;
     uint32_t bytes, n_holes; /* of args */
     const void *args;
@@ -38,6 +50,7 @@ struct exe {
     struct part *part;
     struct arena arena; /* everything below */
     uint32_t batch, n_steps, n_bufs, n_in, n_out, n_segments, n_weights;
+    uint32_t n_plain; /* products and convolutions by our own kernels */
     struct step *step;
     struct buffer *buf;
     uint32_t *first_step; /* [n_segments + 1] */
@@ -58,8 +71,10 @@ struct build {
     struct exe *exe;
     struct err *err;
     struct arena scratch;
-    struct ref *at; /* by value id */
-    uint32_t node;  /* being lowered */
+    struct ref *at;       /* by value id */
+    uint32_t node;        /* being lowered */
+    uint32_t n_fused;     /* of its post steps: done already */
+    bool batch_invariant; /* our own kernels only: they know nothing of the batch */
     uint32_t cap_steps, cap_bufs, cap_weights;
 };
 /* Where value v is; a known one is uploaded. */
@@ -74,6 +89,14 @@ int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t byte
 #define STEP(b, kernel, args, ...)                                                                 \
     build_step(b, KERNEL_##kernel, &(args), sizeof(args), (args).n,                                \
                ARRAY_SIZE(((struct hole[]){__VA_ARGS__})), (struct hole[]){__VA_ARGS__})
+/* The same by a library; the exe's from then on. */
+int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,
+               const struct hole *holes);
+#define CALL_STEP(b, call, args, ...)                                                              \
+    build_call(b, call, &(args), sizeof(args), ARRAY_SIZE(((struct hole[]){__VA_ARGS__})),         \
+               (struct hole[]){__VA_ARGS__})
+/* Node and operator in front of what is in b->err. */
+int build_wrap(struct build *b);
 /* A message that begins with node and operator. */
 int build_fail(struct build *b, int code, const char *what);
 int build_no_type(struct build *b, enum dtype t);

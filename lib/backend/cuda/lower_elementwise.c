@@ -277,9 +277,9 @@ int lower_posts(struct build *b, const struct node *n)
 {
     const struct tensor *y = value_of(b, n->out[0]);
     struct ref ry = b->at[n->out[0]], add;
-    int r = n->n_post && !is_f32(y) ? build_no_type(b, y->dtype) : 0;
+    int r = n->n_post > b->n_fused && !is_f32(y) ? build_no_type(b, y->dtype) : 0;
 
-    for (uint32_t i = 0; i < n->n_post && r == 0; i++) {
+    for (uint32_t i = b->n_fused; i < n->n_post && r == 0; i++) {
         const struct post *p = &n->post[i];
         if (p->kind == POST_ADD) {
             r = build_in(b, p->value, &add);

@@ -1,23 +1,28 @@
 /* Products of matrices. */
-#include "exe.h"
+#include "nvlib.h"
 
 static int product_step(struct build *b, const struct node *n, struct product_args a)
 {
-    struct ref ra, rb, bias, ry;
+    struct product_refs ref = {0};
+    bool taken = false;
 
     for (uint32_t i = 0; i < n->n_in && i < 3; i++)
         if (!is_f32(in_of(b, n, i)))
             return build_no_type(b, in_of(b, n, i)->dtype);
-    int r = build_in(b, n->in[0], &ra);
+    int r = build_in(b, n->in[0], &ref.a);
     if (r == 0)
-        r = build_in(b, n->in[1], &rb);
+        r = build_in(b, n->in[1], &ref.b);
     if (r == 0)
-        r = build_optional(b, n, 2, &bias);
+        r = build_optional(b, n, 2, &ref.bias);
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
-    return r < 0 ? r
-                 : STEP(b, product, a, HOLE(product, a, ra), HOLE(product, b, rb),
-                        HOLE(product, bias, bias), HOLE(product, y, ry));
+        r = build_out(b, n->out[0], &ref.y);
+    if (r == 0)
+        r = blas_product(b, n, &a, &ref, &taken);
+    if (r < 0 || taken)
+        return r;
+    b->exe->n_plain += a.n > 0;
+    return STEP(b, product, a, HOLE(product, a, ref.a), HOLE(product, b, ref.b),
+                HOLE(product, bias, ref.bias), HOLE(product, y, ref.y));
 }
 
 /* A vector is a matrix of one row, or of one column. */
