@@ -1,6 +1,7 @@
 /* All kernels of the plug-in: one file of code for the device. */
 #include "attention.cuh"
 #include "elementwise.cuh"
+#include "half.cuh"
 #include "index.cuh"
 #include "move.cuh"
 #include "norm.cuh"
