@@ -41,6 +41,9 @@ static const struct flag {
     {"batch-invariant", 0, NULL,
      "register: the bits of a row do not depend on how many rows share its run", FLAG_YES,
      AT(batch_invariant)},
+    {"best-effort", 0, NULL,
+     "register: promised nothing, served where models with an SLO leave time", FLAG_YES,
+     AT(best_effort)},
     {"precision", 0, "P",
      "register, profile: fp32 (the default), fp16, bf16, or int8 for models with QuantizeLinear "
      "nodes",

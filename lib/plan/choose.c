@@ -30,7 +30,7 @@
  * second: some 50 ms, a builder's step. */
 static const struct effort {
     uint32_t sketch, closer, last, all;
-} efforts[] = {{1500, 6000, 12000, 5000000}, {600, 2000, 4000, 80000}};
+} efforts[] = {{2000, 8000, 24000, 7000000}, {600, 2000, 4000, 80000}};
 
 /* Longest runs: of the model's own SLO, and of the tightest in the gpu-let. */
 static const struct limit {

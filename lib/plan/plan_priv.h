@@ -54,6 +54,9 @@ static inline double violations(const struct plan_rules *r)
     return r->violations > 0 ? r->violations : 0.01;
 }
 
+/* How many shares of a gpu-let are not of best effort: the first ones. */
+uint32_t sure_shares(const struct problem *p, const struct plan_gpulet *g);
+
 /* iGniter knows who is there, not for how much of the time. */
 static inline bool counts_presence(const struct plan_type *t)
 {
@@ -121,7 +124,7 @@ struct batch_choice ordered_batch_next(const struct batch_view *v);
 
 /* ---- rehearse.c: a device's gpu-lets in virtual time */
 #define REHEARSE_LETS 16
-#define REHEARSE_NEED ((size_t)512 << 10) /* a plan that needs more is not rehearsed */
+#define REHEARSE_NEED ((size_t)576 << 10) /* a plan that needs more is not rehearsed */
 #define CHOICE_NEED 4096                  /* the plan that choose.c makes */
 struct rehearsed {                        /* of a model */
     uint32_t offered, in_time;

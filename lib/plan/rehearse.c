@@ -1,22 +1,30 @@
 /* What a device's gpu-lets would do together: requests in virtual time through the functions that
  * decide at run time, for plans that no formula judges.  A run takes what it takes beside the runs
  * that are in flight when it starts; what the policy believes that it takes is beside its
- * neighbours as they run at the planned rates.  A queue is the view that the policy gets; what does
- * not fit into it counts as lost. */
+ * neighbours as they run at the planned rates.  Nobody is beyond an allowance, as all come at the
+ * planned rates.  test_rehearse holds it against the replay (lib/replay), which knows more and is
+ * slower. */
 #include "plan_priv.h"
 #include "random.h"
 
 #define NOISE 0.05  /* of run times */
 #define WARM_UP 0.1 /* of the requests: not counted, as all began with nobody waiting */
 #define NEVER_US 1e18
+#define BENCHES 4096 /* requests that wait behind those in the policies' views; more are lost */
+#define NOBODY UINT32_MAX
 
 struct actor { /* one model's requests */
     struct random random;
     double next_us, gap_us, shape;
     uint32_t n_seats, seat[REHEARSE_LETS], routed[REHEARSE_LETS];
 };
+struct bench { /* one that waits where no view reaches */
+    usec_t deadline_us;
+    uint32_t next;
+};
 struct chair { /* one model in one gpu-let */
     uint32_t let, model;
+    uint32_t first, last; /* benches; first NOBODY: none */
     double part;
     struct solo *solo; /* [1..cap] */
     usec_t *run_us;    /* [1..cap], believed */
@@ -41,9 +49,12 @@ struct stage {
     struct actor *actor;
     struct chair *chair;
     struct queue_view *queue; /* by chair */
+    struct bench *bench;
+    uint32_t free; /* bench; NOBODY: all are taken */
     struct room room[REHEARSE_LETS];
     uint32_t n_rooms, n_chairs, offered, n_warm;
     double now_us;
+    usec_t warm_us;        /* what has come since then counts */
     struct rehearsed *ret; /* by model */
 };
 
@@ -54,6 +65,7 @@ static bool chair_fill(struct stage *s, struct chair *c, const struct plan_share
     const struct plan_model *m = &s->p->model[from->model];
 
     c->model = from->model;
+    c->first = NOBODY;
     c->part = m->rate_rps > 0 ? from->rate_rps / m->rate_rps : 0;
     c->solo = ARENA_ARRAY(s->a, struct solo, from->batch + 1);
     c->run_us = ARENA_ARRAY(s->a, usec_t, from->batch + 1);
@@ -171,32 +183,87 @@ static bool stage_init(struct stage *s, uint64_t seed)
     s->actor = ARENA_ARRAY(s->a, struct actor, s->p->n_models);
     s->chair = ARENA_ARRAY(s->a, struct chair, s->n_chairs);
     s->queue = ARENA_ARRAY(s->a, struct queue_view, s->n_chairs);
-    if (!s->actor || !s->chair || !s->queue || !chairs_setup(s))
+    s->bench = ARENA_ARRAY(s->a, struct bench, BENCHES);
+    if (!s->actor || !s->chair || !s->queue || !s->bench || !chairs_setup(s))
         return false;
+    for (uint32_t i = 0; i < BENCHES; i++)
+        s->bench[i].next = i + 1 < BENCHES ? i + 1 : NOBODY;
     queues_setup(s);
     actors_setup(s, seed);
     random_seed(&s->noise, seed, s->p->n_models);
     return true;
 }
 
-/* ---- runs */
+/* ---- who waits */
+static bool bench_take(struct stage *s, struct chair *c, usec_t deadline_us)
+{
+    uint32_t i = s->free;
+
+    if (i == NOBODY)
+        return false;
+    s->free = s->bench[i].next;
+    s->bench[i] = (struct bench){.deadline_us = deadline_us, .next = NOBODY};
+    if (c->first == NOBODY)
+        c->first = i;
+    else
+        s->bench[c->last].next = i;
+    c->last = i;
+    return true;
+}
+
+static usec_t bench_leave(struct stage *s, struct chair *c)
+{
+    uint32_t i = c->first;
+
+    c->first = s->bench[i].next;
+    s->bench[i].next = s->free;
+    s->free = i;
+    return s->bench[i].deadline_us;
+}
+
+static bool join(struct stage *s, uint32_t at, usec_t deadline_us)
+{
+    struct queue_view *q = &s->queue[at];
+
+    if (q->n >= BATCH_VIEW_MAX && !bench_take(s, &s->chair[at], deadline_us))
+        return false;
+    if (q->n < BATCH_VIEW_MAX)
+        q->deadline_us[q->n] = deadline_us;
+    q->n++;
+    s->room[s->chair[at].let].waiting_us += s->chair[at].work_us;
+    return true;
+}
+
+/* The first of a queue; others come into view. */
 static void leave(struct stage *s, uint32_t at, uint32_t take)
 {
     struct queue_view *q = &s->queue[at];
     usec_t slo_us = s->p->model[s->chair[at].model].slo_us;
+    uint32_t seen = MIN(q->n, BATCH_VIEW_MAX) - take;
 
     q->n -= take;
-    memmove(q->deadline_us, q->deadline_us + take, q->n * sizeof(*q->deadline_us));
+    memmove(q->deadline_us, q->deadline_us + take, seen * sizeof(*q->deadline_us));
+    for (; seen < MIN(q->n, BATCH_VIEW_MAX); seen++)
+        q->deadline_us[seen] = bench_leave(s, &s->chair[at]);
     q->since_us = q->n && slo_us ? q->deadline_us[0] - slo_us : (usec_t)s->now_us;
     s->room[s->chair[at].let].waiting_us -= take * s->chair[at].work_us;
 }
 
+/* ---- runs */
 static void others_press(const struct stage *s, uint32_t k, struct pressure *ret)
 {
     *ret = (struct pressure){0};
     for (uint32_t j = 0; j < s->n_rooms; j++)
         if (j != k && s->room[j].runs)
             pressure_add(s->d, ret, s->room[j].runs, 1);
+}
+
+/* Of the requests that wait in a queue, has this one come after the warm-up? */
+static bool counts(const struct stage *s, uint32_t at, uint32_t i)
+{
+    usec_t slo_us = s->p->model[s->chair[at].model].slo_us;
+
+    return slo_us ? s->queue[at].deadline_us[i] - slo_us >= s->warm_us : s->offered > s->n_warm;
 }
 
 static void run(struct stage *s, uint32_t at, uint32_t take)
@@ -209,10 +276,9 @@ static void run(struct stage *s, uint32_t at, uint32_t take)
     others_press(s, c->let, &p);
     pressure_of(s->d, &c->solo[take], &p, &e);
     double noise = 1 + NOISE * random_normal(&s->noise);
+    usec_t done_us = (usec_t)(s->now_us + e.run_us * noise + 0.5);
     for (uint32_t i = 0; i < take; i++)
-        s->ret[c->model].in_time +=
-            (usec_t)(s->now_us + e.run_us * noise) <= s->queue[at].deadline_us[i] &&
-            s->offered > s->n_warm;
+        s->ret[c->model].in_time += counts(s, at, i) && done_us <= s->queue[at].deadline_us[i];
     leave(s, at, take);
     g->runs = &c->solo[take];
     g->busy_us = s->now_us + e.hold_us * noise;
@@ -232,7 +298,8 @@ static void look(struct stage *s, uint32_t k)
 
     while (!g->runs) {
         struct batch_choice c = ordered_batch_next(&v);
-        uint32_t take = c.what == BATCH_WAIT ? 0 : MIN(c.take, v.queue[c.queue].n);
+        uint32_t take =
+            c.what == BATCH_WAIT ? 0 : MIN(c.take, MIN(v.queue[c.queue].n, BATCH_VIEW_MAX));
         g->until_us = c.until_us == USEC_NEVER ? NEVER_US : (double)c.until_us + 1;
         if (take == 0)
             return;
@@ -272,12 +339,8 @@ static void push(struct stage *s, struct actor *x, const struct admit_view *v)
     struct queue_view *q = &s->queue[at];
 
     x->routed[i]++;
-    if (q->n == BATCH_VIEW_MAX)
-        return;
     q->since_us = q->n ? q->since_us : v->now_us;
-    q->deadline_us[q->n++] = v->deadline_us;
-    s->room[s->chair[at].let].waiting_us += s->chair[at].work_us;
-    if (!s->room[s->chair[at].let].runs)
+    if (join(s, at, v->deadline_us) && !s->room[s->chair[at].let].runs)
         look(s, s->chair[at].let);
 }
 
@@ -295,7 +358,8 @@ static void arrive(struct stage *s, uint32_t m)
     if (from->slo_us)
         v.deadline_us = v.now_us + from->slo_us;
     x->next_us += gap(x, from->arrivals);
-    s->ret[m].offered += ++s->offered > s->n_warm;
+    s->warm_us = s->offered++ == s->n_warm ? v.now_us : s->warm_us;
+    s->ret[m].offered += s->offered > s->n_warm;
     for (uint32_t i = 0; i < x->n_seats; i++)
         let_look(s, x, i, &let[i]);
     if (greedy_admit(&v).what == ADMIT_YES)
@@ -323,6 +387,13 @@ static uint32_t next(const struct stage *s, double *ret_us)
     return best;
 }
 
+/* What waits is served, as in the middle of a long day. */
+static void door_close(struct stage *s)
+{
+    for (uint32_t m = 0; m < s->p->n_models; m++)
+        s->actor[m].next_us = NEVER_US;
+}
+
 bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
               struct arena *a, struct rehearsed *ret)
 {
@@ -332,22 +403,24 @@ bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_reque
                       .a = a,
                       .n_rooms = plan->n_gpulets,
                       .n_warm = (uint32_t)(WARM_UP * n_requests),
+                      .warm_us = USEC_NEVER,
                       .ret = ret};
 
     if (s.n_rooms == 0 || s.n_rooms > REHEARSE_LETS || !stage_init(&s, seed))
         return false;
-    while (s.offered < n_requests) {
+    for (;;) {
         double at_us;
         uint32_t what = next(&s, &at_us);
         if (at_us >= NEVER_US)
-            return true; /* nobody comes */
+            return true; /* all are served, and nobody comes */
         s.now_us = MAX(at_us, s.now_us);
         if (what < p->n_models) {
             arrive(&s, what);
+            if (s.offered == n_requests)
+                door_close(&s);
             continue;
         }
         s.room[what - p->n_models].runs = NULL;
         look(&s, what - p->n_models);
     }
-    return true;
 }
