@@ -100,6 +100,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct profile_text *text;    /* under e->lock */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
+    bool noted;                /* builder: the backend's note was made an event */
     _Atomic uint32_t n_plain;  /* most plain steps of what was compiled */
     _Atomic uint32_t n_asked;  /* nodes in the asked precision, of what was compiled last */
     uint32_t n_late;           /* nodes that run late */
