@@ -310,9 +310,11 @@ static int admit(struct engine *e, const struct admit_view *v, double sure_rps, 
                        v->queue_max);
     case ADMIT_BEYOND:
         *ret_why = REFUSED_BEYOND;
-        return err_set(err, -EAGAIN,
-                       "others wait, and the model has had the %.0f requests/s planned for it",
-                       sure_rps);
+        return err_set(
+            err, -EAGAIN,
+            "others wait, or would soon, and the model has had the %.0f requests/s planned "
+            "for it",
+            sure_rps);
     default:
         *ret_why = REFUSED_LATE;
         return err_set(err, -EAGAIN, "the deadline cannot be met: too much work waits");
@@ -333,7 +335,7 @@ static int route_push(struct engine *e, const struct route *rt, struct request *
         if (tries == 0) /* not as of its arrival: a slow client's head may be long ago */
             beyond = demand_beyond(rt, v.now_us);
         v.beyond = beyond;
-        rc = admit(e, &v, rt->sure_rps, &r->retry_us, &r->refusal, &r->err);
+        rc = admit(e, &v, rt->sure.rate_rps, &r->retry_us, &r->refusal, &r->err);
         if (rc < 0)
             return rc;
         struct seat *s = seat[e->cfg.policy->route(&v)];

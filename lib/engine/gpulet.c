@@ -37,7 +37,7 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
     struct gpulet *g = s->g;
 
     *ret = (struct let_view){.free_us = MAX(now_us, g->busy_until_us) + g->work_us,
-                             .lanes_us = MAX(now_us, g->busy_until_us),
+                             .lanes_us = g->busy_until_us,
                              .own_us = s->n_queued * run_us(s, q, s->batch) / s->batch,
                              .run_us = run_us(s, q, rows),
                              .least_us = least_us(s, q, rows),

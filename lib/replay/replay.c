@@ -313,7 +313,7 @@ void let_look(struct replay *r, struct let *g)
 static bool is_beyond(struct party *y, usec_t now_us)
 {
     int64_t used_ns =
-        y->sure_rps > 0 ? allowance_take(y->used_ns, y->sure_rps, y->burst, now_us) : 0;
+        y->sure.rate_rps > 0 ? allowance_take(y->used_ns, &y->sure, y->burst, now_us) : 0;
 
     if (used_ns != ALLOWANCE_FRESH)
         y->used_ns = used_ns;
@@ -324,10 +324,8 @@ static bool is_beyond(struct party *y, usec_t now_us)
 static void views_advance(const struct replay *r, struct party *y)
 {
     for (uint32_t i = 0; i < y->n_living; i++) {
-        struct let_view *v = &y->view[i];
-        usec_t work_us = v->free_us - v->lanes_us;
-        v->lanes_us = MAX(v->lanes_us, r->now_us);
-        v->free_us = v->lanes_us + work_us;
+        const struct let *g = &r->let[r->seat[y->seat[i]].let];
+        y->view[i].free_us = MAX(y->view[i].lanes_us, r->now_us) + g->work_us / g->n_lanes;
     }
 }
 
