@@ -330,7 +330,7 @@ struct route {
     struct plan_verdict verdict;
     uint32_t n_seats;
     struct seat **seat;
-    double sure_rps; /* its allowance where it shares a gpu-let (demand.h); 0: no limit */
+    struct allowance sure; /* where it shares a gpu-let; else without a limit */
 };
 struct epoch {
     uint32_t refs; /* e->lock */
