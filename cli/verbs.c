@@ -261,7 +261,7 @@ int cli_precision(const struct cli *c, enum precision *ret, struct err *err)
     *ret = PRECISION_FP32;
     if (!c->precision || precision_of(c->precision, ret) == 0)
         return 0;
-    return err_set(err, -EINVAL, "--precision '%s' is not fp32, bf16 or int8", c->precision);
+    return err_set(err, -EINVAL, "--precision '%s' is not fp32, fp16, bf16 or int8", c->precision);
 }
 
 static const char *base_name(const char *path)
