@@ -89,7 +89,7 @@ int build_zeros(struct build *b, size_t bytes, struct ref *ret)
     if (!zeros)
         return no_memory(b);
     memset(zeros, 0, bytes);
-    return build_upload(b, zeros, bytes, hash_bytes(zeros, bytes), ret);
+    return build_const(b, zeros, bytes, ret);
 }
 
 int build_in(struct build *b, uint32_t v, struct ref *ret)
