@@ -7,7 +7,8 @@
 set -eu
 b=$1 to=$1/gpu-bundle graphs=build/graphs
 shift
-[ $# -gt 0 ] || set -- resnet50 mobilenet_v2 vgg19 squeezenet shufflenet_v2 efficientnet_b0 bert-base gpt2-small
+[ $# -gt 0 ] || set -- resnet50 mobilenet_v2 vgg19 squeezenet shufflenet_v2 efficientnet_b0 bert-base gpt2-small \
+    speech unet warp
 rm -rf "$to"
 mkdir -p "$to/lib" "$to/models" "$graphs"
 cp "$b/gpuletd" "$b/gpuletctl" "$b/gpulet-cuda.so" "$b/test/ops/test_ops" "$b/test/gpu/compare" "$b/test/gpu/facts" \

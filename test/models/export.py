@@ -212,6 +212,74 @@ def gpt2():
     return net.eval(), (ids,), ["input_ids"], ["logits"]
 
 
+# Small ones, each for operators that the large ones lack.
+
+
+def speech():
+    """Convolution over time, an LSTM in both directions, a GRU: letters of 50 frames."""
+    import torch
+    from torch import nn
+
+    class Speech(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.front = nn.Conv1d(40, 64, 3, padding=1)
+            self.lstm = nn.LSTM(64, 48, 2, bidirectional=True, batch_first=True)
+            self.gru = nn.GRU(96, 32, batch_first=True)
+            self.out = nn.Linear(32, 29)
+
+        def forward(self, frames):
+            y = self.front(frames.transpose(1, 2)).transpose(1, 2)
+            y = self.gru(self.lstm(y)[0])[0]
+            return torch.log_softmax(self.out(y), -1)
+
+    torch.manual_seed(SEED)
+    return Speech().eval(), (torch.randn(2, 50, 40),), ["frames"], ["letters"]
+
+
+def unet():
+    """Down and up again with a transposed convolution, twice the size, the ten best places of a class."""
+    import torch
+    from torch import nn
+
+    class Unet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 16, 3, padding=1)
+            self.down = nn.Conv2d(16, 32, 3, stride=2, padding=1, padding_mode="reflect")
+            self.up = nn.ConvTranspose2d(32, 16, 2, stride=2)
+            self.out = nn.Conv2d(32, 5, 1)
+
+        def forward(self, image):
+            wide = torch.relu(self.first(image))
+            y = self.out(torch.cat([wide, self.up(torch.relu(self.down(wide)))], 1))
+            y = nn.functional.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
+            return y, torch.topk(y.flatten(1), 10)[0]
+
+    torch.manual_seed(SEED)
+    return Unet().eval(), (torch.randn(2, 3, 64, 64),), ["image"], ["classes", "best"]
+
+
+def warp():
+    """An image read at a grid, running sums, a product by equation, a gather, a triangle."""
+    import torch
+    from torch import nn
+
+    class Warp(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.front = nn.Conv2d(3, 8, 3, padding=1)
+
+        def forward(self, image, grid):
+            y = nn.functional.grid_sample(self.front(image), grid, align_corners=False).cumsum(2)
+            first = torch.gather(y, 1, torch.zeros_like(y[:, :1]).long())
+            return torch.einsum("bchw,bdhw->bcd", y, y), first, torch.triu(y)
+
+    torch.manual_seed(SEED)
+    example = (torch.randn(2, 3, 16, 16), torch.rand(2, 8, 8, 2) * 2 - 1)
+    return Warp().eval(), example, ["image", "grid"], ["products", "first", "upper"]
+
+
 def export_torch(make, path, batch, opset, exporter):
     import torch
 
@@ -351,7 +419,8 @@ def bare(path, name):
         at += (x.nbytes + 63) // 64 * 64
     folder = path.parent / path.stem
     folder.mkdir(exist_ok=True)
-    (folder / "model.fill").write_text("".join(lines))
+    if lines:
+        (folder / "model.fill").write_text("".join(lines))
     (folder / "model.onnx").write_bytes(m.SerializeToString())
     path.unlink()
     return folder / "model.onnx"
@@ -369,6 +438,9 @@ MODELS = {
     "efficientnet_b0": (export_torch, vision("efficientnet_b0")),
     "bert-base": (export_torch, bert),
     "gpt2-small": (export_torch, gpt2),
+    "speech": (export_torch, speech),
+    "unet": (export_torch, unet),
+    "warp": (export_torch, warp),
     "identity": (export_small, identity),
     "reduce0": (export_small, reduce0),
     "freedim": (export_small, freedim),
