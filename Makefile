@@ -57,7 +57,7 @@ MODEL_SRC := $(sort $(wildcard lib/model/*.c kernels/ref/*.c))
 PLAN_SRC := $(sort $(wildcard lib/plan/*.c))
 BACKEND_SRC := $(sort $(wildcard lib/backend/*.c lib/backend/cpu/*.c lib/backend/sim/*.c kernels/cpu/*.c))
 # In the plug-in, with what it needs of the library: it cannot see the daemon's own copy.
-PLUGIN_SRC := $(sort $(wildcard lib/backend/cuda/*.c)) $(BASE_SRC) lib/model/graph.c lib/model/memplan.c
+PLUGIN_SRC := $(sort $(wildcard lib/backend/cuda/*.c)) $(BASE_SRC) lib/model/einsum.c lib/model/graph.c lib/model/memplan.c
 ENGINE_SRC := $(sort $(wildcard lib/engine/*.c lib/problem/*.c lib/replay/*.c))
 LIB_SRC := $(BASE_SRC) $(MODEL_SRC) $(PLAN_SRC) $(BACKEND_SRC) $(ENGINE_SRC)
 # Everything of the daemon but main(), so that tests can link it.

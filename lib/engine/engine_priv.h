@@ -89,7 +89,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct shape_key warm; /* the key that is compiled at load; batch dimension 0 */
     struct arena arena;    /* of the profile */
     struct profile profile;
-    usec_t *run_us;               /* the profile's table: estimates scaled by `ratio` */
+    usec_t *run_us;               /* the profile's table */
     usec_t *base_us;              /* the estimates */
     struct measured_point *point; /* what was measured */
     uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */

@@ -503,11 +503,21 @@ static int run_fill(struct gpulet *g, struct run *run)
     return 0;
 }
 
-/* The smallest compiled bucket with a free slot that holds rows; UINT32_MAX: none. */
+/* Compiled, with a free slot.  While no run can start those that are taken will be free for the
+ * next one. */
+static bool can_run(const struct keyq *q, uint32_t bucket)
+{
+    const struct gpulet *g = q->seat->g;
+    bool full = atomic_load(&g->n_flying) >= g->max_flying;
+
+    return q->v[bucket].state == EXE_READY && (full || !q->v[bucket].busy);
+}
+
+/* The smallest such bucket that holds rows; UINT32_MAX: none. */
 static uint32_t bucket_for(const struct keyq *q, uint32_t rows)
 {
     for (uint32_t b = bucket_of(rows, q->seat->max_batch); b < q->seat->n_buckets; b++)
-        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+        if (can_run(q, b))
             return b;
     return UINT32_MAX;
 }
@@ -646,7 +656,7 @@ static void table_fill(const struct keyq *q, uint32_t max_batch, usec_t *table)
              k = max_batch;
 
     for (; k > 0; b--) {
-        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+        if (can_run(q, b))
             got = b;
         for (; k > 0 && (b == 0 || k > q->v[b - 1].rows); k--)
             table[k] = q->bucket_us[got != UINT32_MAX ? got : b];
@@ -667,7 +677,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
             rows += r->rows;
     }
     for (uint32_t b = 0; b < s->n_buckets; b++)
-        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+        if (can_run(q, b))
             most = q->v[b].rows;
     bool fits = most >= q->head->rows, compiled = false;
     for (uint32_t b = bucket_of(q->head->rows, s->max_batch); b < s->n_buckets; b++)
