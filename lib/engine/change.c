@@ -468,6 +468,7 @@ static void seats_adopt(struct epoch *ep)
                     struct seat *s = rt->seat[n];
                     (void)pthread_mutex_lock(&s->g->lock);
                     s->batch = MIN(sh->batch, s->max_batch);
+                    seat_slow(s, share_slowing(ep, k, i));
                     s->priority = rt->served->spec.priority;
                     s->shared = ep->plan.gpulet[k].n_shares > 1;
                     s->g->order = ep->plan.gpulet[k].order;
