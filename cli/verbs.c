@@ -255,7 +255,7 @@ int cli_precision(const struct cli *c, enum precision *ret, struct err *err)
     *ret = PRECISION_FP32;
     if (!c->precision || precision_of(c->precision, ret) == 0)
         return 0;
-    return err_set(err, -EINVAL, "--precision '%s' is not fp32, bf16 or int8", c->precision);
+    return err_set(err, -EINVAL, "--precision '%s' is not fp32, fp16, bf16 or int8", c->precision);
 }
 
 static const char *base_name(const char *path)
@@ -294,6 +294,7 @@ static int verb_register(const struct cli *c, int argc, char **argv, struct err 
     add_number(query, sizeof(query), "max_batch", (double)c->max_batch);
     add_number(query, sizeof(query), "priority", (double)c->priority);
     add_number(query, sizeof(query), "batch_invariant", c->batch_invariant ? 1 : -1);
+    add_number(query, sizeof(query), "best_effort", c->best_effort ? 1 : -1);
     if (c->precision)
         (void)snprintf(query + strlen(query), sizeof(query) - strlen(query), "%cprecision=%s",
                        query[0] ? '&' : '?', precision_name(precision));
@@ -409,8 +410,8 @@ const struct verb verbs[] = {
     {"top", "[--count N]", "status, once a second; IN TIME is of the requests since the last look",
      verb_top},
     {"register",
-     "NAME FILE [--slo-ms MS] [--rate RPS] [--max-batch N] [--priority N] [--precision P] "
-     "[--file PATH]",
+     "NAME FILE [--slo-ms MS] [--rate RPS] [--max-batch N] [--priority N] [--best-effort] "
+     "[--precision P] [--file PATH]",
      "serve an ONNX file under a name; --file sends external data first", verb_register},
     {"infer", "MODEL [FILE | -] | --example MODEL",
      "send a request; --example prints a complete one for this model", verb_infer},

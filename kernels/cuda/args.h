@@ -13,11 +13,20 @@
 /* clang-format off */
 #define GPU_KERNELS(K) \
     K(unary) K(binary) K(where) K(cast) K(copy) K(fill) K(gather) K(reduce) K(arg_reduce) K(softmax) \
-    K(norm) K(batch_norm) K(conv) K(pool) K(product)
+    K(norm) K(batch_norm) K(conv) K(pool) K(product) K(half)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
-enum gpu_type { GPU_F32 = 1, GPU_U8 = 2, GPU_S8 = 3, GPU_S32 = 6, GPU_S64 = 7, GPU_BOOL = 9 };
+enum gpu_type {
+    GPU_F32 = 1,
+    GPU_U8 = 2,
+    GPU_S8 = 3,
+    GPU_S32 = 6,
+    GPU_S64 = 7,
+    GPU_BOOL = 9,
+    GPU_F16 = 10,
+    GPU_BF16 = 16,
+};
 
 /* How the elements of a dense result map to up to three operands. */
 struct gpu_walk {
@@ -189,5 +198,15 @@ struct product_args {
     int64_t n, rows, cols, inner;
     int64_t a_row, a_inner, b_inner, b_col, bias_row, bias_col;
     float alpha, beta;
+    struct gpu_walk walk;
+};
+
+/* y[stride 1] = x[stride 0] for each of n places of the walk; one of the two is F32, the other F16
+ * or BF16.  What is too large for F16 becomes infinite. */
+struct half_args {
+    const void *x;
+    void *y;
+    int64_t n;
+    int32_t from, to;
     struct gpu_walk walk;
 };

@@ -191,6 +191,9 @@ struct seat {
     int32_t priority;
     double part; /* of the model's requests, by the plan; 0: it does not say */
     bool shared; /* the gpu-let serves other models too */
+    bool best_effort;
+    usec_t spare_us; /* of best effort: its runs here are no longer */
+    usec_t work_us;  /* of g->work_us, what waits of it */
     uint32_t n_routed;
     uint32_t n_queued, n_keys;
     uint32_t n_flying; /* its runs */
@@ -285,7 +288,8 @@ struct gpulet {
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */
-    usec_t work_us, busy_until_us;
+    usec_t work_us, spare_work_us; /* what waits, and of that what is of best effort */
+    usec_t busy_until_us;
     bool kicked; /* for a request that the executor has not looked at yet */
     bool stopping;
     bool lost; /* the executor sets it, the builder takes it back */
@@ -304,6 +308,8 @@ int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, s
 void gpulet_close(struct gpulet *g); /* builder; nobody refers to it */
 void *gpulet_main(void *g);          /* the executor thread */
 void gpulet_kick(struct gpulet *g);
+/* Under g->lock. */
+void seat_class(struct seat *s, bool best_effort, usec_t spare_us);
 void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
                  struct let_view *ret);
 /* The decisive check and hand-over 1.  *ret_kick is the gpu-let if its executor must be kicked for
@@ -505,7 +511,8 @@ int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct pla
               uint32_t **ret_of, struct err *err);
 bool plan_same_layout(const struct plan *a, const struct plan *b);
 /* How many times as long a run of the share takes beside its neighbours, by ep's plan. */
-double share_slowing(const struct epoch *ep, uint32_t gpulet, uint32_t share);
+double share_slowing(const struct epoch *ep, const struct plan_gpulet *g,
+                     const struct plan_share *s);
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
 void builder_wake(struct engine *e);
 int builder_start(struct engine *e, struct err *err);

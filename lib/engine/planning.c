@@ -108,6 +108,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
                                    .rate_rps = MAX(s->spec.rate_rps, l->plan_rps),
                                    .max_batch = s->max_batch,
                                    .priority = s->spec.priority,
+                                   .best_effort = s->spec.best_effort,
                                    .weights_bytes = l->weights_bytes,
                                    .slot_bytes = l->slot_bytes,
                                    .profile = profiles_copy(&ep->arena, l, &f, p.n_types)};
@@ -249,6 +250,20 @@ static void pin_predict(const struct problem *pr, struct plan *p)
                 p->gpulet[k].share[i].run_us = (usec_t)ceil(t.full.run_us);
 }
 
+/* Those of best effort behind the others. */
+static void pin_sort(const struct problem *pr, struct plan_gpulet *g)
+{
+    for (uint32_t i = 1; i < g->n_shares; i++) {
+        struct plan_share s = g->share[i];
+        uint32_t k = i;
+        if (pr->model[s.model].best_effort)
+            continue;
+        for (; k > 0 && pr->model[g->share[k - 1].model].best_effort; k--)
+            g->share[k] = g->share[k - 1];
+        g->share[k] = s;
+    }
+}
+
 /* The rule of plan_check(): one run of everything in the gpu-let, then one's own. */
 static void pin_judge(struct epoch *ep, struct plan *p)
 {
@@ -256,7 +271,7 @@ static void pin_judge(struct epoch *ep, struct plan *p)
         const struct plan_gpulet *g = &p->gpulet[k];
         usec_t all_us = 0;
         for (uint32_t i = 0; i < g->n_shares; i++)
-            all_us += g->share[i].run_us;
+            all_us += ep->problem.model[g->share[i].model].best_effort ? 0 : g->share[i].run_us;
         for (uint32_t i = 0; i < g->n_shares; i++) {
             const struct plan_share *s = &g->share[i];
             struct plan_verdict *v = &p->verdict[s->model];
@@ -320,18 +335,21 @@ static int plan_by_hand(struct engine *e, struct epoch *ep, const struct pin *pi
     for (uint32_t m = 0; m < pr->n_models; m++)
         if (!plan_places(&p, m))
             pin_place(ep, &p, m);
+    for (uint32_t k = 0; k < p.n_gpulets; k++)
+        pin_sort(pr, &p.gpulet[k]);
     pin_predict(pr, &p);
     pin_judge(ep, &p);
+    plan_spare(pr, &p);
     *ret = p;
     return 0;
 }
 
-/* Nobody may lose its place: a model that has none refuses the change. */
+/* Nobody may lose its place: a model that has none refuses the change.  But for best effort. */
 static int all_placed(const struct problem *pr, const struct plan *p, struct err *err)
 {
     for (uint32_t m = 0; m < pr->n_models; m++) {
         const struct plan_model *model = &pr->model[m];
-        if (plan_places(p, m))
+        if (plan_places(p, m) || model->best_effort)
             continue;
         if (p->verdict[m].limit == LIMIT_MEMORY)
             return err_set(err, -ENOMEM,
@@ -350,7 +368,7 @@ static int all_placed(const struct problem *pr, const struct plan *p, struct err
 static int plan_by_policy(struct engine *e, struct epoch *ep, const struct plan *was,
                           struct plan *ret, struct err *err)
 {
-    int r = e->cfg.policy->plan_make(&ep->problem, was, &ep->arena, ret, err);
+    int r = policy_plan(e->cfg.policy, &ep->problem, was, &ep->arena, ret, err);
 
     return r < 0 ? r : plan_check(&ep->problem, was, ret, err);
 }
@@ -399,10 +417,9 @@ int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const 
     return r;
 }
 
-double share_slowing(const struct epoch *ep, uint32_t k, uint32_t i)
+double share_slowing(const struct epoch *ep, const struct plan_gpulet *g,
+                     const struct plan_share *s)
 {
-    const struct plan_gpulet *g = &ep->plan.gpulet[k];
-    const struct plan_share *s = &g->share[i];
     const struct profile *f =
         &ep->problem.model[s->model].profile[ep->problem.device[g->device].type];
     double slow = (double)s->run_us / (double)predict_run_us(f, s->batch, g->units);

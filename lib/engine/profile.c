@@ -281,7 +281,7 @@ static bool plan_is_wrong(const struct engine *e, uint32_t model, usec_t *ret_us
             const struct plan_share *s = &p->gpulet[k].share[i];
             if (s->model != model)
                 continue;
-            *ret_us = (usec_t)(share_slowing(e->epoch, k, i) *
+            *ret_us = (usec_t)(share_slowing(e->epoch, &p->gpulet[k], s) *
                                (double)predict_run_us(&e->epoch->route[model].l->profile, s->batch,
                                                       p->gpulet[k].units));
             *ret_plan = s->run_us;

@@ -181,11 +181,11 @@ static double request_s(const struct plan_share *s)
     return (double)s->run_us / 1e6 / s->batch / MAX(s->streams, 1u);
 }
 
-static struct let_use use_of(const struct plan_gpulet *g)
+static struct let_use use_of(const struct plan_gpulet *g, uint32_t n_shares)
 {
     struct let_use u = {0};
 
-    for (uint32_t i = 0; i < g->n_shares; i++) {
+    for (uint32_t i = 0; i < n_shares; i++) {
         u.duty += g->share[i].rate_rps * request_s(&g->share[i]);
         u.unknown += !(g->share[i].rate_rps > 0);
     }
@@ -207,12 +207,14 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
                   struct demand_band *ret)
 {
     for (uint32_t m = 0; m < p->n_models; m++)
-        ret[m] = (struct demand_band){.planned_rps = p->model[m].rate_rps};
+        ret[m] =
+            (struct demand_band){.planned_rps = p->model[m].best_effort ? 0 : p->model[m].rate_rps};
     for (uint32_t k = 0; k < plan->n_gpulets; k++) {
         const struct plan_gpulet *g = &plan->gpulet[k];
-        struct let_use u = use_of(g);
+        uint32_t n_shares = sure_shares(p, g);
+        struct let_use u = use_of(g, n_shares);
         /* In any other order nothing is promised, as there is no room. */
-        for (uint32_t i = 0; i < g->n_shares && g->order == ORDER_TURNS; i++)
+        for (uint32_t i = 0; i < n_shares && g->order == ORDER_TURNS; i++)
             ret[g->share[i].model].high_rps += share_most(&u, &g->share[i]);
     }
     for (uint32_t m = 0; m < p->n_models; m++) {

@@ -70,6 +70,8 @@ struct seat {
 
 struct let {
     uint32_t device, first_seat, n_seats, first_lane, n_lanes, n_flying;
+    uint32_t n_sure; /* of the seats, the first ones: those behind them are of best effort, */
+    usec_t spare_us; /* with runs of at most so long */
     const struct solo *pushed; /* what it has in its device's pressure; NULL: it is idle */
     enum plan_order order;
     usec_t work_us, busy_from_us, busy_us;

@@ -4,6 +4,7 @@ The device has eight units and the interference that its file declares; `m` take
 8 ms more for each other one, on any units, and uses a quarter of the memory in a run of one row."""
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -128,20 +129,54 @@ def test_a_request_during_the_measurement_waits_for_a_run_at_most(daemon):
     measured(daemon)  # and when nothing comes it is done
 
 
-def test_planners_know_what_neighbours_do(make, tmp_path):
+@pytest.fixture
+def two(make):
+    """Two models that are busy nearly all the time, in gpu-lets of their own."""
     d = make(sim=sim(names=("m", "n")))
     for name in "mn":
-        d.put(name, models.identity(), "?max_batch=4&slo_ms=400&rate_rps=20")
+        d.put(name, models.identity(), "?max_batch=4&slo_ms=400&rate_rps=90")
     for name in "mn":
         measured(d, 2, name)
-    d.admin("PATCH", "/v1/models/m", {"rate_rps": 21})  # another plan, with what is known now
-    problem = json.loads(d.admin("GET", "/v1/problem").body)
+    d.admin("PATCH", "/v1/models/m", {"rate_rps": 91})  # another plan, with what is known now
+    return d
+
+
+def test_planners_know_what_neighbours_do(two, tmp_path):
+    problem = json.loads(two.admin("GET", "/v1/problem").body)
     assert problem["types"][0]["interference"]["terms"][0] == pytest.approx(TERM, rel=2 * NEAR)
     assert all("dram" in m["profile"]["sim0"] for m in problem["models"])
     file = tmp_path / "problem.json"
     file.write_text(json.dumps(problem))
     report = run_json("plan", file)
     assert report["valid"] is True and report["met"] == 2
+
+
+def test_a_seat_believes_what_the_plan_predicts_beside_its_neighbours(two):
+    lets = two.admin_get("/v1/gpulets")["gpulets"]
+    believed = {m["model"]: m["run_ms"] for g in lets for m in g["models"]}
+    plan = json.loads(two.admin("GET", "/v1/problem").body)["plan"]
+    shares = [s for g in plan["gpulets"] for s in g["shares"]]
+    assert len(lets) > 1
+    for s in shares:
+        assert s["run_ms"] > 8 * s["batch"] * 1.05
+        assert believed[s["model"]] == pytest.approx(s["run_ms"], rel=0.02)
+
+
+def test_what_serving_shows_beside_neighbours_is_not_counted_twice(two):
+    """Runs take a quarter longer than alone, which the plan knows: the profile stays as it is."""
+    x = {"x": np.ones((1, 4), np.float32)}
+
+    def load(name):
+        c = two.connect()
+        for _ in range(150):
+            two.infer_binary(name, x, c)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(load, "mn"))
+    for name in "mn":
+        took = two.admin_get(f"/v1/models/{name}")
+        points = {b: ms for b, _, ms in profile(two, name)["measured"]["points"]}
+        assert points[1] == pytest.approx(8, rel=0.09), took
 
 
 def test_on_cores_it_is_measured_and_kept(make):
@@ -157,3 +192,26 @@ def test_on_cores_it_is_measured_and_kept(make):
     d.kill()
     d.start()
     assert profile(d) == before
+
+
+def layers(n, width=1024):
+    """n products, each with weights enough for a segment."""
+    w = {f"w{i}": np.full((width, width), 1e-3, np.float32) for i in range(n)}
+    nodes = [("MatMul", [f"x{i}" if i else "x", f"w{i}"], [f"x{i + 1}" if i + 1 < n else "y"]) for i in range(n)]
+    return models.onnx_model(nodes, {"x": ("float32", ("batch", width))}, {"y": ("float32", ("batch", width))}, w)
+
+
+def test_the_segments_of_a_model_are_measured_and_kept(make):
+    d = make(backend="cpu")
+    d.put("m", layers(6), "?max_batch=2")
+    d.put("one", models.identity(), "?max_batch=2")
+    until(lambda: "segments" in profile(d)["measured"], 90, "segments", d)
+    s = profile(d)["measured"]["segments"]
+    assert s["batch"] == 1 and s["units"] == 1 and len(s["ms"]) == d.admin_get("/v1/models/m")["segments"] > 1
+    assert all(ms > 0 for ms in s["ms"])
+    assert "segments" not in profile(d, "one")["measured"]
+    file = d.state / "profiles" / "m.json"
+    until(lambda: "segments" in json.loads(file.read_text())["measured"], 20, "the profile on disk", d)
+    d.kill()
+    d.start()
+    assert profile(d)["measured"]["segments"] == s

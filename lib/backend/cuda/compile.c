@@ -199,9 +199,10 @@ static int lower_all(struct build *b)
         if (r < 0)
             return r;
     }
+    int r = place_outputs(b); /* what is not FP32 yet becomes it in the last segment */
     while (s < x->n_segments)
         x->first_step[++s] = x->n_steps;
-    return 0;
+    return r;
 }
 
 static int build_all(struct build *b)
@@ -211,7 +212,9 @@ static int build_all(struct build *b)
     int r = refuse_late(b);
 
     b->at = ARENA_ARRAY(&b->scratch, struct ref, b->graph->n_values);
-    if (r == 0 && !b->at)
+    for (unsigned i = 0; i < ARRAY_SIZE(b->half); i++)
+        b->half[i] = ARENA_ARRAY(&b->scratch, struct ref, b->graph->n_values);
+    if (r == 0 && (!b->at || !b->half[0] || !b->half[1]))
         r = err_set(b->err, -ENOMEM, "out of memory");
     x->batch = b->graph->batch_sym >= 0 ? (uint32_t)b->bound->key.dim[b->graph->batch_sym] : 1;
     if (r == 0)
@@ -220,8 +223,6 @@ static int build_all(struct build *b)
         r = place_inputs(b);
     if (r == 0)
         r = lower_all(b);
-    if (r == 0)
-        r = place_outputs(b);
     if (r < 0)
         return r;
     x->buf[BUF_STATUS].last = UINT32_MAX; /* of the whole run */
@@ -249,22 +250,24 @@ DEFINE_AUTO(struct exe, gpu_release)
 
 int gpu_compile(struct part *p, const struct compile_args *args, struct exe **ret, struct err *err)
 {
-    if (args->precision != PRECISION_FP32)
-        return err_set(err, -ENOTSUP, "precision '%s': the cuda backend has fp32",
-                       precision_name(args->precision));
+    int r = half_check(p, args, err);
+
+    if (r < 0)
+        return r;
     AUTO(gpu_release) struct exe *x = calloc(1, sizeof(*x));
     struct build b = {.part = p,
                       .bound = args->bound,
                       .graph = args->bound->graph,
                       .exe = x,
                       .err = err,
+                      .precision = args->precision,
                       .batch_invariant = args->batch_invariant};
     if (!x)
         return err_set(err, -ENOMEM, "out of memory");
     x->part = p;
     arena_init(&x->arena);
     arena_init(&b.scratch);
-    int r = part_begin(p, err);
+    r = part_begin(p, err);
     if (r == 0) {
         r = build_all(&b);
         part_end(p);
@@ -282,5 +285,7 @@ void gpu_exe_info(const struct exe *x, struct exe_info *ret)
                              .slot_bytes = x->slot_bytes,
                              .weights_bytes = x->weights_bytes,
                              .n_steps = x->n_steps,
+                             .n_reorders = x->n_reorders,
+                             .n_asked = x->n_asked,
                              .n_plain = x->n_plain};
 }

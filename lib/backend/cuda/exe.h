@@ -50,6 +50,7 @@ struct exe {
     struct part *part;
     struct arena arena; /* everything below */
     uint32_t batch, n_steps, n_bufs, n_in, n_out, n_segments, n_weights;
+    uint32_t n_asked, n_reorders;
     uint32_t n_plain; /* products and convolutions by our own kernels */
     struct step *step;
     struct buffer *buf;
@@ -71,7 +72,9 @@ struct build {
     struct exe *exe;
     struct err *err;
     struct arena scratch;
-    struct ref *at;       /* by value id */
+    struct ref *at;      /* by value id */
+    struct ref *half[2]; /* the same in 16 bits: row-major, and with channels last */
+    enum precision precision;
     uint32_t node;        /* being lowered */
     uint32_t n_fused;     /* of its post steps: done already */
     bool batch_invariant; /* our own kernels only: they know nothing of the batch */
@@ -82,6 +85,11 @@ int build_in(struct build *b, uint32_t v, struct ref *ret);
 /* A buffer for value v. */
 int build_out(struct build *b, uint32_t v, struct ref *ret);
 int build_buf(struct build *b, size_t bytes, struct ref *ret);
+/* Bytes in device memory, which the exe holds. */
+int build_upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
+                 struct ref *ret);
+/* A constant of so many zeros. */
+int build_zeros(struct build *b, size_t bytes, struct ref *ret);
 /* A launch over n elements; none if n is 0. */
 int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
                uint32_t n_holes, const struct hole *holes);
@@ -123,6 +131,23 @@ int build_ints(struct build *b, const struct node *n, uint32_t i, const char *at
                int64_t ret[MAX_RANK * 2], uint32_t *ret_n);
 int build_axis(struct build *b, int64_t axis, uint32_t limit, uint32_t *ret);
 bool is_f32(const struct tensor *t);
+
+/* ---- half.c */
+/* Can this be compiled for the partition? */
+int half_check(const struct part *p, const struct compile_args *args, struct err *err);
+/* FP32, or what the precision asked for stores. */
+enum dtype half_type(const struct build *b);
+/* The type in which the node should have its operands. */
+enum dtype half_for(const struct build *b, const struct node *n);
+/* A later node reads v in 16 bits. */
+bool half_wanted(const struct build *b, uint32_t v);
+/* The value in this type, converted if it is not there yet; VALUE_NONE: nowhere.  last: channels
+ * last, which FP32 never has. */
+int build_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
+int build_out_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
+/* From 16 bits to FP32. */
+int half_back(struct build *b, uint32_t v, struct ref *ret);
+void half_forget(struct build *b, uint32_t v);
 
 /* ---- lower_*.c: one node becomes steps.  -ENOTSUP names node and operator. */
 typedef int lower_fn(struct build *b, const struct node *n);
