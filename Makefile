@@ -57,7 +57,7 @@ MODEL_SRC := $(sort $(wildcard lib/model/*.c kernels/ref/*.c))
 PLAN_SRC := $(sort $(wildcard lib/plan/*.c))
 BACKEND_SRC := $(sort $(wildcard lib/backend/*.c lib/backend/cpu/*.c lib/backend/sim/*.c kernels/cpu/*.c))
 # In the plug-in, with what it needs of the library: it cannot see the daemon's own copy.
-PLUGIN_SRC := $(sort $(wildcard lib/backend/cuda/*.c)) $(BASE_SRC) lib/model/graph.c lib/model/memplan.c
+PLUGIN_SRC := $(sort $(wildcard lib/backend/cuda/*.c)) $(BASE_SRC) lib/model/einsum.c lib/model/graph.c lib/model/memplan.c
 ENGINE_SRC := $(sort $(wildcard lib/engine/*.c lib/problem/*.c lib/replay/*.c))
 LIB_SRC := $(BASE_SRC) $(MODEL_SRC) $(PLAN_SRC) $(BACKEND_SRC) $(ENGINE_SRC)
 # Everything of the daemon but main(), so that tests can link it.
@@ -311,7 +311,7 @@ race: $(B)/test/race/race ## every policy on every mix, replayed: ten minutes
 
 $(B)/test/race/race: $(B)/test/race/field.o
 
-bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size
+bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size; what a request costs
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
 BENCH_CPU = .venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
@@ -322,7 +322,7 @@ bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the
 bench-sim: $(B)/test/bench/bench_sim ## how exactly a simulated device keeps its time
 	@$(B)/test/bench/bench_sim
 
-bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
+bench-http: all $(BENCH) ## against a bare HTTP server, what a refusal takes, and JSON against jansson [ONLY=ROWS]
 	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))
 	@$(B)/test/bench/bench_json
 

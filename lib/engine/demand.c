@@ -100,6 +100,8 @@ static enum demand_move judge(struct engine *e, uint32_t i, char reason[REASON_M
         return DEMAND_STAYS; /* it is planned for nothing */
     enum demand_move move = demand_judge(&l->demand, b, &l->plan_rps);
 
+    if (move == DEMAND_RISES)
+        seen_rps = l->plan_rps / MARGIN; /* of late */
     if (move != DEMAND_STAYS && !reason[0])
         (void)snprintf(reason, REASON_MAX,
                        "model '%.100s' is asked for %.1f times a second, %s the %.1f for which the "

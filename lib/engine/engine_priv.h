@@ -98,7 +98,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct shape_key warm; /* the key that is compiled at load; batch dimension 0 */
     struct arena arena;    /* of the profile */
     struct profile profile;
-    usec_t *run_us;               /* the profile's table: estimates scaled by `ratio` */
+    usec_t *run_us;               /* the profile's table */
     usec_t *base_us;              /* the estimates */
     struct measured_point *point; /* what was measured */
     uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */
@@ -179,7 +179,8 @@ struct keyq { /* under g->lock */
     struct err err;
 };
 struct seat {
-    struct seat *next; /* under g->lock */
+    struct seat *next;                       /* under g->lock */
+    struct seat *next_waiting, **at_waiting; /* in g->waiting, while something waits here */
     struct gpulet *g;
     struct loaded *l;
     uint32_t refs;      /* builder */
@@ -283,8 +284,9 @@ struct gpulet {
     pthread_mutex_t lock;
     pthread_cond_t cond; /* only while the partition is lost */
     struct seat *seats;
-    enum plan_order order;        /* by the plan in force */
-    const struct seat *turn_seat; /* that ran last: to be compared, not followed */
+    struct seat *waiting, **waiting_tail; /* those with requests: a turn looks at no others */
+    enum plan_order order;                /* by the plan in force */
+    const struct seat *turn_seat;         /* that ran last: to be compared, not followed */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */

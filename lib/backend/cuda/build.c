@@ -77,6 +77,11 @@ int build_upload(struct build *b, const void *data, size_t bytes, struct hash128
     return 0;
 }
 
+int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret)
+{
+    return build_upload(b, data, bytes, hash_bytes(data, bytes), ret);
+}
+
 int build_zeros(struct build *b, size_t bytes, struct ref *ret)
 {
     void *zeros = arena_alloc(&b->scratch, bytes);
@@ -84,7 +89,7 @@ int build_zeros(struct build *b, size_t bytes, struct ref *ret)
     if (!zeros)
         return no_memory(b);
     memset(zeros, 0, bytes);
-    return build_upload(b, zeros, bytes, hash_bytes(zeros, bytes), ret);
+    return build_const(b, zeros, bytes, ret);
 }
 
 int build_in(struct build *b, uint32_t v, struct ref *ret)
@@ -110,6 +115,15 @@ int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref
 {
     *ret = (struct ref){0};
     return i < n->n_in && n->in[i] != VALUE_NONE ? build_in(b, n->in[i], ret) : 0;
+}
+
+int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < count && r == 0; i++)
+        r = build_optional(b, n, i, &ret[i]);
+    return r;
 }
 
 int build_out(struct build *b, uint32_t v, struct ref *ret)

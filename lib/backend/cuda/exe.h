@@ -118,6 +118,10 @@ static inline const struct tensor *in_of(const struct build *b, const struct nod
 }
 /* Input i where there is one, else REF_NONE. */
 int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref *ret);
+/* Numbers that lowering made itself, copied to the device. */
+int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret);
+/* The first inputs, of which any may be missing. */
+int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret);
 int64_t count_of(const struct tensor *t);
 int64_t span(const struct tensor *t, uint32_t from, uint32_t to);
 void strides_of(const struct tensor *t, int64_t ret[MAX_RANK]);
@@ -156,6 +160,21 @@ lower_fn lower_alias, lower_transpose, lower_slice, lower_expand, lower_tile, lo
     lower_split, lower_pad, lower_gather, lower_shuffle, lower_fill;
 lower_fn lower_reduce, lower_arg, lower_softmax, lower_layer_norm, lower_instance_norm,
     lower_group_norm, lower_batch_norm;
+lower_fn lower_gather_elements, lower_gather_nd, lower_scatter_elements, lower_scatter_nd,
+    lower_tensor_scatter, lower_one_hot, lower_eye, lower_trilu, lower_reverse_sequence,
+    lower_top_k;
+lower_fn lower_cumulate, lower_hardmax, lower_lp_norm, lower_lrn, lower_mvn, lower_classify,
+    lower_bits;
+lower_fn lower_quantize, lower_dynamic_quantize, lower_conv_bytes, lower_product_bytes,
+    lower_add_bytes;
+lower_fn lower_rnn;
+lower_fn lower_resize, lower_grid_sample, lower_roi_align, lower_deconv;
+lower_fn lower_einsum, lower_attention, lower_rotary;
 lower_fn lower_conv, lower_pool, lower_global_pool, lower_matmul, lower_gemm;
+/* kernel: a number for each spatial dimension of x. */
+int window_of(struct build *b, const struct node *n, const struct tensor *x, const struct tensor *y,
+              const int64_t *kernel, struct gpu_window *w);
+/* Pad in another mode than constant; begin: what comes before each dimension. */
+int lower_pad_mode(struct build *b, const struct node *n, const int64_t begin[MAX_RANK]);
 /* The post steps of the node, in place. */
 int lower_posts(struct build *b, const struct node *n);

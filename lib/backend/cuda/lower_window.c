@@ -28,9 +28,8 @@ static int spatial(struct build *b, const struct node *n, const char *name, uint
     return 0;
 }
 
-/* kernel: a number for each spatial dimension of x. */
-static int window_of(struct build *b, const struct node *n, const struct tensor *x,
-                     const struct tensor *y, const int64_t *kernel, struct gpu_window *w)
+int window_of(struct build *b, const struct node *n, const struct tensor *x, const struct tensor *y,
+              const int64_t *kernel, struct gpu_window *w)
 {
     const char *mode = node_str(n, "auto_pad", "NOTSET");
     uint32_t d = x->rank < 2 ? 0 : x->rank - 2;
