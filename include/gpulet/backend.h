@@ -8,7 +8,7 @@
 
 #include <gpulet/graph.h>
 
-#define BACKEND_ABI 4
+#define BACKEND_ABI 5
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -108,6 +108,7 @@ struct exe_info {
     uint32_t n_steps, n_reorders;
     uint32_t n_plain;  /* of the steps: plain loops, of which no speed is claimed */
     uint32_t n_asked;  /* nodes computed in the precision that was asked; 0 for fp32 */
+    char note[160];    /* why it is slower than it could be, known once a slot is open; "" */
     bool late_outputs; /* shapes of outputs are known only after a run: see outputs() */
 };
 

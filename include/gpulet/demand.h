@@ -28,10 +28,17 @@ struct demand {
     usec_t fell_us, hold_us;  /* 0: never fell; as at first */
 };
 
+/* What a model has for sure of gpu-lets that others share, whatever comes. */
+struct allowance {
+    double rate_rps; /* 0: nothing is planned for it, and there is no limit */
+    uint32_t batch;  /* of its largest share */
+};
+
 /* Of a model: from which rate to which the plan in force suits it. */
 struct demand_band {
     double planned_rps;       /* 0: planned without knowing */
     double low_rps, high_rps; /* low 0: it is not planned for less */
+    struct allowance sure;
 };
 
 enum demand_move { DEMAND_STAYS, DEMAND_RISES, DEMAND_FALLS };
@@ -61,9 +68,8 @@ enum demand_move demand_judge(struct demand *d, const struct demand_band *b, dou
 void demand_bands(const struct problem *p, const struct plan *plan, const double *declared,
                   struct demand_band *ret);
 
-/* What a model has for sure of gpu-lets that others share, whatever comes: the upper end of its
- * band, with room for bursts.  A token bucket, as the time in ns until which it is used up.  One
- * request at now_us: the new time, or ALLOWANCE_FRESH: it is beyond, and the old time stays.
- * rate_rps > 0; burst: as demand_burst() has it. */
+/* A token bucket, as the time in ns until which it is used up; odd once it is empty, until half a
+ * batch is in it again.  One request at now_us: the new time, or ALLOWANCE_FRESH: it is beyond, and
+ * the old time stays.  a->rate_rps > 0; burst: as demand_burst() has it. */
 #define ALLOWANCE_FRESH INT64_MIN
-int64_t allowance_take(int64_t used_ns, double rate_rps, double burst, usec_t now_us);
+int64_t allowance_take(int64_t used_ns, const struct allowance *a, double burst, usec_t now_us);

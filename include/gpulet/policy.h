@@ -10,7 +10,7 @@
 /* One gpu-let as a request's model sees it. */
 struct let_view {
     usec_t free_us;    /* when the work it has accepted will be done, predicted */
-    usec_t lanes_us;   /* when what runs now will be done, predicted */
+    usec_t lanes_us;   /* when what runs now will be done, predicted; past: it is idle since */
     usec_t own_us;     /* of the work that waits there, what is the model's own */
     usec_t run_us;     /* of a run of this request alone */
     usec_t least_us;   /* the fastest that such a run was */

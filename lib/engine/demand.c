@@ -56,9 +56,11 @@ int epoch_bands(struct epoch *ep, struct err *err)
     for (uint32_t i = 0; ep->problem.rules.rule == RULE_QUEUE && i < ep->n_routes; i++)
         if (ep->band[i].planned_rps > 0)
             ep->band[i].high_rps = MIN(ep->band[i].high_rps, QUEUE_HIGH * ep->band[i].planned_rps);
-    for (uint32_t i = 0; i < ep->n_routes; i++)
-        ep->route[i].sure_rps =
-            shares(ep, i) && ep->band[i].planned_rps > 0 ? ep->band[i].high_rps : 0;
+    for (uint32_t i = 0; i < ep->n_routes; i++) {
+        struct allowance *a = &ep->route[i].sure;
+        *a = ep->band[i].sure;
+        a->rate_rps = shares(ep, i) ? MIN(a->rate_rps, ep->band[i].high_rps) : 0;
+    }
     return 0;
 }
 
@@ -66,12 +68,12 @@ bool demand_beyond(const struct route *rt, usec_t now_us)
 {
     int64_t was_ns, used_ns;
 
-    if (!(rt->sure_rps > 0))
+    if (!(rt->sure.rate_rps > 0))
         return false;
     double burst = atomic_load_explicit(&rt->l->burst, memory_order_relaxed);
     was_ns = atomic_load_explicit(&rt->l->used_ns, memory_order_relaxed);
     do {
-        used_ns = allowance_take(was_ns, rt->sure_rps, burst, now_us);
+        used_ns = allowance_take(was_ns, &rt->sure, burst, now_us);
     } while (used_ns != ALLOWANCE_FRESH &&
              !atomic_compare_exchange_weak_explicit(&rt->l->used_ns, &was_ns, used_ns,
                                                     memory_order_relaxed, memory_order_relaxed));

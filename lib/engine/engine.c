@@ -322,8 +322,9 @@ static int admit(struct engine *e, const struct route *rt, const struct admit_vi
     case ADMIT_BEYOND:
         *ret_why = REFUSED_BEYOND;
         return err_set(err, -EAGAIN,
-                       "others wait, and the model has had the %.0f requests/s planned for it",
-                       rt->sure_rps);
+                       "others wait, or would soon, and the model has had the %.0f requests/s "
+                       "planned for it",
+                       rt->sure.rate_rps);
     default:
         *ret_why = REFUSED_LATE;
         return err_set(err, -EAGAIN, "the deadline cannot be met: too much work waits");

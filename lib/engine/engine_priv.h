@@ -115,6 +115,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct profile_text *text;         /* under e->lock */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
+    bool noted;                /* builder: the backend's note was made an event */
     _Atomic uint32_t n_plain;  /* most plain steps of what was compiled */
     _Atomic uint32_t n_asked;  /* nodes in the asked precision, of what was compiled last */
     uint32_t n_late;           /* nodes that run late */
@@ -347,7 +348,7 @@ struct route {
     struct plan_verdict verdict;
     uint32_t n_seats;
     struct seat **seat;
-    double sure_rps; /* its allowance where it shares a gpu-let (demand.h); 0: no limit */
+    struct allowance sure; /* where it shares a gpu-let; else without a limit */
 };
 struct epoch {
     uint32_t refs; /* e->lock */

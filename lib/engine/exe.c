@@ -218,6 +218,9 @@ int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
         if (err)
             *err = own;
     } else {
+        if (v->info.note[0] && !s->l->noted)
+            event(g->e, 5, "compile", s->l->name, g->id, "%u rows: %s", v->rows, v->info.note);
+        s->l->noted |= v->info.note[0] != 0;
         s->l->slot_bytes = MAX(s->l->slot_bytes, v->info.slot_bytes);
         s->l->n_plain = MAX(s->l->n_plain, v->info.n_plain);
         s->l->n_asked = v->info.n_asked;

@@ -39,7 +39,7 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
     usec_t before_us = g->work_us - (s->best_effort ? 0 : g->spare_work_us);
 
     *ret = (struct let_view){.free_us = MAX(now_us, g->busy_until_us) + before_us,
-                             .lanes_us = MAX(now_us, g->busy_until_us),
+                             .lanes_us = g->busy_until_us,
                              .own_us = s->n_queued * run_us(s, q, s->batch) / s->batch,
                              .run_us = run_us(s, q, rows),
                              .least_us = least_us(s, q, rows),

@@ -26,8 +26,11 @@
 #define MARGIN 1.1 /* planned above what was seen */
 #define HOLD_US (16 * USEC_PER_SEC)
 #define HOLD_MOST_US (600 * USEC_PER_SEC)
-#define SOON 4         /* hold times from a fall to the next rise */
-#define LOW_PART 0.5   /* of the planned rate: below that it is planned for less */
+#define SOON 4       /* hold times from a fall to the next rise */
+#define LOW_PART 0.5 /* of the planned rate: below that it is planned for less */
+/* Allowed, times the planned rate, where there is no room for more.  Less would refuse what comes
+ * at the planned rate now and then by chance; more is more than the gpu-let can serve. */
+#define ALLOWED 1.05
 #define HIGH_LEAST 1.1 /* times the planned rate: the band's upper end is never below */
 
 static const uint32_t windows[] = {4, 8, 16, 32, 64, DEMAND_CELLS - 1}; /* cells */
@@ -257,12 +260,16 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
         const struct plan_gpulet *g = &plan->gpulet[k];
         uint32_t n_shares = sure_shares(p, g);
         struct let_use u = use_of(g, n_shares);
-        /* In any other order nothing is promised, as there is no room. */
-        for (uint32_t i = 0; i < n_shares && g->order == ORDER_TURNS; i++)
-            ret[g->share[i].model].high_rps += share_most(&u, &g->share[i]);
+        for (uint32_t i = 0; i < n_shares; i++) {
+            struct demand_band *b = &ret[g->share[i].model];
+            /* In any other order nothing is promised, as there is no room. */
+            b->high_rps += g->order == ORDER_TURNS ? share_most(&u, &g->share[i]) : 0;
+            b->sure.batch = MAX(b->sure.batch, g->share[i].batch);
+        }
     }
     for (uint32_t m = 0; m < p->n_models; m++) {
         struct demand_band *b = &ret[m];
+        b->sure.rate_rps = b->planned_rps > 0 ? fmax(b->high_rps, ALLOWED * b->planned_rps) : 0;
         b->high_rps = fmax(b->high_rps, HIGH_LEAST * b->planned_rps);
         b->low_rps = b->planned_rps > declared[m] ? LOW_PART * b->planned_rps : 0;
     }

@@ -27,10 +27,11 @@
 static usec_t finish_us(const struct admit_view *v, uint32_t i)
 {
     const struct let_view *l = &v->let[i];
+    usec_t free_us = MAX(v->now_us, l->free_us);
 
     if (l->shared && l->order != ORDER_TURNS)
-        return MAX(v->now_us, MIN(l->free_us, l->lanes_us + l->own_us)) + l->run_us;
-    return MAX(v->now_us, l->free_us) + l->run_us;
+        return MIN(free_us, MAX(v->now_us, l->lanes_us) + l->own_us) + l->run_us;
+    return free_us + l->run_us;
 }
 
 /* A gpu-let that other models share has had its part of the requests: more would be at the cost of
@@ -86,12 +87,16 @@ struct admit_choice greedy_admit(const struct admit_view *v)
     return (struct admit_choice){.what = ADMIT_YES};
 }
 
-/* Others wait, or would soon: more of it waits already than one run takes, and no turns let them
- * go first. */
-static bool others_pay(const struct let_view *l)
+/* Others wait, or would soon.  Turns let them go first; else it has to be idle, and has been for as
+ * long as a run takes: under load idle moments are shorter, and who fills them is in the way of who
+ * comes next. */
+static bool others_pay(const struct admit_view *v, const struct let_view *l)
 {
-    return l->shared && (l->free_us > l->lanes_us + l->own_us ||
-                         (l->order != ORDER_TURNS && l->own_us >= l->full_us));
+    usec_t start_us = MAX(v->now_us, l->lanes_us);
+
+    if (!l->shared || l->order == ORDER_TURNS)
+        return l->shared && l->free_us > start_us + l->own_us;
+    return l->free_us > start_us || v->now_us < l->lanes_us + l->full_us;
 }
 
 /* What is beyond a model's allowance is served while that is at nobody's cost. */
@@ -99,7 +104,7 @@ struct admit_choice fair_admit(const struct admit_view *v)
 {
     if (v->beyond && v->n_lets > 0) {
         uint32_t i = greedy_route(v);
-        if (others_pay(&v->let[i]))
+        if (others_pay(v, &v->let[i]))
             return (struct admit_choice){.what = ADMIT_BEYOND, .retry_us = v->let[i].full_us};
     }
     return greedy_admit(v);

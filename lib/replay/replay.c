@@ -79,27 +79,26 @@ static usec_t lanes_free_us(const struct replay *r, const struct let *g)
     return MAX(us, r->now_us);
 }
 
-/* Of what waits, what goes behind all others. */
-static usec_t spare_work_us(const struct replay *r, const struct let *g)
+/* What waits there before a newcomer to its seat i: best effort goes behind all others. */
+static usec_t ahead_us(const struct replay *r, const struct let *g, uint32_t i)
 {
-    usec_t us = 0;
+    usec_t us = g->work_us;
 
-    for (uint32_t i = g->n_sure; i < g->n_seats; i++)
-        us += r->seat[g->first_seat + i].n * r->seat[g->first_seat + i].work_us;
-    return us;
+    for (uint32_t k = g->n_sure; i < g->n_sure && k < g->n_seats; k++)
+        us -= r->seat[g->first_seat + k].n * r->seat[g->first_seat + k].work_us;
+    return us / g->n_lanes;
 }
 
 static void let_show(struct replay *r, struct let *g)
 {
-    usec_t lanes_us = lanes_free_us(r, g), all_us = lanes_us + g->work_us / g->n_lanes;
-    usec_t sure_us = lanes_us + (g->work_us - spare_work_us(r, g)) / g->n_lanes;
+    usec_t lanes_us = lanes_free_us(r, g);
 
     for (uint32_t i = 0; i < g->n_seats; i++) {
         const struct seat *s = &r->seat[g->first_seat + i];
         if (s->slot == PLAN_NONE)
             continue;
         struct let_view *v = &r->party[s->model].view[s->slot];
-        v->free_us = i < g->n_sure ? sure_us : all_us;
+        v->free_us = lanes_us + ahead_us(r, g, i);
         v->lanes_us = lanes_us;
         v->own_us = s->n * s->work_us;
         v->n_queued = s->n;
@@ -327,7 +326,7 @@ void let_look(struct replay *r, struct let *g)
 static bool is_beyond(struct party *y, usec_t now_us)
 {
     int64_t used_ns =
-        y->sure_rps > 0 ? allowance_take(y->used_ns, y->sure_rps, y->burst, now_us) : 0;
+        y->sure.rate_rps > 0 ? allowance_take(y->used_ns, &y->sure, y->burst, now_us) : 0;
 
     if (used_ns != ALLOWANCE_FRESH)
         y->used_ns = used_ns;
@@ -338,10 +337,9 @@ static bool is_beyond(struct party *y, usec_t now_us)
 static void views_advance(const struct replay *r, struct party *y)
 {
     for (uint32_t i = 0; i < y->n_living; i++) {
-        struct let_view *v = &y->view[i];
-        usec_t work_us = v->free_us - v->lanes_us;
-        v->lanes_us = MAX(v->lanes_us, r->now_us);
-        v->free_us = v->lanes_us + work_us;
+        const struct let *g = &r->let[r->seat[y->seat[i]].let];
+        y->view[i].free_us =
+            MAX(y->view[i].lanes_us, r->now_us) + ahead_us(r, g, y->seat[i] - g->first_seat);
     }
 }
 

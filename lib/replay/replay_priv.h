@@ -100,8 +100,9 @@ struct party {
     uint32_t *seat;        /* likewise, and which seat it is */
     uint32_t n_seats, n_living, n_queued;
     usec_t slo_us;
-    double sure_rps, burst; /* of its allowance (demand.h); sure_rps 0: no limit */
-    int64_t used_ns;
+    struct allowance sure;
+    double burst;
+    int64_t used_ns; /* of its allowance */
 };
 
 struct replay {

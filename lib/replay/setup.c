@@ -197,7 +197,7 @@ static int parties_setup(struct replay *r)
         if (ROOM(r, y->view, y->n_seats) || ROOM(r, y->seat, y->n_seats))
             return -ENOMEM;
         y->slo_us = r->cfg->problem->model[m].best_effort ? 0 : r->cfg->problem->model[m].slo_us;
-        y->sure_rps = band[m].planned_rps > 0 ? band[m].high_rps : 0;
+        y->sure = band[m].sure;
         y->burst = burst_of(&r->cfg->problem->model[m]);
         y->used_ns = ALLOWANCE_FRESH;
     }

@@ -1,7 +1,9 @@
 /* Models on one backend against the cpu backend: the largest difference of each output, relative
  * to its largest magnitude.
  *
- *     compare BACKEND BATCH MODEL-FOLDER...
+ *     compare [-p PRECISION] BACKEND BATCH MODEL-FOLDER...
+ *
+ * The cpu backend computes in fp32, the other one in fp32 or the precision that is named.
  *
  * A folder holds model.onnx; all free dimensions but the batch are 1.  Inputs are made up: floats
  * in [-1, 1), integers 0 or 1.  Prints "ok - " or "not ok - " a model, and what was found. */
@@ -14,7 +16,13 @@
 #include <unistd.h>
 
 #define REGION_BYTES ((size_t)1 << 30)
-#define TOLERANCE 1e-4 /* fp32 */
+
+static enum precision precision; /* of the backend that is compared */
+
+static double tolerance(void)
+{
+    return precision == PRECISION_FP32 ? 1e-4 : precision == PRECISION_FP16 ? 1e-2 : 5e-2;
+}
 
 struct side {
     const struct backend *be;
@@ -73,7 +81,9 @@ static void made_up(const struct tensor *t, void *to, uint32_t seed)
 static int run(struct side *s, const struct bound *b, const char *model, uint32_t rows,
                const void *const *in, struct err *err)
 {
-    struct compile_args args = {.model = model, .bound = b};
+    bool is_cpu = STREQ(s->be->name, "cpu");
+    struct compile_args args = {
+        .model = model, .bound = b, .precision = is_cpu ? PRECISION_FP32 : precision};
     struct io_part part = {.rows = rows, .in = in, .out = s->out};
     struct io io = {.n_parts = 1, .part = &part};
     struct exe_info info;
@@ -153,9 +163,9 @@ static int compare(struct side *side, const struct graph *g, const char *name, i
         if (!(top > 0 && top < INFINITY))
             r = err_set(err, -ERANGE, "output '%s' is nothing to compare: the largest is %g", out,
                         top);
-        else if (!(d <= TOLERANCE))
+        else if (!(d <= tolerance()))
             r = err_set(err, -ERANGE, "output '%s' differs by %.3g, the limit is %.1g", out, d,
-                        TOLERANCE);
+                        tolerance());
     }
     arena_done(&a);
     used = 0;
@@ -168,6 +178,12 @@ int main(int argc, char **argv)
     struct err err = {0};
     unsigned bad = 0;
 
+    if (argc > 3 && STREQ(argv[1], "-p")) {
+        if (precision_of(argv[2], &precision) < 0)
+            return 2;
+        argv += 2;
+        argc -= 2;
+    }
     if (argc < 4 || atoi(argv[2]) < 1)
         return 2;
     region = (struct host_region){.memfd = -1, .bytes = REGION_BYTES};
@@ -184,8 +200,10 @@ int main(int argc, char **argv)
         int r = model_open(argv[i], NULL, PRECISION_FP32, &m, &err);
         if (r == 0)
             r = compare(side, model_graph(m), argv[i], atoi(argv[2]), &err);
-        printf("%s - %s on %s, batch %s\n%s#   %.1f s\n", r < 0 ? "not ok" : "ok", argv[i], argv[1],
-               argv[2], found, (double)(clock_now_us() - start) / 1e6);
+        printf("%s - %s on %s, batch %s%s%s\n%s#   %.1f s\n", r < 0 ? "not ok" : "ok", argv[i],
+               argv[1], argv[2], precision == PRECISION_FP32 ? "" : ", ",
+               precision == PRECISION_FP32 ? "" : precision_name(precision), found,
+               (double)(clock_now_us() - start) / 1e6);
         if (r < 0)
             printf("#   %s\n", err.msg);
         fflush(stdout);

@@ -30,6 +30,9 @@ struct fake_gpu {
     int mig_elsewhere;         /* NVML knows an instance that this process does not see */
     const char *fail_call;     /* this call fails, */
     int fail_code, fail_times; /* with this code, so many times; -1: always */
+    int capture_refused;       /* a stream does not begin to capture */
+    int fail_after;            /* but lets so many pass before */
+    int library_workspace;     /* bytes that whatever they offer wants: 4096 */
     int library_cuda;          /* the CUDA that the libraries are made for: 13000 */
     int library_refuses; /* they know no way to do: 1 anything, 2 what is fused behind a bias */
     /* what was done */
@@ -37,6 +40,7 @@ struct fake_gpu {
     int contexts, green, streams, mappings, registered, primaries; /* alive now */
     int events, allocations;                                       /* the same */
     int handles, descriptors;                                      /* the same, of libraries */
+    int graphs;                                                    /* the same, executable ones */
     int contexts_made;
     int broken; /* rules, and the first: */
     const char *rule;

@@ -8,7 +8,7 @@
 #define VERSION 130100
 #define PREFERRED_ALIGN 256
 #define MAGIC 0x616c676fu
-#define WORKSPACE_BYTES 4096
+#define WORKSPACE_BYTES ((uint64_t)driver()->gpu->library_workspace)
 #define BIAS_ALIGN 16
 
 struct desc {

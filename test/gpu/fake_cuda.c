@@ -23,20 +23,24 @@
 #define CAPPED 1
 #define ALIGNMENT 256 /* of what is allocated */
 #define CALLS_MAX 16
+#define ARGS_MAX 1024
 #define HELD_US 1000
 #define ATTRIBUTE_MPS_ENABLED 133
 
 struct CUctx_st {
     int device, units, first; /* of its SMs */
     bool green;
-    int streams, handles; /* alive in it */
-    int holders;          /* threads to which it is current */
+    int streams, handles, graphs; /* alive in it */
+    int holders;                  /* threads to which it is current */
 };
 struct CUgreenCtx_st {
     struct CUctx_st ctx;
 };
 struct CUstream_st {
     struct CUctx_st *ctx;
+    CUgraph capture; /* or NULL; this and the next two under the driver's lock */
+    pthread_t capturer;
+    bool spoilt;
     pthread_t caller; /* of host functions */
     pthread_mutex_t lock;
     pthread_cond_t cond;
@@ -67,12 +71,14 @@ static struct fake_gpu fake = {.gpus = 1,
                                .major = 9,
                                .cap_step = 2,
                                .contexts_max = 48,
-                               .library_cuda = 13000};
+                               .library_cuda = 13000,
+                               .library_workspace = 4096};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct CUctx_st primary[FAKE_GPUS_MAX];
 static struct CUdevResourceDesc_st last_desc;
 static struct mapping mapping[MAPPINGS_MAX];
 static _Thread_local struct CUctx_st *current;
+static _Thread_local struct CUstream_st *capturing; /* by this thread */
 static bool is_up;
 
 extern EXPORTED fake_gpu_fn fake_gpu;
@@ -93,7 +99,8 @@ static CUresult enter(const char *name)
     fake.used += (size_t)snprintf(fake.log + fake.used, sizeof(fake.log) - fake.used, "%s\n", name);
     if (fake.used >= sizeof(fake.log))
         fake.used = sizeof(fake.log) - 1;
-    if (fake.fail_call && strcmp(fake.fail_call, name) == 0 && fake.fail_times != 0) {
+    if (fake.fail_call && strcmp(fake.fail_call, name) == 0 && fake.fail_times != 0 &&
+        fake.fail_after-- <= 0) {
         fake.fail_times -= fake.fail_times > 0;
         return (CUresult)fake.fail_code;
     }
@@ -125,6 +132,27 @@ CUresult fake_leave(CUresult r)
         return r_;                                                                                 \
     } while (0)
 
+void fake_broken(const char *rule)
+{
+    broken(rule);
+}
+
+bool fake_unsafe(void)
+{
+    if (!capturing)
+        return false;
+    capturing->spoilt = true;
+    broken("nothing is made, and nothing waited for, while a stream captures");
+    return true;
+}
+
+void fake_hold_graphs(CUcontext ctx, int n)
+{
+    fake.graphs += n;
+    if (ctx)
+        ctx->graphs += n;
+}
+
 /* What dies with a context, or before it. */
 static void check_empty(const struct CUctx_st *c)
 {
@@ -132,6 +160,8 @@ static void check_empty(const struct CUctx_st *c)
         broken("streams die before their context");
     if (c->handles > 0)
         broken("handles of libraries die before their context");
+    if (c->graphs > 0)
+        broken("graphs die before their context");
 }
 
 /* ---- start and devices */
@@ -163,6 +193,7 @@ static CUresult up(void)
     knob(env, "version", &fake.version);
     knob(env, "mps", &fake.mps);
     knob(env, "mig", &fake.mig);
+    knob(env, "capture_refused", &fake.capture_refused);
     knob(env, "library_cuda", &fake.library_cuda);
     knob(env, "library_refuses", &fake.library_refuses);
     if (fake.gpus < 0 || fake.gpus > FAKE_GPUS_MAX)
@@ -555,6 +586,8 @@ static CUresult f_stream_destroy(CUstream s)
 
 static CUresult stream_state(struct CUstream_st *s)
 {
+    if (s->capture && fake_unsafe())
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     (void)pthread_mutex_lock(&s->lock);
     unsigned n = s->n_calls;
     (void)pthread_mutex_unlock(&s->lock);
@@ -566,13 +599,18 @@ static CUresult f_stream_query(CUstream s)
     DO("cuStreamQuery", stream_state(s));
 }
 
+static CUresult stream_waits(struct CUstream_st *s)
+{
+    return s->capture && fake_unsafe() ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+}
+
 static CUresult f_stream_wait(CUstream s)
 {
     (void)pthread_mutex_lock(&s->lock);
     while (s->n_calls > 0)
         (void)pthread_cond_wait(&s->cond, &s->lock);
     (void)pthread_mutex_unlock(&s->lock);
-    DO("cuStreamSynchronize", CUDA_SUCCESS);
+    DO("cuStreamSynchronize", stream_waits(s));
 }
 
 static CUresult call_host(struct CUstream_st *s, CUhostFn fn, void *arg)
@@ -600,6 +638,68 @@ static CUresult on(const struct CUstream_st *s)
 CUresult fake_on(CUstream s)
 {
     return on(s);
+}
+
+CUcontext fake_context(CUstream s)
+{
+    return s->ctx;
+}
+
+/* Done now, or written down if the stream captures. */
+static CUresult act(struct CUstream_st *s, void (*fn)(const void *data), const void *data,
+                    size_t bytes)
+{
+    CUresult r = on(s);
+
+    if (r == CUDA_SUCCESS && !s->capture)
+        fn(data);
+    else if (r == CUDA_SUCCESS) {
+        if (!pthread_equal(s->capturer, pthread_self()))
+            broken("what one thread captures another does not add to");
+        fake_graph_add(s->capture, fn, data, bytes);
+    }
+    return r;
+}
+
+/* ---- capture */
+static CUresult capture_begin(struct CUstream_st *s, CUstreamCaptureMode mode)
+{
+    if (on(s) != CUDA_SUCCESS)
+        return on(s);
+    if (fake.capture_refused || s->capture)
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    if (mode != CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        broken("a capture does not forbid what other threads do");
+    s->capture = fake_graph_new(s->ctx);
+    if (!s->capture)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    s->capturer = pthread_self();
+    s->spoilt = false;
+    capturing = s;
+    return CUDA_SUCCESS;
+}
+
+static CUresult f_capture_begin(CUstream s, CUstreamCaptureMode mode)
+{
+    DO("cuStreamBeginCapture", capture_begin(s, mode));
+}
+
+/* Ends it also where it fails. */
+static CUresult f_capture_end(CUstream s, CUgraph *ret)
+{
+    (void)pthread_mutex_lock(&lock);
+    CUresult r = enter("cuStreamEndCapture");
+    *ret = s->capture;
+    s->capture = NULL;
+    capturing = NULL;
+    if (r == CUDA_SUCCESS && s->spoilt)
+        r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    if (r != CUDA_SUCCESS) {
+        fake_graph_free(*ret);
+        *ret = NULL;
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return r;
 }
 
 /* ---- events */
@@ -694,12 +794,32 @@ CUresult fake_run(CUfunction f, CUcontext ctx, unsigned blocks, unsigned threads
     return CUDA_SUCCESS;
 }
 
-static CUresult run(CUfunction f, unsigned blocks, unsigned threads, const struct CUstream_st *s,
+struct launch { /* with its arguments, as they are when it is made */
+    CUfunction kernel;
+    CUcontext ctx;
+    unsigned blocks, threads;
+    _Alignas(16) char args[ARGS_MAX];
+};
+
+static void launch_run(const void *data)
+{
+    const struct launch *l = data;
+
+    (void)fake_run(l->kernel, l->ctx, l->blocks, l->threads, l->args);
+}
+
+static CUresult run(CUfunction f, unsigned blocks, unsigned threads, struct CUstream_st *s,
                     void **args)
 {
-    CUresult r = on(s);
+    struct launch l = {f, s->ctx, blocks, threads, {0}};
+    unsigned bytes = s->capture ? fake_args_bytes((CUkernel)f) : 0;
 
-    return r != CUDA_SUCCESS ? r : fake_run(f, s->ctx, blocks, threads, args[0]);
+    if (!s->capture)
+        return on(s) != CUDA_SUCCESS ? on(s) : fake_run(f, s->ctx, blocks, threads, args[0]);
+    if (bytes == 0 || bytes > ARGS_MAX || blocks == 0 || threads == 0 || threads > 1024)
+        return CUDA_ERROR_INVALID_VALUE;
+    memcpy(l.args, args[0], bytes);
+    return act(s, launch_run, &l, sizeof(l));
 }
 
 static CUresult f_launch(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
@@ -742,13 +862,10 @@ static void lib_hold(void *context, int n)
 
 static int lib_run(void *stream, void (*fn)(const void *data), const void *data, size_t bytes)
 {
-    (void)bytes;
     (void)pthread_mutex_lock(&lock);
-    bool good = on(stream) == CUDA_SUCCESS;
+    CUresult r = act(stream, fn, data, bytes);
     (void)pthread_mutex_unlock(&lock);
-    if (good)
-        fn(data);
-    return good ? 0 : -1;
+    return r == CUDA_SUCCESS ? 0 : -1;
 }
 
 extern EXPORTED const struct fake_driver fake_driver;
@@ -902,8 +1019,8 @@ static CUresult f_host_unregister(void *p)
 
 static CUresult allocate(void **ret, size_t bytes)
 {
-    if (!current)
-        return CUDA_ERROR_INVALID_CONTEXT;
+    if (!current || fake_unsafe())
+        return current ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_ERROR_INVALID_CONTEXT;
     *ret = bytes > 0 && bytes <= DEVICE_BYTES
                ? aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
                : NULL;
@@ -935,9 +1052,10 @@ static CUresult f_host_free(void *p)
     DO("cuMemFreeHost", (free(p), fake.allocations--, CUDA_SUCCESS));
 }
 
+/* Of what is not pinned, which is what all that comes here may be: not while it captures. */
 static CUresult copy_async(void *to, const void *from, size_t bytes, const struct CUstream_st *s)
 {
-    CUresult r = on(s);
+    CUresult r = s->capture && fake_unsafe() ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : on(s);
 
     if (r == CUDA_SUCCESS)
         memcpy(to, from, bytes);
@@ -1004,6 +1122,8 @@ static const struct {
     {"cuMemcpyDtoH", 3020, f_copy_out},
     {"cuStreamQuery", 2000, f_stream_query},
     {"cuStreamSynchronize", 2000, f_stream_wait},
+    {"cuStreamBeginCapture", 10010, f_capture_begin},
+    {"cuStreamEndCapture", 10000, f_capture_end},
     {"cuEventCreate", 2000, f_event_create},
     {"cuEventDestroy", 4000, f_event_destroy},
     {"cuEventRecord", 2000, f_event_record},

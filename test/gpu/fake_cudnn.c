@@ -8,7 +8,6 @@
 #include <stdio.h>
 
 #define VERSION 91900
-#define WORKSPACE_BYTES 4096
 #define ATTRS_MAX 16
 #define ATTR_BYTES 512
 #define RANK_MAX 5
@@ -30,6 +29,7 @@ struct desc {
     struct attr attr[ATTRS_MAX];
     enum engine engine; /* of an engine, a configuration, a plan */
     struct desc *graph; /* of a configuration */
+    int64_t workspace;  /* of a plan */
 };
 
 #define ENTER(name)                                                                                \
@@ -237,6 +237,7 @@ struct job {
     int n_steps;
     struct step step[OPS_MAX];
     void *workspace;
+    int64_t workspace_bytes;
 };
 
 static bool tensor_read(const struct desc *d, struct tensor *ret)
@@ -344,6 +345,7 @@ EXPORTED cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t desc)
         handle_enter(h);
         handle_leave(h);
         d->engine = config->engine;
+        d->workspace = driver()->gpu->library_workspace;
         if (d->engine == UNMADE)
             return CUDNN_STATUS_NOT_SUPPORTED;
     }
@@ -389,7 +391,6 @@ EXPORTED cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const d
     static const int32_t notes[ENGINES] = {[TF32] = CUDNN_NUMERICAL_NOTE_TENSOR_CORE,
                                            [ATOMIC] = CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC};
     static const int32_t compiled = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
-    static const int64_t workspace = WORKSPACE_BYTES;
     const struct desc *d = desc;
 
     (void)type;
@@ -410,7 +411,7 @@ EXPORTED cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const d
     case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE:
         return give(d->engine == COMPILED, &compiled, sizeof(compiled), n, ret_n, to);
     case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
-        return give(1, &workspace, sizeof(workspace), n, ret_n, to);
+        return give(1, &d->workspace, sizeof(d->workspace), n, ret_n, to);
     default:
         return CUDNN_STATUS_BAD_PARAM;
     }
@@ -459,7 +460,7 @@ static void job_run(const void *data)
     const struct job *j = data;
     int64_t n = 1;
 
-    scribble(j->workspace, WORKSPACE_BYTES);
+    scribble(j->workspace, (size_t)j->workspace_bytes);
     for (int64_t i = 0; i < j->y.rank; i++)
         n *= j->y.dims[i];
     for (int64_t e = 0; e < n; e++) {
@@ -509,6 +510,7 @@ EXPORTED cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDes
         if (!j.step[i].relu)
             place(pack, &j.step[i].b);
     j.workspace = desc_of(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, 0);
+    j.workspace_bytes = d->workspace;
     if (!j.workspace)
         driver()->broken("a plan has the workspace that it asked for");
     if (!h->stream)

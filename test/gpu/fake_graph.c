@@ -1,4 +1,5 @@
-/* The calls that only tools make: graphs built by hand, mapped host memory, asking events. */
+/* Graphs, captured or built by hand; and calls that only tools make: mapped host memory, asking
+ * events. */
 #include "fake.h"
 #include "fake_inside.h"
 
@@ -9,20 +10,24 @@
 
 struct CUgraphNode_st {
     CUDA_KERNEL_NODE_PARAMS is;
+    void (*fn)(const void *args); /* captured: this is done; NULL: the kernel */
     void *args;
+    size_t bytes; /* of args */
     CUgraphNode next;
 };
 struct CUgraph_st {
+    CUcontext ctx; /* that it was captured in, or NULL */
     CUgraphNode first, last;
 };
 /* Its own copy of the nodes: the graph may be destroyed. */
 struct CUgraphExec_st {
     struct CUgraph_st g;
+    bool uploaded;
 };
 
 /* The driver knows how large a kernel's arguments are; the host's kernels say it beside themselves.
  */
-static unsigned args_bytes(CUkernel k)
+unsigned fake_args_bytes(CUkernel k)
 {
     char name[128];
     Dl_info of;
@@ -37,17 +42,18 @@ static unsigned args_bytes(CUkernel k)
     return n;
 }
 
-static CUgraphNode node_add(CUgraph g, const CUDA_KERNEL_NODE_PARAMS *p, const void *args)
+static CUgraphNode node_add(CUgraph g, const struct CUgraphNode_st *like, const void *args)
 {
     CUgraphNode n = calloc(1, sizeof(*n));
-    unsigned bytes = args_bytes(p->kern);
 
-    if (!n || bytes == 0 || !(n->args = malloc(bytes))) {
+    if (!n || like->bytes == 0 || !(n->args = malloc(like->bytes))) {
         free(n);
         return NULL;
     }
-    n->is = *p;
-    memcpy(n->args, args, bytes);
+    n->is = like->is;
+    n->fn = like->fn;
+    n->bytes = like->bytes;
+    memcpy(n->args, args, n->bytes);
     if (g->last)
         g->last->next = n;
     else
@@ -62,6 +68,29 @@ static void nodes_free(CUgraph g)
         free(n->args);
         free(n);
     }
+}
+
+CUgraph fake_graph_new(CUcontext ctx)
+{
+    CUgraph g = calloc(1, sizeof(*g));
+
+    if (g)
+        g->ctx = ctx;
+    return g;
+}
+
+void fake_graph_add(CUgraph g, void (*fn)(const void *), const void *data, size_t bytes)
+{
+    struct CUgraphNode_st n = {.fn = fn, .bytes = bytes};
+
+    if (!node_add(g, &n, data))
+        abort();
+}
+
+void fake_graph_free(CUgraph g)
+{
+    nodes_free(g);
+    free(g);
 }
 
 static CUresult f_graph_create(CUgraph *ret, unsigned flags)
@@ -92,7 +121,8 @@ static CUresult f_graph_kernel(CUgraphNode *ret, CUgraph g, const CUgraphNode *b
     if (r == CUDA_SUCCESS && (p->func || !p->kern || !p->ctx || n != (g->last != NULL) ||
                               (n == 1 && before[0] != g->last)))
         r = CUDA_ERROR_INVALID_VALUE;
-    if (r == CUDA_SUCCESS && !(*ret = node_add(g, p, p->kernelParams[0])))
+    struct CUgraphNode_st like = {.is = *p, .bytes = p->kern ? fake_args_bytes(p->kern) : 0};
+    if (r == CUDA_SUCCESS && !(*ret = node_add(g, &like, p->kernelParams[0])))
         r = CUDA_ERROR_OUT_OF_MEMORY;
     return fake_leave(r);
 }
@@ -110,11 +140,17 @@ static CUresult f_graph_open(CUgraphExec *ret, CUgraph g, unsigned long long fla
     CUresult r = fake_enter("cuGraphInstantiate");
 
     (void)flags;
+    if (r == CUDA_SUCCESS && fake_unsafe())
+        r = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     if (r == CUDA_SUCCESS && !(*ret = calloc(1, sizeof(**ret))))
         r = CUDA_ERROR_OUT_OF_MEMORY;
     for (CUgraphNode n = g->first; n && r == CUDA_SUCCESS; n = n->next)
-        if (!node_add(&(*ret)->g, &n->is, n->args))
+        if (!node_add(&(*ret)->g, n, n->args))
             r = CUDA_ERROR_OUT_OF_MEMORY;
+    if (r == CUDA_SUCCESS) {
+        (*ret)->g.ctx = g->ctx;
+        fake_hold_graphs(g->ctx, 1);
+    }
     return fake_leave(r);
 }
 
@@ -122,6 +158,7 @@ static CUresult f_graph_close(CUgraphExec x)
 {
     CUresult r = fake_enter("cuGraphExecDestroy");
 
+    fake_hold_graphs(x->g.ctx, -1);
     nodes_free(&x->g);
     free(x);
     return fake_leave(r);
@@ -131,7 +168,7 @@ static CUresult f_graph_upload(CUgraphExec x, CUstream s)
 {
     CUresult r = fake_enter("cuGraphUpload");
 
-    (void)x;
+    x->uploaded |= r == CUDA_SUCCESS;
     return fake_leave(r == CUDA_SUCCESS ? fake_on(s) : r);
 }
 
@@ -142,8 +179,16 @@ static CUresult f_graph_launch(CUgraphExec x, CUstream s)
 
     if (r == CUDA_SUCCESS)
         r = fake_on(s);
+    if (r == CUDA_SUCCESS && x->g.ctx && x->g.ctx != fake_context(s))
+        fake_broken("a captured graph is launched in its own context");
+    if (r == CUDA_SUCCESS && !x->uploaded)
+        fake_broken("a graph is uploaded before it is launched first");
     for (CUgraphNode n = x->g.first; n && r == CUDA_SUCCESS; n = n->next)
-        r = fake_run((CUfunction)n->is.kern, n->is.ctx, n->is.gridDimX, n->is.blockDimX, n->args);
+        if (n->fn)
+            n->fn(n->args);
+        else
+            r = fake_run((CUfunction)n->is.kern, n->is.ctx, n->is.gridDimX, n->is.blockDimX,
+                         n->args);
     return fake_leave(r);
 }
 

@@ -76,6 +76,12 @@ static inline struct granules granules_of(unsigned from, unsigned n)
     return s;
 }
 
+static inline void forget_calls(void)
+{
+    fake->used = 0;
+    memset(fake->log, 0, sizeof(fake->log));
+}
+
 /* The call was made, and the last time after `before` was. */
 static inline bool called(const char *name)
 {
@@ -101,7 +107,7 @@ static inline void check_clean(void)
 {
     CHECK_EQ(fake->contexts + fake->green + fake->streams + fake->mappings + fake->registered +
                  fake->primaries + fake->events + fake->allocations + fake->handles +
-                 fake->descriptors,
+                 fake->descriptors + fake->graphs,
              0);
     CHECK_STR(fake->rule ? fake->rule : "", "");
 }

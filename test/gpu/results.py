@@ -18,8 +18,9 @@ PARTS = [
               "memory, whether green contexts and graphs keep to their SMs; what contexts, launches, graphs, being told "
               "of an end, copies, the host's memory and a change of partitions take"),
     ("ops", "operators: every case of `test/ops` against the plain-C reference"),
-    ("models", "models against the cpu backend, batch 1 and 8: small ones with their weights, eight large ones whose "
-               "weights are made on the spot"),
+    ("plain", "the same by own kernels alone, without cuBLASLt and cuDNN"),
+    ("models", "models against the cpu backend, batch 1 and 8, in fp16 and bf16, too: small ones with their weights, eight "
+               "large ones whose weights are made on the spot"),
     ("http", "the daemon: two models, and two more that come while one is under load"),
     ("sanitize", "races and wrong addresses in kernels: the cases of `ops` under compute-sanitizer"),
 ]
@@ -38,7 +39,7 @@ SOMETHING = """What a GPU has shown of this version, and what none has been aske
 kernels compiled for the host.
 """
 HOW = """`make gpu-bundle` makes the folder `build/gpu-bundle` and an archive of it (38 MB) for x86-64 Linux with glibc 2.36 or
-newer and a driver; in it lies `run.sh` (`test/gpu/run.sh`). It appends a line of JSON for each case to
+newer and a driver; in it lies `run.sh` (`test/gpu/run.sh`), which looks for cuBLASLt and cuDNN there. It appends a line of JSON for each case to
 OUT/results.jsonl; each part ends within nine minutes and goes on where it stopped when it is started again, and
 `--left` says what is missing. `--first` takes a minute. The lines go to a file in docs/gpu-results, and
 `test/gpu/results.py >docs/gpu-results.md` makes this page of them.

@@ -1,24 +1,28 @@
 #!/bin/bash
 # What only a GPU can tell, from the folder that `make gpu-bundle` makes.
 #
-#     run.sh OUT --first | --left | --part facts|ops|models|http|sanitize ...
+#     run.sh OUT --first | --left | --part facts|ops|plain|models|http|sanitize ...
 #
 # Appends a line of JSON for each case to OUT/results.jsonl, for test/gpu/results.py.  A part has nine
 # minutes and goes on where it stopped: a case that has its line for this commit is not run again,
 # one that has none is named at the end.  --first: facts and one model, in three minutes.  --left:
-# what has not been run.  Status 0: every case is right.  BUDGET=SECONDS for each part, ONLY=PART of
+# what has not been run.  plain: ops without cuBLASLt and cuDNN, which otherwise are looked for in
+# LD_LIBRARY_PATH, a toolkit and Python's nvidia packages.  Status 0: every case is right.  BUDGET=SECONDS for each part, ONLY=PART of
 # the names of ops, models and sanitize, LOAD=SECONDS of http.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-export GPULET_PLUGIN_DIR="$here" LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/lib"
+wheels=$(python3 -c 'import glob, nvidia; print(*[f for p in nvidia.__path__ for f in glob.glob(p + "/*/lib")], sep=":")' 2>/dev/null)
+export GPULET_PLUGIN_DIR="$here"
+export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/lib:/usr/local/cuda/lib64${wheels:+:$wheels}"
 commit=$(cat "$here/commit")
-[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd) budget=${BUDGET:-540} only=${ONLY:-}
 shift
 results=$out/results.jsonl
 touch "$results"
 gpu=$("$here/facts" --device 2>/dev/null) || gpu='no device'
+case $gpu in *cuBLASLt*cuDNN*) libraries=yes ;; *) libraries= ;; esac
 stamp="\"commit\": \"$commit\", \"date\": \"$(date -u +%F)\", \"gpu\": \"$gpu\""
 
 # Lines of JSON on stdin, into the results of a part.
@@ -38,7 +42,10 @@ ran() { sed -n "s|^{\"commit\": \"$commit\".*\"part\": \"$1\", \"case\": \"\(.*\
 # Names that a part must have; "(end)" where only it knows them.
 cases() {
     case $1 in
-    models) for m in "$here"/models/*/; do for b in 1 8; do echo "$(basename "$m") on cuda, batch $b"; done; done | grep -F -- "$only" ;;
+    models) for m in "$here"/models/*/; do
+            for b in 1 8 ${libraries:+'8, fp16' '8, bf16'}; do echo "$(basename "$m") on cuda, batch $b"; done
+        done | grep -F -- "$only" ;;
+    plain) [ -z "$libraries" ] || without "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
     ops | sanitize) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
     *) echo '(end)' ;;
     esac | sort
@@ -81,14 +88,22 @@ facts_mps() (
 )
 ended() { [ "$2" -ge 124 ] || echo "{\"case\": \"(end)\", \"ok\": $([ "$2" = 0 ] && echo true || echo false), \"text\": \"status $2\"}"; }
 
+# As on a machine that lacks the libraries: what the loader finds first is none.
+without() {
+    mkdir -p "$out/without"
+    touch "$out/without/"{libcublasLt.so.12,libcublasLt.so.13,libcudnn.so.9}
+    LD_LIBRARY_PATH="$out/without:$LD_LIBRARY_PATH" "$@"
+}
+part_plain() { ran plain >"$out/ran"; without timed "$here/test_ops" -s "$out/ran" ${only:+-k "$only"} cuda | from_lines; }
 part_ops() { ran ops >"$out/ran"; timed "$here/test_ops" -s "$out/ran" ${only:+-k "$only"} cuda | from_lines; }
 
 # Weights are made when a model's turn comes: they are large.
 part_models() {
     left models | while IFS= read -r name; do
-        local model=${name%% on *}
+        local model=${name%% on *} batch=${name##*batch } precision=fp32
+        case $batch in *,*) precision=${batch#*, } batch=${batch%,*} ;; esac
         cd "$here/models" && { [ ! -e "$model/model.fill" ] || "$here/fill" "$model"; } &&
-            timed "$here/compare" cuda "${name##* }" "$model" </dev/null || [ $? != 124 ] || break
+            timed "$here/compare" -p $precision cuda "$batch" "$model" </dev/null || [ $? != 124 ] || break
         rm -f "$model/model.weights"
     done | from_lines
 }
@@ -164,9 +179,9 @@ while [ $# -gt 0 ]; do
     case $1 in
     --first) BUDGET=120 run_part facts || bad=1
         only=digits budget=50 run_part models || bad=1 ;;
-    --left) for part in facts ops models http sanitize; do left $part | sed "s/^/part $part: /"; done ;;
+    --left) for part in facts ops plain models http sanitize; do left $part | sed "s/^/part $part: /"; done ;;
     --part) case ${2-} in
-        facts | ops | models | http | sanitize) run_part "$2" || bad=1; shift ;;
+        facts | ops | plain | models | http | sanitize) run_part "$2" || bad=1; shift ;;
         *) echo "no part '${2-}'"; exit 2 ;;
         esac ;;
     *) echo "no option '$1'"; exit 2 ;;

@@ -81,6 +81,7 @@ static inline void fail(const char *call, int code)
     fake->fail_call = call;
     fake->fail_code = code;
     fake->fail_times = 1;
+    fake->fail_after = 0;
 }
 
 static inline void close_model(void)

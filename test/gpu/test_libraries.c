@@ -127,24 +127,26 @@ static void a_library_that_is_used_is_named_with_its_version(void)
 
 static void a_workspace_is_memory_of_the_run(void)
 {
-    struct exe_info with, without;
-    struct exe *plain;
+    struct exe_info little, much;
+    struct exe *other;
 
     open_products();
-    CHECK_EQ(compile(true, &plain), 0);
-    be->exe_info(exe, &with);
-    be->exe_info(plain, &without);
-    CHECK(with.slot_bytes >= without.slot_bytes + 4096);
-    be->release(plain);
+    fake->library_workspace = 1 << 20;
+    CHECK_EQ(compile(false, &other), 0);
+    be->exe_info(exe, &little);
+    be->exe_info(other, &much);
+    CHECK(much.slot_bytes >= little.slot_bytes + (1 << 20) - 4096);
+    be->release(other);
     close_model();
 }
 
 static void a_run_makes_no_descriptor(void)
 {
+    open_fake();
+    fake->capture_refused = 1;
     open_products();
     int before = fake->descriptors;
-    fake->used = 0;
-    memset(fake->log, 0, sizeof(fake->log));
+    forget_calls();
     run(slot, y);
     CHECK_EQ(fake->descriptors, before);
     CHECK(called("cublasLtMatmul"));
@@ -196,6 +198,8 @@ static void a_run_that_the_library_fails_says_so_when_the_model_is_warmed(void)
 {
     uint64_t ns[1];
 
+    open_fake();
+    fake->capture_refused = 1; /* what is captured asks no library any more */
     open_products();
     for (size_t k = 0; k < ARRAY_SIZE(statuses); k++) {
         fail("cublasLtMatmul", statuses[k].status);
@@ -206,6 +210,22 @@ static void a_run_that_the_library_fails_says_so_when_the_model_is_warmed(void)
     CHECK_EQ(be->fault(part), FAULT_NONE);
     run(slot, y);
     CHECK(as_plain(y));
+    close_model();
+}
+
+static void a_slot_that_the_library_fails_to_warm_says_for_which_node(void)
+{
+    struct slot *more;
+
+    open_products();
+    int allocations = fake->allocations;
+    for (size_t k = 0; k < ARRAY_SIZE(statuses); k++) {
+        fail("cublasLtMatmul", statuses[k].status);
+        CHECK(be->slot_open(exe, &more, &err) < 0);
+        CHECK_HAS(err.msg, "bytes: node 'first' (Gemm): cuBLASLt: cublasLtMatmul: ");
+        CHECK_HAS(err.msg, statuses[k].name);
+        CHECK_EQ(fake->allocations, allocations);
+    }
     close_model();
 }
 
@@ -300,6 +320,7 @@ int main(void)
     ALONE(a_run_makes_no_descriptor);
     ALONE(an_error_of_a_call_names_library_call_status_and_node);
     ALONE(a_run_that_the_library_fails_says_so_when_the_model_is_warmed);
+    ALONE(a_slot_that_the_library_fails_to_warm_says_for_which_node);
     ALONE(a_partition_that_gets_no_handle_is_refused_and_leaves_nothing);
     ALONE(each_green_partition_has_handles_of_its_own);
     ALONE(each_capped_partition_has_handles_of_its_own);

@@ -124,6 +124,16 @@ def test_half_the_bits_without_libraries_are_refused_by_name(gpu):
     assert "precision 'fp16': there is neither cuBLASLt nor cuDNN" in error
 
 
+@pytest.mark.parametrize("refused", [0, 1])
+def test_what_cannot_be_captured_is_said_once_and_models_answer_alike(gpu, refused):
+    d = gpu(f"gpus=1 capture_refused={refused}")
+    d.put("digits", DIGITS)
+    inputs = digits(5)
+    models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
+    said = [e for e in d.admin_get("/v1/events")["events"] if "launched step by step" in e["message"]]
+    assert len(said) == refused and all(e["model"] == "digits" for e in said), said
+
+
 def test_an_operator_that_is_missing_refuses_the_model_by_name(gpu):
     d = gpu("gpus=1")
     error = d.put("det", models.onnx_model(

@@ -123,6 +123,7 @@ static void *loader(void *arg)
             n_unloads++;
         } else {
             struct model_spec s = rig_spec(name, version += x % 2, dir_batch);
+            s.best_effort = x / 2 % 2;
             s.max_batch = 1 + x % 8;
             engine_load(mine.e, &s, &job, mine.cq);
             n_loads++;

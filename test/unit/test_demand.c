@@ -357,6 +357,7 @@ static void within_their_bands_no_gpulet_is_too_busy(void)
 
     demand_bands(&p, &plan, declared, b);
     CHECK(fabs(b[0].high_rps - 360) < 1e-6); /* 0.9 of 400 */
+    CHECK(fabs(b[0].sure.rate_rps - 360) < 1e-6 && b[2].sure.rate_rps == 0);
     CHECK(b[0].low_rps == 50 && b[0].planned_rps == 100);
     CHECK(b[1].low_rps == 0); /* declared */
     CHECK(b[2].low_rps == 0 && b[2].planned_rps == 0);
@@ -381,15 +382,17 @@ static void a_gpulet_that_promises_nothing_has_no_room(void)
 
     demand_bands(&p, &plan, declared, &b);
     CHECK(fabs(b.high_rps - 110) < 1e-6);
+    CHECK(fabs(b.sure.rate_rps - 105) < 1e-6 && b.sure.batch == 4);
 }
 
 static uint32_t allowed(uint32_t rate_rps, uint32_t asked_rps, usec_t for_us)
 {
+    const struct allowance a = {.rate_rps = rate_rps, .batch = 1};
     int64_t used_ns = ALLOWANCE_FRESH;
     uint32_t n = 0;
 
     for (usec_t at_us = 0; at_us < for_us; at_us += USEC_PER_SEC / asked_rps) {
-        int64_t next_ns = allowance_take(used_ns, rate_rps, 1, at_us);
+        int64_t next_ns = allowance_take(used_ns, &a, 1, at_us);
         n += next_ns != ALLOWANCE_FRESH;
         used_ns = next_ns != ALLOWANCE_FRESH ? next_ns : used_ns;
     }
@@ -398,13 +401,37 @@ static uint32_t allowed(uint32_t rate_rps, uint32_t asked_rps, usec_t for_us)
 
 static void an_allowance_is_a_rate_and_one_burst(void)
 {
+    const struct allowance a = {.rate_rps = 100, .batch = 1};
+
     CHECK_EQ(allowed(100, 100, 10 * USEC_PER_SEC), 1000); /* all of what is planned */
     uint32_t n = allowed(100, 2000, 10 * USEC_PER_SEC);
     CHECK(n >= 1000 + 60 && n <= 1000 + 70);
     CHECK(allowed(1, 1000, USEC_PER_SEC / 20) == 50); /* a burst, whatever the rate */
-    int64_t used_ns = allowance_take(ALLOWANCE_FRESH, 100, 1, 5);
-    CHECK(used_ns != ALLOWANCE_FRESH && used_ns < 5000); /* what was not used is not lost */
-    CHECK(allowance_take(ALLOWANCE_FRESH, 100, 16, 5) < used_ns); /* those that burst may */
+    int64_t used_ns = allowance_take(ALLOWANCE_FRESH, &a, 1, 5);
+    CHECK(used_ns != ALLOWANCE_FRESH && used_ns < 5000);         /* what was not used is not lost */
+    CHECK(allowance_take(ALLOWANCE_FRESH, &a, 16, 5) < used_ns); /* those that burst may */
+}
+
+/* 1,000 requests/s of 100, a batch of 8: after the burst they come four by four. */
+static void an_allowance_that_is_used_up_comes_back_with_half_a_batch(void)
+{
+    const struct allowance a = {.rate_rps = 100, .batch = 8};
+    int64_t used_ns = ALLOWANCE_FRESH;
+    uint32_t n = 0, together = 0, others = 0;
+
+    for (usec_t at_us = 0; at_us < 10 * USEC_PER_SEC; at_us += 1000) {
+        int64_t next_ns = allowance_take(used_ns, &a, 1, at_us);
+        if (next_ns == ALLOWANCE_FRESH) {
+            others += together != 0 && together != 4 && n > 80;
+            together = 0;
+            continue;
+        }
+        used_ns = next_ns;
+        together++;
+        n++;
+    }
+    CHECK_EQ(others, 0);
+    CHECK(n >= 1000 + 55 && n <= 1000 + 70); /* as many as one by one */
 }
 
 int main(void)
@@ -426,5 +453,6 @@ int main(void)
     RUN(within_their_bands_no_gpulet_is_too_busy);
     RUN(a_gpulet_that_promises_nothing_has_no_room);
     RUN(an_allowance_is_a_rate_and_one_burst);
+    RUN(an_allowance_that_is_used_up_comes_back_with_half_a_batch);
     return check_end();
 }

@@ -326,6 +326,73 @@ static void requests_of_different_shapes_never_share_a_run(void)
     rig_free(&r);
 }
 
+static bool engine_is_best_effort(struct rig *r, const char *name)
+{
+    struct served *s;
+    struct err err;
+
+    CHECK_EQ(served_get(r->e, name, 0, &s, &err), 0);
+    bool is = s->spec.best_effort;
+    served_put(s);
+    return is;
+}
+
+/* A request that must be answered within a sixth of what waits of the other model. */
+static int submit_soon(struct rig *r, struct request *q)
+{
+    CHECK_EQ(rig_fill(r, q, "soon", 1, 4, 1), 0);
+    q->deadline_us = clock_now_us() + 200000;
+    return engine_submit(r->e, q);
+}
+
+static void requests_that_wait_change_their_class_with_their_model(void)
+{
+    static struct request q[60], soon[3];
+    struct rig r = rig_new(1);
+    struct model_spec rest = rig_spec("rest", 1, dir_batch);
+    struct job job;
+    unsigned right = 0;
+
+    rig_load_ok(&r, "soon", 1, dir_batch);
+    rest.max_batch = 1;
+    CHECK_EQ(rig_load(&r, &rest, &job), 0);
+    fake.run_us = 20000;
+    CHECK_EQ(rig_infer(&r, "rest", 1, 4), 0); /* the predictions learn */
+    for (unsigned i = 0; i < 20; i++)
+        CHECK_EQ(rig_infer(&r, "rest", 1, 4), 0);
+    for (unsigned i = 0; i < 60; i++) { /* 1.2 s */
+        CHECK_EQ(rig_fill(&r, &q[i], "rest", 1, 4, (float)i), 0);
+        CHECK_EQ(engine_submit(r.e, &q[i]), 0);
+    }
+    CHECK_EQ(submit_soon(&r, &soon[0]), -EAGAIN);
+
+    struct job change[2] = {{.cq = r.cq}, {.cq = r.cq}};
+    rest.best_effort = true;
+    engine_load(r.e, &rest, &change[0], r.cq);
+    while (!engine_is_best_effort(&r, "rest"))
+        fake_sleep(1000);
+    CHECK_EQ(submit_soon(&r, &soon[1]), 0);
+    rest.best_effort = false;
+    engine_load(r.e, &rest, &change[1], r.cq);
+    while (engine_is_best_effort(&r, "rest"))
+        fake_sleep(1000);
+    CHECK_EQ(submit_soon(&r, &soon[2]), -EAGAIN);
+    for (unsigned i = 0; i < 60 + 1 + 2; i++) {
+        struct cq_item *it = rig_next(&r, WAIT_MS);
+        if (it != &change[0].item && it != &change[1].item)
+            right += it && rig_right((struct request *)(void *)it);
+    }
+    CHECK_EQ(right, 61);
+    rig_drop(&soon[2]);
+    CHECK_EQ(submit_soon(&r, &soon[2]), 0); /* nothing is left of what was counted */
+    CHECK(rig_next(&r, WAIT_MS) == &soon[2].item);
+    for (unsigned i = 0; i < 60; i++)
+        rig_drop(&q[i]);
+    for (unsigned i = 0; i < 3; i++)
+        rig_drop(&soon[i]);
+    rig_free(&r);
+}
+
 static void compiled_shapes_are_limited_and_the_oldest_goes(void)
 {
     struct rig r = rig_new(1);
@@ -949,6 +1016,7 @@ int main(void)
     RUN(a_fixed_batch_is_served_as_it_is);
     RUN(a_new_shape_is_compiled_while_its_request_waits);
     RUN(requests_of_different_shapes_never_share_a_run);
+    RUN(requests_that_wait_change_their_class_with_their_model);
     RUN(compiled_shapes_are_limited_and_the_oldest_goes);
     RUN(a_load_that_fails_leaves_what_was_there);
     RUN(a_new_version_takes_over_and_the_old_one_goes);

@@ -355,6 +355,12 @@ static void beyond_its_allowance_a_model_is_served_at_nobodys_cost(void)
     CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
     let.order = ORDER_DEADLINE;
     CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
+    v.now_us = let.free_us = 5999; /* idle since 2000, and a run takes 4000 */
+    let.own_us = 0;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
+    v.now_us = let.free_us = 6000;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
+    v.now_us = 0;
     let.order = ORDER_TURNS;
     let.free_us = 3000;
     let.own_us = 500;

@@ -256,8 +256,8 @@ static int algorithm(struct blas_call *c, struct part *p, bool *ret_found, struc
 }
 
 /* ---- the call */
-static int blas_run(const struct call *call, struct part *p, const void *args, void *state,
-                    struct err *err)
+static int blas_run(const struct call *call, struct part *p, CUstream stream, const void *args,
+                    void *state, struct err *err)
 {
     const struct blas_call *c = (const struct blas_call *)call;
     const struct blas_args *x = args;
@@ -271,7 +271,7 @@ static int blas_run(const struct call *call, struct part *p, const void *args, v
         return r;
     return BLAS(matmul(p->blas, c->desc, &c->alpha, x->b, c->a, x->a, c->b, &c->beta,
                        x->c ? x->c : x->y, c->d, x->y, c->d, &c->algo, x->workspace, c->workspace,
-                       p->stream),
+                       stream),
                 err);
 }
 

@@ -1,5 +1,6 @@
 /* A bound graph becomes steps, node by node; an operator that has no row is refused by its name. */
-#include "exe.h"
+#include "slot.h"
+#include <stdio.h>
 
 static lower_fn *const table[OP_END] = {
     [OP_Abs] = lower_unary,
@@ -325,10 +326,11 @@ int gpu_compile(struct part *p, const struct compile_args *args, struct exe **re
 void gpu_exe_info(const struct exe *x, struct exe_info *ret)
 {
     *ret = (struct exe_info){.n_segments = x->n_segments,
-                             .slot_bytes = x->slot_bytes,
+                             .slot_bytes = x->slot_bytes + graphs_bytes(x),
                              .weights_bytes = x->weights_bytes,
                              .n_steps = x->n_steps,
                              .n_reorders = x->n_reorders,
                              .n_asked = x->n_asked,
                              .n_plain = x->n_plain};
+    (void)snprintf(ret->note, sizeof(ret->note), "%s", x->note);
 }

@@ -93,13 +93,21 @@ int dnn_check(cudnnStatus_t s, const char *call, struct err *err)
 }
 
 /* ---- handles */
+int dnn_stream(struct part *p, CUstream stream, struct err *err)
+{
+    int r = p->dnn_stream == stream ? 0 : DNN(set_stream(p->dnn, stream), err);
+
+    if (r == 0)
+        p->dnn_stream = stream;
+    return r;
+}
+
 int dnn_part_open(struct part *p, struct err *err)
 {
     if (!dnn_library()->version[0])
         return 0;
     int r = DNN(create(&p->dnn), err);
-    /* Without it: the legacy stream, which waits for every other. */
-    return r < 0 ? r : DNN(set_stream(p->dnn, p->stream), err);
+    return r < 0 ? r : dnn_stream(p, p->stream, err);
 }
 
 void dnn_part_close(struct part *p)

@@ -101,13 +101,14 @@ static void dnn_close(void *state)
     (void)dnn.desc_destroy(state);
 }
 
-static int dnn_run(const struct call *call, struct part *p, const void *args, void *state,
-                   struct err *err)
+static int dnn_run(const struct call *call, struct part *p, CUstream stream, const void *args,
+                   void *state, struct err *err)
 {
     const struct dnn_call *c = (const struct dnn_call *)call;
 
     (void)args;
-    return DNN(execute(p->dnn, c->plan.plan, state), err);
+    int r = dnn_stream(p, stream, err);
+    return r < 0 ? r : DNN(execute(p->dnn, c->plan.plan, state), err);
 }
 
 /* ---- lowering */

@@ -53,6 +53,13 @@ typedef CUresult CUDAAPI elapsed_fn(float *ret_ms, CUevent, CUevent);
     NEED(event_create, cuEventCreate, "cuEventCreate", 2000) \
     NEED(event_destroy, cuEventDestroy, "cuEventDestroy", 4000) \
     NEED(event_record, cuEventRecord, "cuEventRecord", 2000) \
+    NEED(capture_begin, cuStreamBeginCapture, "cuStreamBeginCapture", 10010) \
+    NEED(capture_end, cuStreamEndCapture, "cuStreamEndCapture", 10000) \
+    NEED(graph_make, cuGraphInstantiateWithFlags, "cuGraphInstantiate", 12000) \
+    NEED(graph_upload, cuGraphUpload, "cuGraphUpload", 11010) \
+    NEED(graph_launch, cuGraphLaunch, "cuGraphLaunch", 10000) \
+    NEED(graph_destroy, cuGraphDestroy, "cuGraphDestroy", 10000) \
+    NEED(graph_exec_destroy, cuGraphExecDestroy, "cuGraphExecDestroy", 10000) \
     NEED(library_load, cuLibraryLoadData, "cuLibraryLoadData", 12000) \
     NEED(library_unload, cuLibraryUnload, "cuLibraryUnload", 12000) \
     NEED(library_kernel, cuLibraryGetKernel, "cuLibraryGetKernel", 12000) \

@@ -51,6 +51,8 @@ static const struct {
     {CUDA_ERROR_INVALID_ADDRESS_SPACE, -EIO, true, "a kernel used the wrong address space"},
     {CUDA_ERROR_INVALID_PC, -EIO, true, "a kernel jumped nowhere"},
     {CUDA_ERROR_LAUNCH_FAILED, -EIO, true, "a kernel failed"},
+    {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, -ENOTSUP, false, "this cannot be captured"},
+    {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, -ENOTSUP, false, "the capture was spoilt"},
 };
 
 static atomic_int first_sticky; /* a CUresult, 0: none */

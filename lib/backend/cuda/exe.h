@@ -26,7 +26,7 @@ struct call {
     /* What a slot needs for it, if anything. */
     int (*open)(const struct call *c, const void *args, void **ret_state, struct err *err);
     void (*close)(void *state);
-    int (*run)(const struct call *c, struct part *p, const void *args, void *state,
+    int (*run)(const struct call *c, struct part *p, CUstream stream, const void *args, void *state,
                struct err *err);
     void (*free)(struct call *c);
 };
@@ -58,6 +58,7 @@ struct exe {
     struct port in[MAX_IO], out[MAX_IO];
     struct weights **weights;
     size_t slot_bytes, weights_bytes, args_bytes;
+    char note[160]; /* why a slot of it is slower than it could be */
 };
 #define BUF_STATUS                                                                                 \
     0 /* of each exe: an int32_t that a kernel sets when an index is out of range                  \

@@ -1,28 +1,15 @@
 /* Slots and runs.
  *
  * A run is, in this order on the partition's stream: an event, the rows of the requests copied in,
- * the launches, the results copied out, an event, and a call on the host that puts the slot on the
- * partition's list and wakes who waits.  That call costs more than spinning on the event would, and
- * leaves the core to others; nothing of CUDA may be called in it. */
-#include "exe.h"
+ * the launches, or the graphs that were captured of them, the results copied out, an event, and a
+ * call on the host that puts the slot on the partition's list and wakes who waits.  That call costs
+ * more than spinning on the event would, and leaves the core to others; nothing of CUDA may be
+ * called in it. */
+#include "slot.h"
 
 #include <gpulet/clock.h>
 
 #define LOOK_US 100000 /* a failed stream never makes its host call: looked at so often */
-
-struct slot {
-    struct exe *exe;
-    CUdeviceptr memory;
-    char *args;      /* of all steps, with addresses */
-    uint32_t *first; /* by step: where its arguments begin */
-    void **state;    /* by step: a library's */
-    int32_t *status; /* pinned: what BUF_STATUS held at the end */
-    CUevent begin, end;
-
-    ticket ticket;
-    struct slot *next;    /* in the partition's list */
-    bool probing, probed; /* under the partition's lock */
-};
 
 static CUdeviceptr address(const struct slot *s, const struct ref *r)
 {
@@ -38,7 +25,8 @@ static int slot_fill(struct slot *s)
     s->args = calloc(1, x->args_bytes + 1);
     s->first = calloc(x->n_steps + 1, sizeof(*s->first));
     s->state = calloc(x->n_steps + 1, sizeof(*s->state));
-    if (!s->args || !s->first || !s->state)
+    s->graph = calloc(x->n_segments, sizeof(*s->graph));
+    if (!s->args || !s->first || !s->state || !s->graph)
         return -ENOMEM;
     for (uint32_t i = 0; i < x->n_steps; i++) {
         const struct step *step = &x->step[i];
@@ -92,7 +80,9 @@ static int slot_take(struct slot *s, struct err *err)
         r = GPU(event_create(&s->end, CU_EVENT_BLOCKING_SYNC), err);
     if (r == 0 && slot_fill(s) < 0)
         r = err_set(err, -ENOMEM, "out of memory");
-    return r < 0 ? r : states_open(s, err);
+    if (r == 0)
+        r = states_open(s, err);
+    return r < 0 ? r : graphs_open(s, err);
 }
 
 void gpu_slot_close(struct slot *s)
@@ -102,6 +92,7 @@ void gpu_slot_close(struct slot *s)
     if (!s)
         return;
     if (part_begin(s->exe->part, &err) == 0) {
+        graphs_close(s); /* before what they were captured in */
         states_close(s);
         if (s->end)
             (void)cu.event_destroy(s->end);
@@ -113,6 +104,7 @@ void gpu_slot_close(struct slot *s)
             (void)cu.mem_free(s->memory);
         part_end(s->exe->part);
     }
+    free(s->graph);
     free(s->state);
     free(s->first);
     free(s->args);
@@ -197,19 +189,31 @@ static int end(struct slot *s, const struct io *io, struct err *err)
     return r;
 }
 
-static int launch(struct slot *s, uint32_t i, struct err *err)
+int slot_launch(struct slot *s, uint32_t i, CUstream stream, struct err *err)
 {
     const struct exe *x = s->exe;
     const struct step *step = &x->step[i];
     void *args[] = {s->args + s->first[i]};
 
     if (step->call)
-        return in_step(x, i, step->call->run(step->call, x->part, args[0], s->state[i], err), err);
+        return in_step(
+            x, i, step->call->run(step->call, x->part, stream, args[0], s->state[i], err), err);
     /* The driver takes a kernel of a library where it wants a function. */
     CUfunction f = (CUfunction)x->part->dev->kernel[step->kernel];
 
-    return GPU(launch(f, step->blocks, 1, 1, GPU_THREADS, 1, 1, 0, x->part->stream, args, NULL),
-               err);
+    return GPU(launch(f, step->blocks, 1, 1, GPU_THREADS, 1, 1, 0, stream, args, NULL), err);
+}
+
+static int segment(struct slot *s, unsigned i, struct err *err)
+{
+    const struct exe *x = s->exe;
+    int r = 0;
+
+    if (s->graph[i])
+        return GPU(graph_launch(s->graph[i], x->part->stream), err);
+    for (uint32_t k = x->first_step[i]; k < x->first_step[i + 1] && r == 0; k++)
+        r = slot_launch(s, k, x->part->stream, err);
+    return r;
 }
 
 /* On a thread of the driver's. */
@@ -239,8 +243,8 @@ static int enqueue(struct slot *s, unsigned from, unsigned to, const struct io *
 
     if (r == 0 && from == 0)
         r = begin(s, io, err);
-    for (uint32_t i = x->first_step[from]; i < x->first_step[to] && r == 0; i++)
-        r = launch(s, i, err);
+    for (unsigned i = from; i < to && r == 0; i++)
+        r = segment(s, i, err);
     if (r == 0 && to == x->n_segments)
         r = end(s, io, err);
     if (r == 0)

@@ -12,7 +12,7 @@
  *   weights.c  constants on the device
  *   exe.h, build.c, compile.c, lower_*.c  a bound graph becomes launches of kernels
  *   half.c     what is stored in 16 bits
- *   exec.c     slots and runs
+ *   slot.h     a slot; exec.c runs it, capture.c makes graphs of its segments
  *   nvlib.h    cuBLASLt and cuDNN, which do the heavy nodes where they are there: nvlib.c; blas.c,
  *              blas_product.c; dnn.c, dnn_conv.c
  *
@@ -125,10 +125,13 @@ struct part {
     CUgreenCtx green;
     struct capped *capped;
     CUcontext ctx;
-    CUstream stream, uploads; /* runs; constants, which must not wait for runs */
+    CUstream stream;    /* runs */
+    CUstream builders;  /* constants, warming and capture, which must not wait for runs */
+    size_t graph_bytes; /* builder: what captured graphs take, as far as is known */
 
     struct cublasLtContext *blas; /* or NULL; used under `use` */
-    struct cudnnContext *dnn;     /* the same */
+    struct cudnnContext *dnn;     /* the same, on dnn_stream */
+    CUstream dnn_stream;
 
     pthread_mutex_t use;     /* held while ctx is current to the holder's thread */
     _Atomic unsigned n_wait; /* threads that want it */

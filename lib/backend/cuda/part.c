@@ -48,15 +48,15 @@ int streams_open(struct part *p, struct err *err)
         return r;
     r = stream_open(p, &p->stream, err);
     if (r == 0)
-        r = stream_open(p, &p->uploads, err);
+        r = stream_open(p, &p->builders, err);
     part_end(p);
     return r;
 }
 
 void streams_close(struct part *p)
 {
-    if (p->uploads)
-        (void)cu.stream_destroy(p->uploads);
+    if (p->builders)
+        (void)cu.stream_destroy(p->builders);
     if (p->stream)
         (void)cu.stream_destroy(p->stream);
 }

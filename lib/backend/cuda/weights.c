@@ -107,9 +107,9 @@ static void drop(struct space *s, struct weights *w)
  * is over, and the partition's runs would not wait for it. */
 static int upload(struct part *p, const struct weights *w, const void *data, struct err *err)
 {
-    int r = w->bytes ? GPU(copy_in_async(w->at, data, w->bytes, p->uploads), err) : 0;
+    int r = w->bytes ? GPU(copy_in_async(w->at, data, w->bytes, p->builders), err) : 0;
 
-    return r < 0 ? r : GPU(stream_wait(p->uploads), err);
+    return r < 0 ? r : GPU(stream_wait(p->builders), err);
 }
 
 int weights_in(struct part *p, const void *data, size_t bytes, struct hash128 hash,

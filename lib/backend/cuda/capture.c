@@ -1,0 +1,130 @@
+/* Captured graphs: a segment's launches become one.
+ *
+ * Made when a slot is opened, so that no run makes one.  Everything is run once before, as what a
+ * library or the driver does at first use cannot be captured.  A graph runs in the context that it
+ * was captured in and with the addresses of its slot: it is the slot's and dies before it.
+ *
+ * Nobody says what a graph takes; what others have seen is counted, and limited. */
+#include "slot.h"
+#include <stdio.h>
+
+#define GRAPH_BYTES ((size_t)64 << 10)
+#define NODE_BYTES ((size_t)10 << 10)
+#define PART_BYTES_MAX ((size_t)256 << 20)
+
+/* One launch is not made faster by a graph of it. */
+static uint32_t worth(const struct exe *x, unsigned segment)
+{
+    uint32_t n = x->first_step[segment + 1] - x->first_step[segment];
+
+    return n > 1 ? n : 0;
+}
+
+size_t graphs_bytes(const struct exe *x)
+{
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < x->n_segments; i++)
+        bytes += worth(x, i) ? GRAPH_BYTES + worth(x, i) * NODE_BYTES : 0;
+    return bytes;
+}
+
+/* Of zeros, which are good for any index. */
+static int warm(struct slot *s, struct err *err)
+{
+    CUstream stream = s->exe->part->builders;
+    int r = GPU(zero_async(s->memory, 0, s->exe->slot_bytes, stream), err);
+
+    for (uint32_t i = 0; i < s->exe->n_steps && r == 0; i++)
+        r = slot_launch(s, i, stream, err);
+    int waited = GPU(stream_wait(stream), r < 0 ? &(struct err){0} : err);
+    return r < 0 ? r : waited;
+}
+
+static int launches(struct slot *s, unsigned segment, struct err *err)
+{
+    const struct exe *x = s->exe;
+    int r = 0;
+
+    for (uint32_t i = x->first_step[segment]; i < x->first_step[segment + 1] && r == 0; i++)
+        r = slot_launch(s, i, x->part->builders, err);
+    return r;
+}
+
+/* A capture that was begun is ended whatever comes. */
+static int capture(struct slot *s, unsigned segment, CUgraph *ret, struct err *err)
+{
+    CUstream stream = s->exe->part->builders;
+    struct err ending;
+    int r = GPU(capture_begin(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), err);
+
+    if (r < 0)
+        return r;
+    r = launches(s, segment, err);
+    int ended = GPU(capture_end(stream, ret), &ending);
+    if (r == 0 && ended < 0)
+        *err = ending;
+    return r < 0 ? r : ended;
+}
+
+static int graph_open(struct slot *s, unsigned segment, struct err *err)
+{
+    CUgraph graph = NULL;
+    int r = capture(s, segment, &graph, err);
+
+    if (r == 0)
+        r = GPU(graph_make(&s->graph[segment], graph, 0), err);
+    if (r == 0) /* else its first launch would do it */
+        r = GPU(graph_upload(s->graph[segment], s->exe->part->builders), err);
+    if (graph)
+        (void)cu.graph_destroy(graph);
+    return r;
+}
+
+static void drop(struct slot *s)
+{
+    for (unsigned i = 0; s->graph && i < s->exe->n_segments; i++) {
+        if (s->graph[i])
+            (void)cu.graph_exec_destroy(s->graph[i]);
+        s->graph[i] = NULL;
+    }
+}
+
+static int open_all(struct slot *s, struct err *err)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < s->exe->n_segments && r == 0; i++)
+        r = worth(s->exe, i) ? graph_open(s, i, err) : 0;
+    return r < 0 ? r : GPU(stream_wait(s->exe->part->builders), err);
+}
+
+int graphs_open(struct slot *s, struct err *err)
+{
+    struct exe *x = s->exe;
+    struct err why = {0};
+    size_t bytes = graphs_bytes(x);
+    int r = warm(s, err);
+
+    if (r < 0 || bytes == 0)
+        return r;
+    r = x->part->graph_bytes + bytes <= PART_BYTES_MAX
+            ? open_all(s, &why)
+            : err_set(&why, -ENOSPC, "more than %zu MiB in a partition", PART_BYTES_MAX >> 20);
+    if (r == 0) {
+        s->graph_bytes = bytes;
+        x->part->graph_bytes += bytes;
+        return 0;
+    }
+    drop(s);
+    (void)snprintf(x->note, sizeof(x->note), "launched step by step, not as a graph: %.110s",
+                   why.msg);
+    return gpu_is_lost() ? err_set(err, -ENODEV, "%s", why.msg) : 0;
+}
+
+void graphs_close(struct slot *s)
+{
+    drop(s);
+    s->exe->part->graph_bytes -= s->graph_bytes;
+    s->graph_bytes = 0;
+}
