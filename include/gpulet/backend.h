@@ -155,7 +155,8 @@ struct backend {
     void (*release)(struct exe *x);
     int (*slot_open)(struct exe *x, struct slot **ret, struct err *err);
     void (*slot_close)(struct slot *s);
-    /* n timed runs of segments [from, to) on made-up input, warm; ns each into ret_ns. */
+    /* n timed runs of segments [from, to) on made-up input, warm; ns each into ret_ns.  From any
+     * thread while nobody else uses the partition. */
     int (*probe)(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
                  struct err *err);
 

@@ -199,3 +199,22 @@ void fit_evaluate(const struct predict_device *d, const struct fit_pair *pair, u
  * left out of the fit and predicted. */
 int fit_cross(const struct predict_device *d, const struct fit_pair *pair, uint32_t n,
               struct arena *a, struct fit_report *ret, struct err *err);
+
+/* ---- the same from a stressor: a load that streams memory and, by definition, uses all of it (L2
+ * and DRAM 1).  A model's runs beside it say what memory pressure costs on the device; its own runs
+ * beside the model say how much of the memory the model uses. */
+#define BESIDE_LEAST 0.02 /* a run that is slower by less was not slowed */
+struct beside_run {
+    uint32_t batch, units;         /* of the model; the stressor has as many units */
+    usec_t alone_us, beside_us;    /* a run of the model */
+    usec_t stress_us, stressed_us; /* a run of the stressor, alone and beside the model */
+};
+/* The device's terms by what was measured of some models: INTERFERE_PRESSURE, or INTERFERE_NONE
+ * where nobody was slowed.  units: of the whole device. */
+void beside_terms(const struct beside_run *b, uint32_t n, uint32_t units, struct interference *ret);
+/* The part of L2 and DRAM that the measured run used, 0..1, by those terms. */
+double beside_memory(const struct interference *f, const struct beside_run *b);
+/* Gives p (a table of one stream) the l2 and dram of all its cells, from runs of its model: a line
+ * in the batch, and on other units the same bytes in the time that a run takes there.  -ENOMEM. */
+int beside_cells(struct arena *a, const struct interference *f, const struct beside_run *b,
+                 uint32_t n, struct profile *p);

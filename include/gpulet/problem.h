@@ -50,6 +50,8 @@ int pairs_parse(const char *json, size_t bytes, const struct problem *p, struct 
  * the key `measured`.  It is good for what its key says and for nothing else. */
 #define MEASURED_MAX_BYTES (1u << 20)
 #define MEASURED_MAX_POINTS 512
+#define MEASURED_MAX_BESIDE 64
+#define MEASURED_MAX_SEGMENTS 64
 struct measured_key {
     const char *graph;     /* hash of the file, its external data and the version of the passes */
     const char *precision; /* and how it is compiled */
@@ -61,6 +63,11 @@ struct measured {
     struct measured_key key;
     uint32_t n_points;
     const struct measured_point *point;
+    uint32_t n_beside; /* beside a stressor (predict.h) */
+    const struct beside_run *beside;
+    uint32_t n_segments;         /* 0: not measured */
+    struct measured_point whole; /* batch and units that the segments were run with */
+    const usec_t *segment_us;
 };
 int measured_print(const struct problem *p, const struct measured *m, char **ret, struct err *err);
 int measured_parse(const char *json, size_t bytes, struct arena *a, struct measured *ret,

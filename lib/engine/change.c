@@ -476,6 +476,7 @@ static void seat_adopt(struct epoch *ep, struct seat *s, const struct plan_gpule
 
     (void)pthread_mutex_lock(&s->g->lock);
     s->batch = MIN(sh->batch, s->max_batch);
+    seat_slow(s, share_slowing(ep, g, sh));
     s->priority = rt->served->spec.priority;
     s->shared = n_sure(ep, g) > 1;
     s->g->order = g->order;

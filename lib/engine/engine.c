@@ -519,6 +519,9 @@ int engine_health(struct engine *e, struct err *err)
     if (ms)
         r = err_set(err, -ETIMEDOUT, "the builder is overdue from %s by %llu ms",
                     atomic_load(&e->watch.what), (unsigned long long)ms);
+    if (r == 0 && (ms = overdue_ms(&e->stress_watch)))
+        r = err_set(err, -ETIMEDOUT, "the stressor is overdue from %s by %llu ms",
+                    atomic_load(&e->stress_watch.what), (unsigned long long)ms);
     (void)pthread_mutex_lock(&e->lock);
     for (struct gpulet *g = e->gpulets; g && r == 0; g = g->next)
         if ((ms = overdue_ms(&g->watch)))

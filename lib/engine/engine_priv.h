@@ -32,6 +32,7 @@
 #define EVENTS_MAX 1024
 #define BUILDER_BOUND_US (300 * USEC_PER_SEC) /* a large model compiles for a while */
 #define PROBE_RUNS 3
+#define BESIDE_MAX 8 /* runs beside a stressor that are kept of a model */
 
 /* ---- watching for stalls */
 struct watch {
@@ -47,6 +48,14 @@ static inline void watch_leave(struct watch *w)
 {
     atomic_store_explicit(&w->due_us, 0, memory_order_release);
 }
+
+#define WATCHED(w, what, expr)                                                                     \
+    ({                                                                                             \
+        watch_enter((w), what, clock_now_us() + BUILDER_BOUND_US);                                 \
+        __typeof__(expr) watched_ = (expr);                                                        \
+        watch_leave(w);                                                                            \
+        watched_;                                                                                  \
+    })
 
 /* ---- batch buckets: 1 to 8, 10, 12, 14, 16, 20, …, four to each doubling, max: what is between
  * two of them runs at most a quarter longer than it must */
@@ -94,10 +103,16 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct measured_point *point; /* what was measured */
     uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */
     bool points_done;             /* nothing is left to be measured */
-    _Atomic uint32_t n_kept;      /* points that were known when it was opened, */
-    _Atomic uint32_t n_probed;    /* and those that were run since, to be measured */
-    _Atomic usec_t load_us;       /* from opening the file to the swap; 0: not yet */
-    struct profile_text *text;    /* under e->lock */
+    uint32_t n_beside;
+    struct beside_run beside[BESIDE_MAX];
+    uint32_t n_timed; /* segments that were measured */
+    struct measured_point whole;
+    usec_t segment_us[MEASURED_MAX_SEGMENTS];
+    bool beside_failed, segments_done; /* not tried again */
+    _Atomic uint32_t n_kept;           /* points that were known when it was opened, */
+    _Atomic uint32_t n_probed;         /* and those that were run since, to be measured */
+    _Atomic usec_t load_us;            /* from opening the file to the swap; 0: not yet */
+    struct profile_text *text;         /* under e->lock */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
     bool noted;                /* builder: the backend's note was made an event */
@@ -184,18 +199,21 @@ struct seat {
     uint32_t n_routed;
     uint32_t n_queued, n_keys;
     uint32_t n_flying; /* its runs */
+    double slow;       /* a run takes so many times what it takes alone, by the plan */
     usec_t turn_us;    /* when its last turn began (policy.h) */
     struct keyq *keys;
     usec_t bucket_us[BUCKETS_MAX]; /* what a new key starts with */
     usec_t least_us[BUCKETS_MAX];
-    usec_t fit_us[BUCKETS_MAX]; /* of the warm key, by the profile when it was last looked at, */
+    usec_t fit_us[BUCKETS_MAX]; /* of the warm key, alone, by the profile when last looked at, */
     struct residual fit[BUCKETS_MAX]; /* and what serving shows of it */
     _Atomic uint64_t runs, rows;
 };
 
 int seat_new(struct gpulet *g, struct loaded *l, uint32_t max_batch, struct seat **ret,
              struct err *err);
-bool rc_passes(int rc); /* an error that another try may not have */
+/* What the plan says of neighbours: what is predicted follows. */
+void seat_slow(struct seat *s, double slow); /* under g->lock */
+bool rc_passes(int rc);                      /* an error that another try may not have */
 /* Builder: compile the warm key's bucket and open its slot; -EALREADY when it is there. */
 int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err);
 int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err);
@@ -448,6 +466,41 @@ void profile_text_put(struct profile_text *t);
 void profile_refit(struct engine *e, usec_t now_us, char reason[REASON_MAX]);
 /* One more point while nothing comes. */
 void profile_refine(struct engine *e, usec_t now_us);
+/* trial.c; builder: a model compiled to be measured, on the first device.  trial_close() also after
+ * a trial_open() that failed. */
+struct trial {
+    struct engine *e;
+    struct part *part;
+    struct exe *exe;
+    struct slot *slot;
+    uint32_t n_segments;
+    struct arena arena;
+};
+int trial_open(struct engine *e, struct loaded *l, uint32_t batch, const struct granules *set,
+               struct trial *t, struct err *err);
+int trial_run(struct trial *t, uint32_t from, uint32_t to, uint32_t n, uint64_t *ret_ns,
+              struct err *err);
+void trial_close(struct trial *t);
+/* stress.c; builder, but for its own thread */
+#define STRESS_RUNS_MAX 256
+struct stressor;
+int stressor_new(struct engine *e, uint32_t device, const struct granules *set,
+                 struct stressor **ret, struct err *err);
+void stressor_free(struct stressor *s);                 /* it is off */
+int stressor_run(struct stressor *s, uint64_t *ret_ns); /* once, while it is off */
+/* From on() to off() it runs; runs(): how many are over, false when one failed (off() says how). */
+int stressor_on(struct stressor *s);
+bool stressor_runs(const struct stressor *s, uint32_t *ret_n);
+int stressor_off(struct stressor *s);
+/* After off(): what a run took; the last STRESS_RUNS_MAX are known. */
+uint64_t stressor_ns(const struct stressor *s, uint32_t run);
+/* neighbours.c; builder: one more pair, or the segments, by runs of at most most_us.  False:
+ * nothing is left to be measured. */
+bool neighbours_refine(struct engine *e, struct loaded *l, usec_t most_us);
+bool segments_refine(struct engine *e, struct loaded *l, usec_t most_us);
+/* What the device does to neighbours, by what was measured of this model, or of all of ep. */
+struct interference loaded_interference(const struct engine *e, const struct loaded *l);
+int epoch_interference(const struct engine *e, struct epoch *ep, struct interference *ret);
 /* planning.c: the problem of one model alone */
 int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, struct problem *ret);
 /* planning.c: for an epoch whose routes are set */
@@ -460,6 +513,9 @@ int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const 
 int epoch_was(struct epoch *ep, const struct epoch *old, bool judged, struct plan *ret,
               uint32_t **ret_of, struct err *err);
 bool plan_same_layout(const struct plan *a, const struct plan *b);
+/* How many times as long a run of the share takes beside its neighbours, by ep's plan. */
+double share_slowing(const struct epoch *ep, const struct plan_gpulet *g,
+                     const struct plan_share *s);
 void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
 void builder_wake(struct engine *e);
 int builder_start(struct engine *e, struct err *err);
@@ -507,6 +563,7 @@ struct engine {
     struct engine_device device[MAX_DEVICES];
     struct events events;
     struct watch watch; /* of the builder */
+    struct watch stress_watch;
     _Atomic uint64_t pending;
     _Atomic bool quiet; /* nothing comes: the builder samples seldom, the next request wakes it */
 

@@ -259,10 +259,14 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     }
     (void)pthread_mutex_lock(&g->lock);
     v->busy = false;
-    if (r == 0)
-        q->bucket_us[bucket] = q->least_us[bucket] = us;
+    usec_t slow_us = (usec_t)((double)us * s->slow + 0.5);
+    if (r == 0) {
+        q->bucket_us[bucket] = slow_us;
+        q->least_us[bucket] = us;
+    }
     if (r == 0 && warm) {
-        s->bucket_us[bucket] = s->least_us[bucket] = s->fit_us[bucket] = us;
+        s->bucket_us[bucket] = slow_us;
+        s->least_us[bucket] = s->fit_us[bucket] = us;
         s->fit[bucket] = (struct residual){0};
     }
     (void)pthread_mutex_unlock(&g->lock);
@@ -281,6 +285,7 @@ int seat_new(struct gpulet *g, struct loaded *l, uint32_t max_batch, struct seat
     s->g = g;
     s->l = l;
     s->max_batch = s->batch = max_batch;
+    s->slow = 1;
     s->n_buckets = bucket_of(max_batch, max_batch) + 1;
     for (uint32_t b = 0; b < s->n_buckets; b++)
         s->bucket_us[b] = s->least_us[b] = s->fit_us[b] =
@@ -293,6 +298,23 @@ int seat_new(struct gpulet *g, struct loaded *l, uint32_t max_batch, struct seat
     (void)pthread_mutex_unlock(&g->lock);
     *ret = s;
     return 0;
+}
+
+static void buckets_scale(usec_t *us, uint32_t n, double by)
+{
+    for (uint32_t b = 0; b < n; b++)
+        us[b] = MAX((usec_t)((double)us[b] * by + 0.5), 1);
+}
+
+void seat_slow(struct seat *s, double slow)
+{
+    double by = slow / s->slow;
+
+    if (by != 1)
+        buckets_scale(s->bucket_us, s->n_buckets, by);
+    for (struct keyq *q = s->keys; q && by != 1; q = q->next)
+        buckets_scale(q->bucket_us, s->n_buckets, by);
+    s->slow = slow;
 }
 
 int seat_warm_key(struct seat *s, struct keyq **ret, struct err *err)

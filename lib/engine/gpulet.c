@@ -404,7 +404,8 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
     struct seat *s = run->q->seat;
     if (rc == 0 && shape_key_eq(&run->q->key, &s->l->warm)) {
         s->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
-        residual_add(&s->fit[run->bucket], s->fit_us[run->bucket], MAX(ns / 1000, 1));
+        residual_add(&s->fit[run->bucket], (usec_t)((double)s->fit_us[run->bucket] * s->slow),
+                     MAX(ns / 1000, 1)); /* the rest is not the neighbours' */
     }
     run->v->busy = false;
     run->q->seat->n_flying--;

@@ -3,6 +3,10 @@
  * so a dry run may read it later from any thread. */
 #include "engine_priv.h"
 
+#include <math.h>
+
+#define SLOWING_MOST 4.0 /* as much as a residual may say */
+
 static_assert(PLAN_MAX_GRANULES == MAX_GRANULES, "plan and backend agree on granules");
 
 static int oom(struct err *err)
@@ -11,13 +15,15 @@ static int oom(struct err *err)
 }
 
 /* The profile of the moment, for each type of device: the builder goes on measuring, the copy does
- * not change. */
-static const struct profile *profiles_copy(struct arena *a, const struct profile *p,
-                                           uint32_t n_types)
+ * not change.  By the interference of the devices it says what the model does to neighbours. */
+static const struct profile *profiles_copy(struct arena *a, const struct loaded *l,
+                                           const struct interference *f, uint32_t n_types)
 {
     struct profile *c = ARENA_ARRAY(a, struct profile, n_types);
 
-    if (!c || profile_copy(a, p, c) < 0)
+    if (!c || profile_copy(a, &l->profile, c) < 0 ||
+        (f->kind != INTERFERE_NONE && l->n_beside &&
+         beside_cells(a, f, l->beside, l->n_beside, c) < 0))
         return NULL;
     for (uint32_t t = 1; t < n_types; t++)
         c[t] = *c;
@@ -45,8 +51,8 @@ static uint32_t device_index(const struct epoch *ep, uint32_t device)
 }
 
 /* Each device is a type of its own: what the backend says of one need not hold for the next. */
-static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n, struct arena *a,
-                        struct problem *ret)
+static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n,
+                        const struct interference *f, struct arena *a, struct problem *ret)
 {
     struct plan_device *d = ARENA_ARRAY(a, struct plan_device, n);
     struct plan_type *t = ARENA_ARRAY(a, struct plan_type, n);
@@ -61,7 +67,7 @@ static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n, st
                                   .granule_units = info->granule_units,
                                   .max_granules = info->max_granules,
                                   .mem_bytes = info->mem_bytes,
-                                  .predict = {.units = units}};
+                                  .predict = {.units = units, .interference = *f}};
         d[i] = (struct plan_device){.name = t[i].name, .type = i};
         if (!t[i].name)
             return -ENOMEM;
@@ -87,10 +93,12 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
 {
     struct plan_model *m = ARENA_ARRAY(&ep->arena, struct plan_model, ep->n_routes);
     struct problem p = {.n_models = ep->n_routes, .model = m};
+    struct interference f;
 
     if (ep->n_devices == 0) /* once: its plan counts them */
         ep->n_devices = devices_choose(e, ep->device);
-    if (!m || devices_copy(e, ep->device, ep->n_devices, &ep->arena, &p) < 0)
+    if (!m || epoch_interference(e, ep, &f) < 0 ||
+        devices_copy(e, ep->device, ep->n_devices, &f, &ep->arena, &p) < 0)
         return oom(err);
     for (uint32_t i = 0; i < ep->n_routes; i++) {
         const struct loaded *l = ep->route[i].l;
@@ -103,7 +111,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
                                    .best_effort = s->spec.best_effort,
                                    .weights_bytes = l->weights_bytes,
                                    .slot_bytes = l->slot_bytes,
-                                   .profile = profiles_copy(&ep->arena, &l->profile, p.n_types)};
+                                   .profile = profiles_copy(&ep->arena, l, &f, p.n_types)};
         if (!m[i].name || !m[i].profile)
             return oom(err);
     }
@@ -116,15 +124,16 @@ int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, st
 {
     struct plan_model *m = ARENA_ARRAY(a, struct plan_model, 1);
     struct problem p = {.n_models = 1, .model = m};
+    struct interference f = loaded_interference(e, l);
     uint32_t device[MAX_DEVICES], n = devices_choose(e, device);
 
-    if (!m || devices_copy(e, device, n, a, &p) < 0)
+    if (!m || devices_copy(e, device, n, &f, a, &p) < 0)
         return -ENOMEM;
     *m = (struct plan_model){.name = arena_strdup(a, l->name),
                              .max_batch = l->profile.batch[l->profile.n_batch - 1],
                              .weights_bytes = l->weights_bytes,
                              .slot_bytes = l->slot_bytes,
-                             .profile = profiles_copy(a, &l->profile, p.n_types)};
+                             .profile = profiles_copy(a, l, &f, p.n_types)};
     *ret = p;
     return m->name && m->profile ? 0 : -ENOMEM;
 }
@@ -230,6 +239,17 @@ static void pin_place(struct epoch *ep, struct plan *p, uint32_t model)
     (void)pin_share_add(ep, best, ep->problem.model[model].name, 0, NULL);
 }
 
+/* Beside its neighbours, now that all of them are there. */
+static void pin_predict(const struct problem *pr, struct plan *p)
+{
+    struct share_truth t;
+
+    for (uint32_t k = 0; k < p->n_gpulets; k++)
+        for (uint32_t i = 0; i < p->gpulet[k].n_shares; i++)
+            if (plan_truth_now(pr, p, k, i, &t) == 0 && t.full.run_us > 0)
+                p->gpulet[k].share[i].run_us = (usec_t)ceil(t.full.run_us);
+}
+
 /* Those of best effort behind the others. */
 static void pin_sort(const struct problem *pr, struct plan_gpulet *g)
 {
@@ -317,6 +337,7 @@ static int plan_by_hand(struct engine *e, struct epoch *ep, const struct pin *pi
             pin_place(ep, &p, m);
     for (uint32_t k = 0; k < p.n_gpulets; k++)
         pin_sort(pr, &p.gpulet[k]);
+    pin_predict(pr, &p);
     pin_judge(ep, &p);
     plan_spare(pr, &p);
     *ret = p;
@@ -352,26 +373,58 @@ static int plan_by_policy(struct engine *e, struct epoch *ep, const struct plan 
     return r < 0 ? r : plan_check(&ep->problem, was, ret, err);
 }
 
+static int plan_checked(struct engine *e, struct epoch *ep, const struct pin *pin,
+                        const struct plan *was, struct plan *ret, struct err *err)
+{
+    if (!pin)
+        return plan_by_policy(e, ep, was, ret, err);
+    int r = plan_by_hand(e, ep, pin, ret, err);
+    return r < 0 ? r : plan_check(&ep->problem, was, ret, err);
+}
+
+/* As if nobody disturbed anybody.  False: that is so already. */
+static bool neighbours_forget(struct epoch *ep)
+{
+    struct plan_type *t = (struct plan_type *)(uintptr_t)ep->problem.type; /* devices_copy()'s */
+    bool any = false;
+
+    for (uint32_t i = 0; i < ep->problem.n_types; i++) {
+        any |= t[i].predict.interference.kind != INTERFERE_NONE;
+        t[i].predict.interference = (struct interference){0};
+    }
+    return any;
+}
+
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
                struct plan *ret, struct err *err)
 {
     struct plan p;
-    int r = pin ? plan_by_hand(e, ep, pin, &p, err) : plan_by_policy(e, ep, was, &p, err);
+    int r = plan_checked(e, ep, pin, was, &p, err);
 
     if (r == -EINVAL && !pin && ep->problem.rules.rule == RULE_QUEUE) {
         /* The check is stricter than the planner about a queue at its limit: what a cycle takes
          * they agree on. */
         event(e, 4, "plan", "", PLAN_NONE, "planned again without queues: %s", err->msg);
         ep->problem.rules.rule = RULE_CYCLE;
-        r = plan_by_policy(e, ep, was, &p, err);
+        r = plan_checked(e, ep, pin, was, &p, err);
     }
-    if (r == 0 && pin)
-        r = plan_check(&ep->problem, was, &p, err);
+    if (r == -EINVAL && neighbours_forget(ep)) /* some policies know no neighbours */
+        r = plan_checked(e, ep, pin, was, &p, err);
     if (r == 0)
         r = all_placed(&ep->problem, &p, err);
     if (r == 0)
         *ret = p;
     return r;
+}
+
+double share_slowing(const struct epoch *ep, const struct plan_gpulet *g,
+                     const struct plan_share *s)
+{
+    const struct profile *f =
+        &ep->problem.model[s->model].profile[ep->problem.device[g->device].type];
+    double slow = (double)s->run_us / (double)predict_run_us(f, s->batch, g->units);
+
+    return MIN(MAX(slow, 1.0), SLOWING_MOST);
 }
 
 bool plan_same_layout(const struct plan *a, const struct plan *b)

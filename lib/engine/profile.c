@@ -110,6 +110,16 @@ static int kept_read(struct engine *e, const struct loaded *l, struct arena *a,
     return 0;
 }
 
+/* What is known besides points. */
+static void rest_restore(struct loaded *l, const struct measured *m)
+{
+    l->n_beside = MIN(m->n_beside, BESIDE_MAX);
+    memcpy(l->beside, m->beside, l->n_beside * sizeof(*m->beside));
+    l->n_timed = m->n_segments;
+    l->whole = m->whole;
+    memcpy(l->segment_us, m->segment_us, l->n_timed * sizeof(*m->segment_us));
+}
+
 void profile_restore(struct engine *e, struct loaded *l)
 {
     struct measured m;
@@ -122,6 +132,8 @@ void profile_restore(struct engine *e, struct loaded *l)
     int r = kept_read(e, l, &a, &m, &err);
     for (uint32_t i = 0; r == 0 && i < m.n_points; i++)
         loaded_measured(l, m.point[i].batch, m.point[i].units, m.point[i].run_us);
+    if (r == 0)
+        rest_restore(l, &m);
     l->n_unsaved = 0;
     l->n_kept = l->n_points;
     if (r == 0)
@@ -179,67 +191,24 @@ static bool point_next(const struct engine *e, const struct loaded *l, usec_t mo
     return best != UINT32_MAX;
 }
 
-#define CALL(e, what, expr)                                                                        \
-    ({                                                                                             \
-        watch_enter(&(e)->watch, what, clock_now_us() + BUILDER_BOUND_US);                         \
-        __typeof__(expr) call_ = (expr);                                                           \
-        watch_leave(&(e)->watch);                                                                  \
-        call_;                                                                                     \
-    })
-
-/* Compiled, run and thrown away. */
-static int point_run(struct engine *e, struct loaded *l, struct part *part,
-                     struct measured_point *p, struct err *err)
-{
-    struct compile_args args = {
-        .model = l->name, .precision = l->precision, .batch_invariant = l->batch_invariant};
-    struct shape_key key = l->warm;
-    uint64_t ns[PROBE_RUNS], least = UINT64_MAX;
-    struct bound *bound = NULL;
-    struct slot *slot = NULL;
-    struct exe *exe = NULL;
-    struct exe_info info;
-    struct arena a;
-
-    arena_init(&a);
-    if (loaded_batches(l))
-        key.dim[l->graph->batch_sym] = p->batch;
-    int r = graph_bind(l->graph, &key, &a, &bound, err);
-    args.bound = bound;
-    if (r == 0)
-        r = CALL(e, "compile", e->b->compile(part, &args, &exe, err));
-    if (r == 0)
-        r = CALL(e, "slot_open", e->b->slot_open(exe, &slot, err));
-    if (r == 0) {
-        e->b->exe_info(exe, &info);
-        r = CALL(e, "probe", e->b->probe(slot, 0, MAX(info.n_segments, 1), PROBE_RUNS, ns, err));
-    }
-    for (unsigned i = 0; r == 0 && i < PROBE_RUNS; i++)
-        least = MIN(least, ns[i]);
-    p->run_us = MAX(least / 1000, 1);
-    if (slot)
-        e->b->slot_close(slot);
-    if (exe)
-        e->b->release(exe);
-    arena_done(&a);
-    return r;
-}
-
 static int point_measure(struct engine *e, struct loaded *l, struct measured_point *p,
                          struct err *err)
 {
-    uint32_t n = p->units / e->device[0].info.granule_units, units;
+    uint32_t n = p->units / e->device[0].info.granule_units;
+    uint64_t ns[PROBE_RUNS], least = UINT64_MAX;
     struct granules set = {0};
-    struct part *part;
+    struct trial t;
 
     for (uint32_t i = 0; i < n; i++)
         granules_add(&set, i);
-    int r = CALL(e, "part_open", e->b->part_open(e->device[0].dev, &set, &part, &units, err));
-    if (r < 0)
-        return r;
-    r = point_run(e, l, part, p, err);
-    CALL(e, "part_close", (e->b->part_close(part), 0));
+    int r = trial_open(e, l, p->batch, &set, &t, err);
+    if (r == 0)
+        r = trial_run(&t, 0, t.n_segments, PROBE_RUNS, ns, err);
+    for (unsigned i = 0; r == 0 && i < PROBE_RUNS; i++)
+        least = MIN(least, ns[i]);
+    trial_close(&t);
     if (r == 0) {
+        p->run_us = MAX(least / 1000, 1);
         loaded_measured(l, p->batch, p->units, p->run_us);
         l->n_probed++;
     }
@@ -313,8 +282,9 @@ static bool plan_is_wrong(const struct engine *e, uint32_t model, usec_t *ret_us
             const struct plan_share *s = &p->gpulet[k].share[i];
             if (s->model != model)
                 continue;
-            *ret_us =
-                predict_run_us(&e->epoch->route[model].l->profile, s->batch, p->gpulet[k].units);
+            *ret_us = (usec_t)(share_slowing(e->epoch, &p->gpulet[k], s) *
+                               (double)predict_run_us(&e->epoch->route[model].l->profile, s->batch,
+                                                      p->gpulet[k].units));
             *ret_plan = s->run_us;
             if ((double)*ret_us > SLOWER * (double)s->run_us)
                 return true;
@@ -352,14 +322,14 @@ static bool idle(struct engine *e, usec_t now_us)
 }
 
 /* False: nothing is left to be measured of this model. */
-static bool model_refine(struct engine *e, struct loaded *l)
+static bool points_refine(struct engine *e, struct loaded *l, usec_t most_us)
 {
     struct measured_point p;
     struct err err;
 
     if (l->points_done)
         return false;
-    if (point_next(e, l, REFINE_RUN_US, &p) && point_measure(e, l, &p, &err) == 0)
+    if (point_next(e, l, most_us, &p) && point_measure(e, l, &p, &err) == 0)
         return true;
     l->points_done = true;
     if (l->n_unsaved)
@@ -367,16 +337,21 @@ static bool model_refine(struct engine *e, struct loaded *l)
     return false;
 }
 
+/* In this order, of all models. */
+static bool (*const refines[])(struct engine *e, struct loaded *l, usec_t most_us) = {
+    points_refine, segments_refine, neighbours_refine};
+
 void profile_refine(struct engine *e, usec_t now_us)
 {
     if (!idle(e, now_us))
         return;
-    for (uint32_t i = 0; i < e->epoch->n_routes; i++)
-        if (model_refine(e, e->epoch->route[i].l)) {
-            e->refine_due_us = now_us + REFINE_US;
-            e->trim = true;
-            return;
-        }
+    for (size_t k = 0; k < ARRAY_SIZE(refines); k++)
+        for (uint32_t i = 0; i < e->epoch->n_routes; i++)
+            if (refines[k](e, e->epoch->route[i].l, REFINE_RUN_US)) {
+                e->refine_due_us = now_us + REFINE_US;
+                e->trim = true;
+                return;
+            }
 }
 
 /* ---- to be read */
@@ -397,7 +372,14 @@ static struct profile_text *text_make(struct engine *e, struct loaded *l)
 
     key_make(e, l, &k);
     arena_init(&a);
-    struct measured m = {.key = k.key, .n_points = l->n_points, .point = l->point};
+    struct measured m = {.key = k.key,
+                         .n_points = l->n_points,
+                         .point = l->point,
+                         .n_beside = l->n_beside,
+                         .beside = l->beside,
+                         .n_segments = l->n_timed,
+                         .whole = l->whole,
+                         .segment_us = l->segment_us};
     if (loaded_problem(e, l, &a, &p) == 0 && measured_print(&p, &m, &text, NULL) == 0 &&
         (t = malloc(sizeof(*t) + strlen(text) + 1))) {
         t->refs = 1;

@@ -1,4 +1,5 @@
-/* What was measured of a model: the key that it is good for, and points [batch, units, ms]. */
+/* What was measured of a model: the key that it is good for, points [batch, units, ms], and where
+ * there are such the runs beside a stressor and those of its segments. */
 #include "problem_priv.h"
 #include <math.h>
 
@@ -16,8 +17,52 @@ static const struct field key_fields[] = {
 static const struct field measured_fields[] = {
     FIELD_CODE("key", REQUIRED),
     FIELD_CODE("points", REQUIRED),
+    FIELD_CODE("beside"),
+    FIELD_CODE("segments"),
     FIELD_END,
 };
+
+static const struct field segments_fields[] = {
+    FIELD(struct measured_point, FIELD_U32, batch, RANGE(1, MAX_BATCH), REQUIRED),
+    FIELD(struct measured_point, FIELD_U32, units, RANGE(1, MAX_UNITS), REQUIRED),
+    FIELD_CODE("ms", REQUIRED),
+    FIELD_END,
+};
+
+/* The times of a row of `beside`, in order. */
+#define BESIDE_TIMES 4
+static const size_t beside_at[BESIDE_TIMES] = {
+    offsetof(struct beside_run, alone_us), offsetof(struct beside_run, beside_us),
+    offsetof(struct beside_run, stress_us), offsetof(struct beside_run, stressed_us)};
+
+static usec_t *beside_time(const struct beside_run *b, unsigned i)
+{
+    return (usec_t *)((uintptr_t)b + beside_at[i]);
+}
+
+static void put_beside(struct writer *w, const struct beside_run *b)
+{
+    put_key(w, NULL);
+    (void)fprintf(w->f, "[%u, %u", b->batch, b->units);
+    for (unsigned i = 0; i < BESIDE_TIMES; i++) {
+        (void)fputs(", ", w->f);
+        put_real(w, (double)*beside_time(b, i) / 1000);
+    }
+    (void)fputc(']', w->f);
+}
+
+static void put_segments(struct writer *w, const struct measured *m)
+{
+    put_open(w, "segments", '{');
+    put_fields(w, segments_fields, &m->whole);
+    put_key(w, "ms");
+    for (uint32_t i = 0; i < m->n_segments; i++) {
+        (void)fputs(i ? ", " : "[", w->f);
+        put_real(w, (double)m->segment_us[i] / 1000);
+    }
+    (void)fputc(']', w->f);
+    put_close(w, '}');
+}
 
 void put_measured(struct writer *w, const struct measured *m)
 {
@@ -34,22 +79,95 @@ void put_measured(struct writer *w, const struct measured *m)
         (void)fputc(']', w->f);
     }
     put_close(w, ']');
+    if (m->n_beside)
+        put_open(w, "beside", '[');
+    for (uint32_t i = 0; i < m->n_beside; i++)
+        put_beside(w, &m->beside[i]);
+    if (m->n_beside)
+        put_close(w, ']');
+    if (m->n_segments)
+        put_segments(w, m);
     put_close(w, '}');
+}
+
+static int read_us(struct reader *r, const json_t *v, usec_t *ret)
+{
+    double ms = 0;
+    int rc = read_real(r, v, 0.001, MAX_MS, &ms);
+
+    if (rc == 0)
+        *ret = (usec_t)llround(ms * 1000);
+    return rc;
 }
 
 static int read_point(struct reader *r, const json_t *v, struct measured_point *ret)
 {
-    double ms = 0;
     int rc;
 
     if (json_array_size(v) != 3)
         return wrong(r, v, "[batch, units, ms]");
     if ((rc = read_u32(r, json_array_get(v, 0), 1, MAX_BATCH, &ret->batch)) < 0 ||
-        (rc = read_u32(r, json_array_get(v, 1), 1, MAX_UNITS, &ret->units)) < 0 ||
-        (rc = read_real(r, json_array_get(v, 2), 0.001, MAX_MS, &ms)) < 0)
+        (rc = read_u32(r, json_array_get(v, 1), 1, MAX_UNITS, &ret->units)) < 0)
         return rc;
-    ret->run_us = (usec_t)llround(ms * 1000);
-    return 0;
+    return read_us(r, json_array_get(v, 2), &ret->run_us);
+}
+
+static int read_beside(struct reader *r, const json_t *v, struct beside_run *ret)
+{
+    int rc;
+
+    if (json_array_size(v) != 2 + BESIDE_TIMES)
+        return wrong(r, v, "[batch, units, ms alone, ms beside, and the stressor's two]");
+    if ((rc = read_u32(r, json_array_get(v, 0), 1, MAX_BATCH, &ret->batch)) < 0 ||
+        (rc = read_u32(r, json_array_get(v, 1), 1, MAX_UNITS, &ret->units)) < 0)
+        return rc;
+    for (unsigned i = 0; i < BESIDE_TIMES && rc == 0; i++)
+        rc = read_us(r, json_array_get(v, 2 + i), beside_time(ret, i));
+    return rc;
+}
+
+static int read_besides(struct reader *r, const json_t *v, struct measured *ret)
+{
+    const json_t *list = NULL;
+    int rc = read_list(r, v, "beside", 0, MEASURED_MAX_BESIDE, &list);
+    size_t n = json_array_size(list), was = into(r, "beside");
+    struct beside_run *b = ARENA_ARRAY(r->a, struct beside_run, n + 1);
+
+    if (rc == 0 && !b)
+        rc = no_memory(r);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        size_t at = into_at(r, i);
+        rc = read_beside(r, json_array_get(list, i), &b[i]);
+        back(r, at);
+    }
+    back(r, was);
+    ret->n_beside = (uint32_t)n;
+    ret->beside = b;
+    return rc;
+}
+
+static int read_segments(struct reader *r, const json_t *v, struct measured *ret)
+{
+    const json_t *o = json_object_get(v, "segments"), *list = NULL;
+    size_t was = into(r, "segments");
+    int rc = o ? read_fields(r, o, segments_fields, &ret->whole) : 0;
+
+    if (o && rc == 0)
+        rc = read_list(r, o, "ms", 1, MEASURED_MAX_SEGMENTS, &list);
+    size_t n = json_array_size(list), in = into(r, "ms");
+    usec_t *us = ARENA_ARRAY(r->a, usec_t, n + 1);
+    if (rc == 0 && !us)
+        rc = no_memory(r);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        size_t at = into_at(r, i);
+        rc = read_us(r, json_array_get(list, i), &us[i]);
+        back(r, at);
+    }
+    back(r, in);
+    back(r, was);
+    ret->n_segments = (uint32_t)n;
+    ret->segment_us = us;
+    return rc;
 }
 
 static int read_points(struct reader *r, const json_t *v, struct measured *ret)
@@ -82,7 +200,9 @@ static int read_measured(struct reader *r, const json_t *v, struct measured *ret
     size_t was = into(r, "key");
     rc = read_fields(r, json_object_get(v, "key"), key_fields, &ret->key);
     back(r, was);
-    return rc < 0 ? rc : read_points(r, v, ret);
+    if (rc < 0 || (rc = read_points(r, v, ret)) < 0 || (rc = read_besides(r, v, ret)) < 0)
+        return rc;
+    return read_segments(r, v, ret);
 }
 
 int measured_parse(const char *json, size_t bytes, struct arena *a, struct measured *ret,

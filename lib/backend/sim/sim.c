@@ -7,8 +7,9 @@
  *
  * A run takes what the model's profile says for its batch and partition, beside those that run at
  * the same moment; a model that the file does not name takes the time of its counted FLOPs and
- * bytes over the declared rates, shared by units.  Runs of one partition follow each other, a copy
- * in goes on meanwhile.  A probe is a run like any other and takes as long. */
+ * bytes over the declared rates, shared by units, and uses that part of the memory.  Runs of one
+ * partition follow each other, a copy in goes on meanwhile.  A probe is a run like any other and
+ * takes as long. */
 #include "device.h"
 
 #include <math.h>
@@ -204,7 +205,9 @@ static void sim_weights_put(struct device *dev, struct weights *w)
 }
 
 /* ---- executables */
-static double counted_us(const struct exe *x)
+
+/* What a model takes that the file does not name, and for what part of it the memory is busy. */
+static double counted_us(const struct exe *x, double *ret_memory)
 {
     const struct device *dev = x->part->dev;
     double flops = 0, bytes = 0, share = (double)x->part->units / dev->info.units;
@@ -214,23 +217,38 @@ static double counted_us(const struct exe *x)
         flops += c.flops;
         bytes += c.bytes;
     }
-    double s = MAX(flops / dev->info.flops_per_s / share, bytes / dev->info.mem_bytes_per_s);
-    return (double)dev->spec.launch_us + floor(s * 1e9) / 1000;
+    double memory_s = bytes / dev->info.mem_bytes_per_s;
+    double s = MAX(flops / dev->info.flops_per_s / share, memory_s);
+    double us = (double)dev->spec.launch_us + floor(s * 1e9) / 1000;
+    *ret_memory = us > 0 ? memory_s * 1e6 / us : 0;
+    return us;
 }
 
 /* A run of it alone, and how it presses on others. */
 static int exe_time(struct exe *x, struct err *err)
 {
     const struct device *dev = x->part->dev;
-    const struct profile *f = x->model ? x->model->profile : NULL;
+    bool named = x->model && x->model->profile;
+    double memory = 0, us = named ? 0 : counted_us(x, &memory);
+    const usec_t run_us = MAX((usec_t)(us + 0.5), 1);
+    const struct profile made_up = {.n_batch = 1,
+                                    .n_units = 1,
+                                    .batch = &x->n_batch,
+                                    .units = &x->part->units,
+                                    .run_us = &run_us,
+                                    .l2 = &memory,
+                                    .dram = &memory};
+    struct load l = {.profile = named ? x->model->profile : &made_up,
+                     .batch = x->n_batch,
+                     .units = x->part->units,
+                     .duty = 1};
     static const struct pressure nobody;
     struct estimate e;
 
-    if (!f) {
-        x->hold_us = counted_us(x);
+    if (!named && dev->predict.interference.kind == INTERFERE_NONE) {
+        x->hold_us = us; /* to the nanosecond */
         return 0;
     }
-    struct load l = {.profile = f, .batch = x->n_batch, .units = x->part->units, .duty = 1};
     if (!load_solo(&dev->predict, &l, &x->solo))
         return err_set(err, -ENOTSUP, "%u rows do not run on %u units of device '%s'", x->n_batch,
                        x->part->units, dev->info.name);
