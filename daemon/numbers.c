@@ -35,7 +35,7 @@ int numbers_set(struct numbers *n, const char *name, const char *value, struct e
 
     if (STREQ(name, "precision")) {
         if (precision_of(value, &n->precision) < 0)
-            return err_set(err, -ENOTSUP, "precision '%s' is not fp32, bf16 or int8", value);
+            return err_set(err, -ENOTSUP, "precision '%s' is not fp32, fp16, bf16 or int8", value);
         n->set |= SET_PRECISION;
         return 0;
     }

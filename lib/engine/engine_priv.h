@@ -147,7 +147,8 @@ struct keyq { /* under g->lock */
     struct err err;
 };
 struct seat {
-    struct seat *next; /* under g->lock */
+    struct seat *next;                       /* under g->lock */
+    struct seat *next_waiting, **at_waiting; /* in g->waiting, while something waits here */
     struct gpulet *g;
     struct loaded *l;
     uint32_t refs;      /* builder */
@@ -248,8 +249,9 @@ struct gpulet {
     pthread_mutex_t lock;
     pthread_cond_t cond; /* only while the partition is lost */
     struct seat *seats;
-    enum plan_order order;        /* by the plan in force */
-    const struct seat *turn_seat; /* that ran last: to be compared, not followed */
+    struct seat *waiting, **waiting_tail; /* those with requests: a turn looks at no others */
+    enum plan_order order;                /* by the plan in force */
+    const struct seat *turn_seat;         /* that ran last: to be compared, not followed */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */

@@ -90,6 +90,22 @@ void seat_class(struct seat *s, bool best_effort, usec_t spare_us)
     s->spare_us = spare_us;
 }
 
+static void waiting_add(struct seat *s)
+{
+    struct gpulet *g = s->g;
+
+    s->next_waiting = NULL;
+    s->at_waiting = g->waiting_tail;
+    *g->waiting_tail = s;
+    g->waiting_tail = &s->next_waiting;
+}
+
+static void waiting_sub(struct seat *s)
+{
+    *s->at_waiting = s->next_waiting;
+    *(s->next_waiting ? &s->next_waiting->at_waiting : &s->g->waiting_tail) = s->at_waiting;
+}
+
 static void enqueue(struct keyq *q, struct request *r)
 {
     struct seat *s = q->seat;
@@ -105,7 +121,8 @@ static void enqueue(struct keyq *q, struct request *r)
     *(r->next ? &r->next->prev : &q->tail) = r;
     q->n++;
     q->used = ++s->g->turn;
-    s->n_queued++;
+    if (s->n_queued++ == 0)
+        waiting_add(s);
     work_add(s, r->work_us);
     (void)atomic_fetch_add(&s->g->n_queued, 1);
 }
@@ -135,7 +152,8 @@ static void dequeue(struct request *r)
     r->queue = NULL;
     r->next = r->prev = NULL;
     q->n--;
-    s->n_queued--;
+    if (--s->n_queued == 0)
+        waiting_sub(s);
     work_sub(s, r->work_us);
     (void)atomic_fetch_sub(&s->g->n_queued, 1);
     (void)atomic_fetch_sub(&s->l->n_queued, 1);
@@ -707,17 +725,12 @@ static struct request *queue_fail(struct keyq *q, struct err *err)
 }
 
 /* More queues than a view holds: the first seat goes to the end, so that all get their turn. */
-static void seats_rotate(struct gpulet *g)
+static void waiting_rotate(struct gpulet *g)
 {
-    struct seat *first = g->seats, **at = &g->seats;
+    struct seat *first = g->waiting;
 
-    if (!first->next)
-        return;
-    g->seats = first->next;
-    while (*at)
-        at = &(*at)->next;
-    first->next = NULL;
-    *at = first;
+    waiting_sub(first);
+    waiting_add(first);
 }
 
 /* What waits of one class, into the views from n on; returns how many there are then.  *failed: the
@@ -725,9 +738,9 @@ static void seats_rotate(struct gpulet *g)
 static uint32_t queues_look(struct gpulet *g, bool best_effort, uint32_t n, struct request **failed,
                             struct err *err)
 {
-    for (struct seat *s = g->seats; s && !*failed; s = s->next)
-        for (struct keyq *q = s->n_queued && s->best_effort == best_effort ? s->keys : NULL;
-             q && !*failed; q = q->next)
+    for (struct seat *s = g->waiting; s && !*failed; s = s->next_waiting)
+        for (struct keyq *q = s->best_effort == best_effort ? s->keys : NULL; q && !*failed;
+             q = q->next)
             if (q->n > 0 && n < VIEW_QUEUES_MAX) {
                 g->view_q[n] = q;
                 if (queue_look(g, q, &g->view[n], g->view_us + n * (MAX_BATCH_LIMIT + 1)))
@@ -749,7 +762,7 @@ static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uin
     uint32_t n_sure = queues_look(g, false, 0, &failed, err);
     uint32_t n = queues_look(g, true, n_sure, &failed, err);
     if (n == VIEW_QUEUES_MAX)
-        seats_rotate(g);
+        waiting_rotate(g);
     *ret_gen = g->gen;
     *ret_stop = g->stopping;
     *ret = (struct batch_view){.now_us = clock_now_us(),
@@ -903,6 +916,7 @@ static struct gpulet *gpulet_new(struct engine *e, uint32_t device, const struct
     g->id = e->next_gpulet_id++;
     g->device = device;
     g->set = *set;
+    g->waiting_tail = &g->waiting;
     g->max_flying = lanes_of(e->device[device].info.mode, e->cfg.policy);
     (void)pthread_mutex_init(&g->lock, NULL);
     (void)pthread_mutex_init(&g->part_lock, NULL);

@@ -1,5 +1,5 @@
-/* A driver without a GPU, for tests: libcuda.so.1, libnvidia-ml.so.1 and libcublasLt.so.13 on host
- * memory.
+/* A driver without a GPU, for tests: libcuda.so.1, libnvidia-ml.so.1, libcublasLt.so.13 and
+ * libcudnn.so.9 on host memory.
  *
  * It keeps the rules that the documentation states and counts who breaks one: a green context is
  * current to one thread at a time, streams die before their context, all SM groups come from one
@@ -31,7 +31,7 @@ struct fake_gpu {
     const char *fail_call;     /* this call fails, */
     int fail_code, fail_times; /* with this code, so many times; -1: always */
     int library_cuda;          /* the CUDA that the libraries are made for: 13000 */
-    int library_refuses;       /* they know no way to do anything */
+    int library_refuses; /* they know no way to do: 1 anything, 2 what is fused behind a bias */
     /* what was done */
     int splits[FAKE_GPUS_MAX];
     int contexts, green, streams, mappings, registered, primaries; /* alive now */

@@ -219,7 +219,9 @@ static bool job_make(const struct desc *desc, const struct layout *a, const stru
     return stored(a, desc->op_a, ret->m, k) && stored(b, desc->op_b, k, ret->n) &&
            stored(c, CUBLAS_OP_N, ret->m, ret->n) && stored(d, CUBLAS_OP_N, ret->m, ret->n) &&
            a->batch == d->batch && b->batch == d->batch && c->batch == d->batch &&
-           a->type == CUDA_R_32F && b->type == a->type && c->type == a->type && d->type == a->type;
+           b->type == a->type && c->type == d->type &&
+           (d->type == CUDA_R_32F || d->type == a->type) &&
+           (a->type == CUDA_R_32F || a->type == CUDA_R_16F || a->type == CUDA_R_16BF);
 }
 
 /* A number that differs where what is asked for does. */
@@ -236,6 +238,7 @@ static uint64_t job_shape(const struct job *j)
                               (uint64_t)j->b.step,
                               (uint64_t)j->d.batch,
                               j->desc.epilogue,
+                              (uint64_t)(j->a.type * 100 + j->d.type),
                               (uint64_t)(j->desc.op_a * 8 + j->desc.op_b)};
 
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
@@ -269,7 +272,7 @@ EXPORTED cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
         driver()->broken("the bias is set before the heuristic is asked");
     if (is->sms <= 0)
         driver()->broken("the heuristic is told the partition's SMs");
-    if (driver()->gpu->library_refuses)
+    if (driver()->gpu->library_refuses == 1)
         return CUBLAS_STATUS_NOT_SUPPORTED;
     const struct algo good = {MAGIC, p->align,
                               p->workspace < WORKSPACE_BYTES ? p->workspace : WORKSPACE_BYTES,
@@ -304,9 +307,14 @@ EXPORTED cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t h, cublasLtMatm
 }
 
 /* ---- the product */
+static enum fake_type type_of(const struct layout *l)
+{
+    return l->type == CUDA_R_16F ? FAKE_F16 : l->type == CUDA_R_16BF ? FAKE_BF16 : FAKE_F32;
+}
+
 static float element(const void *p, const struct layout *l, int64_t z, uint64_t row, uint64_t col)
 {
-    return ((const float *)p)[z * l->step + (int64_t)row + (int64_t)col * l->ld];
+    return fake_load(p, type_of(l), z * l->step + (int64_t)row + (int64_t)col * l->ld);
 }
 
 static float sum_of(const struct job *j, int64_t z, uint64_t row, uint64_t col)
@@ -335,9 +343,10 @@ static void job_run(const void *data)
                 if (j->beta != 0)
                     x += j->beta * element(j->pc, &j->c, z, row, col);
                 if (has_bias(&j->desc))
-                    x += ((const float *)j->desc.bias)[row];
-                ((float *)j->pd)[z * j->d.step + (int64_t)row + (int64_t)col * j->d.ld] =
-                    relu && x < 0 ? 0 : x;
+                    x += fake_load(j->desc.bias, type_of(&j->d), (int64_t)row);
+                fake_store(j->pd, type_of(&j->d),
+                           z * j->d.step + (int64_t)row + (int64_t)col * j->d.ld,
+                           relu && x < 0 ? 0 : x);
             }
 }
 

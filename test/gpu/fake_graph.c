@@ -30,7 +30,7 @@ static unsigned args_bytes(CUkernel k)
 
     if (!dladdr((void *)k, &of) || !of.dli_sname || !(so = dlopen(of.dli_fname, RTLD_NOW)))
         return 0;
-    (void)snprintf(name, sizeof(name), "%s_bytes", of.dli_sname);
+    (void)snprintf(name, sizeof(name), "%s_args_bytes", of.dli_sname);
     const unsigned *bytes = dlsym(so, name);
     unsigned n = bytes ? *bytes : 0;
     (void)dlclose(so);

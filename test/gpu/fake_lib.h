@@ -4,6 +4,7 @@
 #include "fake.h"
 
 #include <dlfcn.h>
+#include <kernels/cuda/half.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -84,4 +85,22 @@ static inline void scribble(void *workspace, size_t bytes)
 {
     if (bytes)
         memset(workspace, 0x5a, bytes);
+}
+
+/* Elements of 4 bytes are FP32, of 2 either FP16 or BF16. */
+enum fake_type { FAKE_F32, FAKE_F16, FAKE_BF16 };
+
+static inline float fake_load(const void *p, enum fake_type t, int64_t i)
+{
+    return t == FAKE_F32   ? ((const float *)p)[i]
+           : t == FAKE_F16 ? fp16_to(((const uint16_t *)p)[i])
+                           : bf16_to(((const uint16_t *)p)[i]);
+}
+
+static inline void fake_store(void *p, enum fake_type t, int64_t i, float x)
+{
+    if (t == FAKE_F32)
+        ((float *)p)[i] = x;
+    else
+        ((uint16_t *)p)[i] = t == FAKE_F16 ? fp16_of(x) : bf16_of(x);
 }

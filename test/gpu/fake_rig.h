@@ -36,7 +36,8 @@ static inline void open_fake(void)
     if (!so || !dlopen(beside("", "libnvidia-ml.so.1"), RTLD_NOW))
         printf("# %s\n", dlerror());
     assert(so);
-    if (!dlopen(beside("", "libcublasLt.so.13"), RTLD_NOW))
+    if (!dlopen(beside("", "libcublasLt.so.13"), RTLD_NOW) ||
+        !dlopen(beside("", "libcudnn.so.9"), RTLD_NOW))
         printf("# %s\n", dlerror());
     fake = ((fake_gpu_fn *)dlsym(so, FAKE_SYMBOL))();
 }

@@ -11,11 +11,11 @@ struct gpu_place {
 static thread_local gpu_place blockIdx, threadIdx, blockDim, gridDim;
 
 #define DEVICE static inline
-/* gpulet_NAME_bytes: of its arguments. */
+/* gpulet_NAME_args_bytes: of its arguments. */
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 #define KERNEL(name)                                                                               \
-    EXPORTED const unsigned gpulet_##name##_bytes;                                                 \
-    const unsigned gpulet_##name##_bytes = sizeof(struct name##_args);                             \
+    EXPORTED const unsigned gpulet_##name##_args_bytes;                                                 \
+    const unsigned gpulet_##name##_args_bytes = sizeof(struct name##_args);                             \
     static void name##_thread(const struct name##_args &a);                                        \
     EXPORTED void gpulet_##name(const void *args, unsigned blocks, unsigned threads)               \
     {                                                                                              \

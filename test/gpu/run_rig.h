@@ -60,6 +60,29 @@ static inline struct exe *compiled(struct part *p)
     return made;
 }
 
+static inline int compile(bool batch_invariant, struct exe **ret)
+{
+    struct compile_args args = {
+        .model = "test", .bound = bound, .batch_invariant = batch_invariant};
+
+    return be->compile(part, &args, ret, &err);
+}
+
+static inline uint32_t plain_steps(const struct exe *of)
+{
+    struct exe_info info;
+
+    be->exe_info(of, &info);
+    return info.n_plain;
+}
+
+static inline void fail(const char *call, int code)
+{
+    fake->fail_call = call;
+    fake->fail_code = code;
+    fake->fail_times = 1;
+}
+
 static inline void close_model(void)
 {
     be->slot_close(slot);

@@ -22,14 +22,6 @@ static void two_products(void)
     bind_graph();
 }
 
-static int compile(bool batch_invariant, struct exe **ret)
-{
-    struct compile_args args = {
-        .model = "test", .bound = bound, .batch_invariant = batch_invariant};
-
-    return be->compile(part, &args, ret, &err);
-}
-
 static void run(struct slot *s, float *to)
 {
     const void *in[] = {x};
@@ -37,14 +29,6 @@ static void run(struct slot *s, float *to)
     struct io_part whole = {.rows = ROWS, .in = in, .out = out};
 
     CHECK_EQ(done_of(s, part, 0, 1, &(struct io){.n_parts = 1, .part = &whole}).rc, 0);
-}
-
-static uint32_t plain_steps(const struct exe *of)
-{
-    struct exe_info info;
-
-    be->exe_info(of, &info);
-    return info.n_plain;
 }
 
 static void open_products(void)
@@ -121,8 +105,9 @@ static void a_library_that_cannot_be_used_is_named_and_its_nodes_are_our_own(voi
     open_products();
     CHECK_EQ(be->devices(&cfg, info, ARRAY_SIZE(info), &n, &err), 0);
     CHECK_HAS(info[0].why, "products by plain kernels, no cuBLASLt: it is made for CUDA 14, ");
-    CHECK(!strstr(info[0].library, "cuBLASLt"));
-    CHECK(!called("cublasLtCreate"));
+    CHECK_HAS(info[0].why, "convolutions by plain kernels, no cuDNN: it is made for CUDA 14, ");
+    CHECK(!strstr(info[0].library, "cuBLASLt") && !strstr(info[0].library, "cuDNN"));
+    CHECK(!called("cublasLtCreate") && !called("cudnnCreate"));
     CHECK_EQ(plain_steps(exe), 2);
     close_model();
 }
@@ -135,8 +120,8 @@ static void a_library_that_is_used_is_named_with_its_version(void)
 
     open_products();
     CHECK_EQ(be->devices(&cfg, info, ARRAY_SIZE(info), &n, &err), 0);
-    CHECK_STR(info[0].library, "CUDA 13.0, driver 580.65.06, cuBLASLt 13.1.0");
-    CHECK(!strstr(info[0].why, "cuBLASLt"));
+    CHECK_STR(info[0].library, "CUDA 13.0, driver 580.65.06, cuBLASLt 13.1.0, cuDNN 9.19.0");
+    CHECK(!strstr(info[0].why, "cuBLASLt") && !strstr(info[0].why, "cuDNN"));
     close_model();
 }
 
@@ -179,13 +164,6 @@ static const struct {
     {14, "CUBLAS_STATUS_INTERNAL_ERROR (14)"}, {15, "CUBLAS_STATUS_NOT_SUPPORTED (15)"},
     {16, "CUBLAS_STATUS_LICENSE_ERROR (16)"},
 };
-
-static void fail(const char *call, int code)
-{
-    fake->fail_call = call;
-    fake->fail_code = code;
-    fake->fail_times = 1;
-}
 
 static void an_error_of_a_call_names_library_call_status_and_node(void)
 {

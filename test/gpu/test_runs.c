@@ -232,13 +232,13 @@ static void an_operator_that_is_missing_is_refused_by_name(void)
 
 static void another_precision_is_refused_by_name(void)
 {
-    struct compile_args args = {.model = "test", .precision = PRECISION_BF16};
+    struct compile_args args = {.model = "test", .precision = PRECISION_INT8};
     struct exe *other = NULL;
 
     open_model("green");
     args.bound = bound;
     CHECK_EQ(be->compile(part, &args, &other, &err), -ENOTSUP);
-    CHECK_HAS(err.msg, "precision 'bf16'");
+    CHECK_HAS(err.msg, "precision 'int8': the cuda backend has fp32, fp16 and bf16");
     close_model();
 }
 

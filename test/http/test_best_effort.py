@@ -2,6 +2,7 @@
 
 A run of `sure` takes 10 ms and its SLO is 400; one of `rest` takes 40.  Both take one row."""
 import json
+import re
 import threading
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import models
 from daemon import SLOW, error_of, json_input, metric, sim_file, until
+from test_planning import run
 
 SURE_MS, REST_MS, SLO_MS = 10 * SLOW, 40 * SLOW, 400 * SLOW
 N_REST = 60  # 2.4 s of work on one gpu-let
@@ -113,6 +115,8 @@ def test_a_run_that_would_make_others_late_has_no_place_and_is_refused_with_the_
     d.put("sure", models.identity(), f"?max_batch=1&slo_ms={SLO_MS}")
     m = d.put("rest", models.identity(seed=1), "?best_effort=1&max_batch=1")
     assert m["limit"] == "units"
+    line, why = re.search(r"^(rest .*)\n(.*)$", run("--server", f"http://127.0.0.1:{d.admin_port}", "models")[0], re.M).groups()
+    assert "best effort" in line and "no gpu-let has time" in why
     r = d.post("/v2/models/rest/infer", {"inputs": [X]})
     assert r.status == 503 and "best effort" in error_of(r)
     assert d.admin("DELETE", "/v1/models/sure").status == 200  # then it has the device

@@ -12,7 +12,7 @@ from test_planning import run
 
 FOLDER = GPULETD.parent
 pytestmark = pytest.mark.skipif(not (FOLDER / "gpulet-cuda.so").exists(), reason="no CUDA toolkit")
-LIBRARIES = [("cuBLASLt", "products")]
+LIBRARIES = [("cuBLASLt", "products"), ("cuDNN", "convolutions")]
 DIGITS = (models.DATA / "digits-batch.onnx").read_bytes()
 
 
@@ -90,6 +90,8 @@ def test_no_request_is_lost_while_the_gpu_is_cut_anew(gpu):
 def test_libraries_that_are_missing_are_named_and_models_answer_alike(gpu, libraries):
     d = gpu("gpus=1", libraries=libraries)
     found = d.admin_get("/v1/devices")["devices"][0]
+    if "built without" in found["why"]:
+        pytest.skip(found["why"])
     status = run("--server", f"unix:{d.socket}", "status")[0]
     for name, nodes in LIBRARIES:
         missing = f"{nodes} by plain kernels, no {name}: "
@@ -100,6 +102,26 @@ def test_libraries_that_are_missing_are_named_and_models_answer_alike(gpu, libra
     assert (plain == 0) == libraries
     inputs = digits(5)
     models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
+
+
+@pytest.mark.parametrize("precision, tolerance", [("fp16", 1e-2), ("bf16", 6e-2)])
+def test_a_model_answers_in_half_the_bits(gpu, precision, tolerance):
+    d = gpu("gpus=1")
+    if "built without" in d.admin_get("/v1/devices")["devices"][0]["why"]:
+        pytest.skip("no headers of the libraries")
+    m = d.put("half", DIGITS, f"?precision={precision}")
+    assert m["precision"] == precision and m["precision_nodes"] > 0
+    inputs = digits(5)
+    got, want = d.infer_binary("half", inputs), right(inputs)
+    for name, value in want.items():
+        assert abs(got[name] - value).max() <= tolerance * abs(value).max()
+    assert d.admin("PATCH", "/v1/models/half?precision=fp32").status == 200
+    models.reference.compare(d.infer_binary("half", inputs), want)
+
+
+def test_half_the_bits_without_libraries_are_refused_by_name(gpu):
+    error = gpu("gpus=1", libraries=False).put("half", DIGITS, "?precision=fp16", status=400)
+    assert "precision 'fp16': there is neither cuBLASLt nor cuDNN" in error
 
 
 def test_an_operator_that_is_missing_refuses_the_model_by_name(gpu):

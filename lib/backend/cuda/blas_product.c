@@ -27,6 +27,7 @@ struct matrix {
 
 /* What is asked for, all of it in the library's view. */
 struct product {
+    cudaDataType in, out;
     int64_t m, n, k, stack;
     struct matrix a, b;
     float alpha, beta;
@@ -45,6 +46,10 @@ struct blas_call {
 };
 
 /* ---- what can be asked for */
+static cudaDataType type_of(enum dtype t)
+{
+    return t == DT_FP16 ? CUDA_R_16F : t == DT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
 
 /* Element (r, c) lies at r * row + c * col.  In columns as it is, or transposed. */
 static bool matrix_of(int64_t rows, int64_t cols, int64_t row, int64_t col, struct matrix *ret)
@@ -104,13 +109,13 @@ static bool bias_fits(const struct product_args *a, struct ref bias, struct prod
 }
 
 /* As many post steps as the epilogue does: a residual, then Relu. */
-static int fuse(struct build *b, const struct node *n, struct product *p)
+static int fuse(struct build *b, const struct node *n, enum dtype out, struct product *p)
 {
     uint32_t i = 0;
     int r = 0;
 
     if (i < n->n_post && n->post[i].kind == POST_ADD && p->c.kind == REF_NONE) {
-        r = build_in(b, n->post[i++].value, &p->c);
+        r = build_as(b, n->post[i++].value, out, false, &p->c);
         p->beta = 1;
     }
     if (i < n->n_post && n->post[i].kind == POST_RELU) {
@@ -167,11 +172,11 @@ static int describe(struct blas_call *c, const struct product *p, uint32_t sms, 
     return r;
 }
 
-static int layout(cublasLtMatrixLayout_t *ret, const struct matrix *m, int64_t stack,
-                  struct err *err)
+static int layout(cublasLtMatrixLayout_t *ret, cudaDataType type, const struct matrix *m,
+                  int64_t stack, struct err *err)
 {
     int32_t n = (int32_t)stack;
-    int r = BLAS(layout_create(ret, CUDA_R_32F, (uint64_t)m->rows, (uint64_t)m->cols, m->ld), err);
+    int r = BLAS(layout_create(ret, type, (uint64_t)m->rows, (uint64_t)m->cols, m->ld), err);
 
     if (r == 0 && n > 1)
         r = BLAS(layout_set(*ret, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &n, sizeof(n)), err);
@@ -185,11 +190,11 @@ static int layout(cublasLtMatrixLayout_t *ret, const struct matrix *m, int64_t s
 static int layouts(struct blas_call *c, const struct product *p, struct err *err)
 {
     struct matrix d = {CUBLAS_OP_N, p->m, p->n, p->m, p->m * p->n};
-    int r = layout(&c->a, &p->a, p->stack, err);
+    int r = layout(&c->a, p->in, &p->a, p->stack, err);
 
     if (r == 0)
-        r = layout(&c->b, &p->b, p->stack, err);
-    return r < 0 ? r : layout(&c->d, &d, p->stack, err);
+        r = layout(&c->b, p->in, &p->b, p->stack, err);
+    return r < 0 ? r : layout(&c->d, p->out, &d, p->stack, err);
 }
 
 /* ---- the algorithm */
@@ -302,9 +307,11 @@ int blas_product(struct build *b, const struct node *n, const struct product_arg
     AUTO(blas_free) struct blas_call *c = calloc(1, sizeof(*c));
     if (!c)
         return err_set(b->err, -ENOMEM, "out of memory");
-    int r = fuse(b, n, &p);
+    int r = fuse(b, n, refs->out, &p);
     if (r < 0)
         return r;
+    p.in = type_of(refs->in);
+    p.out = type_of(refs->out);
     c->call = (struct call){.node = n, .run = blas_run, .free = blas_free};
     c->alpha = p.alpha;
     c->beta = p.beta;

@@ -60,8 +60,8 @@ int build_buf(struct build *b, size_t bytes, struct ref *ret)
     return 0;
 }
 
-static int upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
-                  struct ref *ret)
+int build_upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
+                 struct ref *ret)
 {
     struct exe *x = b->exe;
     struct weights **w = more(b, x->weights, x->n_weights, &b->cap_weights, sizeof(*w));
@@ -77,6 +77,21 @@ static int upload(struct build *b, const void *data, size_t bytes, struct hash12
     return 0;
 }
 
+int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret)
+{
+    return build_upload(b, data, bytes, hash_bytes(data, bytes), ret);
+}
+
+int build_zeros(struct build *b, size_t bytes, struct ref *ret)
+{
+    void *zeros = arena_alloc(&b->scratch, bytes);
+
+    if (!zeros)
+        return no_memory(b);
+    memset(zeros, 0, bytes);
+    return build_const(b, zeros, bytes, ret);
+}
+
 int build_in(struct build *b, uint32_t v, struct ref *ret)
 {
     const struct constant *c = b->graph->values[v].constant;
@@ -86,9 +101,11 @@ int build_in(struct build *b, uint32_t v, struct ref *ret)
     if (t->dtype == DT_STRING)
         return build_no_type(b, t->dtype);
     if (b->at[v].kind == REF_NONE && c)
-        r = upload(b, c->t.data, c->t.bytes, c->hash, &b->at[v]);
+        r = build_upload(b, c->t.data, c->t.bytes, c->hash, &b->at[v]);
     else if (b->at[v].kind == REF_NONE && t->data)
-        r = upload(b, t->data, t->bytes, hash_bytes(t->data, t->bytes), &b->at[v]);
+        r = build_upload(b, t->data, t->bytes, hash_bytes(t->data, t->bytes), &b->at[v]);
+    else if (b->at[v].kind == REF_NONE)
+        r = half_back(b, v, &b->at[v]);
     assert(r < 0 || b->at[v].kind != REF_NONE);
     *ret = b->at[v];
     return r;
@@ -98,6 +115,15 @@ int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref
 {
     *ret = (struct ref){0};
     return i < n->n_in && n->in[i] != VALUE_NONE ? build_in(b, n->in[i], ret) : 0;
+}
+
+int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < count && r == 0; i++)
+        r = build_optional(b, n, i, &ret[i]);
+    return r;
 }
 
 int build_out(struct build *b, uint32_t v, struct ref *ret)

@@ -44,6 +44,7 @@ static int describe(const struct backend_config *cfg, int index, CUdevice *ret_c
     (void)snprintf(ret->library, sizeof(ret->library), "CUDA %d.%d, driver %.32s",
                    cu.version / 1000, cu.version % 1000 / 10, driver[0] ? driver : "unknown");
     describe_library(blas_library(), "products", ret);
+    describe_library(dnn_library(), "convolutions", ret);
     return 0;
 }
 

@@ -11,6 +11,7 @@
  *   library.c  the kernels' code
  *   weights.c  constants on the device
  *   exe.h, build.c, compile.c, lower_*.c  a bound graph becomes launches of kernels
+ *   half.c     what is stored in 16 bits
  *   exec.c     slots and runs
  *   nvlib.h    cuBLASLt and cuDNN, which do the heavy nodes where they are there: nvlib.c; blas.c,
  *              blas_product.c; dnn.c, dnn_conv.c
@@ -127,6 +128,7 @@ struct part {
     CUstream stream, uploads; /* runs; constants, which must not wait for runs */
 
     struct cublasLtContext *blas; /* or NULL; used under `use` */
+    struct cudnnContext *dnn;     /* the same */
 
     pthread_mutex_t use;     /* held while ctx is current to the holder's thread */
     _Atomic unsigned n_wait; /* threads that want it */

@@ -97,6 +97,8 @@ static int handles_open(struct part *p, struct err *err)
     if (r < 0)
         return r;
     r = blas_part_open(p, err);
+    if (r == 0)
+        r = dnn_part_open(p, err);
     part_end(p);
     return r;
 }
@@ -106,8 +108,9 @@ static void handles_close(struct part *p)
 {
     struct err err;
 
-    if (!p->blas || part_begin(p, &err) < 0)
+    if ((!p->blas && !p->dnn) || part_begin(p, &err) < 0)
         return;
+    dnn_part_close(p);
     blas_part_close(p);
     part_end(p);
 }
