@@ -186,6 +186,7 @@ static int set_up(struct simulation *s, const struct cli *c, struct err *err)
     int r = load_from_options(&s->t, c, &s->given, err);
 
     s->cfg = (struct replay_config){
+        .buckets = true,
         .problem = &s->t.p,
         .plan = &s->answer.plan,
         .load = s->given.load,

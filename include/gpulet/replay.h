@@ -50,6 +50,7 @@ struct replay_config {
     uint32_t queue_max; /* of a model; 0: 4096 */
     double noise;       /* coefficient of variation of run times (log-normal); 0: none */
     bool alone;         /* no interference */
+    bool buckets;       /* runs of so many rows as the daemon compiles (bucket.h) */
     /* Called now and then with the part done; NULL: never. */
     void (*progress)(void *arg, double part);
     void *progress_arg;

@@ -17,6 +17,7 @@
  * one there is no allocation but a served object's and no backend call but kick(). */
 #pragma once
 
+#include <gpulet/bucket.h>
 #include <gpulet/clock.h>
 #include <gpulet/demand.h>
 #include <gpulet/engine.h>
@@ -26,7 +27,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define BUCKETS_MAX 37     /* see bucket_rows(), and a max_batch that is none of them */
 #define ROUTE_LETS_MAX 64  /* gpu-lets looked at for one request */
 #define VIEW_QUEUES_MAX 64 /* queues that batch_next() sees at once */
 #define EVENTS_MAX 1024
@@ -56,23 +56,6 @@ static inline void watch_leave(struct watch *w)
         watch_leave(w);                                                                            \
         watched_;                                                                                  \
     })
-
-/* ---- batch buckets: 1 to 8, 10, 12, 14, 16, 20, …, four to each doubling, max: what is between
- * two of them runs at most a quarter longer than it must */
-static inline uint32_t bucket_rows(uint32_t bucket, uint32_t max_batch)
-{
-    if (bucket < 8)
-        return MIN(bucket + 1, max_batch);
-    return bucket >= BUCKETS_MAX - 1 ? max_batch
-                                     : MIN((10 + bucket % 4 * 2) << (bucket - 8) / 4, max_batch);
-}
-static inline uint32_t bucket_of(uint32_t rows, uint32_t max_batch)
-{
-    uint32_t b = 0;
-    while (bucket_rows(b, max_batch) < MIN(rows, max_batch))
-        b++;
-    return b;
-}
 
 /* ---- served.c */
 struct stats_box { /* outlives the served objects of one version that share it */

@@ -2,6 +2,7 @@
  * in flight when a run starts are a sum kept for each device (predict.h). */
 #include "replay_priv.h"
 
+#include <gpulet/bucket.h>
 #include <math.h>
 
 static const struct predict_device *type_predict(const struct replay *r, uint32_t device)
@@ -22,8 +23,9 @@ static int table_fill(struct replay *r, struct run_table *t, const struct predic
     if (!t->solo || !t->run_us || !t->hold_us)
         return -ENOMEM;
     for (uint32_t b = 1; b <= t->cap; b++) {
+        uint32_t bucket = MAX(b, bucket_rows(bucket_of(b, m->max_batch), m->max_batch));
         struct load l = {.profile = &m->profile[t->type],
-                         .batch = b,
+                         .batch = r->cfg->buckets ? bucket : b,
                          .units = t->units,
                          .streams = t->streams,
                          .duty = 1};

@@ -4,8 +4,8 @@ in real time.
 
     BUILD=build .venv-test/bin/python test/bench/reality.py [--device sim|cpu] [--seconds S] [--models DIR]
 
-For each mix a daemon plans for declared rates and keeps that plan; then each load, in multiples of
-those rates, is offered for S seconds by gpuletctl bench, and the same arrivals (same seed) are given
+For each mix a daemon plans for declared rates, keeps that plan and serves it for a while; then each
+load, in multiples of those rates, is offered for S seconds by gpuletctl bench, and the same arrivals (same seed) are given
 to gpuletctl simulate with the problem and the plan from GET /v1/problem.  The shares in time of all
 requests are compared, and the capacities: the loads at which 99 % are in time, between two points on
 a straight line.  On cores the generator is pinned to the last one."""
@@ -24,6 +24,7 @@ import under_fire
 sys.path.insert(0, str(live.ROOT / "test" / "http"))
 import models  # noqa: E402
 
+LEARN_S = 6  # run times are put right by what serving shows
 LOADS = (0.8, 1.0, 1.2, 1.4, 1.6)
 SLOWER = 3  # than the models of under_fire.py: what HTTP takes of the cores must not matter
 # Parts of the device for each model; the plan is made for these.
@@ -87,10 +88,11 @@ def main():
                 d.put(n, data[n], f"?max_batch=16&slo_ms={slo_ms}&rate_rps={rps:.3f}")
             load = dict(sorted(load.items()))  # as in the problem: the same arrivals
             pin(d)
+            was, is_ = [], []  # after a while of load, in which what is needed is compiled and seen
+            live.bench(d, load, "--seed", 2, "--rate-scale", LOADS[-1], "--duration", LEARN_S, core=os.cpu_count() - 1)
+            pin(d)
             problem.write(json.dumps(d.admin_get("/v1/problem")))
             problem.flush()
-            was, is_ = [], []  # after a while of load, in which what is needed is compiled
-            live.bench(d, load, "--seed", 2, "--rate-scale", LOADS[-1], "--duration", 3, core=os.cpu_count() - 1)
             for x in LOADS:
                 r = live.bench(d, load, "--seed", 1, "--rate-scale", x, "--duration", a.seconds, "--warmup", 0, core=os.cpu_count() - 1)
                 was.append((x, predicted(problem.name, x, a.seconds)))

@@ -177,7 +177,7 @@ run_part() {
 bad=0
 while [ $# -gt 0 ]; do
     case $1 in
-    --first) BUDGET=120 run_part facts || bad=1
+    --first) budget=120 run_part facts || bad=1
         only=digits budget=50 run_part models || bad=1 ;;
     --left) for part in facts ops plain models http sanitize; do left $part | sed "s/^/part $part: /"; done ;;
     --part) case ${2-} in
