@@ -38,6 +38,9 @@ ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(FLAGS_$(FLAVOUR))
 # architectures.
 CUDA := $(shell lib/backend/cuda/toolkit.sh)
 PLUGIN := $(if $(CUDA),$(B)/gpulet-cuda.so)
+# Headers of libraries that it uses where they are found at run time; absent: built without.
+CUDA_LACKS := $(strip $(if $(CUDA),$(foreach h,cublasLt.h cudnn_graph.h,\
+    $(if $(wildcard $(addsuffix /$h,$(word 3,$(CUDA)) /usr/include /usr/include/x86_64-linux-gnu)),,$h))))
 # Its kernels: machine code for these architectures, and PTX of the last for later ones.  Of no flavour.
 CUDA_ARCHS ?= $(wordlist 4,9,$(CUDA))
 FATBIN := build/cuda/kernels.fatbin
@@ -54,7 +57,7 @@ MODEL_SRC := $(sort $(wildcard lib/model/*.c kernels/ref/*.c))
 PLAN_SRC := $(sort $(wildcard lib/plan/*.c))
 BACKEND_SRC := $(sort $(wildcard lib/backend/*.c lib/backend/cpu/*.c lib/backend/sim/*.c kernels/cpu/*.c))
 # In the plug-in, with what it needs of the library: it cannot see the daemon's own copy.
-PLUGIN_SRC := $(sort $(wildcard lib/backend/cuda/*.c)) $(BASE_SRC) lib/model/graph.c lib/model/memplan.c
+PLUGIN_SRC := $(sort $(wildcard lib/backend/cuda/*.c)) $(BASE_SRC) lib/model/einsum.c lib/model/graph.c lib/model/memplan.c
 ENGINE_SRC := $(sort $(wildcard lib/engine/*.c lib/problem/*.c lib/replay/*.c))
 LIB_SRC := $(BASE_SRC) $(MODEL_SRC) $(PLAN_SRC) $(BACKEND_SRC) $(ENGINE_SRC)
 # Everything of the daemon but main(), so that tests can link it.
@@ -65,9 +68,12 @@ obj = $(patsubst %.c,$(B)/%.o,$(1))
 LIB := $(B)/libgpulet.a
 UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/test_*.c test/fuzz/fuzz_*.c))
 OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
-GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(wildcard test/gpu/test_*.c)))
+# The real cuDNN leaks of its own: not under sanitizers.
+NO_GPU := $(if $(CUDA_LACKS),test_libraries test_convolutions test_half test_cudnn) $(if $(filter release,$(FLAVOUR)),,test_cudnn)
+GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(filter-out $(NO_GPU:%=test/gpu/%.c),$(wildcard test/gpu/test_*.c))))
 GPU_TOOLS := $(if $(CUDA),$(addprefix $(B)/test/gpu/,compare facts fill))
-FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so)
+FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so \
+         $(if $(CUDA_LACKS),,libcublasLt.so.13 libcudnn.so.9) without/libcublasLt.so.13 without/libcudnn.so.9)
 BENCH := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
 PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gpuletctl)
 
@@ -88,6 +94,7 @@ MAN := $(patsubst docs/man/%.in,$(B)/man/%,$(wildcard docs/man/*.in))
 
 all: $(PROGRAMS) $(PLUGIN) ## build the daemon, gpuletctl and, where there is a toolkit, the CUDA plug-in
 	@$(if $(CUDA),:,echo 'skipped: no CUDA toolkit')
+	@$(if $(CUDA_LACKS),echo 'gpulet-cuda.so: built and tested without $(CUDA_LACKS)',:)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -124,32 +131,60 @@ build/cuda/archs: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CUDA_ARCHS)' | cmp -s - $@ || echo '$(CUDA_ARCHS)' >$@
 
+NVCC_FLAGS = $(word 1,$(CUDA)) -std=c++17 -O3 -I. --fatbin -Xfatbin -compress-all \
+             $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a) \
+             -gencode=arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+
 $(FATBIN): $(wildcard kernels/cuda/*) build/cuda/archs
 	@echo '  NVCC $@'
-	@nice $(word 1,$(CUDA)) -std=c++17 -O3 -I. --fatbin -Xfatbin -compress-all \
-	    $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a) \
-	    -gencode=arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
-	    -o $@ kernels/cuda/kernels.cu
+	@nice $(NVCC_FLAGS) -o $@ kernels/cuda/kernels.cu
 
 $(B)/pic/lib/backend/cuda/embed.o: lib/backend/cuda/embed.S $(FATBIN)
 	@mkdir -p $(@D)
 	@$(CC) -DFATBIN='"$(FATBIN)"' -c -o $@ $<
 
+# The same for the tool that looks at a device.
+build/cuda/facts.fatbin: test/gpu/facts.cu test/gpu/facts_kernels.h kernels/cuda/kit.cuh build/cuda/archs
+	@echo '  NVCC $@'
+	@nice $(NVCC_FLAGS) -o $@ $<
+
+$(B)/test/gpu/facts_code.o: lib/backend/cuda/embed.S build/cuda/facts.fatbin
+	@mkdir -p $(@D)
+	@$(CC) -DFATBIN='"build/cuda/facts.fatbin"' -c -o $@ $<
+
+FACTS_SRC := $(wildcard test/gpu/facts_*.c) lib/backend/cuda/driver.c lib/backend/cuda/error.c
+$(B)/test/gpu/facts: $(B)/test/gpu/facts_code.o $(call obj,$(FACTS_SRC))
+
 # The same kernels for the host: the fake driver runs them.
-$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/kernels_host.h
+$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h test/gpu/kernels_host.h
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
-	@g++ -std=c++17 -O1 -g -Wall -Wextra -Werror -fPIC -shared -I. $(FLAGS_$(FLAVOUR):-fPIE=) -x c++ -o $@ kernels/cuda/kernels.cu
+	@g++ -std=c++17 -O1 -g -Wall -Wextra -Werror -fPIC -shared -I. $(FLAGS_$(FLAVOUR):-fPIE=) -x c++ -o $@ \
+	    kernels/cuda/kernels.cu test/gpu/facts.cu
 
 $(B)/gpulet-cuda.so: $(B)/pic/lib/backend/cuda/embed.o $(patsubst %.c,$(B)/pic/%.o,$(PLUGIN_SRC))
 	@echo '  LD  $@'
 	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -o $@ $^ -lm -ldl
+
+$(B)/test/gpu/libcuda.so.1: $(B)/pic/test/gpu/fake_graph.o
 
 # The fakes of the driver and of NVML that tests open in their place.
 $(B)/test/gpu/lib%.so.1: $(B)/pic/test/gpu/fake_%.o
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
 	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+
+$(B)/test/gpu/libcublasLt.so.13: $(B)/pic/test/gpu/fake_cublasLt.o
+$(B)/test/gpu/libcudnn.so.9: $(B)/pic/test/gpu/fake_cudnn.o
+$(B)/test/gpu/libcublasLt.so.13 $(B)/test/gpu/libcudnn.so.9:
+	@mkdir -p $(@D)
+	@echo '  LD  $@'
+	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+
+# No library: what a machine without them has, in front of what this one has.
+$(B)/test/gpu/without/%:
+	@mkdir -p $(@D)
+	@touch $@
 
 $(B)/test/gpu/wrong/gpulet-cuda.so: $(B)/pic/test/gpu/wrong_abi.o
 	@mkdir -p $(@D)
@@ -165,6 +200,9 @@ $(B)/test/%: $(B)/test/%.o $(if $(DAEMON_SRC),$(B)/libdaemon.a) $(LIB)
 $(OPS): $(call obj,test/ops/cases.c test/ops/describe.c test/ops/refusals.c)
 
 $(GPU): $(PLUGIN) $(FAKES)
+# Looks into the plug-in.
+PLUGIN_OBJ = $(B)/pic/lib/backend/cuda/embed.o $(patsubst %.c,$(B)/pic/%.o,$(filter lib/backend/cuda/%,$(PLUGIN_SRC)))
+$(B)/test/gpu/test_cudnn: $(PLUGIN_OBJ)
 
 # The lists in the man pages are the programs' own tables.
 $(B)/man/%: docs/man/%.in $(PROGRAMS)
@@ -273,7 +311,7 @@ race: $(B)/test/race/race ## every policy on every mix, replayed: ten minutes
 
 $(B)/test/race/race: $(B)/test/race/field.o
 
-bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size
+bench-plan: $(addprefix $(B)/test/bench/,$(PLAN_BENCH)) ## planners: prediction, published cases, rates, mixes, size; what a request costs
 	@for b in $(PLAN_BENCH); do echo "== $$b"; $(B)/test/bench/$$b; done
 
 BENCH_CPU = .venv-test/bin/python test/bench/bench_cpu.py $(B) --json $(B)/bench-cpu.json
@@ -284,7 +322,7 @@ bench-cpu: $(B)/test/bench/bench_model $(PROGRAMS) ## beside ONNX Runtime on the
 bench-sim: $(B)/test/bench/bench_sim ## how exactly a simulated device keeps its time
 	@$(B)/test/bench/bench_sim
 
-bench-http: all $(BENCH) ## against a bare HTTP server, and JSON against jansson
+bench-http: all $(BENCH) ## against a bare HTTP server, what a refusal takes, and JSON against jansson [ONLY=ROWS]
 	@test/bench/pairs.py $(B) $(if $(ONLY),--only $(ONLY))
 	@$(B)/test/bench/bench_json
 

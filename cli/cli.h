@@ -17,7 +17,7 @@ struct cli {
     const char *token;  /* NULL: none */
     bool json;          /* print JSON: what the daemon said, or the whole result */
     /* of single verbs; numbers < 0 and texts NULL: not given */
-    bool example, undo, check, leave_one_out, search, by_step, batch_invariant;
+    bool example, undo, check, leave_one_out, search, by_step, batch_invariant, best_effort;
     double slo_ms, rate_rps, duration_s, rate_scale, warmup_s;
     long max_batch, priority, count, seed, in_flight, batch, dim;
     struct list files; /* external data of register */

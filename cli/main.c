@@ -41,8 +41,12 @@ static const struct flag {
     {"batch-invariant", 0, NULL,
      "register: the bits of a row do not depend on how many rows share its run", FLAG_YES,
      AT(batch_invariant)},
+    {"best-effort", 0, NULL,
+     "register: promised nothing, served where models with an SLO leave time", FLAG_YES,
+     AT(best_effort)},
     {"precision", 0, "P",
-     "register, profile: fp32 (the default), bf16, or int8 for models with QuantizeLinear nodes",
+     "register, profile: fp32 (the default), fp16, bf16, or int8 for models with QuantizeLinear "
+     "nodes",
      FLAG_TEXT, AT(precision)},
     {"file", 0, "PATH", "register: external data of the model; may be repeated", FLAG_LIST,
      AT(files)},

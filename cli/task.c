@@ -76,7 +76,7 @@ int task_plan(struct task *t, const struct policy *policy, const struct plan *wa
         return err_set(err, -EBADMSG, "'%s': it has no devices to plan for", t->path);
     progress_begin(policy->name);
     usec_t start_us = clock_now_us();
-    int r = policy->plan_make(&t->p, was, &t->a, &ret->plan, err);
+    int r = policy_plan(policy, &t->p, was, &t->a, &ret->plan, err);
     ret->ms = (double)(clock_now_us() - start_us) / 1000;
     progress_end();
     if (r < 0)

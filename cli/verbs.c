@@ -94,7 +94,10 @@ static void print_models(json_t *list, json_t *was)
     json_array_foreach(list, i, m)
     {
         char slo[64] = "-", in_time[16];
-        if (STREQ(str(m, "slo"), "unmet"))
+        bool best_effort = json_is_true(json_object_get(m, "best_effort"));
+        if (best_effort)
+            (void)snprintf(slo, sizeof(slo), "best effort");
+        else if (STREQ(str(m, "slo"), "unmet"))
             (void)snprintf(slo, sizeof(slo), "%g ms UNMET", num(m, "slo_ms"));
         else if (num(m, "slo_ms") > 0)
             (void)snprintf(slo, sizeof(slo), "%g ms %s", num(m, "slo_ms"), str(m, "slo"));
@@ -107,6 +110,9 @@ static void print_models(json_t *list, json_t *was)
         if (STREQ(str(m, "slo"), "unmet"))
             printf("%-24s limit: %s; the smallest SLO that would hold is %.2f ms\n", "",
                    str(m, "limit"), num(m, "least_slo_ms"));
+        if (best_effort && str(m, "limit")[0])
+            printf("%-24s no gpu-let has time or memory for a run of it (limit: %s)\n", "",
+                   str(m, "limit"));
     }
 }
 
@@ -255,7 +261,7 @@ int cli_precision(const struct cli *c, enum precision *ret, struct err *err)
     *ret = PRECISION_FP32;
     if (!c->precision || precision_of(c->precision, ret) == 0)
         return 0;
-    return err_set(err, -EINVAL, "--precision '%s' is not fp32, bf16 or int8", c->precision);
+    return err_set(err, -EINVAL, "--precision '%s' is not fp32, fp16, bf16 or int8", c->precision);
 }
 
 static const char *base_name(const char *path)
@@ -294,6 +300,7 @@ static int verb_register(const struct cli *c, int argc, char **argv, struct err 
     add_number(query, sizeof(query), "max_batch", (double)c->max_batch);
     add_number(query, sizeof(query), "priority", (double)c->priority);
     add_number(query, sizeof(query), "batch_invariant", c->batch_invariant ? 1 : -1);
+    add_number(query, sizeof(query), "best_effort", c->best_effort ? 1 : -1);
     if (c->precision)
         (void)snprintf(query + strlen(query), sizeof(query) - strlen(query), "%cprecision=%s",
                        query[0] ? '&' : '?', precision_name(precision));
@@ -409,8 +416,8 @@ const struct verb verbs[] = {
     {"top", "[--count N]", "status, once a second; IN TIME is of the requests since the last look",
      verb_top},
     {"register",
-     "NAME FILE [--slo-ms MS] [--rate RPS] [--max-batch N] [--priority N] [--precision P] "
-     "[--file PATH]",
+     "NAME FILE [--slo-ms MS] [--rate RPS] [--max-batch N] [--priority N] [--best-effort] "
+     "[--precision P] [--file PATH]",
      "serve an ONNX file under a name; --file sends external data first", verb_register},
     {"infer", "MODEL [FILE | -] | --example MODEL",
      "send a request; --example prints a complete one for this model", verb_infer},

@@ -156,12 +156,14 @@ static const struct view_model *view_find(const struct engine_view *v, const cha
 static json_t *model_json(const struct store_entry *e, const struct engine_view *v)
 {
     const struct view_model *m = view_find(v, e->name);
-    json_t *o = json_pack(
-        "{s:s, s:i, s:s, s:f, s:f, s:i, s:s, s:b}", "name", e->name, "version", (int)e->version,
-        "state", m ? served_state_name(m->state) : served_state_name(SERVED_UNAVAILABLE), "slo_ms",
-        (double)e->numbers.slo_us / 1000.0, "rate_rps", e->numbers.rate_rps, "priority",
-        (int)e->numbers.priority, "precision", precision_name(e->numbers.precision),
-        "batch_invariant", (int)e->numbers.batch_invariant);
+    json_t *o =
+        json_pack("{s:s, s:i, s:s, s:f, s:f, s:i, s:s, s:b, s:b}", "name", e->name, "version",
+                  (int)e->version, "state",
+                  m ? served_state_name(m->state) : served_state_name(SERVED_UNAVAILABLE), "slo_ms",
+                  (double)e->numbers.slo_us / 1000.0, "rate_rps", e->numbers.rate_rps, "priority",
+                  (int)e->numbers.priority, "precision", precision_name(e->numbers.precision),
+                  "batch_invariant", (int)e->numbers.batch_invariant, "best_effort",
+                  (int)e->numbers.best_effort);
     const char *reason = m && m->reason && *m->reason ? m->reason : e->error;
 
     if (*reason)
@@ -395,7 +397,7 @@ static void model_patch(struct exchange *x)
     if (r == 0 && !n.set)
         r = err_set(&err, -EINVAL,
                     "nothing to change: give slo_ms, rate_rps, max_batch, queue, "
-                    "priority, precision or batch_invariant");
+                    "priority, precision, batch_invariant or best_effort");
     if (r < 0) {
         exchange_reply_err(x, &err, 0);
         return;
@@ -452,12 +454,13 @@ static void devices_get(struct exchange *x)
     for (uint32_t i = 0; i < v->n_devices; i++) {
         const struct device_info *d = &v->device[i];
         (void)json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:b, s:s}", "name",
-                            d->name, "state", v->device_lost[i] ? "lost" : "ok", "kind", d->kind,
-                            "units", (int)d->units, "granule_units", (int)d->granule_units,
-                            "granules", (int)d->n_granules, "max_granules", (int)d->max_granules,
-                            "mem_bytes", (json_int_t)d->mem_bytes, "mode", mode_name(d->mode),
-                            "weights_shared", (int)d->weights_shared, "why", d->why));
+            list,
+            json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:b, s:s, s:s}", "name",
+                      d->name, "state", v->device_lost[i] ? "lost" : "ok", "kind", d->kind, "units",
+                      (int)d->units, "granule_units", (int)d->granule_units, "granules",
+                      (int)d->n_granules, "max_granules", (int)d->max_granules, "mem_bytes",
+                      (json_int_t)d->mem_bytes, "mode", mode_name(d->mode), "weights_shared",
+                      (int)d->weights_shared, "why", d->why, "library", d->library));
     }
     const char *no_gpu = gpuletd_of(x)->no_gpu.msg;
     api_reply_json(x, 200,

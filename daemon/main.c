@@ -447,6 +447,21 @@ static int open_sockets(struct loop *l, struct err *err)
     return r;
 }
 
+/* What serves, and what it has to do without. */
+static void log_devices(struct engine *e)
+{
+    AUTO(engine_view_free) struct engine_view *v = NULL;
+    struct err err;
+
+    if (engine_view(e, &v, &err) < 0)
+        return;
+    for (uint32_t i = 0; i < v->n_devices; i++) {
+        const struct device_info *d = &v->device[i];
+        LOG(LOG_INFO, "start", "device %s: %s; %s%s%s", d->name, d->kind, d->library,
+            d->library[0] && d->why[0] ? "; " : "", d->why);
+    }
+}
+
 static int start(struct loop *l, struct err *err)
 {
     struct gpuletd *d = l->d;
@@ -465,6 +480,8 @@ static int start(struct loop *l, struct err *err)
         r = open_sockets(l, err);
     if (r == 0)
         r = engine_new(&e, &d->engine, err);
+    if (r == 0)
+        log_devices(d->engine);
     if (r == 0)
         r = store_open(d, l->config.state.directory, &d->store, err);
     if (r < 0)

@@ -29,12 +29,13 @@ int numbers_set(struct numbers *n, const char *name, const char *value, struct e
         {"queue", 0, 1000000, SET_QUEUE, true},
         {"priority", 0, 1000, SET_PRIORITY, true},
         {"batch_invariant", 0, 1, SET_INVARIANT, true},
+        {"best_effort", 0, 1, SET_EFFORT, true},
     };
     double v = 0;
 
     if (STREQ(name, "precision")) {
         if (precision_of(value, &n->precision) < 0)
-            return err_set(err, -ENOTSUP, "precision '%s' is not fp32, bf16 or int8", value);
+            return err_set(err, -ENOTSUP, "precision '%s' is not fp32, fp16, bf16 or int8", value);
         n->set |= SET_PRECISION;
         return 0;
     }
@@ -63,6 +64,9 @@ int numbers_set(struct numbers *n, const char *name, const char *value, struct e
         case SET_INVARIANT:
             n->batch_invariant = v != 0;
             break;
+        case SET_EFFORT:
+            n->best_effort = v != 0;
+            break;
         default:
             n->priority = (int32_t)v;
             break;
@@ -88,6 +92,8 @@ void numbers_merge(struct numbers *to, const struct numbers *n)
         to->precision = n->precision;
     if (n->set & SET_INVARIANT)
         to->batch_invariant = n->batch_invariant;
+    if (n->set & SET_EFFORT)
+        to->best_effort = n->best_effort;
     to->set |= n->set;
 }
 

@@ -12,14 +12,15 @@ struct numbers {
         SET_QUEUE = 8,
         SET_PRIORITY = 16,
         SET_PRECISION = 32,
-        SET_INVARIANT = 64
+        SET_INVARIANT = 64,
+        SET_EFFORT = 128
     } set;
     usec_t slo_us;
     double rate_rps;
     uint32_t max_batch, queue_max;
     int32_t priority;
     enum precision precision;
-    bool batch_invariant;
+    bool batch_invariant, best_effort;
 };
 /* One "slo_ms" = "20": -EINVAL names parameter, value and limit; -ENOENT: no such parameter. */
 int numbers_set(struct numbers *n, const char *name, const char *value, struct err *err);

@@ -108,12 +108,13 @@ int store_json_write(struct store *s, const struct entry *e, struct err *err)
         return fd;
     hash_hex(e->hash, hash);
     json_t *o =
-        json_pack("{s:i, s:i, s:b, s:f, s:f, s:i, s:i, s:i, s:s, s:b, s:s}", "version",
+        json_pack("{s:i, s:i, s:b, s:f, s:f, s:i, s:i, s:i, s:s, s:b, s:b, s:s}", "version",
                   (int)e->version, "pending", (int)e->pending, "loaded", (int)e->loaded, "slo_ms",
                   (double)e->numbers.slo_us / 1000.0, "rate_rps", e->numbers.rate_rps, "max_batch",
                   (int)e->numbers.max_batch, "queue", (int)e->numbers.queue_max, "priority",
                   (int)e->numbers.priority, "precision", precision_name(e->numbers.precision),
-                  "batch_invariant", (int)e->numbers.batch_invariant, "hash", hash);
+                  "batch_invariant", (int)e->numbers.batch_invariant, "best_effort",
+                  (int)e->numbers.best_effort, "hash", hash);
     char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
     json_decref(o);
     int r = text ? disk_write(fd, MODEL_JSON, text, strlen(text), err)
@@ -129,7 +130,8 @@ int store_json_read(struct store *s, const char *name, struct entry *ret, struct
     char path[MODEL_NAME_MAX + 32], text[JSON_MAX];
     int r = store_name_check(name, err);
     const char *precision = "", *hash = "";
-    int version = 0, pending = 0, loaded = 1, batch = 0, queue = 0, priority = 0, invariant = 0;
+    int version = 0, pending = 0, loaded = 1, batch = 0, queue = 0, priority = 0, invariant = 0,
+        effort = 0;
     double slo_ms = 0, rate = 0;
 
     if (r < 0)
@@ -140,11 +142,11 @@ int store_json_read(struct store *s, const char *name, struct entry *ret, struct
     if (n < 0)
         return err_set(err, -errno, "model '%s': %s: %s", name, MODEL_JSON, strerror(errno));
     json_t *o = json_loadb(text, (size_t)n, 0, NULL);
-    if (!o ||
-        json_unpack(o, "{s:i, s:i, s:b, s:F, s:F, s:i, s:i, s:i, s:s, s?b, s:s}", "version",
-                    &version, "pending", &pending, "loaded", &loaded, "slo_ms", &slo_ms, "rate_rps",
-                    &rate, "max_batch", &batch, "queue", &queue, "priority", &priority, "precision",
-                    &precision, "batch_invariant", &invariant, "hash", &hash) < 0) {
+    if (!o || json_unpack(o, "{s:i, s:i, s:b, s:F, s:F, s:i, s:i, s:i, s:s, s?b, s?b, s:s}",
+                          "version", &version, "pending", &pending, "loaded", &loaded, "slo_ms",
+                          &slo_ms, "rate_rps", &rate, "max_batch", &batch, "queue", &queue,
+                          "priority", &priority, "precision", &precision, "batch_invariant",
+                          &invariant, "best_effort", &effort, "hash", &hash) < 0) {
         json_decref(o);
         return err_set(err, -EINVAL, "model '%s': %s is damaged", name, MODEL_JSON);
     }
@@ -156,7 +158,8 @@ int store_json_read(struct store *s, const char *name, struct entry *ret, struct
                                     .max_batch = (uint32_t)batch,
                                     .queue_max = (uint32_t)queue,
                                     .priority = priority,
-                                    .batch_invariant = invariant};
+                                    .batch_invariant = invariant,
+                                    .best_effort = effort};
     if (precision[0] && precision_of(precision, &ret->numbers.precision) < 0)
         r = err_set(err, -ENOTSUP, "model '%s': %s: precision '%.16s'", name, MODEL_JSON,
                     precision);

@@ -56,6 +56,7 @@ void store_load_begin(struct store *s, const struct entry *e, uint32_t version, 
                               .max_batch = e->numbers.max_batch,
                               .queue_max = e->numbers.queue_max,
                               .priority = e->numbers.priority,
+                              .best_effort = e->numbers.best_effort,
                               .precision = e->numbers.precision};
 
     (void)snprintf(spec.name, sizeof(spec.name), "%s", e->name);

@@ -197,10 +197,6 @@ void v2_infer_item(struct cq_item *item)
     if (r->fate == FATE_DONE) {
         v2_reply(f);
         tally_add(&r->served->stats->reply, tally_us, clock_now_us() - r->done_us);
-    } else if (r->fate == FATE_LATE) {
-        exchange_reply_err(f->x,
-                           &(struct err){-ETIMEDOUT, "the request's deadline could not be met"},
-                           r->retry_us);
     } else {
         if (!r->err.code)
             (void)err_set(&r->err, r->rc ? r->rc : -EIO, "the run failed");

@@ -8,7 +8,7 @@
 
 #include <gpulet/graph.h>
 
-#define BACKEND_ABI 3
+#define BACKEND_ABI 4
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -70,8 +70,8 @@ struct device_info {
     double mem_bytes_per_s, flops_per_s; /* 0: unknown */
     enum part_mode mode;
     bool weights_shared; /* one copy of the weights serves all partitions */
-    char library[64];    /* what runs depend on besides us, with its version; "" */
-    char why[240];       /* why this mode; what the service threads share; for /v1/devices */
+    char library[96];    /* what runs depend on besides us, with its version; "" */
+    char why[480];       /* why this mode, what is missing; what the service threads share */
 };
 
 /* Memory that the backend may read inputs from and write outputs to. */
@@ -185,7 +185,7 @@ extern const struct backend backend_cpu, backend_sim;
 /* The table of that name; "cuda" is opened from a shared object.  -ENOENT lists the names. */
 int backend_find(const char *name, const struct backend **ret, struct err *err);
 /* What the operator configured: a name as above, or "auto": cuda where its plug-in finds a device,
- * else cpu, and *no_gpu (code 0 otherwise) says why not cuda.  A plug-in that is there but wrong, and
- * a partition mode that is named but cannot be had, are errors.  Main thread. */
+ * else cpu, and *no_gpu (code 0 otherwise) says why not cuda.  A plug-in that is there but wrong,
+ * and a partition mode that is named but cannot be had, are errors.  Main thread. */
 int backend_choose(const char *name, const struct backend_config *cfg, const struct backend **ret,
                    struct err *no_gpu, struct err *err);

@@ -24,6 +24,7 @@ struct demand {
     float cell[DEMAND_CELLS]; /* arrivals, a ring */
     double mean_rps;          /* exponentially weighted, over some eight seconds */
     usec_t reached_us;        /* when the lower end of the band was last reached */
+    usec_t rose_us;           /* 0: never rose */
     usec_t fell_us, hold_us;  /* 0: never fell; as at first */
 };
 

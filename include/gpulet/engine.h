@@ -53,6 +53,7 @@ struct model_spec {
     uint32_t max_batch; /* 0: the configured default */
     uint32_t queue_max; /* 0: likewise */
     int32_t priority;   /* 0: default */
+    bool best_effort;   /* promised nothing: slo_us and rate_rps do not count */
     enum precision precision;
     /* The bits of a row may not depend on how many rows share its run. */
     bool batch_invariant;

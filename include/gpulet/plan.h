@@ -43,12 +43,14 @@ enum arrivals { ARRIVALS_UNKNOWN, ARRIVALS_PACED, ARRIVALS_POISSON, ARRIVALS_CV,
 
 struct plan_model {
     const char *name;
-    usec_t slo_us;   /* arrival to reply; 0: none, best effort */
+    usec_t slo_us;   /* arrival to reply; 0: none */
     double rate_rps; /* > 0 asked for; 0: not known */
     enum arrivals arrivals;
     double cv;                     /* ARRIVALS_CV, and of ARRIVALS_TRACE what was measured */
     uint32_t max_batch;            /* >= 1 */
     int32_t priority;              /* 1 is served first; 0: the default, after all others */
+    bool best_effort;              /* nothing is promised, whatever slo_us and rate_rps say: served
+                                      where others leave time, counted nowhere (policy_plan()) */
     uint64_t weights_bytes;        /* once per device; or once per gpu-let with weights_per_let */
     uint64_t slot_bytes;           /* once per gpu-let (and stream) that holds it */
     uint64_t row_bytes;            /* besides, for each row of the share's batch */
@@ -134,8 +136,9 @@ struct plan_gpulet {
     struct plan_granules set;
     uint32_t units;
     enum plan_order order; /* gpuletd looks at it, the others have their own */
+    usec_t spare_us;       /* the longest run of best effort that makes nobody late here */
     uint32_t n_shares;
-    struct plan_share *share;
+    struct plan_share *share; /* those of best effort are the last ones */
 };
 
 /* Which limit an unmet model meets. */
@@ -207,6 +210,10 @@ int plan_truth(const struct problem *p, const struct plan *plan, uint32_t k, uin
 /* The same at its rate only: most_rps, which takes twenty times as long, is not looked for. */
 int plan_truth_now(const struct problem *p, const struct plan *plan, uint32_t k, uint32_t i,
                    struct share_truth *ret);
+
+/* Sets spare_us of all gpu-lets: of plans that are not made by policy_plan(). */
+#define SPARE_ANY_US ((usec_t)3600 * USEC_PER_SEC) /* nothing is promised there */
+void plan_spare(const struct problem *p, struct plan *plan);
 
 /* ---- changing from one plan to another */
 enum plan_step_kind { STEP_KEEP, STEP_OPEN, STEP_SWAP, STEP_CLOSE };

@@ -47,6 +47,7 @@ struct queue_view {
     const usec_t *run_us; /* [rows], 0..max_batch: predicted */
     usec_t least_us;      /* of a run of the first request alone: the fastest that it was */
     int32_t priority;
+    usec_t spare_us;   /* of best effort: no run of it takes longer; else not looked at */
     bool ready;        /* an exe and a free slot are there */
     uint32_t n_flying; /* runs of this model in flight in this gpu-let */
     usec_t turn_us; /* when the model's last turn here began: its first run after another model's;
@@ -54,10 +55,10 @@ struct queue_view {
 };
 struct batch_view {
     usec_t now_us;
-    uint32_t n_flying, max_flying; /* runs in flight in this gpu-let */
-    usec_t busy_until_us;          /* when those will be done, predicted; <= now: idle */
-    uint32_t n_queues;
-    const struct queue_view *queue;
+    uint32_t n_flying, max_flying;  /* runs in flight in this gpu-let */
+    usec_t busy_until_us;           /* when those will be done, predicted; <= now: idle */
+    uint32_t n_queues, n_spare;     /* those of best effort are behind the others */
+    const struct queue_view *queue; /* [n_queues + n_spare] */
     struct tuning tuning;
     enum plan_order order;
 };
@@ -82,6 +83,13 @@ struct policy {
     uint32_t (*route)(const struct admit_view *v);
     struct batch_choice (*batch_next)(const struct batch_view *v);
 };
+
+/* The policy's plan for the models that are promised something; then models of best effort get what
+ * it leaves.  Without any it is policy->plan_make().  The arena must be a growing one. */
+int policy_plan(const struct policy *policy, const struct problem *p, const struct plan *was,
+                struct arena *a, struct plan *ret, struct err *err);
+/* What to do now: the policy's choice and, where that is to wait, what best effort may do. */
+struct batch_choice policy_next(const struct policy *policy, const struct batch_view *v);
 
 /* By the name that gpuletd.conf uses; -ENOENT lists the names there are. */
 int policy_find(const char *name, const struct policy **ret, struct err *err);

@@ -154,6 +154,16 @@ void pressure_of(const struct predict_device *d, const struct solo *me, const st
  * a year where the table says that it does not run. */
 usec_t predict_run_us(const struct profile *p, uint32_t batch, uint32_t units);
 
+/* ---- from a few measured points to a table */
+struct measured_point {
+    uint32_t batch, units;
+    usec_t run_us;
+};
+/* base: estimates, a table without streams; n points, in any order, each batch and size once.
+ * ret_us[base->n_units * base->n_batch], not base->run_us; as it was where n is 0. */
+void surface_fill(const struct profile *base, const struct measured_point *p, uint32_t n,
+                  usec_t *ret_us);
+
 /* ---- what serving shows of one cell of a profile; zeroed at first */
 #define RESIDUAL_LEAST 64 /* runs, before it says anything */
 struct residual {

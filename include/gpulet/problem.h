@@ -57,10 +57,6 @@ struct measured_key {
     const char *backend, *library;
     const char *device, *mode; /* kind of device, how it is cut */
 };
-struct measured_point {
-    uint32_t batch, units;
-    usec_t run_us;
-};
 struct measured {
     struct measured_key key;
     uint32_t n_points;

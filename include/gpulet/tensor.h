@@ -38,8 +38,8 @@ const char *dtype_config_name(enum dtype t);
 enum dtype dtype_of(const char *name, size_t len);
 
 /* In what a model's products and convolutions are computed; the default is what the file says. */
-enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 };
-/* "fp32", "bf16", "int8". */
+enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8, PRECISION_FP16 };
+/* "fp32", "bf16", "int8", "fp16". */
 const char *precision_name(enum precision p);
 /* -EINVAL: no such name. */
 int precision_of(const char *name, enum precision *ret);

@@ -13,11 +13,29 @@
 /* clang-format off */
 #define GPU_KERNELS(K) \
     K(unary) K(binary) K(where) K(cast) K(copy) K(fill) K(gather) K(reduce) K(arg_reduce) K(softmax) \
-    K(norm) K(batch_norm) K(conv) K(pool) K(product)
+    K(norm) K(batch_norm) K(conv) K(pool) K(product) K(half) \
+    K(gather_elements) K(scatter_elements) K(index_nd) K(one_hot) K(trilu) K(eye) \
+    K(reverse_sequence) K(tensor_scatter) K(top_k) K(pad) \
+    K(cumulate) K(hardmax) K(lp_norm) K(lrn) K(mvn) K(classify) K(bits) \
+    K(quantize) K(range) K(conv_bytes) K(product_bytes) K(add_bytes) \
+    K(rnn) K(rnn_first) \
+    K(taps) K(grid_sample) K(roi_align) K(deconv) \
+    K(einsum) K(attention) K(rotary)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
-enum gpu_type { GPU_F32 = 1, GPU_U8 = 2, GPU_S8 = 3, GPU_S32 = 6, GPU_S64 = 7, GPU_BOOL = 9 };
+enum gpu_type {
+    GPU_F32 = 1,
+    GPU_U8 = 2,
+    GPU_S8 = 3,
+    GPU_U16 = 4,
+    GPU_S16 = 5,
+    GPU_S32 = 6,
+    GPU_S64 = 7,
+    GPU_BOOL = 9,
+    GPU_F16 = 10,
+    GPU_BF16 = 16,
+};
 
 /* How the elements of a dense result map to up to three operands. */
 struct gpu_walk {
@@ -191,3 +209,20 @@ struct product_args {
     float alpha, beta;
     struct gpu_walk walk;
 };
+
+/* y[stride 1] = x[stride 0] for each of n places of the walk; one of the two is F32, the other F16
+ * or BF16.  What is too large for F16 becomes infinite. */
+struct half_args {
+    const void *x;
+    void *y;
+    int64_t n;
+    int32_t from, to;
+    struct gpu_walk walk;
+};
+
+#include "args_attention.h"
+#include "args_bytes.h"
+#include "args_index.h"
+#include "args_rnn.h"
+#include "args_sample.h"
+#include "args_scan.h"

@@ -41,7 +41,11 @@ enum dtype dtype_of(const char *name, size_t len)
 }
 
 static const char *const precisions[] = {
-    [PRECISION_FP32] = "fp32", [PRECISION_BF16] = "bf16", [PRECISION_INT8] = "int8"};
+    [PRECISION_FP32] = "fp32",
+    [PRECISION_BF16] = "bf16",
+    [PRECISION_INT8] = "int8",
+    [PRECISION_FP16] = "fp16",
+};
 
 const char *precision_name(enum precision p)
 {

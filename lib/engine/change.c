@@ -456,7 +456,36 @@ static double part_of(const struct epoch *ep, const struct plan_share *sh)
     return all_rps > 0 ? sh->rate_rps / all_rps : 0;
 }
 
-/* What the plan says about a seat that may be serving already. */
+/* Models of a gpu-let that are promised something. */
+static uint32_t n_sure(const struct epoch *ep, const struct plan_gpulet *g)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < g->n_shares; i++)
+        n += !ep->problem.model[g->share[i].model].best_effort;
+    return n;
+}
+
+/* A model whose SLO cannot be held is served as one of best effort is; but the plan that has it
+ * here has counted its runs. */
+static void seat_adopt(struct epoch *ep, struct seat *s, const struct plan_gpulet *g,
+                       const struct plan_share *sh)
+{
+    const struct route *rt = &ep->route[sh->model];
+    bool unmet = rt->served->slo_unmet;
+
+    (void)pthread_mutex_lock(&s->g->lock);
+    s->batch = MIN(sh->batch, s->max_batch);
+    s->priority = rt->served->spec.priority;
+    s->shared = n_sure(ep, g) > 1;
+    s->g->order = g->order;
+    s->part = part_of(ep, sh);
+    s->n_routed = 0;
+    seat_class(s, unmet || rt->served->spec.best_effort, unmet ? SPARE_ANY_US : g->spare_us);
+    (void)pthread_mutex_unlock(&s->g->lock);
+}
+
+/* What the plan says about seats that may be serving already. */
 static void seats_adopt(struct epoch *ep)
 {
     for (uint32_t k = 0; k < ep->n_gpulets; k++)
@@ -464,17 +493,8 @@ static void seats_adopt(struct epoch *ep)
             const struct plan_share *sh = &ep->plan.gpulet[k].share[i];
             const struct route *rt = &ep->route[sh->model];
             for (uint32_t n = 0; n < rt->n_seats; n++)
-                if (rt->seat[n]->g == ep->gpulet[k]) {
-                    struct seat *s = rt->seat[n];
-                    (void)pthread_mutex_lock(&s->g->lock);
-                    s->batch = MIN(sh->batch, s->max_batch);
-                    s->priority = rt->served->spec.priority;
-                    s->shared = ep->plan.gpulet[k].n_shares > 1;
-                    s->g->order = ep->plan.gpulet[k].order;
-                    s->part = part_of(ep, sh);
-                    s->n_routed = 0;
-                    (void)pthread_mutex_unlock(&s->g->lock);
-                }
+                if (rt->seat[n]->g == ep->gpulet[k])
+                    seat_adopt(ep, rt->seat[n], &ep->plan.gpulet[k], sh);
         }
     for (uint32_t k = 0; k < ep->n_gpulets; k++) {
         int opening = GPULET_OPENING;
@@ -511,8 +531,8 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     struct loaded *leaving = c->kind == CHANGE_UNLOAD ? route_now(e, c)->l : NULL;
 
     (void)err;
-    seats_adopt(ep);
     verdicts_adopt(e, ep);
+    seats_adopt(ep);
     for (uint32_t i = 0; i < ep->n_routes; i++)
         atomic_store_explicit(&ep->route[i].served->route, i, memory_order_relaxed);
     demand_adopt(e, c);

@@ -26,14 +26,19 @@ void demand_count(struct engine *e, struct served *s)
         builder_wake(e);
 }
 
-/* Is model i with others in a gpu-let? */
+/* Is model i with others that are promised something in a gpu-let? */
 static bool shares(const struct epoch *ep, uint32_t model)
 {
     for (uint32_t k = 0; k < ep->plan.n_gpulets; k++) {
         const struct plan_gpulet *g = &ep->plan.gpulet[k];
-        for (uint32_t i = 0; i < g->n_shares && g->n_shares > 1; i++)
-            if (g->share[i].model == model)
-                return true;
+        uint32_t n = 0;
+        bool there = false;
+        for (uint32_t i = 0; i < g->n_shares; i++) {
+            n += !ep->problem.model[g->share[i].model].best_effort;
+            there |= g->share[i].model == model;
+        }
+        if (there && n > 1)
+            return true;
     }
     return false;
 }
@@ -92,8 +97,13 @@ static enum demand_move judge(struct engine *e, uint32_t i, char reason[REASON_M
     struct loaded *l = e->epoch->route[i].l;
     const struct demand_band *b = &e->epoch->band[i];
     double seen_rps = demand_rate(&l->demand);
+
+    if (e->epoch->problem.model[i].best_effort)
+        return DEMAND_STAYS; /* it is planned for nothing */
     enum demand_move move = demand_judge(&l->demand, b, &l->plan_rps);
 
+    if (move == DEMAND_RISES)
+        seen_rps = l->plan_rps / MARGIN; /* of late */
     if (move != DEMAND_STAYS && !reason[0])
         (void)snprintf(reason, REASON_MAX,
                        "model '%.100s' is asked for %.1f times a second, %s the %.1f for which the "
@@ -110,7 +120,8 @@ static bool unknown_is_known(struct engine *e, usec_t now_us, char reason[REASON
     const struct loaded *l = NULL;
 
     for (uint32_t i = 0; i < e->epoch->n_routes && !l; i++)
-        if (e->epoch->band[i].planned_rps == 0 && demand_rate(&e->epoch->route[i].l->demand) > 0)
+        if (e->epoch->band[i].planned_rps == 0 && !e->epoch->problem.model[i].best_effort &&
+            demand_rate(&e->epoch->route[i].l->demand) > 0)
             l = e->epoch->route[i].l;
     if (!l)
         e->unknown_us = 0;
@@ -129,7 +140,8 @@ static bool unknown_is_known(struct engine *e, usec_t now_us, char reason[REASON
 static void rates_take(struct engine *e)
 {
     for (uint32_t i = 0; i < e->epoch->n_routes; i++)
-        if (e->epoch->band[i].planned_rps == 0 && e->epoch->route[i].l->plan_rps == 0)
+        if (e->epoch->band[i].planned_rps == 0 && e->epoch->route[i].l->plan_rps == 0 &&
+            !e->epoch->problem.model[i].best_effort)
             e->epoch->route[i].l->plan_rps = MARGIN * demand_rate(&e->epoch->route[i].l->demand);
 }
 

@@ -167,6 +167,10 @@ static int change_ask(struct engine *e, enum change_kind kind, const struct mode
         c->spec.max_batch = e->cfg.max_batch;
     if (c->spec.queue_max == 0)
         c->spec.queue_max = e->cfg.queue_max;
+    if (c->spec.best_effort) {
+        c->spec.slo_us = 0;
+        c->spec.rate_rps = 0;
+    }
     (void)pthread_mutex_lock(&e->lock);
     entry_begin(e, &c->spec, fresh, kind == CHANGE_LOAD);
     (void)pthread_mutex_unlock(&e->lock);
@@ -290,9 +294,16 @@ static void lets_look(const struct route *rt, const struct shape_key *key, uint3
                                .let = let};
 }
 
-static int admit(struct engine *e, const struct admit_view *v, double sure_rps, usec_t *retry_us,
-                 enum refusal *ret_why, struct err *err)
+static int admit(struct engine *e, const struct route *rt, const struct admit_view *v,
+                 usec_t *retry_us, enum refusal *ret_why, struct err *err)
 {
+    if (v->n_lets == 0 && rt->n_seats == 0) {
+        *retry_us = USEC_PER_SEC;
+        *ret_why = REFUSED_LATE;
+        return err_set(err, -EAGAIN,
+                       "best effort: no gpu-let has time or memory for a run of it beside the "
+                       "models with an SLO");
+    }
     if (v->n_lets == 0) {
         *retry_us = USEC_PER_SEC;
         *ret_why = REFUSED_LOST;
@@ -314,7 +325,7 @@ static int admit(struct engine *e, const struct admit_view *v, double sure_rps, 
             err, -EAGAIN,
             "others wait, or would soon, and the model has had the %.0f requests/s planned "
             "for it",
-            sure_rps);
+            rt->sure.rate_rps);
     default:
         *ret_why = REFUSED_LATE;
         return err_set(err, -EAGAIN, "the deadline cannot be met: too much work waits");
@@ -335,7 +346,7 @@ static int route_push(struct engine *e, const struct route *rt, struct request *
         if (tries == 0) /* not as of its arrival: a slow client's head may be long ago */
             beyond = demand_beyond(rt, v.now_us);
         v.beyond = beyond;
-        rc = admit(e, &v, rt->sure.rate_rps, &r->retry_us, &r->refusal, &r->err);
+        rc = admit(e, rt, &v, &r->retry_us, &r->refusal, &r->err);
         if (rc < 0)
             return rc;
         struct seat *s = seat[e->cfg.policy->route(&v)];
@@ -363,7 +374,7 @@ int engine_admit(struct engine *e, struct served *s, usec_t deadline_us, usec_t 
 
     if (rt) { /* else the model is gone, which engine_submit() says better */
         lets_look(rt, NULL, 1, deadline_us, seat, let, &v);
-        r = admit(e, &v, 0, retry_us, &why, err);
+        r = admit(e, rt, &v, retry_us, &why, err);
     }
     epoch_put(e, ep);
     if (r < 0) {

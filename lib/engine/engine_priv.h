@@ -89,7 +89,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct shape_key warm; /* the key that is compiled at load; batch dimension 0 */
     struct arena arena;    /* of the profile */
     struct profile profile;
-    usec_t *run_us;               /* the profile's table: estimates scaled by `ratio` */
+    usec_t *run_us;               /* the profile's table */
     usec_t *base_us;              /* the estimates */
     struct measured_point *point; /* what was measured */
     uint32_t n_points, n_unsaved; /* unsaved: measured since profile_publish() */
@@ -164,7 +164,8 @@ struct keyq { /* under g->lock */
     struct err err;
 };
 struct seat {
-    struct seat *next; /* under g->lock */
+    struct seat *next;                       /* under g->lock */
+    struct seat *next_waiting, **at_waiting; /* in g->waiting, while something waits here */
     struct gpulet *g;
     struct loaded *l;
     uint32_t refs;      /* builder */
@@ -176,6 +177,9 @@ struct seat {
     int32_t priority;
     double part; /* of the model's requests, by the plan; 0: it does not say */
     bool shared; /* the gpu-let serves other models too */
+    bool best_effort;
+    usec_t spare_us; /* of best effort: its runs here are no longer */
+    usec_t work_us;  /* of g->work_us, what waits of it */
     uint32_t n_routed;
     uint32_t n_queued, n_keys;
     uint32_t n_flying; /* its runs */
@@ -262,12 +266,14 @@ struct gpulet {
     pthread_mutex_t lock;
     pthread_cond_t cond; /* only while the partition is lost */
     struct seat *seats;
-    enum plan_order order;        /* by the plan in force */
-    const struct seat *turn_seat; /* that ran last: to be compared, not followed */
+    struct seat *waiting, **waiting_tail; /* those with requests: a turn looks at no others */
+    enum plan_order order;                /* by the plan in force */
+    const struct seat *turn_seat;         /* that ran last: to be compared, not followed */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */
-    usec_t work_us, busy_until_us;
+    usec_t work_us, spare_work_us; /* what waits, and of that what is of best effort */
+    usec_t busy_until_us;
     bool kicked; /* for a request that the executor has not looked at yet */
     bool stopping;
     bool lost; /* the executor sets it, the builder takes it back */
@@ -286,6 +292,8 @@ int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, s
 void gpulet_close(struct gpulet *g); /* builder; nobody refers to it */
 void *gpulet_main(void *g);          /* the executor thread */
 void gpulet_kick(struct gpulet *g);
+/* Under g->lock. */
+void seat_class(struct seat *s, bool best_effort, usec_t spare_us);
 void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,
                  struct let_view *ret);
 /* The decisive check and hand-over 1.  *ret_kick is the gpu-let if its executor must be kicked for

@@ -36,7 +36,9 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
 {
     struct gpulet *g = s->g;
 
-    *ret = (struct let_view){.free_us = MAX(now_us, g->busy_until_us) + g->work_us,
+    usec_t before_us = g->work_us - (s->best_effort ? 0 : g->spare_work_us);
+
+    *ret = (struct let_view){.free_us = MAX(now_us, g->busy_until_us) + before_us,
                              .lanes_us = g->busy_until_us,
                              .own_us = s->n_queued * run_us(s, q, s->batch) / s->batch,
                              .run_us = run_us(s, q, rows),
@@ -66,6 +68,44 @@ static uint32_t level(const struct seat *s, const struct request *r)
     return priority > 0 ? (uint32_t)priority : UINT32_MAX;
 }
 
+static void work_add(struct seat *s, usec_t us)
+{
+    s->work_us += us;
+    s->g->work_us += us;
+    s->g->spare_work_us += s->best_effort ? us : 0;
+}
+
+static void work_sub(struct seat *s, usec_t us)
+{
+    s->work_us -= us;
+    s->g->work_us -= us;
+    s->g->spare_work_us -= s->best_effort ? us : 0;
+}
+
+void seat_class(struct seat *s, bool best_effort, usec_t spare_us)
+{
+    if (s->best_effort != best_effort)
+        s->g->spare_work_us += best_effort ? s->work_us : -s->work_us;
+    s->best_effort = best_effort;
+    s->spare_us = spare_us;
+}
+
+static void waiting_add(struct seat *s)
+{
+    struct gpulet *g = s->g;
+
+    s->next_waiting = NULL;
+    s->at_waiting = g->waiting_tail;
+    *g->waiting_tail = s;
+    g->waiting_tail = &s->next_waiting;
+}
+
+static void waiting_sub(struct seat *s)
+{
+    *s->at_waiting = s->next_waiting;
+    *(s->next_waiting ? &s->next_waiting->at_waiting : &s->g->waiting_tail) = s->at_waiting;
+}
+
 static void enqueue(struct keyq *q, struct request *r)
 {
     struct seat *s = q->seat;
@@ -81,8 +121,9 @@ static void enqueue(struct keyq *q, struct request *r)
     *(r->next ? &r->next->prev : &q->tail) = r;
     q->n++;
     q->used = ++s->g->turn;
-    s->n_queued++;
-    s->g->work_us += r->work_us;
+    if (s->n_queued++ == 0)
+        waiting_add(s);
+    work_add(s, r->work_us);
     (void)atomic_fetch_add(&s->g->n_queued, 1);
 }
 
@@ -111,8 +152,9 @@ static void dequeue(struct request *r)
     r->queue = NULL;
     r->next = r->prev = NULL;
     q->n--;
-    s->n_queued--;
-    s->g->work_us -= r->work_us;
+    if (--s->n_queued == 0)
+        waiting_sub(s);
+    work_sub(s, r->work_us);
     (void)atomic_fetch_sub(&s->g->n_queued, 1);
     (void)atomic_fetch_sub(&s->l->n_queued, 1);
 }
@@ -461,11 +503,21 @@ static int run_fill(struct gpulet *g, struct run *run)
     return 0;
 }
 
-/* The smallest compiled bucket with a free slot that holds rows; UINT32_MAX: none. */
+/* Compiled, with a free slot.  While no run can start those that are taken will be free for the
+ * next one. */
+static bool can_run(const struct keyq *q, uint32_t bucket)
+{
+    const struct gpulet *g = q->seat->g;
+    bool full = atomic_load(&g->n_flying) >= g->max_flying;
+
+    return q->v[bucket].state == EXE_READY && (full || !q->v[bucket].busy);
+}
+
+/* The smallest such bucket that holds rows; UINT32_MAX: none. */
 static uint32_t bucket_for(const struct keyq *q, uint32_t rows)
 {
     for (uint32_t b = bucket_of(rows, q->seat->max_batch); b < q->seat->n_buckets; b++)
-        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+        if (can_run(q, b))
             return b;
     return UINT32_MAX;
 }
@@ -604,7 +656,7 @@ static void table_fill(const struct keyq *q, uint32_t max_batch, usec_t *table)
              k = max_batch;
 
     for (; k > 0; b--) {
-        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+        if (can_run(q, b))
             got = b;
         for (; k > 0 && (b == 0 || k > q->v[b - 1].rows); k--)
             table[k] = q->bucket_us[got != UINT32_MAX ? got : b];
@@ -625,7 +677,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
             rows += r->rows;
     }
     for (uint32_t b = 0; b < s->n_buckets; b++)
-        if (q->v[b].state == EXE_READY && !q->v[b].busy)
+        if (can_run(q, b))
             most = q->v[b].rows;
     bool fits = most >= q->head->rows, compiled = false;
     for (uint32_t b = bucket_of(q->head->rows, s->max_batch); b < s->n_buckets; b++)
@@ -646,6 +698,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
     v->least_us = least_us(s, q, q->head->rows);
     v->n_flying = s->n_flying;
     v->turn_us = s->turn_us;
+    v->spare_us = s->spare_us;
     table_fill(q, v->max_batch, table);
     return compiled || want->state != EXE_FAILED;
 }
@@ -672,17 +725,30 @@ static struct request *queue_fail(struct keyq *q, struct err *err)
 }
 
 /* More queues than a view holds: the first seat goes to the end, so that all get their turn. */
-static void seats_rotate(struct gpulet *g)
+static void waiting_rotate(struct gpulet *g)
 {
-    struct seat *first = g->seats, **at = &g->seats;
+    struct seat *first = g->waiting;
 
-    if (!first->next)
-        return;
-    g->seats = first->next;
-    while (*at)
-        at = &(*at)->next;
-    first->next = NULL;
-    *at = first;
+    waiting_sub(first);
+    waiting_add(first);
+}
+
+/* What waits of one class, into the views from n on; returns how many there are then.  *failed: the
+ * requests of a compile that failed. */
+static uint32_t queues_look(struct gpulet *g, bool best_effort, uint32_t n, struct request **failed,
+                            struct err *err)
+{
+    for (struct seat *s = g->waiting; s && !*failed; s = s->next_waiting)
+        for (struct keyq *q = s->best_effort == best_effort ? s->keys : NULL; q && !*failed;
+             q = q->next)
+            if (q->n > 0 && n < VIEW_QUEUES_MAX) {
+                g->view_q[n] = q;
+                if (queue_look(g, q, &g->view[n], g->view_us + n * (MAX_BATCH_LIMIT + 1)))
+                    n++;
+                else
+                    *failed = queue_fail(q, err);
+            }
+    return n;
 }
 
 /* Copies what waits.  Returns requests to fail with *err, if a compile failed. */
@@ -690,28 +756,21 @@ static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uin
                                    bool *ret_stop, struct err *err)
 {
     struct request *failed = NULL;
-    uint32_t n = 0;
 
     (void)pthread_mutex_lock(&g->lock);
     g->kicked = false;
-    for (struct seat *s = g->seats; s && !failed; s = s->next)
-        for (struct keyq *q = s->n_queued ? s->keys : NULL; q && !failed; q = q->next)
-            if (q->n > 0 && n < VIEW_QUEUES_MAX) {
-                g->view_q[n] = q;
-                if (queue_look(g, q, &g->view[n], g->view_us + n * (MAX_BATCH_LIMIT + 1)))
-                    n++;
-                else
-                    failed = queue_fail(q, err);
-            }
+    uint32_t n_sure = queues_look(g, false, 0, &failed, err);
+    uint32_t n = queues_look(g, true, n_sure, &failed, err);
     if (n == VIEW_QUEUES_MAX)
-        seats_rotate(g);
+        waiting_rotate(g);
     *ret_gen = g->gen;
     *ret_stop = g->stopping;
     *ret = (struct batch_view){.now_us = clock_now_us(),
                                .n_flying = atomic_load(&g->n_flying),
                                .max_flying = g->max_flying,
                                .busy_until_us = g->busy_until_us,
-                               .n_queues = n,
+                               .n_queues = n_sure,
+                               .n_spare = n - n_sure,
                                .queue = g->view,
                                .order = g->order};
     (void)pthread_mutex_unlock(&g->lock);
@@ -720,12 +779,17 @@ static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uin
 
 static void queue_drop(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t take)
 {
+    bool best_effort = false;
     struct err err;
 
     (void)pthread_mutex_lock(&g->lock);
     struct request *late = g->gen == gen ? dequeue_first(q, take) : NULL;
+    if (late)
+        best_effort = q->seat->best_effort;
     (void)pthread_mutex_unlock(&g->lock);
-    (void)err_set(&err, -ETIMEDOUT, "the deadline could not be met");
+    (void)err_set(&err, -ETIMEDOUT, "%s",
+                  best_effort ? "best effort: the other models left no time before its deadline"
+                              : "the request's deadline could not be met");
     if (late)
         requests_finish(g->e, late, FATE_LATE, -ETIMEDOUT, &err, clock_now_us());
 }
@@ -810,7 +874,7 @@ void *gpulet_main(void *arg)
             requests_finish(g->e, failed, FATE_FAILED, err.code, &err, view.now_us);
             continue;
         }
-        struct batch_choice c = g->e->cfg.policy->batch_next(&view);
+        struct batch_choice c = policy_next(g->e->cfg.policy, &view);
         if (c.what == BATCH_RUN)
             run_start(g, gen, g->view_q[c.queue], c.take);
         else if (c.what == BATCH_DROP)
@@ -852,6 +916,7 @@ static struct gpulet *gpulet_new(struct engine *e, uint32_t device, const struct
     g->id = e->next_gpulet_id++;
     g->device = device;
     g->set = *set;
+    g->waiting_tail = &g->waiting;
     g->max_flying = lanes_of(e->device[device].info.mode, e->cfg.policy);
     (void)pthread_mutex_init(&g->lock, NULL);
     (void)pthread_mutex_init(&g->part_lock, NULL);

@@ -1,21 +1,17 @@
 /* An opened version of a model, and what it costs.
  *
  * The profile is a table over the batch buckets and the sizes that a gpu-let can have.  It starts
- * as an estimate (FLOPs and bytes over the device's rates).  Measured points are kept beside it,
- * and each cell of the table takes the ratio of truth to estimate of the nearest one: first along
- * the batch at the same size, else from another size.
+ * as an estimate (FLOPs and bytes over the device's rates).  Measured points are kept beside it and
+ * make the table (lib/plan/surface.c).
  *
  * Free dimensions other than the batch have no value until a request brings one.  For the
  * estimate, and to find operators that the backend lacks while loading, a usual number is tried. */
 #include "engine_priv.h"
 
-#include <math.h>
-
 #define FLOPS_PER_UNIT 5e9 /* of a device that does not say */
 #define MEM_BYTES_PER_S 5e9
 #define RUN_OVERHEAD_US 20.0
 #define UNITS_MAX 20   /* sizes in the table: powers of two and the whole device */
-#define SIZE_WEIGHT 12 /* of distances, to one along the batch */
 #define POINTS_MAX 256 /* measured points that are kept of a model */
 
 /* Usual numbers for a free dimension, in the order in which they are tried. */
@@ -145,59 +141,14 @@ usec_t loaded_known_us(const struct loaded *l, uint32_t batch, uint32_t units)
     return p ? p->run_us : 0;
 }
 
-/* How far a point is: distance along the batch counts less than in size. */
-static double distance(const struct measured_point *p, uint32_t batch, uint32_t units)
-{
-    return fabs(log2((double)p->units / units)) * SIZE_WEIGHT +
-           fabs(log2((double)p->batch / batch));
-}
-
-/* Truth over estimate at the nearest point. */
-static double ratio_near(const struct loaded *l, uint32_t batch, uint32_t units)
-{
-    const struct measured_point *best = &l->point[0];
-    struct profile base = l->profile;
-
-    for (uint32_t i = 1; i < l->n_points; i++)
-        if (distance(&l->point[i], batch, units) < distance(best, batch, units))
-            best = &l->point[i];
-    base.run_us = l->base_us;
-    return (double)best->run_us / (double)MAX(predict_run_us(&base, best->batch, best->units), 1);
-}
-
-/* Between two points of the same size on a straight line, elsewhere by the nearest one's ratio. */
-static double cell_us(const struct loaded *l, uint32_t batch, uint32_t units, usec_t base_us)
-{
-    const struct measured_point *lo = NULL, *hi = NULL;
-
-    for (uint32_t i = 0; i < l->n_points; i++) {
-        const struct measured_point *p = &l->point[i];
-        if (p->units != units)
-            continue;
-        if (p->batch <= batch && (!lo || p->batch > lo->batch))
-            lo = p;
-        if (p->batch >= batch && (!hi || p->batch < hi->batch))
-            hi = p;
-    }
-    if (!lo || !hi)
-        return (double)base_us * ratio_near(l, batch, units);
-    double part = hi == lo ? 0 : (double)(batch - lo->batch) / (hi->batch - lo->batch);
-    return (double)lo->run_us + part * ((double)hi->run_us - (double)lo->run_us);
-}
-
 /* The table from the estimates and the points. */
 static void table_fit(struct loaded *l)
 {
-    struct profile *p = &l->profile;
+    struct profile base = l->profile;
 
-    for (uint32_t i = 0; l->n_points && i < p->n_units * p->n_batch; i++) {
-        double us = cell_us(l, p->batch[i % p->n_batch], p->units[i / p->n_batch], l->base_us[i]);
-        l->run_us[i] = MAX((usec_t)(us + 0.5), 1);
-        /* A larger batch never takes less time, whatever two noisy measurements say. */
-        if (i % p->n_batch > 0)
-            l->run_us[i] = MAX(l->run_us[i], l->run_us[i - 1]);
-    }
-    p->measured = l->n_points > 0;
+    base.run_us = l->base_us;
+    surface_fill(&base, l->point, l->n_points, l->run_us);
+    l->profile.measured = l->n_points > 0;
 }
 
 void loaded_measured(struct loaded *l, uint32_t batch, uint32_t units, usec_t us)

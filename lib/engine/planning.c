@@ -100,6 +100,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
                                    .rate_rps = MAX(s->spec.rate_rps, l->plan_rps),
                                    .max_batch = s->max_batch,
                                    .priority = s->spec.priority,
+                                   .best_effort = s->spec.best_effort,
                                    .weights_bytes = l->weights_bytes,
                                    .slot_bytes = l->slot_bytes,
                                    .profile = profiles_copy(&ep->arena, &l->profile, p.n_types)};
@@ -229,6 +230,20 @@ static void pin_place(struct epoch *ep, struct plan *p, uint32_t model)
     (void)pin_share_add(ep, best, ep->problem.model[model].name, 0, NULL);
 }
 
+/* Those of best effort behind the others. */
+static void pin_sort(const struct problem *pr, struct plan_gpulet *g)
+{
+    for (uint32_t i = 1; i < g->n_shares; i++) {
+        struct plan_share s = g->share[i];
+        uint32_t k = i;
+        if (pr->model[s.model].best_effort)
+            continue;
+        for (; k > 0 && pr->model[g->share[k - 1].model].best_effort; k--)
+            g->share[k] = g->share[k - 1];
+        g->share[k] = s;
+    }
+}
+
 /* The rule of plan_check(): one run of everything in the gpu-let, then one's own. */
 static void pin_judge(struct epoch *ep, struct plan *p)
 {
@@ -236,7 +251,7 @@ static void pin_judge(struct epoch *ep, struct plan *p)
         const struct plan_gpulet *g = &p->gpulet[k];
         usec_t all_us = 0;
         for (uint32_t i = 0; i < g->n_shares; i++)
-            all_us += g->share[i].run_us;
+            all_us += ep->problem.model[g->share[i].model].best_effort ? 0 : g->share[i].run_us;
         for (uint32_t i = 0; i < g->n_shares; i++) {
             const struct plan_share *s = &g->share[i];
             struct plan_verdict *v = &p->verdict[s->model];
@@ -300,17 +315,20 @@ static int plan_by_hand(struct engine *e, struct epoch *ep, const struct pin *pi
     for (uint32_t m = 0; m < pr->n_models; m++)
         if (!plan_places(&p, m))
             pin_place(ep, &p, m);
+    for (uint32_t k = 0; k < p.n_gpulets; k++)
+        pin_sort(pr, &p.gpulet[k]);
     pin_judge(ep, &p);
+    plan_spare(pr, &p);
     *ret = p;
     return 0;
 }
 
-/* Nobody may lose its place: a model that has none refuses the change. */
+/* Nobody may lose its place: a model that has none refuses the change.  But for best effort. */
 static int all_placed(const struct problem *pr, const struct plan *p, struct err *err)
 {
     for (uint32_t m = 0; m < pr->n_models; m++) {
         const struct plan_model *model = &pr->model[m];
-        if (plan_places(p, m))
+        if (plan_places(p, m) || model->best_effort)
             continue;
         if (p->verdict[m].limit == LIMIT_MEMORY)
             return err_set(err, -ENOMEM,
@@ -329,7 +347,7 @@ static int all_placed(const struct problem *pr, const struct plan *p, struct err
 static int plan_by_policy(struct engine *e, struct epoch *ep, const struct plan *was,
                           struct plan *ret, struct err *err)
 {
-    int r = e->cfg.policy->plan_make(&ep->problem, was, &ep->arena, ret, err);
+    int r = policy_plan(e->cfg.policy, &ep->problem, was, &ep->arena, ret, err);
 
     return r < 0 ? r : plan_check(&ep->problem, was, ret, err);
 }

@@ -2,8 +2,8 @@
  *
  * A point is a batch and a size (units of a gpu-let).  Before a model's first plan at most
  * FIRST_POINTS of them are measured, each in a partition of its own that is closed again: the ends
- * of both axes, then what halves the largest gaps.  Where a device has gpu-lets of one size only
- * that is left to the seats, which compile and measure anyway.
+ * of both axes, then what halves the largest gaps, sizes before batches.  Where a device has
+ * gpu-lets of one size only that is left to the seats, which compile and measure anyway.
  *
  * Later, while nothing comes and with short runs only, one point after the other is added; and what
  * serving shows (struct residual) goes into the points of the seats.
@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define FIRST_POINTS 10
+#define BATCH_LEVEL 2 /* runs grow with their rows nearly on a line: sizes say more */
 #define IDLE_US (2 * USEC_PER_SEC)
 #define REFINE_US (USEC_PER_SEC / 4) /* between two points */
 #define REFINE_RUN_US                                                                              \
@@ -168,7 +169,7 @@ static bool point_next(const struct engine *e, const struct loaded *l, usec_t mo
 
     for (uint32_t i = 0; i < p->n_units * p->n_batch; i++) {
         uint32_t u = p->n_units - 1 - i / p->n_batch, b = i % p->n_batch;
-        uint32_t level = level_of(u, p->n_units) + level_of(b, p->n_batch);
+        uint32_t level = level_of(u, p->n_units) + BATCH_LEVEL * level_of(b, p->n_batch);
         if (level >= best || !size_exists(d, p->units[u]) ||
             loaded_known_us(l, p->batch[b], p->units[u]) || p->run_us[u * p->n_batch + b] > most_us)
             continue;

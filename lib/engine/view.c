@@ -258,7 +258,7 @@ int engine_plan_dry(struct engine *e, struct arena *a, struct problem *ret_probl
 
     if (r < 0)
         (void)err_set(err, r, "out of memory");
-    else if ((r = e->cfg.policy->plan_make(&p, &ep->plan, a, &plan, err)) == 0)
+    else if ((r = policy_plan(e->cfg.policy, &p, &ep->plan, a, &plan, err)) == 0)
         r = plan_check(&p, NULL, &plan, err);
     epoch_put(e, ep);
     if (r < 0)

@@ -184,6 +184,9 @@ static int shares_check(const struct problem *p, const struct plan_gpulet *g, ui
             return err_set(err, -EINVAL,
                            "gpu-let %u: model '%s' has %u streams, models that take turns have one",
                            k, p->model[g->share[i].model].name, g->share[i].streams);
+        if (i > sure_shares(p, g) && !p->model[g->share[i].model].best_effort)
+            return err_set(err, -EINVAL, "gpu-let %u: model '%s' is behind one of best effort", k,
+                           p->model[g->share[i].model].name);
         for (uint32_t j = 0; j < i; j++)
             if (g->share[j].model == g->share[i].model)
                 return err_set(err, -EINVAL, "gpu-let %u names model '%s' twice", k,
@@ -333,6 +336,15 @@ static int memory_check(const struct problem *p, const struct walk *was, const s
     return 0;
 }
 
+bool memory_holds(const struct problem *p, const struct plan *was, const struct plan *plan,
+                  uint32_t device)
+{
+    struct walk now = {.plan = plan}, old = {.plan = was};
+
+    return walk_next(&now, device) == 0 && walk_next(&old, device) == 0 &&
+           memory_check(p, &old, &now, device, NULL) == 0;
+}
+
 static int devices_check(const struct problem *p, const struct plan *was, const struct plan *plan,
                          void *scratch, struct err *err)
 {
@@ -368,7 +380,7 @@ static int served_check(const struct problem *p, const struct plan *plan, uint32
         if (!s[m - from].placed)
             return err_set(err, -EINVAL, "model '%s' is in no gpu-let and not named as left out",
                            model->name);
-        if (!within(model->rate_rps, s[m - from].rate_rps))
+        if (!model->best_effort && !within(model->rate_rps, s[m - from].rate_rps))
             return err_set(err, -EINVAL, "model '%s': %.6g requests/s are served, its rate is %.6g",
                            model->name, s[m - from].rate_rps, model->rate_rps);
     }

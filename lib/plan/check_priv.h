@@ -17,6 +17,9 @@ static inline const struct plan_gpulet *walk_let(const struct walk *w, uint32_t 
     return &w->plan->gpulet[w->let[j]];
 }
 
+/* Does the device have the memory, with what `was` (or NULL) holds until it has gone? */
+bool memory_holds(const struct problem *p, const struct plan *was, const struct plan *plan,
+                  uint32_t device);
 /* No share on this device whose model is said to be served breaks the rule. */
 int rule_check(const struct problem *p, const struct walk *w, uint32_t device, struct err *err);
 /* Requests/s that share i of the device's gpu-let j serves. */

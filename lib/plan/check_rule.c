@@ -45,7 +45,8 @@ static void stage_duties(struct stage *st)
     for (uint32_t x = 0, i = 0; x < st->n; x++, i++) {
         i = x && st->let_of[x] != st->let_of[x - 1] ? 0 : i;
         const struct plan_share *s = &walk_let(st->w, st->let_of[x])->share[i];
-        bool always = st->p->rules.rule == RULE_CYCLE && st->p->model[s->model].rate_rps == 0;
+        bool always = st->p->model[s->model].best_effort ||
+                      (st->p->rules.rule == RULE_CYCLE && st->p->model[s->model].rate_rps == 0);
         struct estimate e;
         duty[x] = 1;
         if (!always && ask(st, st->let_of[x], i, usual_rows(s), &e))
@@ -87,7 +88,7 @@ static double round_us(const struct stage *st, uint32_t j)
 {
     double us = 0;
 
-    for (uint32_t i = 0; i < walk_let(st->w, j)->n_shares; i++) {
+    for (uint32_t i = 0; i < sure_shares(st->p, walk_let(st->w, j)); i++) {
         struct estimate e;
         if (!ask(st, j, i, walk_let(st->w, j)->share[i].batch, &e))
             return INFINITY;
@@ -106,7 +107,7 @@ static double grown_us(const struct stage *st, uint32_t j, uint32_t i, double *o
     do {
         before_us = us;
         us = 0;
-        for (uint32_t x = 0; x < g->n_shares; x++) {
+        for (uint32_t x = 0; x < sure_shares(st->p, g); x++) {
             const struct plan_share *s = &g->share[x];
             double come = s->rate_rps * before_us / 1e6 / (s->streams ? s->streams : 1);
             if (come > s->batch + 1e-6 + 1e-6 * s->batch)
@@ -137,7 +138,7 @@ static bool part_ok(const struct stage *st, uint32_t j, uint32_t i, double *us)
     *us = e.run_us;
     if (slo_us && !within(e.run_us, part * (double)slo_us))
         return false;
-    if (g->n_shares == 1)
+    if (sure_shares(st->p, g) == 1)
         return within(s->rate_rps * e.hold_us, 1e6 * s->batch * (s->streams ? s->streams : 1));
     *us = grown_us(st, j, i, &own_us) + own_us;
     return *us < INFINITY && (slo_us == 0 || within(*us, (double)slo_us));
@@ -149,7 +150,7 @@ static int tables(const struct stage *st, uint32_t j, struct arena *a, struct qu
 {
     const struct plan_gpulet *g = walk_let(st->w, j);
 
-    for (uint32_t i = 0; i < g->n_shares; i++) {
+    for (uint32_t i = 0; i < sure_shares(st->p, g); i++) {
         const struct plan_share *s = &g->share[i];
         const struct plan_model *m = &st->p->model[s->model];
         double *t = ARENA_ARRAY(a, double, 2 * (size_t)s->batch + 2);
@@ -182,10 +183,11 @@ static int queue_check(const struct stage *st, uint32_t j, struct queue_result *
     struct arena a;
 
     arena_init_fixed(&a, st->w->scratch, QUEUE_SCRATCH);
-    if (walk_let(st->w, j)->n_shares > LET_QUEUE_MAX)
+    uint32_t n = sure_shares(st->p, walk_let(st->w, j));
+    if (n > LET_QUEUE_MAX)
         return -E2BIG;
     int r = tables(st, j, &a, q);
-    return r < 0 ? r : queue_predict(q, walk_let(st->w, j)->n_shares, &a, ret, NULL);
+    return r < 0 ? r : queue_predict(q, n, &a, ret, NULL);
 }
 
 /* ---- */
@@ -222,9 +224,11 @@ static int let_check(const struct stage *st, uint32_t j, struct err *err)
     double all_us = st->p->rules.rule == RULE_CYCLE ? round_us(st, j) : 0;
     double most_late = st->p->rules.violations > 0 ? st->p->rules.violations : 0.01;
 
-    if (st->p->rules.rule == RULE_QUEUE && g->n_shares && queue_check(st, j, q) < 0)
+    uint32_t n = sure_shares(st->p, g);
+
+    if (st->p->rules.rule == RULE_QUEUE && n && queue_check(st, j, q) < 0)
         return err_set(err, -EINVAL, "gpu-let %u: its queue cannot be predicted", st->w->let[j]);
-    for (uint32_t i = 0; i < g->n_shares; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         const struct plan_model *m = &st->p->model[g->share[i].model];
         struct estimate e = {0};
         double us = INFINITY;
@@ -267,7 +271,8 @@ double rule_serves(const struct problem *p, const struct walk *w, uint32_t devic
     const struct plan_share *s = &walk_let(w, j)->share[i];
     struct stage st;
 
-    if (p->rules.rule != RULE_CYCLE || !(p->model[s->model].rate_rps > 0))
+    if (p->model[s->model].best_effort || p->rules.rule != RULE_CYCLE ||
+        !(p->model[s->model].rate_rps > 0))
         return s->rate_rps;
     if (stage_set(&st, p, w, device) < 0)
         return 0;

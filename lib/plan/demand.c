@@ -7,14 +7,19 @@
  *
  * where D is the dispersion of the counts within the window: 1 for Poisson arrivals, more for
  * bursts.  So a step of a steady rate is sure after half a second, while a single burst, all of it
- * in one cell, is not: the window must be long enough to show that it is no accident. */
+ * in one cell, is not: the window must be long enough to show that it is no accident.
+ *
+ * One cell or two do not show their own dispersion.  They take that of the seconds before, where
+ * enough came to tell: what always came evenly and now comes three times as often has risen, and
+ * what it has risen to is in them alone. */
 #include "plan_priv.h"
 
 #include <gpulet/demand.h>
 #include <math.h>
 
-#define SURE 2.5         /* standard errors for a rise */
-#define LIKELY 1.0       /* for the rate that is planned for */
+#define SURE 2.5   /* standard errors for a rise */
+#define LIKELY 1.0 /* for the rate that is planned for, and for a rise soon after a rise */
+#define RISING_US (3 * USEC_PER_SEC / 2)
 #define LEAST_ARRIVALS 8 /* in a window, to say anything */
 #define MEAN_ARRIVALS 32 /* for the mean to be above the band */
 #define MEAN_US (8 * USEC_PER_SEC)
@@ -29,6 +34,8 @@
 #define HIGH_LEAST 1.1 /* times the planned rate: the band's upper end is never below */
 
 static const uint32_t windows[] = {4, 8, 16, 32, 64, DEMAND_CELLS - 1}; /* cells */
+static const uint32_t shorts[] = {1, 2};
+#define BEFORE_CELLS 32 /* for the dispersion of short windows */
 
 /* ---- samples */
 
@@ -81,21 +88,41 @@ struct window {
     double burst; /* variance over mean of its complete cells */
 };
 
+/* n complete cells, all but the last `skip`. */
+static struct window cells(const struct demand *d, uint32_t skip, uint32_t n)
+{
+    struct window w = {0};
+    double squares = 0;
+
+    n = MIN(n, d->n_cells - MIN(skip, d->n_cells));
+    for (uint32_t i = skip + 1; i <= skip + n; i++) {
+        double x = d->cell[(d->newest + DEMAND_CELLS - i) % DEMAND_CELLS];
+        w.n += x;
+        squares += x * x;
+    }
+    w.s = n * (DEMAND_CELL_US / 1e6);
+    w.burst = n > 1 && w.n > 0 ? (squares - w.n * w.n / n) / (n - 1) / (w.n / n) : 1;
+    return w;
+}
+
 /* The last n complete cells, and the unfinished one. */
 static struct window look(const struct demand *d, uint32_t n)
 {
-    struct window w = {.n = d->cell[d->newest], .s = (double)(d->at_us - d->from_us) / 1e6};
-    double sum = 0, squares = 0;
+    struct window w = cells(d, 0, n);
 
-    n = MIN(n, d->n_cells);
-    for (uint32_t i = 1; i <= n; i++) {
-        double x = d->cell[(d->newest + DEMAND_CELLS - i) % DEMAND_CELLS];
-        sum += x;
-        squares += x * x;
-    }
-    w.n += sum;
-    w.s += n * (DEMAND_CELL_US / 1e6);
-    w.burst = n > 1 && sum > 0 ? (squares - sum * sum / n) / (n - 1) / (sum / n) : 1;
+    w.n += d->cell[d->newest];
+    w.s += (double)(d->at_us - d->from_us) / 1e6;
+    return w;
+}
+
+/* The same of a short window; with nothing in it where too little came before. */
+static struct window look_short(const struct demand *d, uint32_t n)
+{
+    struct window before = cells(d, n, BEFORE_CELLS), w = look(d, n);
+
+    if (before.s < BEFORE_CELLS / 2 * (DEMAND_CELL_US / 1e6) || before.n < MEAN_ARRIVALS)
+        return (struct window){.s = 1};
+    w.burst = before.burst;
     return w;
 }
 
@@ -141,23 +168,40 @@ bool demand_silent(const struct demand *d)
 
 /* ---- the band */
 
+/* What a short window that is surely above the band shows at most; 0: none is.  It began before the
+ * rate had risen, and what is planned too low is late again a second later. */
+static double jumped_to(const struct demand *d, const struct demand_band *b)
+{
+    double rps = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(shorts); i++) {
+        struct window w = look_short(d, shorts[i]);
+        if (at_least(&w, SURE) > b->high_rps)
+            rps = fmax(rps, at_least(&w, -LIKELY));
+    }
+    return rps;
+}
+
+/* A rise is seen before all of it is: soon after one it takes less to see that there is more. */
 static bool rises(const struct demand *d, const struct demand_band *b)
 {
+    double z = d->rose_us && d->at_us - d->rose_us < RISING_US ? LIKELY : SURE;
     struct window all = look(d, DEMAND_CELLS - 1);
     bool mean_is_above =
         d->n_cells == DEMAND_CELLS - 1 && all.n >= MEAN_ARRIVALS && all.n / all.s > b->high_rps;
 
-    return mean_is_above || shown(d, SURE) > b->high_rps;
+    return mean_is_above || shown(d, z) > b->high_rps;
 }
 
 enum demand_move demand_judge(struct demand *d, const struct demand_band *b, double *ret_rps)
 {
-    double rps = demand_rate(d);
+    double rps = demand_rate(d), jump_rps = jumped_to(d, b);
 
-    if (rises(d, b)) {
+    if (jump_rps > 0 || rises(d, b)) {
+        rps = fmax(rps, jump_rps);
         bool soon = d->fell_us && d->at_us - d->fell_us < SOON * d->hold_us;
         d->hold_us = soon ? MIN(2 * d->hold_us, HOLD_MOST_US) : HOLD_US;
-        d->reached_us = d->at_us;
+        d->reached_us = d->rose_us = d->at_us;
         *ret_rps = MARGIN * rps;
         return DEMAND_RISES;
     }
@@ -184,11 +228,11 @@ static double request_s(const struct plan_share *s)
     return (double)s->run_us / 1e6 / s->batch / MAX(s->streams, 1u);
 }
 
-static struct let_use use_of(const struct plan_gpulet *g)
+static struct let_use use_of(const struct plan_gpulet *g, uint32_t n_shares)
 {
     struct let_use u = {0};
 
-    for (uint32_t i = 0; i < g->n_shares; i++) {
+    for (uint32_t i = 0; i < n_shares; i++) {
         u.duty += g->share[i].rate_rps * request_s(&g->share[i]);
         u.unknown += !(g->share[i].rate_rps > 0);
     }
@@ -210,11 +254,13 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
                   struct demand_band *ret)
 {
     for (uint32_t m = 0; m < p->n_models; m++)
-        ret[m] = (struct demand_band){.planned_rps = p->model[m].rate_rps};
+        ret[m] =
+            (struct demand_band){.planned_rps = p->model[m].best_effort ? 0 : p->model[m].rate_rps};
     for (uint32_t k = 0; k < plan->n_gpulets; k++) {
         const struct plan_gpulet *g = &plan->gpulet[k];
-        struct let_use u = use_of(g);
-        for (uint32_t i = 0; i < g->n_shares; i++) {
+        uint32_t n_shares = sure_shares(p, g);
+        struct let_use u = use_of(g, n_shares);
+        for (uint32_t i = 0; i < n_shares; i++) {
             struct demand_band *b = &ret[g->share[i].model];
             /* In any other order nothing is promised, as there is no room. */
             b->high_rps += g->order == ORDER_TURNS ? share_most(&u, &g->share[i]) : 0;

@@ -54,6 +54,9 @@ static inline double violations(const struct plan_rules *r)
     return r->violations > 0 ? r->violations : 0.01;
 }
 
+/* How many shares of a gpu-let are not of best effort: the first ones. */
+uint32_t sure_shares(const struct problem *p, const struct plan_gpulet *g);
+
 /* iGniter knows who is there, not for how much of the time. */
 static inline bool counts_presence(const struct plan_type *t)
 {

@@ -33,11 +33,12 @@ uint32_t share_usual(const struct plan_share *s)
     return s->usual && s->usual < s->batch ? s->usual : s->batch;
 }
 
-/* Part of the time that a share holds its gpu-let; without a known rate under RULE_CYCLE: always.
- */
+/* Part of the time that a share holds its gpu-let; without a known rate under RULE_CYCLE, and of
+ * best effort: always. */
 static double share_duty(const struct problem *p, const struct plan_share *s, double hold_us)
 {
-    if (p->rules.rule == RULE_CYCLE && !(p->model[s->model].rate_rps > 0))
+    if (p->model[s->model].best_effort ||
+        (p->rules.rule == RULE_CYCLE && !(p->model[s->model].rate_rps > 0)))
         return 1.0;
     return s->rate_rps * hold_us / (1e6 * share_usual(s) * MAX(s->streams, 1u));
 }
@@ -125,7 +126,7 @@ static double cycle_us(const struct crowd *c, uint32_t k, uint32_t i, double rat
     while (us > before_us * (1 + 1e-9)) {
         before_us = us;
         us = 0;
-        for (uint32_t j = 0; j < g->n_shares; j++) {
+        for (uint32_t j = 0; j < sure_shares(c->p, g); j++) {
             double rate = j == i ? rate_rps : g->share[j].rate_rps;
             uint32_t rows = rows_in(&g->share[j], rate, before_us);
             struct estimate e;
@@ -141,7 +142,7 @@ static double full_cycle_us(const struct crowd *c, uint32_t k)
 {
     double us = 0;
 
-    for (uint32_t j = 0; j < c->let[k]->n_shares; j++) {
+    for (uint32_t j = 0; j < sure_shares(c->p, c->let[k]); j++) {
         struct estimate e;
         if (!crowd_estimate(c, k, j, c->let[k]->share[j].batch, &e))
             return INFINITY;
@@ -174,7 +175,7 @@ static bool part_holds(const struct crowd *c, uint32_t k, uint32_t i, double rat
     double slo_us = slo_of(c, k, i);
     bool in_part = within(t->full.run_us, slo_part(&c->p->rules) * slo_us);
 
-    if (c->let[k]->n_shares == 1) {
+    if (sure_shares(c->p, c->let[k]) == 1) {
         t->latency_us = t->full.hold_us + t->full.run_us;
         return in_part && within(rate_rps * t->full.hold_us, 1e6 * s->batch * MAX(s->streams, 1u));
     }
@@ -225,7 +226,7 @@ static void truth_part(const struct crowd *c, uint32_t k, uint32_t i, bool most,
 
 static bool queue_tables(const struct crowd *c, uint32_t k, struct arena *a, struct queue_share *q)
 {
-    for (uint32_t j = 0; j < c->let[k]->n_shares; j++) {
+    for (uint32_t j = 0; j < sure_shares(c->p, c->let[k]); j++) {
         const struct plan_share *s = &c->let[k]->share[j];
         const struct plan_model *m = &c->p->model[s->model];
         double *run = ARENA_ARRAY(a, double, s->batch + 1);
@@ -257,15 +258,16 @@ static bool queue_let(const struct crowd *c, uint32_t k, uint32_t i, double rate
                       struct queue_result *ret)
 {
     struct queue_share q[LET_QUEUE_MAX];
+    uint32_t n = sure_shares(c->p, c->let[k]);
     struct arena a;
 
     if (!c->scratch)
         return false;
     arena_init_fixed(&a, c->scratch, QUEUE_SCRATCH);
-    if (c->let[k]->n_shares > LET_QUEUE_MAX || !queue_tables(c, k, &a, q))
+    if (n > LET_QUEUE_MAX || !queue_tables(c, k, &a, q))
         return false;
     q[i].rate_rps = rate_rps;
-    return queue_predict(q, c->let[k]->n_shares, &a, ret, NULL) == 0;
+    return queue_predict(q, n, &a, ret, NULL) == 0;
 }
 
 static bool queue_holds(const struct crowd *c, uint32_t k, uint32_t i, double rate_rps,
@@ -279,7 +281,7 @@ static bool queue_holds(const struct crowd *c, uint32_t k, uint32_t i, double ra
     t->latency_us = r[i].p99_us;
     t->duty = r[i].duty;
     bool all = true;
-    for (uint32_t j = 0; j < c->let[k]->n_shares; j++)
+    for (uint32_t j = 0; j < sure_shares(c->p, c->let[k]); j++)
         all &= (j != i && !c->p->model[c->let[k]->share[j].model].slo_us) ||
                r[j].late <= violations(&c->p->rules) * (1 + 1e-9);
     return all && r[i].p99_us < INFINITY;
@@ -304,6 +306,13 @@ static void truth_queue(struct crowd *c, uint32_t k, uint32_t i, bool most, stru
         t->most_rps = most_rps(c, k, i, t, queue_holds);
 }
 
+/* It has what is left, and nothing to hold. */
+static void truth_best_effort(const struct plan_share *s, struct share_truth *t)
+{
+    t->most_rps = 1e6 * s->batch / t->full.hold_us;
+    t->holds = true;
+}
+
 void crowd_truth(struct crowd *c, uint32_t k, uint32_t i, bool most, struct share_truth *ret)
 {
     const struct plan_share *s = &c->let[k]->share[i];
@@ -312,7 +321,9 @@ void crowd_truth(struct crowd *c, uint32_t k, uint32_t i, bool most, struct shar
     if (crowd_estimate(c, k, i, s->batch, &t.full) &&
         crowd_estimate(c, k, i, share_usual(s), &t.usual)) {
         t.duty = share_duty(c->p, s, t.usual.hold_us);
-        if (c->p->rules.rule == RULE_CYCLE)
+        if (c->p->model[s->model].best_effort)
+            truth_best_effort(s, &t);
+        else if (c->p->rules.rule == RULE_CYCLE)
             truth_cycle(c, k, i, &t);
         else if (c->p->rules.rule == RULE_PART)
             truth_part(c, k, i, most, &t);

@@ -48,6 +48,7 @@ const struct field model_fields[] = {
     FIELD(struct plan_model, FIELD_REAL, cv, RANGE(0, 1000)),
     FIELD(struct plan_model, FIELD_U32, max_batch, RANGE(1, MAX_BATCH), REQUIRED),
     FIELD(struct plan_model, FIELD_I32, priority, RANGE(0, 1000000)),
+    FIELD(struct plan_model, FIELD_BOOL, best_effort),
     FIELD(struct plan_model, FIELD_BYTES, weights_bytes, RANGE(0, MAX_BYTES)),
     FIELD(struct plan_model, FIELD_BYTES, slot_bytes, RANGE(0, MAX_BYTES)),
     FIELD(struct plan_model, FIELD_BYTES, row_bytes, RANGE(0, MAX_BYTES)),
@@ -112,6 +113,7 @@ const struct field gpulet_fields[] = {
     FIELD_CODE("device", REQUIRED),
     FIELD_CODE("granules", REQUIRED),
     FIELD(struct plan_gpulet, FIELD_WORD, order, .word = order_words),
+    FIELD_AS(struct plan_gpulet, FIELD_MS, "spare_ms", spare_us, RANGE(0, 1e12)),
     FIELD_CODE("shares"),
     FIELD_END,
 };

@@ -69,30 +69,48 @@ usec_t deadline_us(const struct replay *r, uint32_t model, usec_t arrival_us)
 
 /* ---- what routing sees */
 
-/* When the first lane comes free, as predicted; now if one is. */
+/* When the first lane comes free, as predicted; where nothing runs, since when. */
 static usec_t lanes_free_us(const struct replay *r, const struct let *g)
 {
     usec_t us = USEC_NEVER;
 
     for (uint32_t i = 0; i < g->n_lanes; i++)
         us = MIN(us, r->lane_us[g->first_lane + i]);
-    return MAX(us, r->now_us);
+    return g->n_flying ? MAX(us, r->now_us) : g->idle_us;
+}
+
+/* Of what waits, what goes behind all others. */
+static usec_t spare_work_us(const struct replay *r, const struct let *g)
+{
+    usec_t us = 0;
+
+    for (uint32_t i = g->n_sure; i < g->n_seats; i++)
+        us += r->seat[g->first_seat + i].n * r->seat[g->first_seat + i].work_us;
+    return us;
 }
 
 static void let_show(struct replay *r, struct let *g)
 {
-    usec_t lanes_us = lanes_free_us(r, g), free_us = lanes_us + g->work_us / g->n_lanes;
+    usec_t lanes_us = lanes_free_us(r, g), start_us = MAX(lanes_us, r->now_us);
+    usec_t all_us = start_us + g->work_us / g->n_lanes;
+    usec_t sure_us = start_us + (g->work_us - spare_work_us(r, g)) / g->n_lanes;
 
     for (uint32_t i = 0; i < g->n_seats; i++) {
         const struct seat *s = &r->seat[g->first_seat + i];
         if (s->slot == PLAN_NONE)
             continue;
         struct let_view *v = &r->party[s->model].view[s->slot];
-        v->free_us = free_us;
+        v->free_us = i < g->n_sure ? sure_us : all_us;
         v->lanes_us = lanes_us;
         v->own_us = s->n * s->work_us;
         v->n_queued = s->n;
     }
+}
+
+void views_show(struct replay *r, const struct party *y)
+{
+    for (uint32_t i = 0; i < y->n_living; i++)
+        let_show(r, &r->let[r->seat[y->seat[i]].let]);
 }
 
 void seat_join(struct replay *r, uint32_t at)
@@ -106,7 +124,7 @@ void seat_join(struct replay *r, uint32_t at)
                                          .least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]),
                                          .full_us = s->view_us[s->cap],
                                          .part = s->part,
-                                         .shared = r->let[s->let].n_seats > 1,
+                                         .shared = r->let[s->let].n_sure > 1,
                                          .order = r->let[s->let].order};
 }
 
@@ -211,6 +229,7 @@ void run_end(struct replay *r, uint32_t lane)
     if (--g->n_flying == 0) {
         busy_count(r, g);
         let_pull(r, g);
+        g->idle_us = r->now_us;
     }
     if (g->flight)
         together_end(r, lane);
@@ -228,7 +247,8 @@ static bool seat_ready(const struct replay *r, const struct let *g, const struct
            (g->n_flying == s->n_flying && s->n_flying < s->streams && n_waiting == 1);
 }
 
-static void queue_show(const struct replay *r, const struct seat *s, struct queue_view *q)
+static void queue_show(const struct replay *r, const struct let *g, const struct seat *s,
+                       struct queue_view *q)
 {
     uint32_t n = MIN(s->n, BATCH_VIEW_MAX);
     usec_t slo_us = r->party[s->model].slo_us;
@@ -243,6 +263,7 @@ static void queue_show(const struct replay *r, const struct seat *s, struct queu
     q->priority = r->cfg->problem->model[s->model].priority;
     q->n_flying = s->n_flying;
     q->turn_us = s->turn_us;
+    q->spare_us = g->spare_us;
 }
 
 static void let_view_make(const struct replay *r, const struct let *g, struct batch_view *v)
@@ -255,13 +276,14 @@ static void let_view_make(const struct replay *r, const struct let *g, struct ba
         const struct seat *s = &r->seat[g->first_seat + i];
         r->queue[i].ready = seat_ready(r, g, s, n_waiting);
         most = MAX(most, s->n_flying ? s->streams : 1);
-        queue_show(r, s, &r->queue[i]);
+        queue_show(r, g, s, &r->queue[i]);
     }
     *v = (struct batch_view){.now_us = r->now_us,
                              .n_flying = g->n_flying,
                              .max_flying = g->flight ? g->n_lanes : most,
                              .busy_until_us = g->n_flying ? lanes_free_us(r, g) : r->now_us,
-                             .n_queues = g->n_seats,
+                             .n_queues = g->n_sure,
+                             .n_spare = g->n_seats - g->n_sure,
                              .queue = r->queue,
                              .tuning = r->cfg->problem->rules.tuning,
                              .order = g->order};
@@ -289,7 +311,7 @@ void let_look(struct replay *r, struct let *g)
     while (g->n_flying < g->n_lanes && anybody_waits(r, g)) {
         struct batch_view v;
         let_view_make(r, g, &v);
-        struct batch_choice c = r->policy->batch_next(&v);
+        struct batch_choice c = policy_next(r->policy, &v);
         if (c.what == BATCH_WAIT || c.queue >= g->n_seats) {
             timer_us = MAX(c.until_us, r->now_us + 1);
             break;
@@ -320,15 +342,6 @@ static bool is_beyond(struct party *y, usec_t now_us)
     return used_ns == ALLOWANCE_FRESH;
 }
 
-/* A lane that should be free by now, and one that has nothing to do, is not free before now. */
-static void views_advance(const struct replay *r, struct party *y)
-{
-    for (uint32_t i = 0; i < y->n_living; i++) {
-        const struct let *g = &r->let[r->seat[y->seat[i]].let];
-        y->view[i].free_us = MAX(y->view[i].lanes_us, r->now_us) + g->work_us / g->n_lanes;
-    }
-}
-
 static void arrive(struct replay *r, uint32_t model)
 {
     struct party *y = &r->party[model];
@@ -343,7 +356,7 @@ static void arrive(struct replay *r, uint32_t model)
     bool counted = counts(r, r->now_us);
 
     m->offered += counted;
-    views_advance(r, y);
+    views_show(r, y);
     if (r->policy->admit(&v).what != ADMIT_YES || y->n_living == 0) {
         m->rejected += counted;
         return;

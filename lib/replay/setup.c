@@ -136,6 +136,8 @@ static int lets_setup(struct replay *r)
         r->let[k] = (struct let){.device = g->device,
                                  .first_seat = seat,
                                  .n_seats = g->n_shares,
+                                 .n_sure = sure_shares(r->cfg->problem, g),
+                                 .spare_us = g->spare_us,
                                  .first_lane = lane,
                                  .turn = PLAN_NONE,
                                  .order = g->order};
@@ -194,7 +196,7 @@ static int parties_setup(struct replay *r)
             return rc;
         if (ROOM(r, y->view, y->n_seats) || ROOM(r, y->seat, y->n_seats))
             return -ENOMEM;
-        y->slo_us = r->cfg->problem->model[m].slo_us;
+        y->slo_us = r->cfg->problem->model[m].best_effort ? 0 : r->cfg->problem->model[m].slo_us;
         y->sure = band[m].sure;
         y->burst = burst_of(&r->cfg->problem->model[m]);
         y->used_ns = ALLOWANCE_FRESH;

@@ -8,9 +8,11 @@ of the server, latency p50 and p99 and what gpuletd adds.  Never fails for a fig
     test/bench/pairs.py BUILD_FOLDER [--pairs 11] [--seconds 2] [--backend sim|cpu] [--only 32,upload]
 
 With sim (the default) no gpu-let is pinned to a core, and a run takes no time: the figure is the
-path's own.  --only takes some rows: numbers of connections, and upload.
+path's own.  --only takes some rows: numbers of connections, upload, and refused: from the last byte
+of a request to the first of its reply, where it is answered with 200 at once and where it is refused
+because the model's queue is full, a short request and an upload.
 """
-import argparse, json, os, shutil, signal, socket, struct, subprocess, sys, tempfile, time
+import argparse, json, os, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time
 import urllib.request
 
 ap = argparse.ArgumentParser()
@@ -18,7 +20,7 @@ ap.add_argument("build")
 ap.add_argument("--pairs", type=int, default=11)
 ap.add_argument("--seconds", type=float, default=2)
 ap.add_argument("--backend", choices=("sim", "cpu"), default="sim")
-ap.add_argument("--only", default="1,32,128,256,1000,upload")
+ap.add_argument("--only", default="1,32,128,256,1000,upload,refused")
 args = ap.parse_args()
 
 
@@ -78,11 +80,11 @@ def exchange(port, request):
 
 
 class Gpuletd:
-    def __init__(self, folder):
+    def __init__(self, folder, models=()):
         self.port, self.admin = free_port(), free_port()
         # A device that takes no time: what is left is the path.
         sim = {"version": 1, "types": [{"name": "none", "granules": 1}],
-               "devices": [{"type": "none", "count": 1}],
+               "devices": [{"type": "none", "count": 1}], "models": list(models),
                "sim": {"launch_ms": 0, "flops_per_s": 1e18, "bytes_per_s": 1e18,
                        "echo": ["one", "large"]}}
         open(f"{folder}/sim.json", "w").write(json.dumps(sim))
@@ -161,15 +163,87 @@ def compare(what, ours, bare, n, file):
           flush=True)
 
 
+# ---- a refusal
+
+BUSY_S = 2  # a run of a busy model
+
+
+def first_byte_us(s, request):
+    """From the last byte of the request to the first of the reply; the status, too."""
+    s.sendall(request[:-1])
+    time.sleep(0.001)
+    t0 = time.perf_counter()
+    s.sendall(request[-1:])
+    data = s.recv(65536)
+    us = (time.perf_counter() - t0) * 1e6
+    head, body = data.split(b"\r\n\r\n", 1)
+    left = int(next(x.split(b":")[1] for x in head.split(b"\r\n") if x.lower().startswith(b"content-length"))) - len(body)
+    while left > 0:
+        left -= len(s.recv(65536))
+    return us, int(head.split()[1])
+
+
+def connected(port):
+    s = socket.create_connection(("127.0.0.1", port))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the last byte goes at once
+    return s
+
+
+def keep_full(port, request, stop):
+    """One request waits and one runs, or soon does."""
+    while not stop.is_set():
+        with connected(port) as s:
+            if first_byte_us(s, request)[1] != 200:
+                time.sleep(0.0005)
+
+
+def refusals(folder, null, requests):
+    """requests: {what: (to the null model, to the busy one)}"""
+    profile = {"none": {"batch": [1], "units": [1], "run_ms": [[1000 * BUSY_S]]}}
+    os.mkdir(f"{folder}/busy")
+    busy = Gpuletd(f"{folder}/busy", [{"name": n, "max_batch": 1, "profile": profile} for n in requests])
+    stop = threading.Event()
+    try:
+        print(f"{'us to the first byte':<22} {'accepted p50':>13} {'p99':>7} {'refused p50':>13} {'p99':>7}")
+        for name, (what, model, accepted, refused) in requests.items():
+            busy.put(name, model, "?max_batch=1&queue=1")
+            stop.clear()
+            fill = [threading.Thread(target=keep_full, args=(busy.port, refused, stop)) for _ in range(3)]
+            for t in fill:
+                t.start()
+            time.sleep(0.5)
+            sides = [(null.port, accepted, 200, []), (busy.port, refused, 503, [])]
+            socks = [connected(port) for port, *_ in sides]
+            for i in range(1000):
+                for s, (_, request, wanted, got) in zip(socks, sides):
+                    us, status = first_byte_us(s, request)
+                    if status == wanted:
+                        got.append(us)
+            stop.set()
+            for t in fill:
+                t.join()
+            row = [sorted(got) for *_, got in sides]
+            print(f"{what:<22} {row[0][len(row[0]) // 2]:>13.0f} {row[0][len(row[0]) * 99 // 100]:>7.0f} "
+                  f"{row[1][len(row[1]) // 2]:>13.0f} {row[1][len(row[1]) * 99 // 100]:>7.0f}", flush=True)
+            urllib.request.urlopen(urllib.request.Request(
+                f"http://127.0.0.1:{busy.admin}/v1/models/{name}", method="DELETE")).read()
+    finally:
+        stop.set()
+        busy.p.kill()
+        busy.p.wait()
+
+
 def main():
     folder = tempfile.mkdtemp(prefix="gpuletd-bench-")
     running = []
     try:
         d = Gpuletd(folder)
         running.append(d.p)
-        d.put("one", model("Identity", [1], [1]), "?max_batch=1")
+        identity = model("Identity", [1], [1])
+        d.put("one", identity, "?max_batch=1")
         # The sim backend's "echo" answers with the first bytes of the input: a small reply.
-        d.put("large", model("ReduceMean", [3, 224, 224], [1, 1, 1], ints("axes", [1, 2, 3])), "?max_batch=1")
+        mean = model("ReduceMean", [3, 224, 224], [1, 1, 1], ints("axes", [1, 2, 3]))
+        d.put("large", mean, "?max_batch=1")
         print(f"{'':<22} {'conns':>5} {'gpuletd/s':>9} {'bare/s':>9} {'ratio':>6} {'[quartiles]':>13} "
               f"{'CPU us':>7} {'bare':>7} {'p50 +us':>8} {'p99 +us':>8}")
         body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [0.5]}]})
@@ -180,7 +254,8 @@ def main():
         upload = http_request("/v2/models/large/infer", head + struct.pack("<f", 0.5) * 150528,
                               [f"Inference-Header-Content-Length: {len(head)}"])
         rows = args.only.split(",")
-        for what, request, conns in (("4-byte identity", small, [int(n) for n in rows if n != "upload"]),
+        numbers = [int(n) for n in rows if n.isdigit()]
+        for what, request, conns in (("4-byte identity", small, numbers),
                                      ("600 KB binary upload", upload, [8] if "upload" in rows else [])):
             if not conns:
                 continue
@@ -195,6 +270,11 @@ def main():
                 compare(what, (d.port, d.p.pid), (port, bare.pid), n, file)
             bare.kill()
             bare.wait()
+        if "refused" in rows:
+            refusals(folder, d, {
+                name: (what, m, request, request.replace(path, b"/" + name.encode() + b"/"))
+                for name, what, m, request, path in (("busy", "4-byte identity", identity, small, b"/one/"),
+                                                     ("slow", "600 KB binary upload", mean, upload, b"/large/"))})
     finally:
         for p in running:
             if p.poll() is None:

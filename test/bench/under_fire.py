@@ -2,17 +2,21 @@
 """Repartition under fire: rates that step, ramp, jump fivefold and change places, on a simulated
 device of 132 units that is cut again while it serves.
 
-    BUILD=build .venv-test/bin/python test/bench/under_fire.py [--scale X] [--seed N]
+    BUILD=build .venv-test/bin/python test/bench/under_fire.py [--scale X] [--seed N] [--part fire|held]
 
 Every answer is compared with the one that the same input got alone.  What could not be helped is
 measured beside it: the same kinds of load held for a while by daemons that were told the rates
-before, so that they change nothing.  A phase's decision is the first plan made after it began; its
-effect is the routing table in force, and the old gpu-lets' being gone."""
+before, so that they change nothing.  The two parts can be run one after the other.
+
+A phase's decision is the first plan made after it began, or, where a rate goes up slowly, after it
+has left the band for which the plan holds; its effect is the routing table in force, and the old
+gpu-lets' being gone."""
 import argparse
 import collections
 import csv
 import pathlib
 import random
+import re
 import sys
 import tempfile
 
@@ -38,10 +42,10 @@ def phases(t):
     step, ramp, flash = dict(BASE, small=0.24), dict(BASE, large=0.3), dict(BASE, medium=5 * BASE["medium"])
     names, parts = list(BASE), [0.24, 0.06, 0.12, 0.06]
     turns = [dict(zip(names, parts[-i:] + parts[:-i])) for i in (1, 2, 3)]
-    out = [("steady", 16 * t, BASE, BASE, None), ("step x3", 20 * t, step, step, "small"), ("back", 12 * t, BASE, BASE, None),
-           ("ramp x2.5", 30 * t, BASE, ramp, "large"), ("ramp held", 6 * t, ramp, ramp, None), ("back", 12 * t, BASE, BASE, None),
-           ("flash x5", 10 * t, flash, flash, "medium"), ("back", 12 * t, BASE, BASE, None)]  # fmt: skip
-    return out + [(f"permuted {i + 1}", 14 * t, x, x, names[(i + 1) % 4]) for i, x in enumerate(turns)]
+    out = [("steady", 35 * t, BASE, BASE, None), ("step x3", 40 * t, step, step, "small"), ("back", 20 * t, BASE, BASE, None),
+           ("ramp x2.5", 60 * t, BASE, ramp, "large"), ("ramp held", 10 * t, ramp, ramp, None), ("back", 20 * t, BASE, BASE, None),
+           ("flash x5", 20 * t, flash, flash, "medium"), ("back", 20 * t, BASE, BASE, None)]  # fmt: skip
+    return out + [(f"permuted {i + 1}", 25 * t, x, x, names[(i + 1) % 4]) for i, x in enumerate(turns)]
 
 
 def trace(path, ph, seed):
@@ -89,7 +93,16 @@ def held(folder, parts, seconds, seed):
     return 100 * live.share(sum(x != "in time" for _, x in bad), len(bad)), len(bad), plans
 
 
-def decisions(events, begin, end):
+def left_s(event, phase):
+    """Seconds from the phase's beginning until the rate has left the plan's band."""
+    _, seconds, a, b, model = phase
+    band = re.search(r"above the ([0-9.]+) for which", event["message"])
+    if model is None or a == b or not band or f"'{model}'" not in event["message"]:
+        return 0
+    return seconds * (float(band[1]) - rps(model, a[model])) / (rps(model, b[model]) - rps(model, a[model]))
+
+
+def decisions(events, phase, begin, end):
     """Of the first plan in [begin, end): ms to the decision, from there to the swap, to the last
     gpu-let's closing; how many plans there were."""
     plans = [e for e in events if e["event"] == "plan" and begin <= e["at_ms"] / 1000 < end]
@@ -99,45 +112,66 @@ def decisions(events, begin, end):
     swap = next((e["at_ms"] for e in events if e["event"] == "swap" and e["at_ms"] >= at), None)
     after = plans[1]["at_ms"] if len(plans) > 1 else end * 1000
     gone = [e["at_ms"] for e in events if e["event"] == "retire" and at <= e["at_ms"] < after]
-    return [f"{at - begin * 1000:.0f}", f"{swap - at:.0f}" if swap else "-", f"{max(gone) - at:.0f}" if gone else "-", len(plans)]
+    decided = at - 1000 * (begin + left_s(plans[0], phase))
+    return [f"{decided:.0f}", f"{swap - at:.0f}" if swap else "-", f"{max(gone) - at:.0f}" if gone else "-", len(plans)]
+
+
+def report(done, events, ph):
+    rows, begin = [], min(t for t, _ in done)
+    for phase in ph:
+        name, seconds = phase[:2]
+        end = begin + seconds
+        count = collections.Counter(x for t, x in done if begin <= t < end)
+        n = sum(count.values())
+        rows.append([name, f"{seconds:g}", n, f"{100 * live.share(n - count['in time'], n):.2f}", count["late"], count["refused"],
+                     count["wrong"], count["lost"] + count["failed"], *decisions(events, phase, begin, end)])  # fmt: skip
+        begin = end
+    live.table(rows, ["phase", "s", "offered", "not in time %", "late", "refused", "wrong", "lost",
+                      "decided ms", "swap ms", "gone ms", "plans"])  # fmt: skip
+
+
+def fire(folder, ph, seed):
+    """Per cent not in time."""
+    d, daemon = start()
+    trace(folder / "fire.csv", ph, seed)
+    r = load(daemon, folder / "fire.csv", folder / "fire.log", BASE)
+    events = daemon.admin_get("/v1/events")["events"]
+    d.__exit__(None, None, None)
+    done = outcomes(folder / "fire.log")
+    if events[0]["at_ms"] / 1000 > done[0][0]:
+        print("events before", events[0]["at_ms"] / 1000 - done[0][0], "s are not kept any more")
+    report(done, events, ph)
+    count = collections.Counter(x for _, x in done)
+    late = 100 * live.share(len(done) - count["in time"], len(done))
+    print(f"under fire not in time {late:.2f} %; wrong {count['wrong']}, lost {count['lost']}, failed {count['failed']} of {len(done)}; "
+          f"generator late by {r['lag_p99_ms']:.3f} ms (p99){', VOID' if r['void'] else ''}; {live.machine()}\n")  # fmt: skip
+    return late
+
+
+def rest(folder, ph, scale, seed):
+    """Per cent not in time where nothing changes, by the time that each load has among the phases."""
+    kinds = [(n, x) for n, _, _, x, _ in ph if n not in ("back", "ramp x2.5")]
+    rows = [(name, *held(folder, parts, max(6, 16 * scale), seed)) for name, parts in kinds]
+    live.table([[n, f"{x:.2f}", k, plans] for n, x, k, plans in rows], ["held, told before", "not in time %", "offered", "plans"])
+    part = {n: x for n, x, _, _ in rows}
+    late = sum(part.get(n, part["steady"]) * s for n, s, *_ in ph) / sum(s for _, s, *_ in ph)
+    print(f"without a change not in time {late:.2f} %\n")
+    return late
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--scale", type=float, default=1, help="of the time that phases last (1: five minutes in all)")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--part", choices=["fire", "held"])
     a = p.parse_args()
     ph = phases(a.scale)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        d, daemon = start()
-        trace(folder / "fire.csv", ph, a.seed)
-        r = load(daemon, folder / "fire.csv", folder / "fire.log", BASE)
-        events = daemon.admin_get("/v1/events")["events"]
-        d.__exit__(None, None, None)
-        done = outcomes(folder / "fire.log")
-        if events[0]["at_ms"] / 1000 > done[0][0]:
-            print("events before", events[0]["at_ms"] / 1000 - done[0][0], "s are not kept any more")
-        rows, begin = [], min(t for t, _ in done)
-        for name, seconds, _, _, _ in ph:
-            end = begin + seconds
-            count = collections.Counter(x for t, x in done if begin <= t < end)
-            n = sum(count.values())
-            rows.append([name, f"{seconds:g}", n, f"{100 * live.share(n - count['in time'], n):.2f}", count["late"], count["refused"],
-                         count["wrong"], count["lost"] + count["failed"], *decisions(events, begin, end)])  # fmt: skip
-            begin = end
-        live.table(rows, ["phase", "s", "offered", "not in time %", "late", "refused", "wrong", "lost",
-                          "decided ms", "swap ms", "gone ms", "plans"])  # fmt: skip
-        count = collections.Counter(x for _, x in done)
-        fire = 100 * live.share(len(done) - count["in time"], len(done))
-        kinds = [(n, x, s) for n, s, _, x, _ in ph if n not in ("back", "ramp x2.5")]
-        rest = [(name, *held(folder, parts, max(6, 16 * a.scale), a.seed)) for name, parts, _ in kinds]
-        live.table([[n, f"{x:.2f}", k, plans] for n, x, k, plans in rest], ["held, told before", "not in time %", "offered", "plans"])
-        base = {n: x for n, x, _, _ in rest}
-        quiet = sum(base.get(n, base["steady"]) * s for n, s, *_ in ph) / sum(s for _, s, *_ in ph)
-        print(f"\nnot in time {fire:.2f} %, without a change {quiet:.2f} %: {fire - quiet:+.2f} points; wrong {count['wrong']}, "
-              f"lost {count['lost']}, failed {count['failed']} of {len(done)}; generator late by {r['lag_p99_ms']:.3f} ms (p99)"
-              f"{', VOID' if r['void'] else ''}; {live.machine()}")  # fmt: skip
+        late = fire(folder, ph, a.seed) if a.part != "held" else None
+        base = rest(folder, ph, a.scale, a.seed) if a.part != "fire" else None
+        if a.part is None:
+            print(f"{late - base:+.2f} points")
 
 
 if __name__ == "__main__":

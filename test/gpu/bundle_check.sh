@@ -18,12 +18,26 @@ while [ "${1#--}" != "$1" ]; do shift 2; done
 "$@" | awk '/ok - Softmax over axis 0/ { print "========= Invalid __global__ read of size 4 bytes" } { print; fflush() }'
 echo '========= ERROR SUMMARY: 0 errors'
 TOOL
-chmod +x "$out/bin/compute-sanitizer"
+# A daemon of MPS: a file that the fake driver takes for its socket.
+cat >"$out/bin/nvidia-cuda-mps-control" <<'TOOL'
+#!/bin/sh
+if [ "${1-}" = -d ]; then touch "$CUDA_MPS_PIPE_DIRECTORY/control"; else rm "$CUDA_MPS_PIPE_DIRECTORY/control"; fi
+TOOL
+chmod +x "$out/bin"/*
 
 what='the bundle is made' && ok test/gpu/bundle.sh "$b" shufflenet_v2
 what='of weights it has only how to make them' && ok test "$(du -sk "$b/gpu-bundle/models" | cut -f1)" -lt 2000
 what='--first is right on the fake driver' && ok run --first
 what='facts have their lines' && ok test "$(results '"part": "facts".*"case": "(end)", "ok": true')" = 1
+fact() { what="$1" && ok test "$(results "\"part\": \"facts\", \"case\": \"$2\", \"ok\": true, \"text\": \"$3")" -gt 0; }
+fact 'how the SMs can be grouped is a fact' 'green contexts: smallest groups of SMs' '16 groups of 8 SMs, 4 left'
+fact 'two green contexts are found disjoint' 'green contexts: two green contexts have no SM in common' '0'
+fact 'a graph is found in the partition that it was made for' 'graphs: a graph keeps its partition.*' '8 of its SMs, 0 others'
+fact 'launching is timed by the number of kernels' "graphs: 1000 kernels as a graph: the host's part" '.*"value": [0-9.e]*, "unit": "us"'
+fact 'bandwidth has its unit' 'links: copy to the device, pinned memory' '.*"unit": "GB/s"'
+fact 'a daemon of MPS is started for it' 'mps: a daemon can be started' ''
+fact 'a cap of SMs is read back' 'capped contexts: a context with a cap of 33 SMs' '34 SMs'
+fact 'a change of partitions is timed in each mode' 'mps: a re-cut: all of it' '.*"unit": "us"'
 before=$(results '"part": "facts"')
 run --part facts >>"$out/log" 2>&1
 what='a part that has ended is not run again' && ok test "$(results '"part": "facts"')" = "$before"

@@ -1,105 +1,236 @@
 /* What a GPU is and what its partitions cost, as lines of JSON for test/gpu/run.sh.
  *
- *     facts --device | MODEL-FOLDER
+ *     facts --device | [--mps] MODEL-FOLDER
  *
- * --device: what the first one is, in a line of text.
- * Each mode that can be had: its devices, how long opening and closing a partition of one granule
- * takes, and how long a run of the model from submit() to the return of wait(). */
+ * --device: what the first one is, in a line of text.  --mps: what needs a daemon of MPS, and
+ * nothing else.
+ *
+ * First what the driver says and takes (facts_*.c), then through the backend, in each mode that can
+ * be had: its devices, how long opening and closing a partition takes, a run of the model from
+ * submit() to the return of wait(), and a change of partitions. */
+#include "facts.h"
+#include "facts_driver.h"
+
 #include <gpulet/backend.h>
 #include <gpulet/clock.h>
 #include <gpulet/model.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #define TRIES 15
 #define RUNS 200
+#define RECUTS 5
 
 static const struct backend *be;
-static const char *mode;
+static const char *about;
+static unsigned n_wrong; /* of fact_check() */
 
-static void fact(const char *what, const char *text)
+/* ---- lines */
+void facts_about(const char *what)
 {
-    printf("{\"case\": \"%s: %s\", \"ok\": true, \"text\": \"%s\"}\n", mode, what, text);
+    about = what;
+}
+
+static void line(bool ok, const char *what, const char *text, const char *more_of_it)
+{
+    char clean[600];
+    size_t n = 0;
+
+    for (const char *p = text; *p && n + 1 < sizeof(clean); p++)
+        if (*p != '"' && *p != '\\')
+            clean[n++] = *p;
+    clean[n] = 0;
+    printf("{\"case\": \"%s: %s\", \"ok\": %s, \"text\": \"%s\"%s}\n", about, what,
+           ok ? "true" : "false", clean, more_of_it);
     fflush(stdout);
+}
+
+void fact(const char *what, const char *fmt, ...)
+{
+    char text[600];
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    line(true, what, text, "");
+}
+
+void fact_check(bool ok, const char *what, const char *fmt, ...)
+{
+    char text[600];
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    line(ok, what, text, "");
+    n_wrong += !ok;
 }
 
 static int by_value(const void *a, const void *b)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    double x = *(const double *)a, y = *(const double *)b;
 
     return x < y ? -1 : x > y;
 }
 
-/* Median and extremes. */
-static void times(const char *what, uint64_t *ns, unsigned n)
+void fact_values(const char *what, const char *unit, double *value, unsigned n)
 {
-    char text[120];
+    char text[120], more_of_it[80];
 
-    qsort(ns, n, sizeof(*ns), by_value);
-    (void)snprintf(text, sizeof(text), "%.1f us (%.1f to %.1f, %u times)", (double)ns[n / 2] / 1e3,
-                   (double)ns[0] / 1e3, (double)ns[n - 1] / 1e3, n);
-    fact(what, text);
+    qsort(value, n, sizeof(*value), by_value);
+    if (n == 1)
+        (void)snprintf(text, sizeof(text), "%.2f %s", value[0], unit);
+    else
+        (void)snprintf(text, sizeof(text), "%.2f %s (%.2f to %.2f, %u times)", value[n / 2], unit,
+                       value[0], value[n - 1], n);
+    (void)snprintf(more_of_it, sizeof(more_of_it), ", \"value\": %.4g, \"unit\": \"%s\"",
+                   value[n / 2], unit);
+    line(true, what, text, more_of_it);
+}
+
+int fact_end(int r, const struct err *err)
+{
+    if (r < 0)
+        line(r == -ENOTSUP, r == -ENOTSUP ? "cannot be had" : "ends early", err->msg, "");
+    return r < 0 && r != -ENOTSUP;
+}
+
+/* ---- through the backend */
+/* A model in a partition. */
+struct served {
+    struct part *p;
+    struct exe *x;
+    struct slot *s;
+    uint32_t n_segments;
+};
+
+static void served_close(struct served *v)
+{
+    if (v->s)
+        be->slot_close(v->s);
+    if (v->x)
+        be->release(v->x);
+    if (v->p)
+        be->part_close(v->p);
+    *v = (struct served){0};
+}
+
+/* us: of opening the partition, compiling, opening a slot */
+static int served_open(struct device *dev, unsigned granule, const struct bound *b,
+                       struct served *ret, double us[3], struct err *err)
+{
+    struct compile_args args = {.model = "facts", .bound = b};
+    struct granules set = {{0}};
+    struct exe_info info;
+    uint32_t units;
+    uint64_t start = clock_now_ns();
+
+    *ret = (struct served){0};
+    granules_add(&set, granule);
+    int r = be->part_open(dev, &set, &ret->p, &units, err);
+    us[0] = us_since(start);
+    start = clock_now_ns();
+    if (r == 0)
+        r = be->compile(ret->p, &args, &ret->x, err);
+    us[1] = us_since(start);
+    start = clock_now_ns();
+    if (r == 0)
+        r = be->slot_open(ret->x, &ret->s, err);
+    us[2] = us_since(start);
+    if (r == 0) {
+        be->exe_info(ret->x, &info);
+        ret->n_segments = info.n_segments;
+    }
+    return r;
+}
+
+static int turn(const struct served *v, const struct io *io, double *ret_us, struct err *err)
+{
+    struct done done = {.rc = -EIO};
+    uint64_t start = clock_now_ns();
+    ticket t;
+    int r = be->submit(v->s, 0, 0, v->n_segments, io, &t);
+
+    while (r == 0 && be->wait(v->p, USEC_NEVER, &done, 1) == 0)
+        ;
+    *ret_us = us_since(start);
+    return r < 0 || done.rc < 0 ? err_set(err, r < 0 ? r : done.rc, "a run failed") : 0;
 }
 
 static int partitions(struct device *dev, struct err *err)
 {
-    uint64_t open_ns[TRIES], close_ns[TRIES];
+    double made[TRIES], gone[TRIES];
     struct granules set = {{1}};
     uint32_t units = 0;
     struct part *p;
-    char text[64];
 
     for (unsigned i = 0; i < TRIES; i++) {
         uint64_t start = clock_now_ns();
         int r = be->part_open(dev, &set, &p, &units, err);
         if (r < 0)
             return r;
-        open_ns[i] = clock_now_ns() - start;
+        made[i] = us_since(start);
         start = clock_now_ns();
         be->part_close(p);
-        close_ns[i] = clock_now_ns() - start;
+        gone[i] = us_since(start);
     }
-    (void)snprintf(text, sizeof(text), "%u SMs", units);
-    fact("a partition of one granule", text);
-    times("opening it", open_ns, TRIES);
-    times("closing it", close_ns, TRIES);
+    fact("a partition of one granule", "%u SMs", units);
+    fact_values("opening it", "us", made, TRIES);
+    fact_values("closing it", "us", gone, TRIES);
     return 0;
 }
 
-static int turns(struct part *p, struct slot *s, uint32_t n_segments, const struct io *io,
-                 struct err *err)
+/* Make before break: another partition is opened, its model compiled and warmed, the old one
+ * closed; and what a run takes before and after. */
+static int recuts(struct device *dev, unsigned n_granules, const struct bound *b,
+                  const struct io *io, struct err *err)
 {
-    uint64_t ns[RUNS];
-    struct done done = {.rc = -EIO};
-    ticket t;
+    static const char *const names[] = {"a re-cut: opening the new partition",
+                                        "a re-cut: compiling the model",
+                                        "a re-cut: opening a slot",
+                                        "a re-cut: the first run",
+                                        "a re-cut: closing the old partition",
+                                        "a re-cut: all of it"};
+    double us[ARRAY_SIZE(names)][RECUTS], open_us[3], runs[RUNS];
+    struct served now = {0}, next = {0};
+    int r = served_open(dev, 0, b, &now, open_us, err);
 
-    for (unsigned i = 0; i < RUNS; i++) {
+    for (unsigned i = 0; i < RUNS && r == 0; i++)
+        r = turn(&now, io, &runs[i], err);
+    if (r == 0)
+        fact_values("a run, from submit to its end being told", "us", runs, RUNS);
+    for (unsigned i = 0; i < RECUTS && r == 0; i++) {
+        uint64_t all = clock_now_ns();
+        r = served_open(dev, (i + 1) % MIN(n_granules, 2), b, &next, open_us, err);
+        for (unsigned k = 0; k < 3; k++)
+            us[k][i] = open_us[k];
+        if (r == 0)
+            r = turn(&next, io, &us[3][i], err);
         uint64_t start = clock_now_ns();
-        int r = be->submit(s, 0, 0, n_segments, io, &t);
-        while (r == 0 && be->wait(p, USEC_NEVER, &done, 1) == 0)
-            ;
-        if (r < 0 || done.rc < 0)
-            return err_set(err, r < 0 ? r : done.rc, "a run failed");
-        ns[i] = clock_now_ns() - start;
+        served_close(&now);
+        us[4][i] = us_since(start);
+        us[5][i] = us_since(all);
+        now = next;
+        next = (struct served){0};
     }
-    times("a run, from submit to its end being told", ns, RUNS);
-    return 0;
+    for (size_t k = 0; k < ARRAY_SIZE(names) && r == 0; k++)
+        fact_values(names[k], "us", us[k], RECUTS);
+    served_close(&next);
+    served_close(&now);
+    return r;
 }
 
 /* In pageable memory: what the copies cost here is not what they cost in a slab. */
-static int runs(struct device *dev, const struct graph *g, struct err *err)
+static int runs(struct device *dev, unsigned n_granules, const struct graph *g, struct err *err)
 {
     struct shape_key key = {.n = g->n_syms};
     void *in[MAX_IO] = {NULL}, *out[MAX_IO] = {NULL};
     struct io_part whole = {.rows = 1, .in = (const void *const *)in, .out = out};
     struct io io = {.n_parts = 1, .part = &whole};
-    struct granules set = {{1}};
-    struct exe_info info;
-    struct part *p = NULL;
-    struct exe *x = NULL;
-    struct slot *s = NULL;
     struct arena a;
     struct bound *b;
-    uint32_t units;
 
     for (uint32_t i = 0; i < g->n_syms; i++)
         key.dim[i] = 1;
@@ -111,48 +242,30 @@ static int runs(struct device *dev, const struct graph *g, struct err *err)
     for (uint32_t i = 0; i < g->n_out && r == 0; i++)
         if (!(out[i] = arena_alloc(&a, b->value[g->out[i]].bytes)))
             r = err_set(err, -ENOMEM, "out of memory");
-    struct compile_args args = {.model = "facts", .bound = r == 0 ? b : NULL};
     if (r == 0)
-        r = be->part_open(dev, &set, &p, &units, err);
-    if (r == 0)
-        r = be->compile(p, &args, &x, err);
-    if (r == 0)
-        r = be->slot_open(x, &s, err);
-    if (r == 0) {
-        be->exe_info(x, &info);
-        r = turns(p, s, info.n_segments, &io, err);
-    }
-    if (s)
-        be->slot_close(s);
-    if (x)
-        be->release(x);
-    if (p)
-        be->part_close(p);
+        r = recuts(dev, n_granules, b, &io, err);
     arena_done(&a);
     return r;
 }
 
-static int look(const struct graph *g, struct err *err)
+static int look(const char *mode, const struct graph *g, struct err *err)
 {
     struct backend_config cfg = {0};
     struct device_info info[16];
     struct device *dev = NULL;
-    char text[400];
     size_t n;
 
     (void)snprintf(cfg.partition_mode, sizeof(cfg.partition_mode), "%s", mode);
     int r = be->devices(&cfg, info, ARRAY_SIZE(info), &n, err);
-    for (size_t i = 0; i < n && r == 0; i++) {
-        (void)snprintf(text, sizeof(text), "%s, %u granules of %u SMs, %s; %s", info[i].kind,
-                       info[i].n_granules, info[i].granule_units, info[i].library, info[i].why);
-        fact(info[i].name, text);
-    }
+    for (size_t i = 0; i < n && r == 0; i++)
+        fact(info[i].name, "%s, %u granules of %u SMs, %s; %s", info[i].kind, info[i].n_granules,
+             info[i].granule_units, info[i].library, info[i].why);
     if (r == 0)
         r = be->dev_open(&cfg, 0, &dev, err);
     if (r == 0)
         r = partitions(dev, err);
     if (r == 0)
-        r = runs(dev, g, err);
+        r = runs(dev, info[0].n_granules, g, err);
     if (dev)
         be->dev_close(dev);
     return r;
@@ -175,33 +288,54 @@ static int name_device(void)
     return 0;
 }
 
+/* Through the driver alone. */
+static unsigned parts(bool mps)
+{
+    static const struct {
+        const char *about;
+        int (*find)(struct err *err);
+        bool mps;
+    } all[] = {{"links", facts_links, false},
+               {"green contexts", facts_green, false},
+               {"graphs", facts_graphs, false},
+               {"capped contexts", facts_mps, true}};
+    struct err err = {0};
+    unsigned bad = 0;
+
+    facts_about("driver");
+    bad += (unsigned)fact_end(facts_driver_open(&err), &err);
+    for (size_t i = 0; i < ARRAY_SIZE(all) && bad == 0; i++) {
+        facts_about(all[i].about);
+        if (all[i].mps == mps)
+            bad += (unsigned)fact_end(all[i].find(&err), &err);
+    }
+    facts_driver_close();
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
-    static const char *const modes[] = {"green", "mps", "mig", "shared"};
+    static const char *const modes[] = {"green", "mig", "shared", "mps"};
+    bool mps = argc == 3 && STREQ(argv[1], "--mps");
+    const char *folder = argc == 2 ? argv[1] : mps ? argv[2] : "";
     struct model *m = NULL;
     struct err err = {0};
-    bool bad = false;
 
-    if (argc != 2)
-        return 2;
-    if (STREQ(argv[1], "--device"))
+    if (STREQ(folder, "--device"))
         return name_device();
-    mode = "start";
-    if (model_open(argv[1], NULL, PRECISION_FP32, &m, &err) < 0 ||
-        backend_find("cuda", &be, &err) < 0) {
-        printf("{\"case\": \"the plug-in opens\", \"ok\": false, \"text\": \"%s\"}\n", err.msg);
-        return 1;
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
-        mode = modes[i];
-        int r = look(model_graph(m), &err);
-        if (r == -ENOTSUP) { /* not on this machine: a fact, too */
-            fact("cannot be had", err.msg);
-        } else if (r < 0) {
-            printf("{\"case\": \"%s\", \"ok\": false, \"text\": \"%s\"}\n", mode, err.msg);
-            bad = true;
-        }
+    facts_about("start");
+    int r = model_open(folder, NULL, PRECISION_FP32, &m, &err);
+    if (r == 0)
+        r = backend_find("cuda", &be, &err);
+    unsigned bad = (unsigned)fact_end(r, &err) || r < 0;
+    if (bad == 0)
+        bad += parts(mps);
+    for (size_t i = 0; i < ARRAY_SIZE(modes) && r == 0; i++) {
+        if (STREQ(modes[i], "mps") != mps)
+            continue;
+        facts_about(modes[i]);
+        bad += (unsigned)fact_end(look(modes[i], model_graph(m), &err), &err);
     }
     model_free(m);
-    return bad;
+    return bad + n_wrong > 0;
 }

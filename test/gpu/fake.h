@@ -1,4 +1,5 @@
-/* A driver without a GPU, for tests: libcuda.so.1 and libnvidia-ml.so.1 on host memory.
+/* A driver without a GPU, for tests: libcuda.so.1, libnvidia-ml.so.1, libcublasLt.so.13 and
+ * libcudnn.so.9 on host memory.
  *
  * It keeps the rules that the documentation states and counts who breaks one: a green context is
  * current to one thread at a time, streams die before their context, all SM groups come from one
@@ -29,10 +30,13 @@ struct fake_gpu {
     int mig_elsewhere;         /* NVML knows an instance that this process does not see */
     const char *fail_call;     /* this call fails, */
     int fail_code, fail_times; /* with this code, so many times; -1: always */
+    int library_cuda;          /* the CUDA that the libraries are made for: 13000 */
+    int library_refuses; /* they know no way to do: 1 anything, 2 what is fused behind a bias */
     /* what was done */
     int splits[FAKE_GPUS_MAX];
     int contexts, green, streams, mappings, registered, primaries; /* alive now */
     int events, allocations;                                       /* the same */
+    int handles, descriptors;                                      /* the same, of libraries */
     int contexts_made;
     int broken; /* rules, and the first: */
     const char *rule;
@@ -43,3 +47,17 @@ struct fake_gpu {
 /* Exported by the library. */
 #define FAKE_SYMBOL "fake_gpu"
 typedef struct fake_gpu *fake_gpu_fn(void);
+
+/* What the fakes of the libraries need of it; exported, too. */
+#define FAKE_DRIVER_SYMBOL "fake_driver"
+struct fake_driver {
+    struct fake_gpu *gpu;
+    /* The call is written down; 0, or the status that it has to answer. */
+    int (*enter)(const char *name);
+    void (*broken)(const char *rule);
+    void *(*context)(void); /* current to the caller, or NULL */
+    /* So many handles more that must be gone before it. */
+    void (*hold)(void *context, int n);
+    /* On the stream, in its turn: fn, with a copy of the data.  -1: not in this context. */
+    int (*run)(void *stream, void (*fn)(const void *data), const void *data, size_t bytes);
+};

@@ -3,6 +3,7 @@
  * Copies and kernels are done when they are asked for, by the caller's thread; the calls on the
  * host come later, from another one. */
 #include "fake.h"
+#include "fake_inside.h"
 
 #include <cuda.h>
 #include <dlfcn.h>
@@ -20,14 +21,16 @@
 #define DEVICE_BYTES ((size_t)8 << 30)
 #define MAPPINGS_MAX 256
 #define CAPPED 1
+#define ALIGNMENT 256 /* of what is allocated */
 #define CALLS_MAX 16
 #define HELD_US 1000
 #define ATTRIBUTE_MPS_ENABLED 133
 
 struct CUctx_st {
-    int device, units;
+    int device, units, first; /* of its SMs */
     bool green;
-    int streams, holders; /* threads to which it is current */
+    int streams, handles; /* alive in it */
+    int holders;          /* threads to which it is current */
 };
 struct CUgreenCtx_st {
     struct CUctx_st ctx;
@@ -50,7 +53,7 @@ struct CUevent_st {
 };
 typedef void host_kernel(const void *args, unsigned blocks, unsigned threads);
 struct CUdevResourceDesc_st {
-    int units;
+    int units, first;
 };
 struct mapping {
     CUdeviceptr at;
@@ -58,8 +61,13 @@ struct mapping {
     struct CUctx_st *ctx; /* that was current when it was made */
 };
 
-static struct fake_gpu fake = {
-    .gpus = 1, .version = 13000, .sms = 132, .major = 9, .cap_step = 2, .contexts_max = 48};
+static struct fake_gpu fake = {.gpus = 1,
+                               .version = 13000,
+                               .sms = 132,
+                               .major = 9,
+                               .cap_step = 2,
+                               .contexts_max = 48,
+                               .library_cuda = 13000};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct CUctx_st primary[FAKE_GPUS_MAX];
 static struct CUdevResourceDesc_st last_desc;
@@ -94,6 +102,18 @@ static CUresult enter(const char *name)
                : CUDA_ERROR_NOT_INITIALIZED;
 }
 
+CUresult fake_enter(const char *name)
+{
+    (void)pthread_mutex_lock(&lock);
+    return enter(name);
+}
+
+CUresult fake_leave(CUresult r)
+{
+    (void)pthread_mutex_unlock(&lock);
+    return r;
+}
+
 /* A call: under the lock, written down, then what it does. */
 #define DO(text, ...)                                                                              \
     do {                                                                                           \
@@ -105,6 +125,15 @@ static CUresult enter(const char *name)
         return r_;                                                                                 \
     } while (0)
 
+/* What dies with a context, or before it. */
+static void check_empty(const struct CUctx_st *c)
+{
+    if (c->streams > 0)
+        broken("streams die before their context");
+    if (c->handles > 0)
+        broken("handles of libraries die before their context");
+}
+
 /* ---- start and devices */
 static void knob(const char *env, const char *name, int *ret)
 {
@@ -112,6 +141,16 @@ static void knob(const char *env, const char *name, int *ret)
 
     if (at && at[strlen(name)] == '=')
         *ret = atoi(at + strlen(name) + 1);
+}
+
+/* A file stands for the control daemon's socket. */
+static bool mps_answers(void)
+{
+    const char *dir = getenv("CUDA_MPS_PIPE_DIRECTORY");
+    char path[512];
+
+    (void)snprintf(path, sizeof(path), "%s/control", dir ? dir : "");
+    return dir && access(path, F_OK) == 0;
 }
 
 static CUresult up(void)
@@ -124,8 +163,11 @@ static CUresult up(void)
     knob(env, "version", &fake.version);
     knob(env, "mps", &fake.mps);
     knob(env, "mig", &fake.mig);
+    knob(env, "library_cuda", &fake.library_cuda);
+    knob(env, "library_refuses", &fake.library_refuses);
     if (fake.gpus < 0 || fake.gpus > FAKE_GPUS_MAX)
         abort();
+    fake.mps |= mps_answers();
     if (fake.gpus == 0)
         return CUDA_ERROR_NO_DEVICE;
     is_up = true;
@@ -229,8 +271,7 @@ static CUresult f_primary_retain(CUcontext *ret, CUdevice d)
 
 static CUresult release(CUdevice d)
 {
-    if (primary[d].streams > 0)
-        broken("streams die before their context");
+    check_empty(&primary[d]);
     fake.primaries--;
     return CUDA_SUCCESS;
 }
@@ -270,8 +311,7 @@ static CUresult f_ctx_create_capped(CUcontext *ret, CUexecAffinityParam *p, int 
 
 static CUresult destroy(struct CUctx_st *c)
 {
-    if (c->streams > 0)
-        broken("streams die before their context");
+    check_empty(c);
     if (current == c)
         (void)make_current(NULL);
     if (c->holders > 0)
@@ -363,7 +403,11 @@ static CUresult f_sm_split(CUdevResource *ret, unsigned *n, const CUdevResource 
 
 static CUresult describe(CUdevResourceDesc *ret, const CUdevResource *groups, unsigned n)
 {
+    unsigned number = 0;
+
     last_desc.units = 0;
+    memcpy(&number, groups[0]._internal_padding + 1, sizeof(number));
+    last_desc.first = number > 0 ? (int)((number - 1) * groups[0].sm.smCount) : 0;
     for (unsigned i = 0; i < n; i++) {
         for (unsigned k = 0; k < i; k++)
             if (memcmp(&groups[i], &groups[k], sizeof(*groups)) == 0)
@@ -387,7 +431,8 @@ static CUresult green(CUgreenCtx *ret, CUdevResourceDesc desc, CUdevice d)
         return CUDA_ERROR_OUT_OF_MEMORY;
     if (fake.primaries == 0)
         broken("a green context needs the primary one");
-    g->ctx = (struct CUctx_st){.device = d, .units = desc->units, .green = true};
+    g->ctx =
+        (struct CUctx_st){.device = d, .units = desc->units, .first = desc->first, .green = true};
     fake.green++;
     *ret = g;
     return CUDA_SUCCESS;
@@ -402,8 +447,7 @@ static CUresult f_green_create(CUgreenCtx *ret, CUdevResourceDesc desc, CUdevice
 
 static CUresult green_end(struct CUgreenCtx_st *g)
 {
-    if (g->ctx.streams > 0)
-        broken("streams die before their context");
+    check_empty(&g->ctx);
     if (g->ctx.holders > 0)
         broken("a context is destroyed that is current to a thread");
     fake.green--;
@@ -553,6 +597,11 @@ static CUresult on(const struct CUstream_st *s)
     return s->ctx == current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
+CUresult fake_on(CUstream s)
+{
+    return on(s);
+}
+
 /* ---- events */
 static CUresult event(CUevent *ret)
 {
@@ -599,6 +648,8 @@ static CUresult f_event_elapsed(float *ret_ms, CUevent from, CUevent to)
 }
 
 /* ---- kernels: those of the host */
+static void *kernels; /* under the lock: libkernels.so */
+
 static void *host_kernels(void)
 {
     char path[512];
@@ -609,7 +660,7 @@ static void *host_kernels(void)
     (void)snprintf(path, sizeof(path), "%s", here.dli_fname);
     char *end = strrchr(path, '/');
     (void)snprintf(end ? end + 1 : path, 32, "libkernels.so");
-    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    return kernels = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 }
 
 static CUresult f_library_load(CUlibrary *ret, const void *code, CUjit_option *o, void **v,
@@ -629,17 +680,26 @@ static CUresult f_library_kernel(CUkernel *ret, CUlibrary l, const char *name)
     DO("cuLibraryGetKernel", (*ret = dlsym(l, name)) ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND);
 }
 
+CUresult fake_run(CUfunction f, CUcontext ctx, unsigned blocks, unsigned threads, const void *args)
+{
+    unsigned *sms = dlsym(kernels, "gpulet_fake_sms");
+
+    if (blocks == 0 || threads == 0 || threads > 1024)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (sms) { /* for a kernel that asks where it is */
+        sms[0] = (unsigned)ctx->first;
+        sms[1] = (unsigned)ctx->units;
+    }
+    ((host_kernel *)f)(args, blocks, threads);
+    return CUDA_SUCCESS;
+}
+
 static CUresult run(CUfunction f, unsigned blocks, unsigned threads, const struct CUstream_st *s,
                     void **args)
 {
     CUresult r = on(s);
 
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (blocks == 0 || threads == 0 || threads > 1024)
-        return CUDA_ERROR_INVALID_VALUE;
-    ((host_kernel *)f)(args[0], blocks, threads);
-    return CUDA_SUCCESS;
+    return r != CUDA_SUCCESS ? r : fake_run(f, s->ctx, blocks, threads, args[0]);
 }
 
 static CUresult f_launch(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
@@ -651,6 +711,53 @@ static CUresult f_launch(CUfunction f, unsigned gx, unsigned gy, unsigned gz, un
         return CUDA_ERROR_INVALID_VALUE;
     DO("cuLaunchKernel", run(f, gx, bx, s, args));
 }
+
+/* ---- for the fakes of libraries */
+static int lib_enter(const char *name)
+{
+    (void)pthread_mutex_lock(&lock);
+    int r = (int)enter(name);
+    (void)pthread_mutex_unlock(&lock);
+    return r;
+}
+
+static void lib_broken(const char *rule)
+{
+    (void)pthread_mutex_lock(&lock);
+    broken(rule);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static void *lib_context(void)
+{
+    return current;
+}
+
+static void lib_hold(void *context, int n)
+{
+    (void)pthread_mutex_lock(&lock);
+    ((struct CUctx_st *)context)->handles += n;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static int lib_run(void *stream, void (*fn)(const void *data), const void *data, size_t bytes)
+{
+    (void)bytes;
+    (void)pthread_mutex_lock(&lock);
+    bool good = on(stream) == CUDA_SUCCESS;
+    (void)pthread_mutex_unlock(&lock);
+    if (good)
+        fn(data);
+    return good ? 0 : -1;
+}
+
+extern EXPORTED const struct fake_driver fake_driver;
+EXPORTED const struct fake_driver fake_driver = {.gpu = &fake,
+                                                 .enter = lib_enter,
+                                                 .broken = lib_broken,
+                                                 .context = lib_context,
+                                                 .hold = lib_hold,
+                                                 .run = lib_run};
 
 /* ---- memory */
 static CUresult f_mem_granularity(size_t *ret, const CUmemAllocationProp *p,
@@ -797,7 +904,9 @@ static CUresult allocate(void **ret, size_t bytes)
 {
     if (!current)
         return CUDA_ERROR_INVALID_CONTEXT;
-    *ret = bytes > 0 && bytes <= DEVICE_BYTES ? malloc(bytes) : NULL;
+    *ret = bytes > 0 && bytes <= DEVICE_BYTES
+               ? aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
+               : NULL;
     if (!*ret)
         return bytes > 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
     memset(*ret, 0xa5, bytes);
@@ -928,5 +1037,7 @@ EXPORTED CUresult CUDAAPI cuGetProcAddress(const char *name, void **ret, int ver
             *ret = calls[i].fn;
             *status = CU_GET_PROC_ADDRESS_SUCCESS;
         }
+    if (!*ret && (*ret = fake_more(name, version)))
+        *status = CU_GET_PROC_ADDRESS_SUCCESS;
     return CUDA_SUCCESS;
 }

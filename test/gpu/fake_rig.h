@@ -36,6 +36,9 @@ static inline void open_fake(void)
     if (!so || !dlopen(beside("", "libnvidia-ml.so.1"), RTLD_NOW))
         printf("# %s\n", dlerror());
     assert(so);
+    if (!dlopen(beside("", "libcublasLt.so.13"), RTLD_NOW) ||
+        !dlopen(beside("", "libcudnn.so.9"), RTLD_NOW))
+        printf("# %s\n", dlerror());
     fake = ((fake_gpu_fn *)dlsym(so, FAKE_SYMBOL))();
 }
 
@@ -97,7 +100,8 @@ static inline size_t last_call(const char *name)
 static inline void check_clean(void)
 {
     CHECK_EQ(fake->contexts + fake->green + fake->streams + fake->mappings + fake->registered +
-                 fake->primaries + fake->events + fake->allocations,
+                 fake->primaries + fake->events + fake->allocations + fake->handles +
+                 fake->descriptors,
              0);
     CHECK_STR(fake->rule ? fake->rule : "", "");
 }

@@ -11,10 +11,13 @@ struct gpu_place {
 static thread_local gpu_place blockIdx, threadIdx, blockDim, gridDim;
 
 #define DEVICE static inline
+/* gpulet_NAME_args_bytes: of its arguments. */
+#define EXPORTED extern "C" __attribute__((visibility("default")))
 #define KERNEL(name)                                                                               \
+    EXPORTED const unsigned gpulet_##name##_args_bytes;                                                 \
+    const unsigned gpulet_##name##_args_bytes = sizeof(struct name##_args);                             \
     static void name##_thread(const struct name##_args &a);                                        \
-    extern "C" __attribute__((visibility("default"))) void gpulet_##name(                          \
-        const void *args, unsigned blocks, unsigned threads)                                       \
+    EXPORTED void gpulet_##name(const void *args, unsigned blocks, unsigned threads)               \
     {                                                                                              \
         gridDim.x = blocks;                                                                        \
         blockDim.x = threads;                                                                      \

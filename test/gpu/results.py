@@ -14,8 +14,9 @@ import sys
 
 COMMAND = "run.sh OUT --part "
 PARTS = [
-    ("facts", "what a device is, which modes can be had, whether contexts of MPS share memory; what opening and "
-              "closing a partition, launching and being told of the end take"),
+    ("facts", "what a device is and how it can be cut, whether a daemon of MPS can be started and its contexts share "
+              "memory, whether green contexts and graphs keep to their SMs; what contexts, launches, graphs, being told "
+              "of an end, copies, the host's memory and a change of partitions take"),
     ("ops", "operators: every case of `test/ops` against the plain-C reference"),
     ("models", "models against the cpu backend, batch 1 and 8: small ones with their weights, eight large ones whose "
                "weights are made on the spot"),
@@ -24,7 +25,6 @@ PARTS = [
 ]
 NOT_YET = [
     "what neighbours do to each other while a plan changes ([ADR 12](adr/0012-green-partitions-overlap.md))",
-    "graph launches, bandwidth of pinned memory, memory of a context",
     "speed",
 ]
 

@@ -1,60 +1,16 @@
 /* Models compiled and run in partitions, on the fake driver.  What each operator computes is for
  * ops.sh. */
-#include "../graph_build.h"
-
-#include "fake_rig.h"
+#include "run_rig.h"
 
 #include <gpulet/clock.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define ROWS 3
 #define WIDTH 4
 #define N (ROWS * WIDTH)
 
-static struct device *dev;
-static struct part *part;
-static struct arena arena;
-static struct bound *bound;
-static struct exe *exe;
-static struct slot *slot;
 static const float x[N] = {1, -2, 3, -4, 5, -6, 7, -8, 9, -10, 11, -12};
 static float y[N];
-
-static struct part *cut(unsigned from)
-{
-    struct granules set = granules_of(from, 1);
-    struct part *p = NULL;
-    uint32_t units;
-
-    CHECK_EQ(be->part_open(dev, &set, &p, &units, &err), 0);
-    return p;
-}
-
-static void open_device(const char *mode)
-{
-    struct backend_config cfg = {0};
-    struct device_info info[2];
-    size_t n;
-
-    open_fake();
-    open_plugin();
-    fake->mps = STREQ(mode, "mps");
-    (void)snprintf(cfg.partition_mode, sizeof(cfg.partition_mode), "%s", mode);
-    CHECK_EQ(be->devices(&cfg, info, ARRAY_SIZE(info), &n, &err), 0);
-    CHECK_EQ(be->dev_open(&cfg, 0, &dev, &err), 0);
-    part = cut(0);
-}
-
-static void bind_graph(void)
-{
-    struct shape_key key = {.n = g->n_syms, .dim = {ROWS}};
-
-    g->batch_sym = g->n_syms ? 0 : -1;
-    CHECK_EQ(graph_infer(g, &err), 0);
-    arena_init(&arena);
-    CHECK_EQ(graph_bind(g, &key, &arena, &bound, &err), 0);
-}
 
 /* y = relu(2 x), in two segments. */
 static void doubling_model(void)
@@ -69,46 +25,12 @@ static void doubling_model(void)
     bind_graph();
 }
 
-static struct exe *compiled(struct part *p)
-{
-    struct compile_args args = {.model = "test", .bound = bound};
-    struct exe *made = NULL;
-
-    if (be->compile(p, &args, &made, &err) < 0)
-        printf("# %s\n", err.msg);
-    assert(made);
-    return made;
-}
-
 static void open_model(const char *mode)
 {
     open_device(mode);
     doubling_model();
     exe = compiled(part);
     CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
-}
-
-static void close_model(void)
-{
-    be->slot_close(slot);
-    be->release(exe);
-    arena_done(&arena);
-    graph_free(g);
-    be->part_close(part);
-    be->dev_close(dev);
-    check_clean();
-}
-
-static struct done done_of(struct slot *s, struct part *p, unsigned from, unsigned to,
-                           const struct io *io)
-{
-    struct done done = {.rc = 1};
-    ticket t = 0;
-
-    CHECK_EQ(be->submit(s, 0, from, to, io, &t), 0);
-    CHECK_EQ(be->wait(p, USEC_NEVER, &done, 1), 1);
-    CHECK_EQ(done.ticket, t);
-    return done;
 }
 
 static int run_one(struct slot *s, struct part *p, uint32_t rows, const float *from, float *to)
@@ -310,13 +232,13 @@ static void an_operator_that_is_missing_is_refused_by_name(void)
 
 static void another_precision_is_refused_by_name(void)
 {
-    struct compile_args args = {.model = "test", .precision = PRECISION_BF16};
+    struct compile_args args = {.model = "test", .precision = PRECISION_INT8};
     struct exe *other = NULL;
 
     open_model("green");
     args.bound = bound;
     CHECK_EQ(be->compile(part, &args, &other, &err), -ENOTSUP);
-    CHECK_HAS(err.msg, "precision 'bf16'");
+    CHECK_HAS(err.msg, "precision 'int8': the cuda backend has fp32, fp16 and bf16");
     close_model();
 }
 

@@ -12,6 +12,7 @@ from test_planning import run
 
 FOLDER = GPULETD.parent
 pytestmark = pytest.mark.skipif(not (FOLDER / "gpulet-cuda.so").exists(), reason="no CUDA toolkit")
+LIBRARIES = [("cuBLASLt", "products"), ("cuDNN", "convolutions")]
 DIGITS = (models.DATA / "digits-batch.onnx").read_bytes()
 
 
@@ -19,8 +20,9 @@ DIGITS = (models.DATA / "digits-batch.onnx").read_bytes()
 def gpu(make, monkeypatch):
     """gpu("gpus=1", mode="green", backend="cuda"): a daemon on a machine of this kind."""
 
-    def machine(fake, mode="auto", backend="cuda", start=True):
-        monkeypatch.setitem(ENV, "LD_LIBRARY_PATH", str(FOLDER / "test" / "gpu"))
+    def machine(fake, mode="auto", backend="cuda", start=True, libraries=True):
+        folder = str(FOLDER / "test" / "gpu")
+        monkeypatch.setitem(ENV, "LD_LIBRARY_PATH", folder if libraries else f"{folder}/without:{folder}")
         monkeypatch.setitem(ENV, "GPULET_PLUGIN_DIR", str(FOLDER))
         monkeypatch.setitem(ENV, "FAKE_GPU", fake)
         return make(backend=backend, start=start, config={("device", "partition-mode"): mode})
@@ -82,6 +84,44 @@ def test_no_request_is_lost_while_the_gpu_is_cut_anew(gpu):
     for t in threads:
         t.join()
     assert not failures and n[0] > 0, failures[:3]
+
+
+@pytest.mark.parametrize("libraries", [True, False])
+def test_libraries_that_are_missing_are_named_and_models_answer_alike(gpu, libraries):
+    d = gpu("gpus=1", libraries=libraries)
+    found = d.admin_get("/v1/devices")["devices"][0]
+    if "built without" in found["why"]:
+        pytest.skip(found["why"])
+    status = run("--server", f"unix:{d.socket}", "status")[0]
+    for name, nodes in LIBRARIES:
+        missing = f"{nodes} by plain kernels, no {name}: "
+        assert (name in found["library"]) == libraries
+        for text in (found["why"], status, d.log.read_text()):
+            assert (missing in text) != libraries, text
+    plain = d.put("digits", DIGITS)["plain_steps"]
+    assert (plain == 0) == libraries
+    inputs = digits(5)
+    models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
+
+
+@pytest.mark.parametrize("precision, tolerance", [("fp16", 1e-2), ("bf16", 6e-2)])
+def test_a_model_answers_in_half_the_bits(gpu, precision, tolerance):
+    d = gpu("gpus=1")
+    if "built without" in d.admin_get("/v1/devices")["devices"][0]["why"]:
+        pytest.skip("no headers of the libraries")
+    m = d.put("half", DIGITS, f"?precision={precision}")
+    assert m["precision"] == precision and m["precision_nodes"] > 0
+    inputs = digits(5)
+    got, want = d.infer_binary("half", inputs), right(inputs)
+    for name, value in want.items():
+        assert abs(got[name] - value).max() <= tolerance * abs(value).max()
+    assert d.admin("PATCH", "/v1/models/half?precision=fp32").status == 200
+    models.reference.compare(d.infer_binary("half", inputs), want)
+
+
+def test_half_the_bits_without_libraries_are_refused_by_name(gpu):
+    error = gpu("gpus=1", libraries=False).put("half", DIGITS, "?precision=fp16", status=400)
+    assert "precision 'fp16': there is neither cuBLASLt nor cuDNN" in error
 
 
 def test_an_operator_that_is_missing_refuses_the_model_by_name(gpu):

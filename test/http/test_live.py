@@ -52,6 +52,19 @@ def test_a_request_waits_for_its_own_batch_instead_of_running_in_a_larger_one(ma
         assert rows > 2 or ms == pytest.approx([40, 60][rows - 1], rel=0.02), batches(d, "m")
 
 
+def test_what_waits_is_not_judged_by_a_larger_exe_while_its_own_is_taken(make):
+    profile = {"batch": [1, 2], "units": [1, 4], "run_ms": [[200 * SLOW, 3000 * SLOW]] * 2}
+    d = make(sim=sim_file({"m": {"profile": profile}}))
+    d.put("m", models.identity(), f"?max_batch=2&slo_ms={2000 * SLOW}")
+    pin = {"device": "sim0", "granules": [0, 1, 2, 3], "models": [{"model": "m", "batch": 2}]}
+    assert d.admin("PUT", "/v1/plan", {"gpulets": [pin]}).status == 200
+    first = threading.Thread(target=ask, args=(d, "m"))
+    first.start()
+    until(lambda: d.admin_get("/v1/gpulets")["gpulets"][0]["flying"], 10, "a run", d)
+    ask(d, "m")
+    first.join()
+
+
 def test_rates_that_are_known_are_planned_for_with_queues(make):
     d = make(sim=sim_file({n: {"profile": {"batch": [1], "units": [1], "run_ms": [[10 * SLOW]]}} for n in "ab"}))
     for n in "ab":

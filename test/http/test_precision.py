@@ -264,8 +264,13 @@ def test_int8_for_a_model_that_is_not_quantised_is_refused_by_name(daemon):
 
 
 def test_a_name_that_is_no_precision_is_refused(daemon):
+    said = daemon.put("m", resnet(), "?precision=fp8", status=400)
+    assert "fp8" in said and "fp32, fp16, bf16 or int8" in said
+
+
+def test_fp16_on_a_cpu_is_refused_by_name(daemon):
     said = daemon.put("m", resnet(), "?precision=fp16", status=400)
-    assert "fp16" in said and "fp32, bf16 or int8" in said
+    assert "precision 'fp16': the cpu backend has fp32, bf16 and int8" in said
 
 
 def test_the_sim_backend_refuses_another_than_fp32_by_name(make):

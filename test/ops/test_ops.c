@@ -7,7 +7,7 @@
  * equal to the bit), and once as two requests of one and two rows.  Where a backend runs the
  * reference's own loops that is said: their numbers are for test_onnx_node and test_ref.
  *
- * Convolutions and products run again in bf16, and those of bytes in int8.
+ * Convolutions and products run again in bf16 and fp16, and those of bytes in int8.
  *
  * -l lists the names, without running anything; -s leaves out those that FILE has as its lines. */
 #include "cases.h"
@@ -54,7 +54,7 @@ struct trial {
     uint32_t out[CASE_MAX_OUT], n_out;
     struct tensor t[CASE_MAX_IN + MAX_POST]; /* their data */
     struct tensor want[CASE_MAX_OUT], got[2][CASE_MAX_OUT];
-    double *sums; /* bf16: of the magnitudes that each number of the first output is a sum of */
+    double *sums; /* bf16, fp16: of the magnitudes that each number of the result is a sum of */
 };
 
 static const char *only, *skipped; /* the latter: "\nname\nname\n" */
@@ -218,6 +218,11 @@ static int place(struct trial *t, struct bench *bench, struct err *err)
     return r < 0 ? err_set(err, r, "the case is too large for the test's memory") : 0;
 }
 
+static bool is_half(enum precision p)
+{
+    return p == PRECISION_BF16 || p == PRECISION_FP16;
+}
+
 /* What the output is a sum of: the same node on magnitudes, and its residuals. */
 static int magnitudes(struct trial *t, const struct tensor *const *in, struct err *err)
 {
@@ -262,7 +267,7 @@ static int reference(struct trial *t, struct err *err)
     for (uint32_t i = 0; i < t->n_out; i++)
         out[i] = &t->want[i];
     int r = ref_run(&t->g->nodes[t->node], in, add, out, err);
-    return r < 0 || t->precision != PRECISION_BF16 ? r : magnitudes(t, in, err);
+    return r < 0 || !is_half(t->precision) ? r : magnitudes(t, in, err);
 }
 
 /* ---- running */
@@ -310,16 +315,18 @@ static int run(struct trial *t, struct bench *b, int64_t split, unsigned k, stru
     return r < 0 ? err_set(err, r, "submit() failed") : wait_for(b, run_id, err);
 }
 
-/* A number of BF16 has 8 bits: rounding is off by 2^-9 of it at most.  Both factors of each product
- * and the result are rounded, and the steepest activation (HardSwish) makes 1.5 of an error: less
- * than 5 * 2^-9 of the sum of the magnitudes. */
+/* A number of BF16 has 8 bits: rounding is off by 2^-8 of it at most, half of that in the mean.
+ * Both factors of each product and the result are rounded, and the steepest activation (HardSwish)
+ * makes 1.5 of an error: less than 5 * 2^-9 of the sum of the magnitudes.  A number of FP16 has 11
+ * bits. */
 #define BF16_TOL (5.0 / 512)
+#define FP16_TOL (5.0 / 4096)
 
 /* How far off, in what the precision allows. */
 static double off_by(const struct trial *t, const struct tensor *got, uint32_t i)
 {
     const struct tensor *want = &t->want[i];
-    double worst = 0;
+    double worst = 0, tol = t->precision == PRECISION_FP16 ? FP16_TOL : BF16_TOL;
 
     if (t->precision == PRECISION_FP32)
         return case_difference(got, want) / (t->c->tol > 0 ? t->c->tol : CASE_TOL);
@@ -331,9 +338,9 @@ static double off_by(const struct trial *t, const struct tensor *got, uint32_t i
         int b = sign ? ((int8_t *)want->data)[k] : ((uint8_t *)want->data)[k];
         worst = fmax(worst, abs(a - b));
     }
-    for (size_t k = 0; t->precision == PRECISION_BF16 && k < want->bytes / sizeof(float); k++) {
+    for (size_t k = 0; is_half(t->precision) && k < want->bytes / sizeof(float); k++) {
         double a = (double)((float *)got->data)[k], b = (double)((float *)want->data)[k];
-        double d = fabs(a - b) / (BF16_TOL * t->sums[k] + CASE_TOL);
+        double d = fabs(a - b) / (tol * t->sums[k] + CASE_TOL);
         worst = isnan(d) ? (double)INFINITY : fmax(worst, d);
     }
     return worst;
@@ -436,9 +443,11 @@ static bool refused(const struct backend *be, const struct op_case *c)
     return false;
 }
 
-static const char *remark(const struct exe_info *info, enum precision precision)
+static const char *remark(const struct backend *be, const struct exe_info *info,
+                          enum precision precision)
 {
-    return info->n_plain ? "plain loops: only how they are called"
+    return info->n_plain && STREQ(be->name, "cuda") ? "plain kernels"
+           : info->n_plain                          ? "plain loops: only how they are called"
            : precision != PRECISION_FP32 && info->n_asked == 0 ? "it stays in fp32"
                                                                : NULL;
 }
@@ -479,7 +488,7 @@ static bool case_check(const struct op_case *c, enum precision precision, const 
     const char *what = good && refuses ? "refused: "
                        : r < 0         ? ""
                        : !good         ? "it works now: take it off the refusals"
-                                       : remark(&info, precision);
+                                       : remark(b->be, &info, precision);
     printf("%s - %s\n", good ? "ok" : "not ok", name);
     if (what)
         printf("#   %s%s\n", what, r < 0 ? err.msg : "");
@@ -564,7 +573,7 @@ static unsigned backend_check(const char *name)
         printf("not ok - backend %s opens\n#   %s\n", name, err.msg);
         return 1;
     }
-    for (enum precision p = PRECISION_FP32; p <= PRECISION_INT8; p++)
+    for (enum precision p = PRECISION_FP32; p <= PRECISION_FP16; p++)
         for (size_t i = has_precision(&b, p) ? 0 : n_op_cases; i < n_op_cases; i++) {
             label(&op_cases[i], p, &b, what);
             if (!is_of(&op_cases[i], p) || !wanted(&op_cases[i], what))

@@ -133,6 +133,24 @@ static void a_step_is_seen_within_a_second(void)
     }
 }
 
+/* Three times 400 a second: 150 in an eighth, where 50 are usual. */
+static void a_large_step_of_what_came_evenly_is_seen_at_once_and_for_what_it_is(void)
+{
+    const struct replay_load many = {.kind = REPLAY_POISSON, .rate_rps = 400};
+    const struct replay_event step = {.at_us = 60 * USEC_PER_SEC, .kind = REPLAY_RATE, .factor = 3};
+    struct sim s = begin(&many, &step, 1, 61);
+
+    plan_for(&s, 0, 0);
+    run_to(&s, 60, 0);
+    forget_moves(&s);
+    run_to(&s, 60.375, 0);
+    CHECK(s.rises >= 1);
+    CHECK(s.band.planned_rps > 1100 && s.band.planned_rps < 1700);
+    run_to(&s, 61, 0);
+    CHECK(s.rises <= 2);
+    arena_done(&s.a);
+}
+
 static void a_step_from_silence_is_seen_within_a_second(void)
 {
     const struct replay_event on[] = {
@@ -420,6 +438,7 @@ int main(void)
 {
     RUN(a_steady_rate_is_found_and_then_nothing_happens);
     RUN(a_step_is_seen_within_a_second);
+    RUN(a_large_step_of_what_came_evenly_is_seen_at_once_and_for_what_it_is);
     RUN(a_step_from_silence_is_seen_within_a_second);
     RUN(a_rate_that_falls_is_followed_later_than_one_that_rises);
     RUN(a_ramp_is_followed_in_steps);

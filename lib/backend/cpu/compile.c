@@ -433,6 +433,8 @@ int cpu_compile(struct part *p, const struct compile_args *args, struct exe **re
 {
     uint32_t rows = groups_rows(args, p->n_threads);
 
+    if (args->precision == PRECISION_FP16)
+        return err_set(err, -ENOTSUP, "precision 'fp16': the cpu backend has fp32, bf16 and int8");
     if (args->precision == PRECISION_BF16 && !p->dev->dn.bf16)
         return err_set(err, -ENOTSUP,
                        "precision 'bf16': this CPU has neither AVX512_BF16 nor AMX_BF16");

@@ -11,6 +11,13 @@ int build_fail(struct build *b, int code, const char *what)
     return err_set(b->err, code, "node '%s' (%s): %s", n->name, op_name(n->op), what);
 }
 
+int build_wrap(struct build *b)
+{
+    const struct node *n = &b->graph->nodes[b->node];
+
+    return err_wrap(b->err, "node '%s' (%s): ", n->name, op_name(n->op));
+}
+
 int build_no_type(struct build *b, enum dtype t)
 {
     const struct node *n = &b->graph->nodes[b->node];
@@ -53,8 +60,8 @@ int build_buf(struct build *b, size_t bytes, struct ref *ret)
     return 0;
 }
 
-static int upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
-                  struct ref *ret)
+int build_upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
+                 struct ref *ret)
 {
     struct exe *x = b->exe;
     struct weights **w = more(b, x->weights, x->n_weights, &b->cap_weights, sizeof(*w));
@@ -70,6 +77,21 @@ static int upload(struct build *b, const void *data, size_t bytes, struct hash12
     return 0;
 }
 
+int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret)
+{
+    return build_upload(b, data, bytes, hash_bytes(data, bytes), ret);
+}
+
+int build_zeros(struct build *b, size_t bytes, struct ref *ret)
+{
+    void *zeros = arena_alloc(&b->scratch, bytes);
+
+    if (!zeros)
+        return no_memory(b);
+    memset(zeros, 0, bytes);
+    return build_const(b, zeros, bytes, ret);
+}
+
 int build_in(struct build *b, uint32_t v, struct ref *ret)
 {
     const struct constant *c = b->graph->values[v].constant;
@@ -79,9 +101,11 @@ int build_in(struct build *b, uint32_t v, struct ref *ret)
     if (t->dtype == DT_STRING)
         return build_no_type(b, t->dtype);
     if (b->at[v].kind == REF_NONE && c)
-        r = upload(b, c->t.data, c->t.bytes, c->hash, &b->at[v]);
+        r = build_upload(b, c->t.data, c->t.bytes, c->hash, &b->at[v]);
     else if (b->at[v].kind == REF_NONE && t->data)
-        r = upload(b, t->data, t->bytes, hash_bytes(t->data, t->bytes), &b->at[v]);
+        r = build_upload(b, t->data, t->bytes, hash_bytes(t->data, t->bytes), &b->at[v]);
+    else if (b->at[v].kind == REF_NONE)
+        r = half_back(b, v, &b->at[v]);
     assert(r < 0 || b->at[v].kind != REF_NONE);
     *ret = b->at[v];
     return r;
@@ -93,6 +117,15 @@ int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref
     return i < n->n_in && n->in[i] != VALUE_NONE ? build_in(b, n->in[i], ret) : 0;
 }
 
+int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < count && r == 0; i++)
+        r = build_optional(b, n, i, &ret[i]);
+    return r;
+}
+
 int build_out(struct build *b, uint32_t v, struct ref *ret)
 {
     int r = build_buf(b, b->bound->value[v].bytes, ret);
@@ -102,30 +135,44 @@ int build_out(struct build *b, uint32_t v, struct ref *ret)
     return r;
 }
 
-int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
-               uint32_t n_holes, const struct hole *holes)
+static int add_step(struct build *b, struct step is, const void *args, const struct hole *holes)
 {
     struct exe *x = b->exe;
     struct step *step = more(b, x->step, x->n_steps, &b->cap_steps, sizeof(*step));
-    int64_t blocks = n / GPU_THREADS + (n % GPU_THREADS != 0);
 
     if (!step)
         return no_memory(b);
     x->step = step;
-    if (n == 0)
-        return 0;
-    for (uint32_t i = 0; i < n_holes; i++)
+    is.args = arena_memdup(&x->arena, args, is.bytes);
+    is.hole = arena_memdup(&x->arena, holes, is.n_holes * sizeof(*holes));
+    if (!is.args || !is.hole)
+        return no_memory(b);
+    for (uint32_t i = 0; i < is.n_holes; i++)
         if (holes[i].ref.kind == REF_BUF)
             x->buf[holes[i].ref.buf].last = x->n_steps;
-    step += x->n_steps++;
-    *step = (struct step){.kernel = k,
-                          .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
-                          .bytes = (uint32_t)bytes,
-                          .n_holes = n_holes,
-                          .args = arena_memdup(&x->arena, args, bytes),
-                          .hole = arena_memdup(&x->arena, holes, n_holes * sizeof(*holes))};
-    x->args_bytes += align_up(bytes, 16);
-    return step->args && step->hole ? 0 : no_memory(b);
+    step[x->n_steps++] = is;
+    x->args_bytes += align_up(is.bytes, 16);
+    return 0;
+}
+
+int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
+               uint32_t n_holes, const struct hole *holes)
+{
+    int64_t blocks = n / GPU_THREADS + (n % GPU_THREADS != 0);
+    struct step step = {.kernel = k,
+                        .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
+                        .bytes = (uint32_t)bytes,
+                        .n_holes = n_holes};
+
+    return n == 0 ? 0 : add_step(b, step, args, holes);
+}
+
+int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,
+               const struct hole *holes)
+{
+    struct step step = {.call = c, .bytes = (uint32_t)bytes, .n_holes = n_holes};
+
+    return add_step(b, step, args, holes);
 }
 
 /* ---- shapes */

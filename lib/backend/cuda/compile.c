@@ -13,9 +13,15 @@ static lower_fn *const table[OP_END] = {
     [OP_Asinh] = lower_unary,
     [OP_Atan] = lower_unary,
     [OP_Atanh] = lower_unary,
+    [OP_Attention] = lower_attention,
     [OP_AveragePool] = lower_pool,
     [OP_BatchNormalization] = lower_batch_norm,
     [OP_BitCast] = lower_alias,
+    [OP_BitShift] = lower_bits,
+    [OP_BitwiseAnd] = lower_bits,
+    [OP_BitwiseNot] = lower_bits,
+    [OP_BitwiseOr] = lower_bits,
+    [OP_BitwiseXor] = lower_bits,
     [OP_Cast] = lower_cast,
     [OP_CastLike] = lower_cast,
     [OP_Ceil] = lower_unary,
@@ -24,50 +30,75 @@ static lower_fn *const table[OP_END] = {
     [OP_Concat] = lower_concat,
     [OP_ConstantOfShape] = lower_fill,
     [OP_Conv] = lower_conv,
+    [OP_ConvInteger] = lower_conv_bytes,
+    [OP_ConvTranspose] = lower_deconv,
     [OP_Cos] = lower_unary,
     [OP_Cosh] = lower_unary,
+    [OP_CumProd] = lower_cumulate,
+    [OP_CumSum] = lower_cumulate,
     [OP_DepthToSpace] = lower_shuffle,
+    [OP_DequantizeLinear] = lower_quantize,
     [OP_Div] = lower_binary,
     [OP_Dropout] = lower_alias,
+    [OP_DynamicQuantizeLinear] = lower_dynamic_quantize,
+    [OP_Einsum] = lower_einsum,
     [OP_Elu] = lower_unary,
     [OP_Equal] = lower_binary,
     [OP_Erf] = lower_unary,
     [OP_Exp] = lower_unary,
     [OP_Expand] = lower_expand,
+    [OP_EyeLike] = lower_eye,
     [OP_Flatten] = lower_alias,
     [OP_Floor] = lower_unary,
     [OP_Gather] = lower_gather,
+    [OP_GatherElements] = lower_gather_elements,
+    [OP_GatherND] = lower_gather_nd,
     [OP_Gelu] = lower_unary,
     [OP_Gemm] = lower_gemm,
     [OP_GlobalAveragePool] = lower_global_pool,
     [OP_GlobalMaxPool] = lower_global_pool,
     [OP_Greater] = lower_binary,
     [OP_GreaterOrEqual] = lower_binary,
+    [OP_GridSample] = lower_grid_sample,
     [OP_GroupNormalization] = lower_group_norm,
+    [OP_GRU] = lower_rnn,
+    [OP_Hardmax] = lower_hardmax,
     [OP_HardSigmoid] = lower_unary,
     [OP_HardSwish] = lower_unary,
     [OP_Identity] = lower_alias,
     [OP_InstanceNormalization] = lower_instance_norm,
+    [OP_IsInf] = lower_classify,
+    [OP_IsNaN] = lower_classify,
     [OP_LayerNormalization] = lower_layer_norm,
     [OP_LeakyRelu] = lower_unary,
     [OP_Less] = lower_binary,
     [OP_LessOrEqual] = lower_binary,
     [OP_Log] = lower_unary,
     [OP_LogSoftmax] = lower_softmax,
+    [OP_LpNormalization] = lower_lp_norm,
+    [OP_LRN] = lower_lrn,
+    [OP_LSTM] = lower_rnn,
     [OP_MatMul] = lower_matmul,
+    [OP_MatMulInteger] = lower_product_bytes,
     [OP_Max] = lower_many,
     [OP_MaxPool] = lower_pool,
     [OP_Mean] = lower_many,
+    [OP_MeanVarianceNormalization] = lower_mvn,
     [OP_Min] = lower_many,
     [OP_Mish] = lower_unary,
     [OP_Mod] = lower_binary,
     [OP_Mul] = lower_binary,
     [OP_Neg] = lower_unary,
     [OP_Not] = lower_unary,
+    [OP_OneHot] = lower_one_hot,
     [OP_Or] = lower_binary,
     [OP_Pad] = lower_pad,
     [OP_Pow] = lower_binary,
     [OP_PRelu] = lower_binary,
+    [OP_QLinearAdd] = lower_add_bytes,
+    [OP_QLinearConv] = lower_conv_bytes,
+    [OP_QLinearMatMul] = lower_product_bytes,
+    [OP_QuantizeLinear] = lower_quantize,
     [OP_Reciprocal] = lower_unary,
     [OP_ReduceL1] = lower_reduce,
     [OP_ReduceL2] = lower_reduce,
@@ -81,8 +112,16 @@ static lower_fn *const table[OP_END] = {
     [OP_ReduceSumSquare] = lower_reduce,
     [OP_Relu] = lower_unary,
     [OP_Reshape] = lower_alias,
+    [OP_Resize] = lower_resize,
+    [OP_ReverseSequence] = lower_reverse_sequence,
     [OP_RMSNormalization] = lower_layer_norm,
+    [OP_RNN] = lower_rnn,
+    [OP_RoiAlign] = lower_roi_align,
+    [OP_RotaryEmbedding] = lower_rotary,
     [OP_Round] = lower_unary,
+    [OP_Scatter] = lower_scatter_elements,
+    [OP_ScatterElements] = lower_scatter_elements,
+    [OP_ScatterND] = lower_scatter_nd,
     [OP_Selu] = lower_unary,
     [OP_Shrink] = lower_unary,
     [OP_Sigmoid] = lower_unary,
@@ -102,10 +141,14 @@ static lower_fn *const table[OP_END] = {
     [OP_Swish] = lower_unary,
     [OP_Tan] = lower_unary,
     [OP_Tanh] = lower_unary,
+    [OP_TensorScatter] = lower_tensor_scatter,
     [OP_ThresholdedRelu] = lower_unary,
     [OP_Tile] = lower_tile,
+    [OP_TopK] = lower_top_k,
     [OP_Transpose] = lower_transpose,
+    [OP_Trilu] = lower_trilu,
     [OP_Unsqueeze] = lower_alias,
+    [OP_Upsample] = lower_resize,
     [OP_Where] = lower_where,
     [OP_Xor] = lower_binary,
 };
@@ -114,6 +157,7 @@ static int lower(struct build *b, const struct node *n)
 {
     if (!table[n->op])
         return build_fail(b, -ENOTSUP, "not in the cuda backend yet");
+    b->n_fused = 0;
     int r = table[n->op](b, n);
     return r < 0 || table[n->op] == lower_alias ? r : lower_posts(b, n);
 }
@@ -193,12 +237,15 @@ static int lower_all(struct build *b)
             x->first_step[++s] = x->n_steps;
         b->node = i;
         int r = b->bound->skip[i] ? 0 : lower(b, &g->nodes[i]);
+        if (r == 0)
+            r = part_yield(b->part, b->err);
         if (r < 0)
             return r;
     }
+    int r = place_outputs(b); /* what is not FP32 yet becomes it in the last segment */
     while (s < x->n_segments)
         x->first_step[++s] = x->n_steps;
-    return 0;
+    return r;
 }
 
 static int build_all(struct build *b)
@@ -208,7 +255,9 @@ static int build_all(struct build *b)
     int r = refuse_late(b);
 
     b->at = ARENA_ARRAY(&b->scratch, struct ref, b->graph->n_values);
-    if (r == 0 && !b->at)
+    for (unsigned i = 0; i < ARRAY_SIZE(b->half); i++)
+        b->half[i] = ARENA_ARRAY(&b->scratch, struct ref, b->graph->n_values);
+    if (r == 0 && (!b->at || !b->half[0] || !b->half[1]))
         r = err_set(b->err, -ENOMEM, "out of memory");
     x->batch = b->graph->batch_sym >= 0 ? (uint32_t)b->bound->key.dim[b->graph->batch_sym] : 1;
     if (r == 0)
@@ -217,8 +266,6 @@ static int build_all(struct build *b)
         r = place_inputs(b);
     if (r == 0)
         r = lower_all(b);
-    if (r == 0)
-        r = place_outputs(b);
     if (r < 0)
         return r;
     x->buf[BUF_STATUS].last = UINT32_MAX; /* of the whole run */
@@ -230,6 +277,13 @@ void gpu_release(struct exe *x)
 {
     if (!x)
         return;
+    struct err err;
+    bool in = part_begin(x->part, &err) == 0;
+    for (uint32_t i = 0; i < x->n_steps; i++)
+        if (x->step[i].call)
+            x->step[i].call->free(x->step[i].call);
+    if (in)
+        part_end(x->part);
     for (uint32_t i = 0; i < x->n_weights; i++)
         weights_out(x->part, x->weights[i]);
     arena_done(&x->arena);
@@ -239,18 +293,24 @@ DEFINE_AUTO(struct exe, gpu_release)
 
 int gpu_compile(struct part *p, const struct compile_args *args, struct exe **ret, struct err *err)
 {
-    if (args->precision != PRECISION_FP32)
-        return err_set(err, -ENOTSUP, "precision '%s': the cuda backend has fp32",
-                       precision_name(args->precision));
+    int r = half_check(p, args, err);
+
+    if (r < 0)
+        return r;
     AUTO(gpu_release) struct exe *x = calloc(1, sizeof(*x));
-    struct build b = {
-        .part = p, .bound = args->bound, .graph = args->bound->graph, .exe = x, .err = err};
+    struct build b = {.part = p,
+                      .bound = args->bound,
+                      .graph = args->bound->graph,
+                      .exe = x,
+                      .err = err,
+                      .precision = args->precision,
+                      .batch_invariant = args->batch_invariant};
     if (!x)
         return err_set(err, -ENOMEM, "out of memory");
     x->part = p;
     arena_init(&x->arena);
     arena_init(&b.scratch);
-    int r = part_begin(p, err);
+    r = part_begin(p, err);
     if (r == 0) {
         r = build_all(&b);
         part_end(p);
@@ -267,5 +327,8 @@ void gpu_exe_info(const struct exe *x, struct exe_info *ret)
     *ret = (struct exe_info){.n_segments = x->n_segments,
                              .slot_bytes = x->slot_bytes,
                              .weights_bytes = x->weights_bytes,
-                             .n_steps = x->n_steps};
+                             .n_steps = x->n_steps,
+                             .n_reorders = x->n_reorders,
+                             .n_asked = x->n_asked,
+                             .n_plain = x->n_plain};
 }

@@ -1,7 +1,21 @@
 /* Devices: listing, taking and leaving them; request memory. */
 #include "gpu.h"
+#include "nvlib.h"
 #include "nvml.h"
 #include <stdio.h>
+
+/* What runs depend on, and what they have to do without. */
+static void describe_library(const struct nvlib *lib, const char *nodes, struct device_info *ret)
+{
+    size_t n = strlen(ret->library), m = strlen(ret->why);
+
+    if (lib->version[0])
+        (void)snprintf(ret->library + n, sizeof(ret->library) - n, ", %s %s", lib->name,
+                       lib->version);
+    else
+        (void)snprintf(ret->why + m, sizeof(ret->why) - m, "; %s by plain kernels, no %s: %s",
+                       nodes, lib->name, lib->why);
+}
 
 /* What nobody has measured stays 0: the planner then has its own estimate. */
 static int describe(const struct backend_config *cfg, int index, CUdevice *ret_cu,
@@ -29,6 +43,8 @@ static int describe(const struct backend_config *cfg, int index, CUdevice *ret_c
     nvml_driver_version(driver);
     (void)snprintf(ret->library, sizeof(ret->library), "CUDA %d.%d, driver %.32s",
                    cu.version / 1000, cu.version % 1000 / 10, driver[0] ? driver : "unknown");
+    describe_library(blas_library(), "products", ret);
+    describe_library(dnn_library(), "convolutions", ret);
     return 0;
 }
 

@@ -19,8 +19,20 @@ struct hole { /* a pointer among a kernel's arguments */
     size_t offset;
     struct ref ref;
 };
+/* What a library does in a step, instead of a kernel; args: its device pointers, filled in as a
+ * kernel's are.  The partition's context is current. */
+struct call {
+    const struct node *node;
+    /* What a slot needs for it, if anything. */
+    int (*open)(const struct call *c, const void *args, void **ret_state, struct err *err);
+    void (*close)(void *state);
+    int (*run)(const struct call *c, struct part *p, const void *args, void *state,
+               struct err *err);
+    void (*free)(struct call *c);
+};
 struct step {
     enum gpu_kernel kernel;
+    struct call *call; /* or NULL: the kernel */
     unsigned blocks;
     uint32_t bytes, n_holes; /* of args */
     const void *args;
@@ -38,6 +50,8 @@ struct exe {
     struct part *part;
     struct arena arena; /* everything below */
     uint32_t batch, n_steps, n_bufs, n_in, n_out, n_segments, n_weights;
+    uint32_t n_asked, n_reorders;
+    uint32_t n_plain; /* products and convolutions by our own kernels */
     struct step *step;
     struct buffer *buf;
     uint32_t *first_step; /* [n_segments + 1] */
@@ -58,8 +72,12 @@ struct build {
     struct exe *exe;
     struct err *err;
     struct arena scratch;
-    struct ref *at; /* by value id */
-    uint32_t node;  /* being lowered */
+    struct ref *at;      /* by value id */
+    struct ref *half[2]; /* the same in 16 bits: row-major, and with channels last */
+    enum precision precision;
+    uint32_t node;        /* being lowered */
+    uint32_t n_fused;     /* of its post steps: done already */
+    bool batch_invariant; /* our own kernels only: they know nothing of the batch */
     uint32_t cap_steps, cap_bufs, cap_weights;
 };
 /* Where value v is; a known one is uploaded. */
@@ -67,6 +85,11 @@ int build_in(struct build *b, uint32_t v, struct ref *ret);
 /* A buffer for value v. */
 int build_out(struct build *b, uint32_t v, struct ref *ret);
 int build_buf(struct build *b, size_t bytes, struct ref *ret);
+/* Bytes in device memory, which the exe holds. */
+int build_upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
+                 struct ref *ret);
+/* A constant of so many zeros. */
+int build_zeros(struct build *b, size_t bytes, struct ref *ret);
 /* A launch over n elements; none if n is 0. */
 int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
                uint32_t n_holes, const struct hole *holes);
@@ -74,6 +97,14 @@ int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t byte
 #define STEP(b, kernel, args, ...)                                                                 \
     build_step(b, KERNEL_##kernel, &(args), sizeof(args), (args).n,                                \
                ARRAY_SIZE(((struct hole[]){__VA_ARGS__})), (struct hole[]){__VA_ARGS__})
+/* The same by a library; the exe's from then on. */
+int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,
+               const struct hole *holes);
+#define CALL_STEP(b, call, args, ...)                                                              \
+    build_call(b, call, &(args), sizeof(args), ARRAY_SIZE(((struct hole[]){__VA_ARGS__})),         \
+               (struct hole[]){__VA_ARGS__})
+/* Node and operator in front of what is in b->err. */
+int build_wrap(struct build *b);
 /* A message that begins with node and operator. */
 int build_fail(struct build *b, int code, const char *what);
 int build_no_type(struct build *b, enum dtype t);
@@ -87,6 +118,10 @@ static inline const struct tensor *in_of(const struct build *b, const struct nod
 }
 /* Input i where there is one, else REF_NONE. */
 int build_optional(struct build *b, const struct node *n, uint32_t i, struct ref *ret);
+/* Numbers that lowering made itself, copied to the device. */
+int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret);
+/* The first inputs, of which any may be missing. */
+int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret);
 int64_t count_of(const struct tensor *t);
 int64_t span(const struct tensor *t, uint32_t from, uint32_t to);
 void strides_of(const struct tensor *t, int64_t ret[MAX_RANK]);
@@ -101,6 +136,23 @@ int build_ints(struct build *b, const struct node *n, uint32_t i, const char *at
 int build_axis(struct build *b, int64_t axis, uint32_t limit, uint32_t *ret);
 bool is_f32(const struct tensor *t);
 
+/* ---- half.c */
+/* Can this be compiled for the partition? */
+int half_check(const struct part *p, const struct compile_args *args, struct err *err);
+/* FP32, or what the precision asked for stores. */
+enum dtype half_type(const struct build *b);
+/* The type in which the node should have its operands. */
+enum dtype half_for(const struct build *b, const struct node *n);
+/* A later node reads v in 16 bits. */
+bool half_wanted(const struct build *b, uint32_t v);
+/* The value in this type, converted if it is not there yet; VALUE_NONE: nowhere.  last: channels
+ * last, which FP32 never has. */
+int build_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
+int build_out_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
+/* From 16 bits to FP32. */
+int half_back(struct build *b, uint32_t v, struct ref *ret);
+void half_forget(struct build *b, uint32_t v);
+
 /* ---- lower_*.c: one node becomes steps.  -ENOTSUP names node and operator. */
 typedef int lower_fn(struct build *b, const struct node *n);
 lower_fn lower_unary, lower_binary, lower_many, lower_clip, lower_where, lower_cast;
@@ -108,6 +160,21 @@ lower_fn lower_alias, lower_transpose, lower_slice, lower_expand, lower_tile, lo
     lower_split, lower_pad, lower_gather, lower_shuffle, lower_fill;
 lower_fn lower_reduce, lower_arg, lower_softmax, lower_layer_norm, lower_instance_norm,
     lower_group_norm, lower_batch_norm;
+lower_fn lower_gather_elements, lower_gather_nd, lower_scatter_elements, lower_scatter_nd,
+    lower_tensor_scatter, lower_one_hot, lower_eye, lower_trilu, lower_reverse_sequence,
+    lower_top_k;
+lower_fn lower_cumulate, lower_hardmax, lower_lp_norm, lower_lrn, lower_mvn, lower_classify,
+    lower_bits;
+lower_fn lower_quantize, lower_dynamic_quantize, lower_conv_bytes, lower_product_bytes,
+    lower_add_bytes;
+lower_fn lower_rnn;
+lower_fn lower_resize, lower_grid_sample, lower_roi_align, lower_deconv;
+lower_fn lower_einsum, lower_attention, lower_rotary;
 lower_fn lower_conv, lower_pool, lower_global_pool, lower_matmul, lower_gemm;
+/* kernel: a number for each spatial dimension of x. */
+int window_of(struct build *b, const struct node *n, const struct tensor *x, const struct tensor *y,
+              const int64_t *kernel, struct gpu_window *w);
+/* Pad in another mode than constant; begin: what comes before each dimension. */
+int lower_pad_mode(struct build *b, const struct node *n, const int64_t begin[MAX_RANK]);
 /* The post steps of the node, in place. */
 int lower_posts(struct build *b, const struct node *n);

@@ -15,6 +15,7 @@ struct slot {
     CUdeviceptr memory;
     char *args;      /* of all steps, with addresses */
     uint32_t *first; /* by step: where its arguments begin */
+    void **state;    /* by step: a library's */
     int32_t *status; /* pinned: what BUF_STATUS held at the end */
     CUevent begin, end;
 
@@ -36,7 +37,8 @@ static int slot_fill(struct slot *s)
 
     s->args = calloc(1, x->args_bytes + 1);
     s->first = calloc(x->n_steps + 1, sizeof(*s->first));
-    if (!s->args || !s->first)
+    s->state = calloc(x->n_steps + 1, sizeof(*s->state));
+    if (!s->args || !s->first || !s->state)
         return -ENOMEM;
     for (uint32_t i = 0; i < x->n_steps; i++) {
         const struct step *step = &x->step[i];
@@ -51,6 +53,33 @@ static int slot_fill(struct slot *s)
     return 0;
 }
 
+static int in_step(const struct exe *x, uint32_t i, int r, struct err *err)
+{
+    const struct node *n = x->step[i].call->node;
+
+    return r < 0 ? err_wrap(err, "node '%s' (%s): ", n->name, op_name(n->op)) : 0;
+}
+
+static int states_open(struct slot *s, struct err *err)
+{
+    const struct exe *x = s->exe;
+    int r = 0;
+
+    for (uint32_t i = 0; i < x->n_steps && r == 0; i++) {
+        const struct call *c = x->step[i].call;
+        if (c && c->open)
+            r = in_step(x, i, c->open(c, s->args + s->first[i], &s->state[i], err), err);
+    }
+    return r;
+}
+
+static void states_close(struct slot *s)
+{
+    for (uint32_t i = 0; s->state && i < s->exe->n_steps; i++)
+        if (s->state[i])
+            s->exe->step[i].call->close(s->state[i]);
+}
+
 static int slot_take(struct slot *s, struct err *err)
 {
     int r = GPU(mem_alloc(&s->memory, s->exe->slot_bytes), err);
@@ -61,7 +90,9 @@ static int slot_take(struct slot *s, struct err *err)
         r = GPU(event_create(&s->begin, CU_EVENT_BLOCKING_SYNC), err);
     if (r == 0)
         r = GPU(event_create(&s->end, CU_EVENT_BLOCKING_SYNC), err);
-    return r;
+    if (r == 0 && slot_fill(s) < 0)
+        r = err_set(err, -ENOMEM, "out of memory");
+    return r < 0 ? r : states_open(s, err);
 }
 
 void gpu_slot_close(struct slot *s)
@@ -71,6 +102,7 @@ void gpu_slot_close(struct slot *s)
     if (!s)
         return;
     if (part_begin(s->exe->part, &err) == 0) {
+        states_close(s);
         if (s->end)
             (void)cu.event_destroy(s->end);
         if (s->begin)
@@ -81,6 +113,7 @@ void gpu_slot_close(struct slot *s)
             (void)cu.mem_free(s->memory);
         part_end(s->exe->part);
     }
+    free(s->state);
     free(s->first);
     free(s->args);
     free(s);
@@ -101,8 +134,6 @@ int gpu_slot_open(struct exe *x, struct slot **ret, struct err *err)
     }
     if (r < 0)
         return err_wrap(err, "a slot of %zu bytes: ", x->slot_bytes);
-    if (slot_fill(s) < 0)
-        return err_set(err, -ENOMEM, "out of memory");
     *ret = TAKE(s);
     return 0;
 }
@@ -171,6 +202,9 @@ static int launch(struct slot *s, uint32_t i, struct err *err)
     const struct exe *x = s->exe;
     const struct step *step = &x->step[i];
     void *args[] = {s->args + s->first[i]};
+
+    if (step->call)
+        return in_step(x, i, step->call->run(step->call, x->part, args[0], s->state[i], err), err);
     /* The driver takes a kernel of a library where it wants a function. */
     CUfunction f = (CUfunction)x->part->dev->kernel[step->kernel];
 
@@ -235,15 +269,14 @@ static int run_begin(struct slot *s, unsigned from, unsigned to, const struct io
 }
 
 /* 0, and what the run took; else what was wrong with it. */
-static int run_end(struct slot *s, uint64_t *ret_ns, const char **ret_why)
+static int run_end(struct slot *s, uint64_t *ret_ns, const char **ret_why, struct err *err)
 {
     struct part *p = s->exe->part;
     float ms = 0;
-    struct err err;
-    int r = part_begin(p, &err);
+    int r = part_begin(p, err);
 
     if (r == 0) {
-        r = GPU(event_elapsed(&ms, s->begin, s->end), &err);
+        r = GPU(event_elapsed(&ms, s->begin, s->end), err);
         part_end(p);
     }
     *ret_ns = (uint64_t)((double)ms * 1e6);
@@ -304,6 +337,7 @@ static void look(struct part *p)
 
 size_t gpu_wait(struct part *p, usec_t until_us, struct done *done, size_t max)
 {
+    struct err err;
     size_t n = 0;
 
     while (n < max) {
@@ -312,7 +346,7 @@ size_t gpu_wait(struct part *p, usec_t until_us, struct done *done, size_t max)
         struct slot *s = wait_told(p, n > 0 ? 0 : looks ? now_us + LOOK_US : until_us);
         if (s) {
             done[n] = (struct done){.ticket = s->ticket};
-            done[n].rc = run_end(s, &done[n].run_ns, &done[n].why);
+            done[n].rc = run_end(s, &done[n].run_ns, &done[n].why, &err);
             p->n_out--;
             n++;
             continue;
@@ -335,7 +369,7 @@ void gpu_kick(struct part *p)
 }
 
 /* ---- probing; builder */
-static int probe_wait(struct slot *s)
+static int probe_wait(struct slot *s, struct err *err)
 {
     struct part *p = s->exe->part;
     bool over = false;
@@ -352,21 +386,27 @@ static int probe_wait(struct slot *s)
         if (!over && clock_now_us() >= at)
             look(p);
     }
-    return over ? 0 : -ENODEV;
+    return over ? 0 : err_set(err, -ENODEV, "the device is lost");
 }
 
 /* Of zeros; an index that they make is no failure. */
-static int probe_one(struct slot *s, unsigned from, unsigned to, uint64_t *ret_ns, struct err *err)
+static int run_over(struct slot *s, uint64_t *ret_ns, struct err *err)
 {
     const char *why;
+    int r = run_end(s, ret_ns, &why, err);
 
+    return r == -EINVAL ? 0 : r;
+}
+
+static int probe_one(struct slot *s, unsigned from, unsigned to, uint64_t *ret_ns, struct err *err)
+{
     s->probing = true;
     s->probed = false;
     int r = run_begin(s, from, to, NULL, err);
-    if (r == 0 && (r = probe_wait(s)) == 0)
-        r = run_end(s, ret_ns, &why);
+    if (r == 0 && (r = probe_wait(s, err)) == 0)
+        r = run_over(s, ret_ns, err);
     s->probing = false;
-    return r == -EINVAL ? 0 : r;
+    return r;
 }
 
 int gpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *ret_ns,
@@ -384,5 +424,5 @@ int gpu_probe(struct slot *s, unsigned from, unsigned to, unsigned n, uint64_t *
         if (r == 0)
             r = probe_one(s, from, to, i ? &ret_ns[i - 1] : &warm_ns, err);
     }
-    return r < 0 ? err_set(err, r, "the run failed") : 0;
+    return r < 0 ? err_wrap(err, "the run failed: ") : 0;
 }

@@ -11,7 +11,10 @@
  *   library.c  the kernels' code
  *   weights.c  constants on the device
  *   exe.h, build.c, compile.c, lower_*.c  a bound graph becomes launches of kernels
+ *   half.c     what is stored in 16 bits
  *   exec.c     slots and runs
+ *   nvlib.h    cuBLASLt and cuDNN, which do the heavy nodes where they are there: nvlib.c; blas.c,
+ *              blas_product.c; dnn.c, dnn_conv.c
  *
  * A context is current to one thread at a time, which holds its partition's `use` lock
  * (part_begin(), part_end()): a green context demands it, and in all modes it keeps a probe on the
@@ -124,7 +127,11 @@ struct part {
     CUcontext ctx;
     CUstream stream, uploads; /* runs; constants, which must not wait for runs */
 
-    pthread_mutex_t use; /* held while ctx is current to the holder's thread */
+    struct cublasLtContext *blas; /* or NULL; used under `use` */
+    struct cudnnContext *dnn;     /* the same */
+
+    pthread_mutex_t use;     /* held while ctx is current to the holder's thread */
+    _Atomic unsigned n_wait; /* threads that want it */
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -142,6 +149,9 @@ int streams_open(struct part *p, struct err *err);
 void streams_close(struct part *p);
 int part_begin(struct part *p, struct err *err);
 void part_end(struct part *p);
+/* Lets others in that wait; between part_begin() and part_end(), also if it fails, by whoever takes
+ * long. */
+int part_yield(struct part *p, struct err *err);
 
 /* ---- vmm.c: memory of the device, which every context that may reach it sees */
 struct vmm {

@@ -276,10 +276,13 @@ static const enum gpu_unary posts[] = {
 int lower_posts(struct build *b, const struct node *n)
 {
     const struct tensor *y = value_of(b, n->out[0]);
-    struct ref ry = b->at[n->out[0]], add;
-    int r = n->n_post && !is_f32(y) ? build_no_type(b, y->dtype) : 0;
+    struct ref ry, add;
 
-    for (uint32_t i = 0; i < n->n_post && r == 0; i++) {
+    if (b->n_fused == n->n_post)
+        return 0;
+    int r = is_f32(y) ? build_in(b, n->out[0], &ry) : build_no_type(b, y->dtype);
+    half_forget(b, n->out[0]); /* it is another number from here on */
+    for (uint32_t i = b->n_fused; i < n->n_post && r == 0; i++) {
         const struct post *p = &n->post[i];
         if (p->kind == POST_ADD) {
             r = build_in(b, p->value, &add);

@@ -209,6 +209,7 @@ int lower_pad(struct build *b, const struct node *n)
 {
     const struct tensor *x = in_of(b, n, 0), *y = value_of(b, n->out[0]);
     int64_t pads[MAX_RANK * 2], axes[MAX_RANK * 2], dims[MAX_RANK], stride[2][MAX_RANK];
+    int64_t begin[MAX_RANK] = {0};
     uint32_t n_pads, n_axes, axis;
     int64_t from = 0, to = 0;
     struct ref rx, ry;
@@ -221,8 +222,6 @@ int lower_pad(struct build *b, const struct node *n)
         r = pad_value(b, n, &bits);
     if (r < 0)
         return r;
-    if (!STREQ(node_str(n, "mode", "constant"), "constant"))
-        return build_fail(b, -ENOTSUP, "this mode is not in the cuda backend yet");
     strides_of(x, stride[0]);
     strides_of(y, stride[1]);
     memcpy(dims, x->dims, sizeof(dims));
@@ -233,8 +232,11 @@ int lower_pad(struct build *b, const struct node *n)
         int64_t before = pads[i], after = pads[n_pads / 2 + i]; /* negative: cut off */
         from += MAX(-before, 0) * stride[0][axis];
         to += MAX(before, 0) * stride[1][axis];
+        begin[axis] = before;
         dims[axis] = MAX(dims[axis] - MAX(-before, 0) - MAX(-after, 0), 0);
     }
+    if (!STREQ(node_str(n, "mode", "constant"), "constant"))
+        return lower_pad_mode(b, n, begin);
     r = build_in(b, n->in[0], &rx);
     if (r == 0)
         r = build_out(b, n->out[0], &ry);

@@ -1,23 +1,45 @@
 /* Products of matrices. */
-#include "exe.h"
+#include "nvlib.h"
+
+static int by_library(struct build *b, const struct node *n, const struct product_args *a,
+                      struct product_refs *ref, bool *ret_taken)
+{
+    uint32_t bias = n->n_in > 2 ? n->in[2] : VALUE_NONE;
+    int r = build_as(b, n->in[0], ref->in, false, &ref->a);
+
+    if (r == 0)
+        r = build_as(b, n->in[1], ref->in, false, &ref->b);
+    if (r == 0)
+        r = build_as(b, bias, ref->out, false, &ref->bias);
+    if (r == 0)
+        r = build_out_as(b, n->out[0], ref->out, false, &ref->y);
+    return r < 0 ? r : blas_product(b, n, a, ref, ret_taken);
+}
 
 static int product_step(struct build *b, const struct node *n, struct product_args a)
 {
-    struct ref ra, rb, bias, ry;
+    struct product_refs ref = {.in = half_for(b, n), .out = DT_FP32};
+    bool taken = false;
+    int r = 0;
 
     for (uint32_t i = 0; i < n->n_in && i < 3; i++)
         if (!is_f32(in_of(b, n, i)))
             return build_no_type(b, in_of(b, n, i)->dtype);
-    int r = build_in(b, n->in[0], &ra);
-    if (r == 0)
-        r = build_in(b, n->in[1], &rb);
-    if (r == 0)
-        r = build_optional(b, n, 2, &bias);
-    if (r == 0)
-        r = build_out(b, n->out[0], &ry);
-    return r < 0 ? r
-                 : STEP(b, product, a, HOLE(product, a, ra), HOLE(product, b, rb),
-                        HOLE(product, bias, bias), HOLE(product, y, ry));
+    if (ref.in != DT_FP32) {
+        ref.out = half_wanted(b, n->out[0]) ? ref.in : DT_FP32;
+        r = by_library(b, n, &a, &ref, &taken);
+        b->exe->n_asked += taken;
+        if (!taken)
+            half_forget(b, n->out[0]);
+        ref.in = ref.out = DT_FP32;
+    }
+    if (r == 0 && !taken)
+        r = by_library(b, n, &a, &ref, &taken);
+    if (r < 0 || taken)
+        return r;
+    b->exe->n_plain += a.n > 0;
+    return STEP(b, product, a, HOLE(product, a, ref.a), HOLE(product, b, ref.b),
+                HOLE(product, bias, ref.bias), HOLE(product, y, ref.y));
 }
 
 /* A vector is a matrix of one row, or of one column. */

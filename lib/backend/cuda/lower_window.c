@@ -1,5 +1,5 @@
 /* Convolution and pooling. */
-#include "exe.h"
+#include "nvlib.h"
 
 static void auto_pad(struct gpu_window *w, const char *mode)
 {
@@ -28,9 +28,8 @@ static int spatial(struct build *b, const struct node *n, const char *name, uint
     return 0;
 }
 
-/* kernel: a number for each spatial dimension of x. */
-static int window_of(struct build *b, const struct node *n, const struct tensor *x,
-                     const struct tensor *y, const int64_t *kernel, struct gpu_window *w)
+int window_of(struct build *b, const struct node *n, const struct tensor *x, const struct tensor *y,
+              const int64_t *kernel, struct gpu_window *w)
 {
     const char *mode = node_str(n, "auto_pad", "NOTSET");
     uint32_t d = x->rank < 2 ? 0 : x->rank - 2;
@@ -58,6 +57,22 @@ static int window_of(struct build *b, const struct node *n, const struct tensor 
     return r < 0 ? r : spatial(b, n, "pads", d, 1, 2, w->pad_end);
 }
 
+static int conv_by_library(struct build *b, const struct node *n, const struct conv_args *a,
+                           struct conv_refs *ref, bool *ret_taken)
+{
+    uint32_t bias = n->n_in > 2 ? n->in[2] : VALUE_NONE;
+    bool last = ref->type != DT_FP32;
+    int r = build_as(b, n->in[0], ref->type, last, &ref->x);
+
+    if (r == 0)
+        r = build_as(b, n->in[1], ref->type, last, &ref->w);
+    if (r == 0)
+        r = build_as(b, bias, ref->type, last, &ref->bias);
+    if (r == 0)
+        r = build_out_as(b, n->out[0], ref->type, last, &ref->y);
+    return r < 0 ? r : dnn_conv(b, n, a, ref, ret_taken);
+}
+
 int lower_conv(struct build *b, const struct node *n)
 {
     const struct tensor *x = in_of(b, n, 0), *f = in_of(b, n, 1), *y = value_of(b, n->out[0]);
@@ -65,7 +80,8 @@ int lower_conv(struct build *b, const struct node *n)
                           .channels = x->dims[1],
                           .filters = f->dims[0],
                           .groups = node_int(n, "group", 1)};
-    struct ref rx, rw, bias, ry;
+    struct conv_refs ref = {.type = half_for(b, n)};
+    bool taken = false;
 
     if (!is_f32(x) || !is_f32(f) || !is_f32(in_of(b, n, 2)))
         return build_no_type(b, x->dtype);
@@ -73,17 +89,20 @@ int lower_conv(struct build *b, const struct node *n)
     if (r == 0 && (a.groups < 1 || a.channels % a.groups || a.filters % a.groups ||
                    f->rank != x->rank || f->dims[1] != a.channels / a.groups))
         r = build_fail(b, -EINVAL, "channels, filters and groups do not go together");
-    if (r == 0)
-        r = build_in(b, n->in[0], &rx);
-    if (r == 0)
-        r = build_in(b, n->in[1], &rw);
-    if (r == 0)
-        r = build_optional(b, n, 2, &bias);
-    if (r == 0)
-        r = build_out(b, n->out[0], &ry);
-    return r < 0 ? r
-                 : STEP(b, conv, a, HOLE(conv, x, rx), HOLE(conv, w, rw), HOLE(conv, bias, bias),
-                        HOLE(conv, y, ry));
+    if (r == 0 && ref.type != DT_FP32) {
+        r = conv_by_library(b, n, &a, &ref, &taken);
+        b->exe->n_asked += taken;
+        if (!taken)
+            half_forget(b, n->out[0]);
+        ref.type = DT_FP32;
+    }
+    if (r == 0 && !taken)
+        r = conv_by_library(b, n, &a, &ref, &taken);
+    if (r < 0 || taken)
+        return r;
+    b->exe->n_plain += a.n > 0;
+    return STEP(b, conv, a, HOLE(conv, x, ref.x), HOLE(conv, w, ref.w), HOLE(conv, bias, ref.bias),
+                HOLE(conv, y, ref.y));
 }
 
 static int pool_step(struct build *b, const struct node *n, struct pool_args a)
