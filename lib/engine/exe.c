@@ -93,14 +93,6 @@ struct keyq *keyq_new(struct seat *s, const struct shape_key *key)
 }
 
 /* ---- compiling; builder, no lock held */
-#define CALL(g, what, expr)                                                                        \
-    ({                                                                                             \
-        watch_enter(&(g)->e->watch, what, clock_now_us() + BUILDER_BOUND_US);                      \
-        __typeof__(expr) call_ = (expr);                                                           \
-        watch_leave(&(g)->e->watch);                                                               \
-        call_;                                                                                     \
-    })
-
 static void variant_close(struct gpulet *g, struct variant *v)
 {
     const struct backend *b = g->e->b;
@@ -153,9 +145,9 @@ static int variant_open(struct seat *s, const struct keyq *q, struct variant *v,
         r = outputs_check(l, v->bound, v->rows, err);
     args.bound = v->bound;
     if (r == 0)
-        r = CALL(g, "compile", g->e->b->compile(g->part, &args, &v->exe, err));
+        r = WATCHED(&g->e->watch, "compile", g->e->b->compile(g->part, &args, &v->exe, err));
     if (r == 0)
-        r = CALL(g, "slot_open", g->e->b->slot_open(v->exe, &v->slot, err));
+        r = WATCHED(&g->e->watch, "slot_open", g->e->b->slot_open(v->exe, &v->slot, err));
     if (r == 0)
         g->e->b->exe_info(v->exe, &v->info);
     else
@@ -247,7 +239,7 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     if (!mine)
         return 0;
     atomic_store(&g->probe_us, clock_now_us() + g->e->cfg.step_bound_us / 2);
-    int r = CALL(g, "probe", g->e->b->probe(v->slot, 0, MAX(v->info.n_segments, 1), n, ns, err));
+    int r = WATCHED(&g->e->watch, "probe", g->e->b->probe(v->slot, 0, MAX(v->info.n_segments, 1), n, ns, err));
     atomic_store(&g->probe_us, clock_now_us());
     for (unsigned i = 0; i < n; i++)
         least = MIN(least, ns[i]); /* the others were disturbed: the first run warms up */

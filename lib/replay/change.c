@@ -8,6 +8,7 @@ static void let_reroute(struct replay *r, struct let *g)
         struct party *y = &r->party[s->model];
         while (s->n && y->n_living) {
             usec_t arrival_us = seat_pop(r, s);
+            views_show(r, y);
             struct admit_view v = {.now_us = r->now_us,
                                    .deadline_us = deadline_us(r, s->model, arrival_us),
                                    .n_queued = y->n_queued,

@@ -69,40 +69,48 @@ usec_t deadline_us(const struct replay *r, uint32_t model, usec_t arrival_us)
 
 /* ---- what routing sees */
 
-/* When the first lane comes free, as predicted; now if one is. */
+/* When the first lane comes free, as predicted; where nothing runs, since when. */
 static usec_t lanes_free_us(const struct replay *r, const struct let *g)
 {
     usec_t us = USEC_NEVER;
 
     for (uint32_t i = 0; i < g->n_lanes; i++)
         us = MIN(us, r->lane_us[g->first_lane + i]);
-    return MAX(us, r->now_us);
+    return g->n_flying ? MAX(us, r->now_us) : g->idle_us;
 }
 
-/* What waits there before a newcomer to its seat i: best effort goes behind all others. */
-static usec_t ahead_us(const struct replay *r, const struct let *g, uint32_t i)
+/* Of what waits, what goes behind all others. */
+static usec_t spare_work_us(const struct replay *r, const struct let *g)
 {
-    usec_t us = g->work_us;
+    usec_t us = 0;
 
-    for (uint32_t k = g->n_sure; i < g->n_sure && k < g->n_seats; k++)
-        us -= r->seat[g->first_seat + k].n * r->seat[g->first_seat + k].work_us;
-    return us / g->n_lanes;
+    for (uint32_t i = g->n_sure; i < g->n_seats; i++)
+        us += r->seat[g->first_seat + i].n * r->seat[g->first_seat + i].work_us;
+    return us;
 }
 
 static void let_show(struct replay *r, struct let *g)
 {
-    usec_t lanes_us = lanes_free_us(r, g);
+    usec_t lanes_us = lanes_free_us(r, g), start_us = MAX(lanes_us, r->now_us);
+    usec_t all_us = start_us + g->work_us / g->n_lanes;
+    usec_t sure_us = start_us + (g->work_us - spare_work_us(r, g)) / g->n_lanes;
 
     for (uint32_t i = 0; i < g->n_seats; i++) {
         const struct seat *s = &r->seat[g->first_seat + i];
         if (s->slot == PLAN_NONE)
             continue;
         struct let_view *v = &r->party[s->model].view[s->slot];
-        v->free_us = lanes_us + ahead_us(r, g, i);
+        v->free_us = i < g->n_sure ? sure_us : all_us;
         v->lanes_us = lanes_us;
         v->own_us = s->n * s->work_us;
         v->n_queued = s->n;
     }
+}
+
+void views_show(struct replay *r, const struct party *y)
+{
+    for (uint32_t i = 0; i < y->n_living; i++)
+        let_show(r, &r->let[r->seat[y->seat[i]].let]);
 }
 
 void seat_join(struct replay *r, uint32_t at)
@@ -221,6 +229,7 @@ void run_end(struct replay *r, uint32_t lane)
     if (--g->n_flying == 0) {
         busy_count(r, g);
         let_pull(r, g);
+        g->idle_us = r->now_us;
     }
     if (g->flight)
         together_end(r, lane);
@@ -333,16 +342,6 @@ static bool is_beyond(struct party *y, usec_t now_us)
     return used_ns == ALLOWANCE_FRESH;
 }
 
-/* A lane that should be free by now, and one that has nothing to do, is not free before now. */
-static void views_advance(const struct replay *r, struct party *y)
-{
-    for (uint32_t i = 0; i < y->n_living; i++) {
-        const struct let *g = &r->let[r->seat[y->seat[i]].let];
-        y->view[i].free_us =
-            MAX(y->view[i].lanes_us, r->now_us) + ahead_us(r, g, y->seat[i] - g->first_seat);
-    }
-}
-
 static void arrive(struct replay *r, uint32_t model)
 {
     struct party *y = &r->party[model];
@@ -357,7 +356,7 @@ static void arrive(struct replay *r, uint32_t model)
     bool counted = counts(r, r->now_us);
 
     m->offered += counted;
-    views_advance(r, y);
+    views_show(r, y);
     if (r->policy->admit(&v).what != ADMIT_YES || y->n_living == 0) {
         m->rejected += counted;
         return;

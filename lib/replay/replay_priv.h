@@ -74,8 +74,8 @@ struct let {
     usec_t spare_us; /* with runs of at most so long */
     const struct solo *pushed; /* what it has in its device's pressure; NULL: it is idle */
     enum plan_order order;
-    usec_t work_us, busy_from_us, busy_us;
-    uint32_t turn;         /* seat that ran last, PLAN_NONE: none has */
+    usec_t work_us, busy_from_us, busy_us, idle_us; /* idle_us: since when, while nothing runs */
+    uint32_t turn;                                  /* seat that ran last, PLAN_NONE: none has */
     struct flight *flight; /* [n_lanes]: the policy runs models side by side; or NULL */
     usec_t moved_us;       /* until when flight[].left is right */
 };
@@ -176,6 +176,8 @@ void seat_join(struct replay *r, uint32_t seat); /* its model's living ones */
 void seat_leave(struct replay *r, struct seat *s);
 void run_end(struct replay *r, uint32_t lane);
 void answer_count(struct replay *r, uint32_t model, usec_t arrival_us, usec_t done_us, bool lost);
+/* What admission and routing see of the model's gpu-lets, as it is now. */
+void views_show(struct replay *r, const struct party *y);
 /* Ask the policy until it waits or nothing more can start. */
 void let_look(struct replay *r, struct let *g);
 void source_reschedule(struct replay *r, uint32_t model);
