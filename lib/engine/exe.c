@@ -239,7 +239,8 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     if (!mine)
         return 0;
     atomic_store(&g->probe_us, clock_now_us() + g->e->cfg.step_bound_us / 2);
-    int r = WATCHED(&g->e->watch, "probe", g->e->b->probe(v->slot, 0, MAX(v->info.n_segments, 1), n, ns, err));
+    int r = WATCHED(&g->e->watch, "probe",
+                    g->e->b->probe(v->slot, 0, MAX(v->info.n_segments, 1), n, ns, err));
     atomic_store(&g->probe_us, clock_now_us());
     for (unsigned i = 0; i < n; i++)
         least = MIN(least, ns[i]); /* the others were disturbed: the first run warms up */

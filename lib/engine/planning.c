@@ -408,8 +408,10 @@ int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const 
         ep->problem.rules.rule = RULE_CYCLE;
         r = plan_checked(e, ep, pin, was, &p, err);
     }
-    if (r == -EINVAL && neighbours_forget(ep)) /* some policies know no neighbours */
+    if (r == -EINVAL && neighbours_forget(ep)) { /* some policies know none */
+        event(e, 4, "plan", "", PLAN_NONE, "planned again without neighbours: %s", err->msg);
         r = plan_checked(e, ep, pin, was, &p, err);
+    }
     if (r == 0)
         r = all_placed(&ep->problem, &p, err);
     if (r == 0)
