@@ -351,7 +351,7 @@ static void requests_that_wait_change_their_class_with_their_model(void)
     struct rig r = rig_new(1);
     struct model_spec rest = rig_spec("rest", 1, dir_batch);
     struct job job;
-    unsigned right = 0;
+    unsigned right = 0, n = 0;
 
     rig_load_ok(&r, "soon", 1, dir_batch);
     rest.max_batch = 1;
@@ -367,18 +367,24 @@ static void requests_that_wait_change_their_class_with_their_model(void)
     CHECK_EQ(submit_soon(&r, &soon[0]), -EAGAIN);
 
     struct job change[2] = {{.cq = r.cq}, {.cq = r.cq}};
+    struct cq_item *it = NULL;
     rest.best_effort = true;
     engine_load(r.e, &rest, &change[0], r.cq);
     while (!engine_is_best_effort(&r, "rest"))
         fake_sleep(1000);
     CHECK_EQ(submit_soon(&r, &soon[1]), 0);
+    for (; it != &soon[1].item && n < 60 + 2; n++) { /* before it waits behind the others again */
+        it = rig_next(&r, WAIT_MS);
+        if (it != &change[0].item)
+            right += it && rig_right((struct request *)(void *)it);
+    }
     rest.best_effort = false;
     engine_load(r.e, &rest, &change[1], r.cq);
     while (engine_is_best_effort(&r, "rest"))
         fake_sleep(1000);
     CHECK_EQ(submit_soon(&r, &soon[2]), -EAGAIN);
-    for (unsigned i = 0; i < 60 + 1 + 2; i++) {
-        struct cq_item *it = rig_next(&r, WAIT_MS);
+    for (; n < 60 + 1 + 2; n++) {
+        it = rig_next(&r, WAIT_MS);
         if (it != &change[0].item && it != &change[1].item)
             right += it && rig_right((struct request *)(void *)it);
     }
