@@ -1,11 +1,11 @@
 /* What neighbours do to a model's runs, and it to theirs: measured beside a stressor (stress.c), in
  * the background while nothing comes, for the ends of its batch on half of a device each.
  *
- * A pair is measured in ROUNDS: runs of both alone, then at once.  Of each it is the median of a
+ * A pair is measured in rounds: runs of both alone, then at once.  Of each it is the median of a
  * round and the least of the rounds that counts: runs begin with gaps between them, so the fastest
- * one may have met none; and what else goes on makes a round longer, never shorter.  A request that
- * comes, or work for the builder, ends it at the next run; then it is begun anew when there is
- * peace.
+ * one may have met none; and what else goes on makes a round longer, never shorter.  There are
+ * ROUNDS of them, and more until another one confirms the least.  A request that comes, or work for
+ * the builder, ends it at the next run; then it is begun anew when there is peace.
  *
  * lib/plan/beside.c makes terms of it. */
 #include "engine_priv.h"
@@ -15,7 +15,9 @@
 #include <unistd.h>
 
 #define ROUNDS 3
-#define RUNS_MAX 64 /* of the model in a round */
+#define ROUNDS_MOST 9
+#define CONFIRMED 1.1 /* times the least */
+#define RUNS_MAX 64   /* of the model in a round */
 #define RUNS_LEAST 3
 #define CALL_US (5 * USEC_PER_MSEC) /* short runs are made several to a call */
 #define ROUND_US (2 * USEC_PER_SEC)
@@ -27,6 +29,7 @@ struct duel {
     struct beside_run *b;
     struct stressor *stressor;
     uint64_t arrived; /* requests until it was begun */
+    usec_t second_us; /* the least round but one of the model beside the stressor */
 };
 
 /* ---- peace */
@@ -152,7 +155,10 @@ static int round_beside(struct duel *t)
         stress_ns[n_stress++] = stressor_ns(t->stressor, i);
     if (n_stress == 0)
         return -ETIMEDOUT;
-    take_least(&t->b->beside_us, median_us(ns, n));
+    usec_t us = median_us(ns, n), least_us = t->b->beside_us;
+    if (least_us)
+        take_least(&t->second_us, MAX(us, least_us));
+    take_least(&t->b->beside_us, us);
     take_least(&t->b->stressed_us, median_us(stress_ns, n_stress));
     return 0;
 }
@@ -171,12 +177,17 @@ static int duel_open(struct duel *t, struct err *err)
     return r < 0 ? r : stressor_new(t->e, 0, &other, &t->stressor, err);
 }
 
+static bool confirmed(const struct duel *t)
+{
+    return (double)t->second_us <= CONFIRMED * (double)t->b->beside_us;
+}
+
 static int duel_run(struct engine *e, struct loaded *l, struct beside_run *b, struct err *err)
 {
     struct duel t = {.e = e, .l = l, .b = b, .arrived = arrived(e)};
     int r = duel_open(&t, err);
 
-    for (uint32_t i = 0; i < ROUNDS && r == 0; i++) {
+    for (uint32_t i = 0; i < ROUNDS_MOST && (i < ROUNDS || !confirmed(&t)) && r == 0; i++) {
         r = round_alone(&t);
         if (r == 0)
             r = round_beside(&t);
