@@ -6,7 +6,8 @@
 
 sim: device and mixes of test/race/mixes, slowed down so that HTTP on two cores does not matter.  Each
 policy is offered the load that is its capacity in virtual time, and all the load that is gpuletd's,
-for S seconds; the same arrivals are given to gpuletctl simulate with the plan and the problem that
+for S seconds, planned for the less of both (the daemon refuses models for which a policy has no room,
+and a policy that has none for some at any load is left out); the same arrivals are given to gpuletctl simulate with the plan and the problem that
 the daemon exports.
 
 cpu: MobileNet-size models on this machine's cores, the generator on the last one, before all others.
@@ -57,13 +58,13 @@ def mix_at(name, scale):
     return p
 
 
-def simulate(problem, policy, seconds, planned):
-    """The share in time; planned: with the problem's own plan."""
+def simulate(problem, policy, seconds, with_plan):
+    """The share in time; with_plan: on the problem's own plan."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
         json.dump(problem, f)
         f.flush()
         r = subprocess.run([live.GPULETCTL, "simulate", f.name, "--json", "--policy", policy, "--seed", "1", "--duration", str(seconds),
-                            *(["--plan", f.name] if planned else [])], stdout=subprocess.PIPE, check=True)  # fmt: skip
+                            *(["--plan", f.name] if with_plan else [])], stdout=subprocess.PIPE, check=True)  # fmt: skip
     return json.loads(r.stdout)["in_time_share"]
 
 
@@ -72,7 +73,7 @@ def replayed_capacity(name, policy):
     low, high = GRID_FROM, GRID_TO
     while low + 1 < high:
         at = (low + high) // 2
-        good = simulate(mix_at(name, GRID**at), policy, 30, planned=False) >= 0.99
+        good = simulate(mix_at(name, GRID**at), policy, 30, with_plan=False) >= 0.99
         low, high = (at, high) if good else (low, at)
     return GRID**low if low > GRID_FROM else 0
 
@@ -125,14 +126,18 @@ def hold(d, policy):
         print(policy, "is not held:", e, file=sys.stderr)
 
 
-def point(name, policy, scale, seconds, state):
-    """Shares in time, replayed and real; how many were offered; is it void?"""
-    with serving(name, policy, scale, state) as (d, load):
+def point(name, policy, planned, scale, seconds, state):
+    """Planned for one load and offered another: shares in time, replayed and real; how many were offered;
+    is it void?"""
+    with serving(name, policy, planned, state) as (d, load):
+        load = {n: (rps * scale / planned, slo_ms) for n, (rps, slo_ms) in load.items()}
         hold(d, policy)
         live.bench(d, load, "--seed", 2, "--duration", 2, core=CORE)
         problem = d.admin_get("/v1/problem")
         r = live.bench(d, load, "--seed", 1, "--duration", seconds, "--warmup", 0, core=CORE)
-    return simulate(problem, policy, seconds, planned=True), r["in_time_share"], r["offered"], r["void"]
+    for m in problem["models"]:
+        m["rate_rps"] = load[m["name"]][0]
+    return simulate(problem, policy, seconds, with_plan=True), r["in_time_share"], r["offered"], r["void"]
 
 
 def order(share):
@@ -151,9 +156,9 @@ def race_sim(name, policies, a, state):
     for own in (False, True):
         for p in policies:
             scale = caps[p if own else "gpuletd"]
-            if own and (p == "gpuletd" or not scale):
-                continue
-            x, y, offered, void = point(name, p, scale, a.seconds, state / "daemon")
+            if not caps[p] or (own and p == "gpuletd"):
+                continue  # no plan of it has all models; or it is that already
+            x, y, offered, void = point(name, p, min(caps[p], scale), scale, a.seconds, state / "daemon")
             rows.append([name, p, f"{scale:.3f}", offered, f"{100 * x:.2f}", f"{100 * y:.2f}", f"{100 * (y - x):+.2f}", "VOID" if void else ""])
             print(*rows[-1], file=sys.stderr, flush=True)
             if not own:
