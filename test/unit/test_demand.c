@@ -346,8 +346,6 @@ static void burstiness_is_that_of_the_arrivals(void)
         arena_done(&s[i].a);
 }
 
-/* Two gpu-lets, runs of 10 ms of at most 4: a holds 100 requests/s of 400 in the first, which it
- * has for itself; b at 100 and c, not known, share the second. */
 static void a_rate_that_has_changed_is_no_burst(void)
 {
     const struct replay_event step = {
@@ -383,6 +381,8 @@ static void what_there_was_no_room_for_is_asked_for_once(void)
     arena_done(&s.a);
 }
 
+/* Two gpu-lets, runs of 10 ms of at most 4: a holds 100 requests/s of 400 in the first, which it
+ * has for itself; b at 100 and c, not known, share the second. */
 static void within_their_bands_no_gpulet_is_too_busy(void)
 {
     struct plan_share one[] = {{.model = 0, .batch = 4, .rate_rps = 100, .run_us = 10000}};
