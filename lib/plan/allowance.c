@@ -8,18 +8,13 @@
 #include "plan_priv.h"
 
 #include <gpulet/demand.h>
-#include <math.h>
 
-/* Requests at once of a Poisson stream: those of a second.  More of a model with few and long runs
- * would be in the others' way for longer than anybody's SLO. */
-#define BURST_LEAST 16.0
-#define BURST_MOST 64.0
+#define BURST 64.0 /* requests at once of a Poisson stream */
 
 int64_t allowance_take(int64_t used_ns, const struct allowance *a, double burst, usec_t now_us)
 {
     double gap_ns = 1e9 / a->rate_rps, now_ns = 1e3 * (double)now_us;
-    double at_once = fmin(fmax(a->rate_rps, BURST_LEAST), BURST_MOST);
-    double fresh_ns = now_ns - at_once * (burst > 1 ? burst : 1) * gap_ns;
+    double fresh_ns = now_ns - BURST * (burst > 1 ? burst : 1) * gap_ns;
     double used =
         used_ns == ALLOWANCE_FRESH || (double)used_ns < fresh_ns ? fresh_ns : (double)used_ns;
     bool was_empty = used_ns != ALLOWANCE_FRESH && (used_ns & 1);

@@ -447,9 +447,7 @@ static void an_allowance_is_a_rate_and_one_burst(void)
     CHECK_EQ(allowed(100, 100, 10 * USEC_PER_SEC), 1000); /* all of what is planned */
     uint32_t n = allowed(100, 2000, 10 * USEC_PER_SEC);
     CHECK(n >= 1000 + 60 && n <= 1000 + 70);
-    CHECK_EQ(allowed(1, 1000, USEC_PER_SEC / 20), 16); /* a burst is what comes in a second, */
-    CHECK_EQ(allowed(30, 1000, USEC_PER_SEC / 20), 31);
-    CHECK_EQ(allowed(1, 1000, USEC_PER_SEC / 100), 10); /* or a few requests */
+    CHECK(allowed(1, 1000, USEC_PER_SEC / 20) == 50); /* a burst, whatever the rate */
     int64_t used_ns = allowance_take(ALLOWANCE_FRESH, &a, 1, 5);
     CHECK(used_ns != ALLOWANCE_FRESH && used_ns < 5000);         /* what was not used is not lost */
     CHECK(allowance_take(ALLOWANCE_FRESH, &a, 16, 5) < used_ns); /* those that burst may */

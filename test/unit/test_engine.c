@@ -179,7 +179,7 @@ static void beyond_its_allowance_a_model_waits_for_the_others(void)
         refused++;
         rig_drop(&q[i]);
     }
-    CHECK(refused > 0 && refused <= N - 16);
+    CHECK(refused > 0 && refused <= N - 64);
     for (unsigned i = refused; i < N + 2; i++) {
         struct request *done = (struct request *)rig_next(&r, WAIT_MS);
         CHECK(done && done->fate == FATE_DONE);
