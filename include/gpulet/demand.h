@@ -38,7 +38,6 @@ struct allowance {
 struct demand_band {
     double planned_rps;       /* 0: planned without knowing */
     double low_rps, high_rps; /* low 0: it is not planned for less */
-    double short_rps; /* asked for when there was room for planned_rps only; 0: was for all */
     struct allowance sure;
 };
 
@@ -61,8 +60,6 @@ bool demand_silent(const struct demand *d);
 
 /* Has the rate left the band?  *ret_rps: then what to plan for (0: not known any more). */
 enum demand_move demand_judge(struct demand *d, const struct demand_band *b, double *ret_rps);
-/* b->short_rps is not asked for any more, what is planned is enough: the caller sets it to 0. */
-bool demand_gone(const struct demand *d, const struct demand_band *b);
 
 /* The bands of all models under a plan made for p: while every rate is within its own, no gpu-let
  * is busy for more than DEMAND_DUTY.  ret[n_models]; declared[m] is a rate that model m is always

