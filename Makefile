@@ -275,7 +275,7 @@ check-http: all ## the daemon from outside: clients, state, bad input
 check-onnx: tests ## the tests that come with ONNX, in process and through HTTP
 	@BUILD=$(B) .venv-test/bin/python test/onnx/check.py
 
-check-docs: all man ## what the documents say is so
+check-docs: $(PROGRAMS) man ## what the documents say is so
 	@test/docs.py $(B)
 
 check-units: all ## systemd's opinion of the unit files
