@@ -79,6 +79,13 @@ struct tuning {
     uint32_t instances; /* max-delay: runs of a model at once in a gpu-let */
 };
 
+/* For something clearly better than the running plan there is time until is_over(of).  It is asked
+ * before each rehearsal of a plan: every few milliseconds. */
+struct plan_leisure {
+    bool (*is_over)(void *of);
+    void *of;
+};
+
 struct plan_rules {
     enum plan_rule rule;
     double slo_part;      /* RULE_PART; 0: 0.5 */
@@ -90,6 +97,7 @@ struct plan_rules {
                              to use and the SLOs and rates are what counts */
     uint64_t steps;       /* of improvement; 0: the planner's own budget */
     struct tuning tuning;
+    const struct plan_leisure *leisure; /* NULL: plan at once.  Else of policies that say so */
 };
 
 struct problem {
@@ -170,7 +178,9 @@ size_t plan_need(const struct problem *p);
 /* Divide the devices among the models.  Every model of the problem is in the plan's verdicts; a
  * model that no gpu-let can hold (memory) has LIMIT_MEMORY and is in none.  `was` is the running
  * plan or NULL: gpu-lets that can stay keep their granules.
- * -EINVAL: a rate, SLO, batch or profile is out of range, err names it; -ENOMEM: the arena. */
+ * -EINVAL: a rate, SLO, batch or profile is out of range, err names it; -ENOMEM: the arena.
+ * With rules.leisure (`was` is there, the arena is a growing one): a plan that is clearly better;
+ * -EALREADY: none was found; -ECANCELED: it was over before. */
 typedef int plan_make_fn(const struct problem *p, const struct plan *was, struct arena *a,
                          struct plan *ret, struct err *err);
 

@@ -77,6 +77,7 @@ struct policy {
     /* Runs of several models at once in a gpu-let, on its units together, where the device can; at
      * most so many.  0: models of a gpu-let take turns. */
     uint32_t lanes;
+    bool leisure; /* plan_make() looks at rules.leisure */
     plan_make_fn *plan_make;
     struct admit_choice (*admit)(const struct admit_view *v);
     /* Index of the gpu-let to use; n_lets >= 1. */

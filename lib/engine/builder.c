@@ -99,10 +99,10 @@ static bool step_change(struct engine *e)
             e->changes_tail = &e->changes;
         (void)pthread_mutex_unlock(&e->lock);
     }
-    if (e->change)
-        change_run(e, e->change);
-    else
+    if (!e->change)
         return false;
+    leisure_give_up(e);
+    change_run(e, e->change);
     return true;
 }
 
@@ -112,8 +112,8 @@ static bool step_later(struct engine *e)
 }
 
 static bool (*const sources[])(struct engine *) = {
-    step_retire_epoch, step_retire_seat, step_retire_gpulet, step_leave_device,
-    step_reopen,       step_wanted,      step_change,        step_later,
+    step_retire_epoch, step_retire_seat, step_retire_gpulet, step_leave_device, step_reopen,
+    step_wanted,       step_change,      step_later,         step_leisure,
 };
 
 /* With nothing else to do, and nobody served, one more point is measured; then the builder sleeps
@@ -183,6 +183,7 @@ static void builder_end(struct engine *e)
 {
     struct err err;
 
+    leisure_stop(e);
     (void)err_set(&err, -ECANCELED, "the daemon is stopping");
     for (;;) {
         struct change *c = TAKE(e->change);

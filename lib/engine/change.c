@@ -5,6 +5,7 @@
  *                    back when the last request has left and the model is freed
  *   PIN              plan (by hand) -> …                                 -> swap
  *   REPLAN           plan (what was measured, of runs or of demand, asks for another) -> … -> swap
+ *                    or one that was made before, at leisure (leisure.c)
  *
  * Changes are done one after the other, in the order in which they were asked for.  Everything is
  * built beside what serves; only change_swap() is seen from outside, and a change that fails
@@ -260,17 +261,17 @@ static void plan_told(struct engine *e, const struct change *c)
 
 static int change_plan(struct engine *e, struct change *c, struct err *err)
 {
-    struct epoch *ep = c->epoch = calloc(1, sizeof(*ep));
     const struct pin *pin = c->kind == CHANGE_PIN ? c->pin : e->pin;
+    bool thought = c->epoch != NULL;
+    struct epoch *ep = c->epoch = thought ? c->epoch : epoch_new();
     struct plan was;
     int r;
 
     if (!ep)
         return err_set(err, -ENOMEM, "out of memory");
-    arena_init(&ep->arena);
-    if ((r = routes_fill(e, c, err)) < 0 || (r = epoch_problem(e, ep, err)) < 0 ||
+    if ((r = routes_fill(e, c, err)) < 0 || (!thought && (r = epoch_problem(e, ep, err)) < 0) ||
         (r = epoch_was(ep, e->epoch, !c->whole, &was, &c->was_of, err)) < 0 ||
-        (r = epoch_plan(e, ep, pin, &was, &ep->plan, err)) < 0)
+        (!thought && (r = epoch_plan(e, ep, pin, &was, &ep->plan, err)) < 0))
         return err_wrap(err, "plan: "), r;
     ep->gpulet = ARENA_ARRAY(&ep->arena, struct gpulet *, ep->plan.n_gpulets);
     c->steps = calloc((size_t)was.n_gpulets + ep->plan.n_gpulets + 1, sizeof(*c->steps));
@@ -550,6 +551,7 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     struct served *gone = registry_swapped(e, c);
     ep->refs = 1;
     ep->number = e->epoch->number + 1;
+    ep->since_us = clock_now_us();
     epoch_put_locked(e, e->epoch, 1);
     e->epoch = ep;
     e->plan_error[0] = '\0';
@@ -580,6 +582,22 @@ void replan_push(struct engine *e, const char *reason, bool whole)
     c->whole = whole;
     (void)snprintf(c->reason, sizeof(c->reason), "%s", reason);
     change_push(e, c);
+}
+
+void change_think(struct engine *e, struct epoch *ep)
+{
+    struct change *c = calloc(1, sizeof(*c));
+
+    assert(!e->change && ep->number == e->epoch->number);
+    if (!c) {
+        epoch_free(e, ep);
+        return;
+    }
+    ep->thought_over = true;
+    c->kind = CHANGE_REPLAN;
+    c->epoch = ep;
+    (void)snprintf(c->reason, sizeof(c->reason), "planned again at leisure, more is in time");
+    e->change = c;
 }
 
 /* What is in force now, and why. */

@@ -337,6 +337,8 @@ struct epoch {
     uint32_t refs; /* e->lock */
     struct epoch *next_dead;
     uint64_t number;
+    usec_t since_us;    /* in force; builder */
+    bool thought_over;  /* or about to be (leisure.c); builder */
     uint32_t n_devices; /* of the problem: those that were not lost when it was first made */
     uint32_t device[MAX_DEVICES]; /* e->device[] of each */
     struct arena arena;
@@ -355,6 +357,7 @@ void epoch_put_many(struct engine *e, struct epoch *ep, uint32_t n);
 const struct route *epoch_find(const struct epoch *ep, const char *name);
 /* The same for a served model, without a search if ep is the epoch in force. */
 const struct route *epoch_route(const struct epoch *ep, const struct served *s);
+struct epoch *epoch_new(void);                       /* nothing is in it; NULL: no memory */
 void epoch_free(struct engine *e, struct epoch *ep); /* builder */
 void seat_put(struct engine *e, struct seat *s);     /* builder */
 void gpulet_put(struct engine *e, struct gpulet *g); /* builder */
@@ -423,6 +426,12 @@ void change_leave(struct engine *e, const char *device); /* plan without it, bef
 /* Plan again, because of what the reason says; whole: not from the running plan, which changes less
  * but leaves what comes free unused. */
 void replan_push(struct engine *e, const char *reason, bool whole);
+/* The builder has nothing to do: this epoch, with its problem and plan, is the next.  Takes it. */
+void change_think(struct engine *e, struct epoch *ep);
+/* leisure.c; builder */
+bool step_leisure(struct engine *e); /* a source of steps, the last */
+void leisure_give_up(struct engine *e);
+void leisure_stop(struct engine *e);
 /* demand.c; builder: samples what came, and asks for a new plan where the one in force does not
  * suit it. */
 void demand_step(struct engine *e);
@@ -490,6 +499,8 @@ int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, st
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
                struct plan *ret, struct err *err);
+/* Any thread: as a policy does at leisure, for an epoch with a problem. */
+int epoch_think(struct engine *e, struct epoch *ep, const struct plan *was, struct err *err);
 /* The running plan by the new epoch's numbers of models and devices: what is on lost devices is
  * left out.  ret_of[i]: gpu-let of the old epoch that ret->gpulet[i] is.  judged: with its
  * verdicts, without which a policy plans anew and keeps only what it can. */
@@ -568,9 +579,10 @@ struct engine {
     pthread_t builder;
     struct seat *closing_seats;
     struct gpulet *closing_gpulets;
-    bool trim;             /* something was done since memory was last given back */
-    struct change *change; /* under way */
-    struct pin *pin;       /* in force */
+    bool trim;               /* something was done since memory was last given back */
+    struct change *change;   /* under way */
+    struct thought *thought; /* likewise */
+    struct pin *pin;         /* in force */
     uint32_t next_gpulet_id;
     usec_t demand_due_us; /* the next sample */
     bool demand_quiet;    /* as `quiet` was set last */

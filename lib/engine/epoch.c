@@ -88,6 +88,15 @@ void gpulet_put(struct engine *e, struct gpulet *g)
     e->closing_gpulets = g;
 }
 
+struct epoch *epoch_new(void)
+{
+    struct epoch *ep = calloc(1, sizeof(*ep));
+
+    if (ep)
+        arena_init(&ep->arena);
+    return ep;
+}
+
 void epoch_free(struct engine *e, struct epoch *ep)
 {
     if (!ep)

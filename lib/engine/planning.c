@@ -419,6 +419,13 @@ int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const 
     return r;
 }
 
+int epoch_think(struct engine *e, struct epoch *ep, const struct plan *was, struct err *err)
+{
+    int r = plan_by_policy(e, ep, was, &ep->plan, err);
+
+    return r < 0 ? r : all_placed(&ep->problem, &ep->plan, err);
+}
+
 double share_slowing(const struct epoch *ep, const struct plan_gpulet *g,
                      const struct plan_share *s)
 {

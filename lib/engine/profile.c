@@ -318,7 +318,7 @@ void profile_refit(struct engine *e, usec_t now_us, char reason[REASON_MAX])
 static bool idle(struct engine *e, usec_t now_us)
 {
     return now_us >= e->came_us + IDLE_US && now_us >= e->refine_due_us && !e->change &&
-           atomic_load(&e->pending) == 0 && e->epoch->n_routes > 0;
+           !e->thought && atomic_load(&e->pending) == 0 && e->epoch->n_routes > 0;
 }
 
 /* False: nothing is left to be measured of this model. */
