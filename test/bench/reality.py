@@ -8,7 +8,7 @@ For each mix a daemon plans for declared rates, keeps that plan and serves it fo
 load, in multiples of those rates, is offered for S seconds by gpuletctl bench, and the same arrivals (same seed) are given
 to gpuletctl simulate with the problem and the plan from GET /v1/problem.  The shares in time of all
 requests are compared, and the capacities: the loads at which 99 % are in time, between two points on
-a straight line.  On cores the generator is pinned to the last one."""
+a straight line.  On cores the generator has the last one to itself."""
 import argparse
 import json
 import os
@@ -47,7 +47,7 @@ def sim_mixes():
 def cpu_mixes(folder):
     data = from_nothing.files(folder)
     for mix, rates in CPU_MIXES.items():
-        yield mix, {n: (r, CPU_SLO_MS[n]) for n, r in rates.items()}, dict(backend="cpu"), data
+        yield mix, {n: (r, CPU_SLO_MS[n]) for n, r in rates.items()}, dict(backend="cpu", config=live.apart()), data
 
 
 def pin(d):
