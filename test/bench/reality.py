@@ -110,6 +110,7 @@ def main():
                 rows.append([mix, x, r["offered"], f"{100 * was[-1][1]:.2f}", f"{100 * is_[-1][1]:.2f}",
                              f"{100 * (is_[-1][1] - was[-1][1]):+.2f}", sum(m["late"] for m in r["models"]),
                              sum(m["refused"] for m in r["models"]), "VOID" if r["void"] else ""])  # fmt: skip
+                print(*rows[-1], file=sys.stderr, flush=True)
                 off.append(abs(is_[-1][1] - was[-1][1]))
             caps.append([mix, *(f"{c:.3f}" if c else "-" for c in (capacity(was), capacity(is_)))])
     live.table(rows, ["mix", "load", "offered", "replayed %", "real %", "points", "late", "refused", ""])
