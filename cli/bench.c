@@ -8,6 +8,7 @@
 #define DEFAULT_WARMUP 1.0
 #define DEFAULT_IN_FLIGHT 1000
 #define MAX_IN_FLIGHT 60000
+#define MAX_AWAKE_US 1000
 #define MAX_MODELS 256
 #define MAX_REQUESTS 20000000 /* of one model in one run */
 #define TIMEOUT_LEAST_US (5 * USEC_PER_SEC)
@@ -65,6 +66,9 @@ static int parse(struct bench *b, int argc, char **argv, struct err *err)
     if (b->c->in_flight == 0 || b->c->in_flight > MAX_IN_FLIGHT)
         return err_set(err, -EINVAL, "--in-flight = '%ld' is not a number from 1 to %d",
                        b->c->in_flight, MAX_IN_FLIGHT);
+    if (b->c->awake_us > MAX_AWAKE_US)
+        return err_set(err, -EINVAL, "--awake = '%ld' is not a number from 0 to %d", b->c->awake_us,
+                       MAX_AWAKE_US);
     if (b->c->fails.n)
         return err_set(err, -EINVAL, "--fail is of simulate: bench does not break what it loads");
     if (b->c->svg && !b->c->search)
@@ -107,6 +111,7 @@ static int set_up(struct bench *b, int argc, char **argv, struct err *err)
         return r;
     b->seed = b->c->seed < 0 ? 1 : (uint64_t)b->c->seed;
     b->load.flying_most = (uint32_t)(b->c->in_flight < 0 ? DEFAULT_IN_FLIGHT : b->c->in_flight);
+    b->load.awake_us = (usec_t)MAX(b->c->awake_us, 0L);
     b->load.warmup_us = (usec_t)(1e6 * (b->c->warmup_s < 0 ? DEFAULT_WARMUP : b->c->warmup_s));
     if (b->load.warmup_us >= b->given.duration_us)
         return err_set(err, -EINVAL, "a warm-up of %g s leaves nothing of %g s",

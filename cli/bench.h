@@ -31,6 +31,7 @@ struct bench_load {
     uint32_t n_models;
     usec_t warmup_us;     /* not counted */
     uint32_t flying_most; /* more at once are lost */
+    usec_t awake_us;      /* before a request is due: no timer is relied on for these */
     usec_t timeout_us;    /* an answer that takes longer is lost */
     FILE *log;            /* a line for each request that counts; NULL: none */
     struct hist lag;      /* result: from when a request was due until it was sent */

@@ -273,10 +273,11 @@ static void timer_set(const struct loop *l, usec_t at_us)
 static int turn(struct loop *l)
 {
     struct epoll_event e[EVENTS];
+    usec_t due_us = due_next(l);
     uint64_t ticks;
     int running;
 
-    timer_set(l, MIN(due_next(l), l->curl_us));
+    timer_set(l, MIN(due_us - MIN(due_us, l->b->awake_us), l->curl_us));
     int n = epoll_wait(l->epoll, e, EVENTS, 1000);
     for (int i = 0; i < n; i++) {
         int what = (e[i].events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) |
@@ -286,6 +287,11 @@ static int turn(struct loop *l)
             (void)(read(l->timer, &ticks, sizeof(ticks)) < 0);
         else
             (void)curl_multi_socket_action(l->multi, e[i].data.fd, what, &running);
+        if (clock_now_us() < due_us)
+            continue;
+        if (send_due(l) < 0) /* not after the others' uploads, which may be large */
+            return -ENOMEM;
+        due_us = due_next(l);
     }
     if (l->curl_us <= clock_now_us()) {
         l->curl_us = USEC_NEVER;

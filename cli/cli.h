@@ -19,7 +19,7 @@ struct cli {
     /* of single verbs; numbers < 0 and texts NULL: not given */
     bool example, undo, check, leave_one_out, search, by_step, batch_invariant, best_effort;
     double slo_ms, rate_rps, duration_s, rate_scale, warmup_s;
-    long max_batch, priority, count, seed, in_flight, batch, dim;
+    long max_batch, priority, count, seed, in_flight, awake_us, batch, dim;
     struct list files; /* external data of register */
     struct list fails, steps;
     const char *policy, *plan, *was, *out, *svg, *arrivals, *trace, *sweep, *kind, *to, *precision,

@@ -113,6 +113,11 @@ static const struct flag {
      FLAG_NUMBER, AT(warmup_s)},
     {"in-flight", 0, "N", "bench: most requests at once, default 1000; what would be more is lost",
      FLAG_WHOLE, AT(in_flight)},
+    {"awake", 0, "US",
+     "bench: be awake for so many microseconds before a request is due, up to 1000, default 0: "
+     "where "
+     "timers are late, and a core is to be spent on it",
+     FLAG_WHOLE, AT(awake_us)},
     {"log", 0, "CSV",
      "bench: a line for each request: when it was due in seconds since 1970, what came of it, "
      "after how many ms",
@@ -285,6 +290,7 @@ int main(int argc, char **argv)
                     .rate_scale = -1,
                     .warmup_s = -1,
                     .in_flight = -1,
+                    .awake_us = -1,
                     .max_batch = -1,
                     .priority = -1,
                     .seed = -1,

@@ -424,7 +424,7 @@ const struct verb verbs[] = {
     {"bench",
      "MODEL=RPS [MODEL=RPS@SLO_MS] [--to URL] [--slo-ms MS] [--arrivals KIND] "
      "[--trace CSV] [--duration S] [--warmup S] [--rate-scale X] [--step FACTOR@SECOND] [--seed N] "
-     "[--in-flight N] [--check] [--log CSV] [--search] [--svg PATH]",
+     "[--in-flight N] [--awake US] [--check] [--log CSV] [--search] [--svg PATH]",
      "load on a v2 server, sent when it is due whatever has been answered: who is answered in time",
      verb_bench},
     {"drain", "[--undo]", "answer no new requests; --undo serves again", verb_drain},

@@ -4,11 +4,11 @@ in real time.
 
     BUILD=build .venv-test/bin/python test/bench/reality.py [--device sim|cpu] [--seconds S] [--models DIR]
 
-For each mix a daemon plans for declared rates, keeps that plan and serves it for a while; then each
-load, in multiples of those rates, is offered for S seconds by gpuletctl bench, and the same arrivals (same seed) are given
-to gpuletctl simulate with the problem and the plan from GET /v1/problem.  The shares in time of all
-requests are compared, and the capacities: the loads at which 99 % are in time, between two points on
-a straight line.  On cores the generator is pinned to the last one."""
+For each mix a daemon plans for declared rates, keeps that plan and serves it for a while.  With the
+problem and the plan from GET /v1/problem gpuletctl simulate finds the load, in multiples of those rates,
+with 99 % in time.  Loads around it are offered for S seconds by gpuletctl bench, and the same arrivals
+(same seed) are given to gpuletctl simulate.  The shares in time of all requests are compared, and the
+capacities: the loads at which 99 % are in time, between two points on a straight line.  On cores the generator has the last one to itself."""
 import argparse
 import json
 import os
@@ -25,13 +25,16 @@ sys.path.insert(0, str(live.ROOT / "test" / "http"))
 import models  # noqa: E402
 
 LEARN_S = 6  # run times are put right by what serving shows
-LOADS = (0.8, 1.0, 1.2, 1.4, 1.6)
+LEARN_LOAD = 1.6
+LOADS = (0.8, 0.9, 1.0, 1.1, 1.2)  # of the capacity in the replay
+LEAST, MOST, CLOSE = 0.5, 4.0, 1.01  # where that is looked for, and until when
 SLOWER = 3  # than the models of under_fire.py: what HTTP takes of the cores must not matter
 # Parts of the device for each model; the plan is made for these.
 MIXES = {"even": (0.2, 0.2, 0.2, 0.2), "small": (0.45, 0.12, 0.12, 0.12),
          "large": (0.1, 0.1, 0.5, 0.1), "two": (0.4, 0.0, 0.4, 0.0)}  # fmt: skip
-CPU_MIXES = {"mobile": {"mobilenet_v2": 60, "squeezenet": 30}, "three": {"mobilenet_v2": 30, "shufflenet_v2": 80, "efficientnet_b0": 25},
-             "digits": {"digits": 400, "efficientnet_b0": 50}, "one": {"squeezenet": 80}}  # fmt: skip
+# Of one core's time two thirds, where these models take 3 to 8 ms.
+CPU_MIXES = {"mobile": {"mobilenet_v2": 80, "squeezenet": 40}, "three": {"mobilenet_v2": 35, "shufflenet_v2": 95, "efficientnet_b0": 30},
+             "digits": {"digits": 500, "efficientnet_b0": 60}, "one": {"squeezenet": 90}}  # fmt: skip
 CPU_SLO_MS = {"mobilenet_v2": 60, "squeezenet": 90, "shufflenet_v2": 50, "efficientnet_b0": 90, "digits": 30}
 
 
@@ -47,7 +50,7 @@ def sim_mixes():
 def cpu_mixes(folder):
     data = from_nothing.files(folder)
     for mix, rates in CPU_MIXES.items():
-        yield mix, {n: (r, CPU_SLO_MS[n]) for n, r in rates.items()}, dict(backend="cpu"), data
+        yield mix, {n: (r, CPU_SLO_MS[n]) for n, r in rates.items()}, dict(backend="cpu", config=live.apart()), data
 
 
 def pin(d):
@@ -64,18 +67,24 @@ def predicted(problem, load, seconds):
     return json.loads(r.stdout)["in_time_share"]
 
 
+def replayed_capacity(problem, seconds):
+    low, high = LEAST, MOST
+    while high / low > CLOSE:
+        x = (low * high) ** 0.5
+        low, high = (x, high) if predicted(problem, x, seconds) >= 0.99 else (low, x)
+    return low
+
+
 def capacity(points):
-    """The load with 99 % in time, or None where that is not among them."""
-    for (a, x), (b, y) in zip(points, points[1:]):
-        if x >= 0.99 > y:
-            return a + (b - a) * (x - 0.99) / (x - y)
-    return None
+    """The largest load with 99 % in time, or None where that is not among them."""
+    crossed = [a + (b - a) * (x - 0.99) / (x - y) for (a, x), (b, y) in zip(points, points[1:]) if x >= 0.99 > y]
+    return crossed[-1] if crossed else None
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--device", choices=["sim", "cpu"], default="sim")
-    p.add_argument("--seconds", type=float, default=6)
+    p.add_argument("--seconds", type=float, default=10)
     p.add_argument("--models", type=pathlib.Path, default=live.ROOT / "build/bench-models")
     p.add_argument("--mix", action="append")
     a = p.parse_args()
@@ -89,17 +98,19 @@ def main():
             load = dict(sorted(load.items()))  # as in the problem: the same arrivals
             pin(d)
             was, is_ = [], []  # after a while of load, in which what is needed is compiled and seen
-            live.bench(d, load, "--seed", 2, "--rate-scale", LOADS[-1], "--duration", LEARN_S, core=os.cpu_count() - 1)
+            live.bench(d, load, "--seed", 2, "--rate-scale", LEARN_LOAD, "--duration", LEARN_S, core=os.cpu_count() - 1)
             pin(d)
             problem.write(json.dumps(d.admin_get("/v1/problem")))
             problem.flush()
-            for x in LOADS:
+            found = replayed_capacity(problem.name, a.seconds)
+            for x in (round(found * part, 3) for part in LOADS):
                 r = live.bench(d, load, "--seed", 1, "--rate-scale", x, "--duration", a.seconds, "--warmup", 0, core=os.cpu_count() - 1)
                 was.append((x, predicted(problem.name, x, a.seconds)))
                 is_.append((x, r["in_time_share"]))
                 rows.append([mix, x, r["offered"], f"{100 * was[-1][1]:.2f}", f"{100 * is_[-1][1]:.2f}",
                              f"{100 * (is_[-1][1] - was[-1][1]):+.2f}", sum(m["late"] for m in r["models"]),
                              sum(m["refused"] for m in r["models"]), "VOID" if r["void"] else ""])  # fmt: skip
+                print(*rows[-1], file=sys.stderr, flush=True)
                 off.append(abs(is_[-1][1] - was[-1][1]))
             caps.append([mix, *(f"{c:.3f}" if c else "-" for c in (capacity(was), capacity(is_)))])
     live.table(rows, ["mix", "load", "offered", "replayed %", "real %", "points", "late", "refused", ""])

@@ -63,6 +63,12 @@ def test_a_server_that_is_too_slow_is_not_waited_for(daemon):
     assert m["refused"] + m["late"] > 0 and m["in_time_share"] < 0.9
 
 
+def test_awake_before_requests_are_due_it_sends_the_same_ones(daemon):
+    offered = [of(bench(daemon.port, "fast=200", "--seed", 3, *more), "fast") for more in ([], ["--awake", 1000])]
+    assert all(books_are_kept(m) and m["lost"] == 0 for m in offered)
+    assert offered[0]["offered"] == offered[1]["offered"] > 0
+
+
 def test_what_does_not_fit_in_flight_is_lost_and_said(daemon):
     m = of(bench(daemon.port, "slow=300", "--in-flight", 1), "slow")
     assert books_are_kept(m) and m["lost"] > 0 and "in-flight" in m["why"]
@@ -176,6 +182,7 @@ def test_an_answer_that_differs_is_wrong(other):
     ([], "MODEL=RPS"), (["fast"], "MODEL=RPS"), (["fast=0"], "above 0"), (["fast=1@x"], "milliseconds"),
     (["fast=1", "fast=2"], "twice"), (["fast=1", "--search"], "SLO"), (["fast=1", "--svg", "x"], "--search"),
     (["fast=1", "--in-flight", "0"], "in-flight"), (["fast=1", "--warmup", "3"], "warm-up"),
+    (["fast=1", "--awake", "1001"], "awake"),
     (["fast=1", "--to", "unix:/x"], "http://"), (["fast=1", "--arrivals", "odd"], "poisson"),
 ])  # fmt: skip
 def test_a_wrong_command_line_is_named(args, word):
