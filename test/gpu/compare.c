@@ -33,7 +33,8 @@ struct side {
 
 static struct host_region region;
 static size_t used, n_found;
-static char found[4096]; /* of one model: what to say behind its verdict */
+static char found[4096];       /* of one model: what to say behind its verdict */
+static struct exe_info counts; /* of what was run last */
 
 static void *take(size_t bytes)
 {
@@ -97,6 +98,7 @@ static int run(struct side *s, const struct bound *b, const char *model, uint32_
         r = s->be->slot_open(x, &slot, err);
     if (r == 0) {
         s->be->exe_info(x, &info);
+        counts = info;
         r = s->be->submit(slot, 0, 0, info.n_segments, &io, &t);
         while (r == 0 && s->be->wait(s->part, USEC_NEVER, &done, 1) == 0)
             ;
@@ -167,6 +169,12 @@ static int compare(struct side *side, const struct graph *g, const char *name, i
             r = err_set(err, -ERANGE, "output '%s' differs by %.3g, the limit is %.1g", out, d,
                         tolerance());
     }
+    if (precision != PRECISION_FP32 && n_found < sizeof(found))
+        n_found +=
+            (size_t)snprintf(found + n_found, sizeof(found) - n_found,
+                             "#   %u steps, %u nodes in %s, %u conversions\n", counts.n_steps,
+                             counts.n_asked, precision_name(precision), counts.n_reorders);
+    n_found = MIN(n_found, sizeof(found) - 1);
     arena_done(&a);
     used = 0;
     return r;

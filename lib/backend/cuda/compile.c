@@ -159,6 +159,7 @@ static int lower(struct build *b, const struct node *n)
     if (!table[n->op])
         return build_fail(b, -ENOTSUP, "not in the cuda backend yet");
     b->n_fused = 0;
+    half_begin(b, n);
     int r = table[n->op](b, n);
     return r < 0 || table[n->op] == lower_alias ? r : lower_posts(b, n);
 }
@@ -265,6 +266,8 @@ static int build_all(struct build *b)
         r = build_buf(b, STATUS_BYTES, &status);
     if (r == 0)
         r = place_inputs(b);
+    if (r == 0)
+        r = half_plan(b);
     if (r == 0)
         r = lower_all(b);
     if (r < 0)
