@@ -247,6 +247,30 @@ static void a_mask_too_large_for_fp16_masks(void)
     close_gpu();
 }
 
+/* The host counts what is not zero of a product that is not rounded for it. */
+static void what_the_host_reads_is_fp32(void)
+{
+    const float in[] = {0, 1, -1, 0, 0, 2};
+    const void *ptr[] = {in};
+    struct io_part whole = {.rows = 1, .in = ptr};
+    struct tensor out[MAX_IO];
+    struct exe_info info;
+
+    open_gpu();
+    uint32_t y = op(OP_MatMul, "", 2, op(OP_Relu, "", 1, input("x", "2 3")), weights("3 2"));
+    output(op(OP_NonZero, "", 1, op(OP_Relu, "", 1, y)));
+    bind_graph();
+    CHECK_EQ(compile_in(PRECISION_FP16, &exe), 0);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    be->exe_info(exe, &info);
+    CHECK_EQ(info.n_asked, 2);
+    CHECK_EQ(info.n_reorders, 1);
+    CHECK_EQ(done_of(slot, part, 0, info.n_segments, &(struct io){1, &whole}).rc, 0);
+    be->outputs(slot, out);
+    CHECK_EQ(out[0].dims[1], 4);
+    close_model();
+}
+
 static void weights_take_half_the_memory_and_do_not_mix(void)
 {
     struct exe_info fp32, half;
@@ -339,6 +363,7 @@ int main(void)
     ALONE(what_no_product_reads_any_more_is_computed_in_fp32);
     ALONE(a_network_without_products_is_16_bits_to_its_end);
     ALONE(a_mask_too_large_for_fp16_masks);
+    ALONE(what_the_host_reads_is_fp32);
     ALONE(weights_take_half_the_memory_and_do_not_mix);
     ALONE(a_weight_too_large_for_fp16_leaves_its_node_in_fp32);
     ALONE(what_the_library_refuses_stays_in_fp32);

@@ -44,6 +44,7 @@ struct port {
     struct ref ref;
     size_t bytes;     /* whole tensor */
     size_t row_bytes; /* 0: the tensor has no batch dimension */
+    size_t staged;    /* of an exe with a late part: where the host gets it, in the slot's memory */
 };
 
 struct exe {
@@ -57,6 +58,9 @@ struct exe {
     uint32_t *first_step; /* [n_segments + 1] */
     struct port in[MAX_IO], out[MAX_IO];
     struct weights **weights;
+    struct late late;     /* bound NULL: there is none */
+    struct port *late_in; /* by late.in; REF_NONE: the host knows it */
+    size_t staged_bytes;
     size_t slot_bytes, weights_bytes, args_bytes;
     char note[160]; /* why a slot of it is slower than it could be */
 };
@@ -143,6 +147,17 @@ int build_ints(struct build *b, const struct node *n, uint32_t i, const char *at
                int64_t ret[MAX_RANK * 2], uint32_t *ret_n);
 int build_axis(struct build *b, int64_t axis, uint32_t limit, uint32_t *ret);
 bool is_f32(const struct tensor *t);
+
+/* ---- lower_late.c: what the host does at the end of a run */
+/* Refuses by name what it should not do. */
+int late_check(struct build *b);
+int lower_late(struct build *b);
+static inline bool is_late_output(const struct exe *x, uint32_t i)
+{
+    const struct bound *b = x->late.bound;
+
+    return b && b->late_value[b->graph->out[i]];
+}
 
 /* ---- half.c */
 /* Can this be compiled for the partition? */

@@ -185,7 +185,7 @@ int half_plan(struct build *b)
         return 0;
     for (uint32_t i = g->n_nodes; i-- > 0;) {
         const struct node *n = &g->nodes[i];
-        if (b->bound->skip[i])
+        if (b->bound->skip[i] || b->bound->late_node[i])
             continue;
         if (half_node(b, n) || (keeps(n) && goes_on(b, n)))
             want_operands(b, n);
