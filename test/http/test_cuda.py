@@ -2,16 +2,19 @@
 
 What this cannot show: anything of a GPU's."""
 import signal
+import sys
 import threading
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import models
 import test_late
 from daemon import ENV, GPULETD
 from test_planning import run
+
+sys.path.insert(0, str(models.MODELS))
+import detector  # noqa: E402
 
 FOLDER = GPULETD.parent
 pytestmark = pytest.mark.skipif(not (FOLDER / "gpulet-cuda.so").exists(), reason="no CUDA toolkit")
@@ -127,41 +130,9 @@ def test_half_the_bits_without_libraries_are_refused_by_name(gpu):
     assert "precision 'fp16': there is neither cuBLASLt nor cuDNN" in error
 
 
-def detector():
-    """Two convolutions, boxes and scores of each place, NMS, and the boxes and scores that it chose."""
-    rng = np.random.default_rng(3)
-    names = {"w0": rng.standard_normal((8, 3, 3, 3)) / 5, "b0": rng.standard_normal(8) / 5,
-             "w1": rng.standard_normal((6, 8, 1, 1)) / 2, "most": np.array([64], np.int64),
-             "overlap": np.array([0.5]), "least": np.array([0.55]), "cut": np.array([4, 2], np.int64),
-             "rows": np.array([1, 6, 64], np.int64), "size": np.array([1, 1, 2]), "two": np.array(2, np.int64),
-             "which": np.array([0, 1], np.int64)}  # fmt: skip
-    weights = [numpy_helper.from_array(v if v.dtype == np.int64 else v.astype(np.float32), k) for k, v in names.items()]
-    nodes = [
-        helper.make_node("Conv", ["x", "w0", "b0"], ["a"], pads=[1, 1, 1, 1], strides=[2, 2]),
-        helper.make_node("Relu", ["a"], ["h"]),
-        helper.make_node("Conv", ["h", "w1"], ["head"]),
-        helper.make_node("Reshape", ["head", "rows"], ["flat"]),
-        helper.make_node("Split", ["flat", "cut"], ["where", "logits"], axis=1),
-        helper.make_node("Sigmoid", ["logits"], ["scores"]),
-        helper.make_node("Transpose", ["where"], ["boxes"], perm=[0, 2, 1]),
-        helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], ["picked"], "choose"),
-        helper.make_node("Gather", ["picked", "two"], ["place"], axis=1),
-        helper.make_node("Squeeze", ["boxes", "zero"], ["all"]),
-        helper.make_node("Gather", ["all", "place"], ["chosen"]),
-    ]
-    weights.append(numpy_helper.from_array(np.array([0], np.int64), "zero"))
-    f, i = TensorProto.FLOAT, TensorProto.INT64
-    m = helper.make_model(helper.make_graph(
-        nodes, "detector", [helper.make_tensor_value_info("x", f, [1, 3, 16, 16])],
-        [helper.make_tensor_value_info("chosen", f, [None, 4]), helper.make_tensor_value_info("picked", i, [None, 3]),
-         helper.make_tensor_value_info("scores", f, [1, 2, 64])], weights), opset_imports=[helper.make_opsetid("", 17)])
-    m.ir_version = 8
-    return m.SerializeToString()
-
-
 def test_a_detector_answers_as_onnx_runtime_does_and_its_neighbour_too(gpu, tmp_path):
     d, path = gpu("gpus=1"), tmp_path / "detector.onnx"
-    path.write_bytes(detector())
+    path.write_bytes(detector.detector())
     assert d.put("detector", path.read_bytes())["late_nodes"] > 0
     d.put("digits", DIGITS)
     session, sizes = models.reference.open_session(path), set()
