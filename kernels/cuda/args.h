@@ -171,8 +171,8 @@ struct norm_args {
     int32_t rms, type;
 };
 
-/* y = (x - mean[c]) / sqrt(variance[c] + eps) * scale[c] + bias[c]; c = i / each % channels.  type: of
- * x and y. */
+/* y = (x - mean[c]) / sqrt(variance[c] + eps) * scale[c] + bias[c]; c = i / each % channels.  type:
+ * of x and y. */
 struct batch_norm_args {
     const void *x;
     const float *scale, *bias, *mean, *variance;

@@ -1,4 +1,4 @@
-/* Numbers of 16 bits, to and from FP32, rounded to the nearest, of two as near to the even one.  For
+/* Numbers of 16 bits, to and from FP32, rounded to the nearest, of two as near to the even one. For
  * kernels and for the host alike, so that both round the same; a device has instructions for it. */
 #pragma once
 
