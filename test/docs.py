@@ -209,6 +209,10 @@ def check_operators():
     check("docs/operators.md lists what the cuda backend takes",
           set(re.findall(r"\w+", listed.split("\n\n")[1])) ^
           set(re.findall(r"\[OP_(\w+)\] =", read("lib/backend/cuda/compile.c"))))
+    halves = read("docs/operators.md").split("load and store 16 bits")[1]
+    check("docs/operators.md lists what keeps 16 bits on a GPU",
+          set(re.findall(r"\w+", halves.split("\n\n")[1])) ^
+          set(re.findall(r"\[OP_(\w+)\] = KEEPS", read("lib/backend/cuda/half.c"))))
     check("docs/operators.md says how",
           [f"{op}: {how}" for op, says, how in table if says == "yes" and not says_how(op, how)])
 

@@ -8,7 +8,7 @@
 
 #include <gpulet/graph.h>
 
-#define BACKEND_ABI 5
+#define BACKEND_ABI 6
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -119,6 +119,26 @@ struct compile_args {
     bool batch_invariant; /* the bits of a row may not depend on how many rows a run has */
 };
 
+/* ---- the late part of a run, on the host: by the cpu backend (lib/backend/cpu/late.c), for itself
+ * and for a device that has no kernels for it.  Values are row-major, constants the graph's. */
+struct late {
+    const struct bound *bound;
+    uint32_t n_in, *in; /* values that are there before */
+};
+struct late_slot {             /* of one run at a time; zero at first */
+    struct tensor *value;      /* by value id; the caller's, any contents */
+    struct tensor out[MAX_IO]; /* late outputs of the last run, in memory */
+    char *memory;
+};
+struct host_late {
+    /* What the late nodes of b read; in lives in the arena. */
+    int (*plan)(const struct bound *b, struct arena *a, struct late *ret, struct err *err);
+    /* Any thread.  ptr: of in[].  Codes as in struct done. */
+    int (*run)(const struct late *l, struct late_slot *s, void *const *ptr, size_t limit_bytes,
+               struct err *err);
+    void (*forget)(struct late_slot *s);
+};
+
 /* What is lost: the partition, its device (all partitions of it say so), or the process's hold on
  * the device, so that it must leave. */
 enum part_fault { FAULT_NONE, FAULT_PART, FAULT_DEVICE, FAULT_PROCESS };
@@ -181,9 +201,13 @@ struct backend {
 
     /* ---- any thread */
     void (*kick)(struct part *p); /* the next or present wait() returns at once */
+
+    /* Of a plug-in: where backend_find() puts what does late nodes for it; else NULL. */
+    const struct host_late **late;
 };
 
 extern const struct backend backend_cpu, backend_sim;
+extern const struct host_late host_late;
 /* The table of that name; "cuda" is opened from a shared object.  -ENOENT lists the names. */
 int backend_find(const char *name, const struct backend **ret, struct err *err);
 /* What the operator configured: a name as above, or "auto": cuda where its plug-in finds a device,

@@ -2,7 +2,8 @@
  *
  * All pointers are device pointers, all tensors row-major and packed unless strides are given;
  * counts and strides are in elements.  A kernel masks its own tail; its grid follows the
- * partition's SMs and not the work.  Reference: kernels/ref. */
+ * partition's SMs and not the work.  What is F16 or BF16 in memory is F32 in all arithmetic.
+ * Reference: kernels/ref. */
 #pragma once
 
 #include <stdint.h>
@@ -67,8 +68,8 @@ enum gpu_binary { GPU_BINARY(NAMED) };
 enum gpu_reduce { GPU_REDUCE(NAMED) };
 #undef NAMED
 
-/* y = op(x), elementwise; may be the same buffer.  F32; abs, neg, relu, sign: S32, S64 too; not:
- * BOOL. */
+/* y = op(x), elementwise; may be the same buffer.  F32, F16, BF16; abs, neg, relu, sign: S32, S64
+ * too; not: BOOL. */
 struct unary_args {
     const void *x;
     void *y;
@@ -78,7 +79,7 @@ struct unary_args {
 };
 
 /* y = op(a, b), a and b by strides 0 and 1; y may be a or b where that one is not broadcast.  type
- * is the operands': F32, S32, S64, BOOL for and, or, xor, equal. */
+ * is the operands': F32, S32, S64, BOOL for and, or, xor, equal; F16, BF16 where y is a number. */
 struct binary_args {
     const void *a, *b;
     void *y;
@@ -136,7 +137,7 @@ struct reduce_args {
     const void *x;
     void *y;
     int64_t n, n_inner;
-    int32_t op, type; /* F32; sum, max, min, prod: S32, S64 */
+    int32_t op, type; /* F32, F16, BF16; sum, max, min, prod: S32, S64 */
     struct gpu_walk outer, inner;
 };
 
@@ -154,26 +155,31 @@ struct softmax_args {
     const void *x;
     void *y;
     int64_t n, count, step;
-    int32_t log_of;
+    int32_t log_of, type;
 };
 
 /* y = (x - mean) / sqrt(variance + eps) * scale + bias over each of n rows of `count`; without
  * mean where rms.  Element e of the whole tensor has scale[e / div % mod]; bias, ret_mean and
- * ret_inv may be NULL. */
+ * ret_inv may be NULL.  type: of x and y. */
 struct norm_args {
-    const float *x, *scale, *bias;
-    float *y, *ret_mean, *ret_inv;
+    const void *x;
+    const float *scale, *bias;
+    void *y;
+    float *ret_mean, *ret_inv;
     int64_t n, count, div, mod;
     float eps;
-    int32_t rms;
+    int32_t rms, type;
 };
 
-/* y = (x - mean[c]) / sqrt(variance[c] + eps) * scale[c] + bias[c]; c = i / each % channels. */
+/* y = (x - mean[c]) / sqrt(variance[c] + eps) * scale[c] + bias[c]; c = i / each % channels.  type:
+ * of x and y. */
 struct batch_norm_args {
-    const float *x, *scale, *bias, *mean, *variance;
-    float *y;
+    const void *x;
+    const float *scale, *bias, *mean, *variance;
+    void *y;
     int64_t n, each, channels;
     float eps;
+    int32_t type;
 };
 
 /* One to three spatial dimensions; missing ones come first and are 1. */
@@ -189,13 +195,13 @@ struct conv_args {
     struct gpu_window window;
 };
 
-/* x (planes, in), y (planes, out); n = elements of y.  Mean: over what lies inside, or also the
- * padding where count_pad. */
+/* x (planes, in, last), y (planes, out, last); n = elements of y.  Mean: over what lies inside, or
+ * also the padding where count_pad. */
 struct pool_args {
-    const float *x;
-    float *y;
-    int64_t n;
-    int32_t mean, count_pad;
+    const void *x;
+    void *y;
+    int64_t n, last; /* channels where they lie last, else 1 */
+    int32_t mean, count_pad, type;
     struct gpu_window window;
 };
 
@@ -210,8 +216,8 @@ struct product_args {
     struct gpu_walk walk;
 };
 
-/* y[stride 1] = x[stride 0] for each of n places of the walk; one of the two is F32, the other F16
- * or BF16.  What is too large for F16 becomes infinite. */
+/* y[stride 1] = x[stride 0] for each of n places of the walk; F32, F16 or BF16.  What is too large
+ * for F16 becomes its largest number. */
 struct half_args {
     const void *x;
     void *y;

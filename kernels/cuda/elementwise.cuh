@@ -67,8 +67,8 @@ template <typename T> DEVICE T unary_int(int op, T x)
 KERNEL(unary)
 {
     EACH (i, a.n) {
-        if (a.type == GPU_F32)
-            ((float *)a.y)[i] = unary_float(a.op, ((const float *)a.x)[i], a.alpha, a.beta);
+        if (is_float(a.type))
+            put_as(a.type, a.y, i, unary_float(a.op, number_as(a.type, a.x, i), a.alpha, a.beta));
         else if (a.type == GPU_S32)
             ((int32_t *)a.y)[i] = unary_int(a.op, ((const int32_t *)a.x)[i]);
         else if (a.type == GPU_S64)
@@ -138,6 +138,15 @@ template <typename T> DEVICE void binary_one(const binary_args &a, int64_t i)
         ((T *)a.y)[i] = binary_number(a.op, x, y);
 }
 
+DEVICE void binary_half(const binary_args &a, int64_t i)
+{
+    int64_t p, q;
+
+    at_two(a.walk, i, &p, &q);
+    put_as(a.type, a.y, i,
+           binary_number(a.op, number_as(a.type, a.a, p), number_as(a.type, a.b, q)));
+}
+
 DEVICE void binary_bool(const binary_args &a, int64_t i)
 {
     int64_t p, q;
@@ -155,6 +164,8 @@ KERNEL(binary)
             binary_one<int32_t>(a, i);
         else if (a.type == GPU_S64)
             binary_one<int64_t>(a, i);
+        else if (is_float(a.type))
+            binary_half(a, i);
         else
             binary_bool(a, i);
     }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "args.h"
+#include "half.h"
 
 #ifdef __CUDACC__
 #define KERNEL(name)                                                                               \
@@ -49,6 +50,45 @@ DEVICE void at_two(const gpu_walk &w, int64_t i, int64_t *ret0, int64_t *ret1)
     *ret0 = a;
     *ret1 = b;
 }
+
+/* ---- what is stored in 16 bits: computed in FP32 */
+struct fp16 {
+    uint16_t bits;
+};
+struct bf16 {
+    uint16_t bits;
+};
+DEVICE float number(float x) { return x; }
+DEVICE float number(fp16 x) { return fp16_to(x.bits); }
+DEVICE float number(bf16 x) { return bf16_to(x.bits); }
+DEVICE void put(float *y, float x) { *y = x; }
+DEVICE void put(fp16 *y, float x) { y->bits = fp16_fit(x); }
+DEVICE void put(bf16 *y, float x) { y->bits = bf16_of(x); }
+
+/* f<T>(...) with T as it is stored.  For loops; what is one number in and one out branches. */
+#define BY_TYPE(type, f, ...)                                                                      \
+    ((type) == GPU_F16    ? f<fp16>(__VA_ARGS__)                                                   \
+     : (type) == GPU_BF16 ? f<bf16>(__VA_ARGS__)                                                   \
+                          : f<float>(__VA_ARGS__))
+
+DEVICE float number_as(int type, const void *x, int64_t i)
+{
+    return type == GPU_F16    ? number(((const fp16 *)x)[i])
+           : type == GPU_BF16 ? number(((const bf16 *)x)[i])
+                              : ((const float *)x)[i];
+}
+
+DEVICE void put_as(int type, void *y, int64_t i, float x)
+{
+    if (type == GPU_F16)
+        put((fp16 *)y + i, x);
+    else if (type == GPU_BF16)
+        put((bf16 *)y + i, x);
+    else
+        ((float *)y)[i] = x;
+}
+
+DEVICE bool is_float(int type) { return type == GPU_F32 || type == GPU_F16 || type == GPU_BF16; }
 
 DEVICE void move(void *y, int64_t to, const void *x, int64_t from, int size)
 {

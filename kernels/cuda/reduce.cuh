@@ -36,18 +36,18 @@ DEVICE float reduce_end(int op, float acc, int64_t n)
     }
 }
 
-DEVICE float reduce_float(const reduce_args &a, int64_t from)
+template <typename T> DEVICE float reduce_float(const reduce_args &a, int64_t from)
 {
-    const float *x = (const float *)a.x + from;
+    const T *x = (const T *)a.x + from;
     float acc = reduce_start(a.op);
 
     for (int64_t k = 0; k < a.n_inner; k++)
-        acc = reduce_step(a.op, acc, x[at(a.inner, 0, k)]);
+        acc = reduce_step(a.op, acc, number(x[at(a.inner, 0, k)]));
     if (a.op != GPU_R_log_sum_exp)
         return reduce_end(a.op, acc, a.n_inner);
     float top = acc == INFINITE || acc == -INFINITE ? 0 : acc, sum = 0;
     for (int64_t k = 0; k < a.n_inner; k++)
-        sum += expf(x[at(a.inner, 0, k)] - top);
+        sum += expf(number(x[at(a.inner, 0, k)]) - top);
     return top + logf(sum);
 }
 
@@ -70,8 +70,8 @@ KERNEL(reduce)
 {
     EACH (i, a.n) {
         int64_t from = at(a.outer, 0, i);
-        if (a.type == GPU_F32)
-            ((float *)a.y)[i] = reduce_float(a, from);
+        if (is_float(a.type))
+            put_as(a.type, a.y, i, BY_TYPE(a.type, reduce_float, a, from));
         else if (a.type == GPU_S32)
             ((int32_t *)a.y)[i] = reduce_int<int32_t>(a, from);
         else
@@ -93,20 +93,26 @@ KERNEL(arg_reduce)
     }
 }
 
+template <typename T> DEVICE void softmax_row(const softmax_args &a, int64_t i)
+{
+    int64_t from = i / a.step * a.step * a.count + i % a.step;
+    const T *x = (const T *)a.x + from;
+    T *y = (T *)a.y + from;
+    float top = -INFINITE, sum = 0;
+
+    for (int64_t k = 0; k < a.count; k++)
+        top = fmaxf(top, number(x[k * a.step]));
+    for (int64_t k = 0; k < a.count; k++)
+        sum += expf(number(x[k * a.step]) - top);
+    float log_sum = logf(sum);
+    for (int64_t k = 0; k < a.count; k++) {
+        float v = number(x[k * a.step]) - top;
+        put(y + k * a.step, a.log_of ? v - log_sum : expf(v) / sum);
+    }
+}
+
 KERNEL(softmax)
 {
-    EACH (i, a.n) {
-        int64_t from = i / a.step * a.step * a.count + i % a.step;
-        const float *x = (const float *)a.x + from;
-        float *y = (float *)a.y + from, top = -INFINITE, sum = 0;
-        for (int64_t k = 0; k < a.count; k++)
-            top = fmaxf(top, x[k * a.step]);
-        for (int64_t k = 0; k < a.count; k++)
-            sum += expf(x[k * a.step] - top);
-        float log_sum = logf(sum);
-        for (int64_t k = 0; k < a.count; k++) {
-            float v = x[k * a.step] - top;
-            y[k * a.step] = a.log_of ? v - log_sum : expf(v) / sum;
-        }
-    }
+    EACH (i, a.n)
+        BY_TYPE(a.type, softmax_row, a, i);
 }

@@ -61,20 +61,26 @@ KERNEL(conv)
     }
 }
 
-KERNEL(pool)
+template <typename T> DEVICE void pool_one(const pool_args &a, int64_t i)
 {
     const gpu_window &w = a.window;
+    int64_t o[3], n = 0, channel = i % a.last, row = window_split(w, i / a.last, o);
+    const T *x = (const T *)a.x + row * w.in[0] * w.in[1] * w.in[2] * a.last + channel;
+    float acc = a.mean ? 0 : -__builtin_huge_valf();
 
-    EACH (i, a.n) {
-        int64_t o[3], n = 0, plane = window_split(w, i, o);
-        const float *x = a.x + plane * w.in[0] * w.in[1] * w.in[2];
-        float acc = a.mean ? 0 : -__builtin_huge_valf();
-        EACH_PLACE (w, k) {
-            int64_t p = window_read(w, o, k);
-            n += p >= 0 || (a.count_pad && window_inside(w, o, k));
-            if (p >= 0)
-                acc = a.mean ? acc + x[p] : x[p] > acc || x[p] != x[p] ? x[p] : acc;
-        }
-        a.y[i] = !a.mean ? acc : n > 0 ? acc / (float)n : 0;
+    EACH_PLACE (w, k) {
+        int64_t p = window_read(w, o, k);
+        n += p >= 0 || (a.count_pad && window_inside(w, o, k));
+        if (p < 0)
+            continue;
+        float v = number(x[p * a.last]);
+        acc = a.mean ? acc + v : v > acc || v != v ? v : acc;
     }
+    put((T *)a.y + i, !a.mean ? acc : n > 0 ? acc / (float)n : 0);
+}
+
+KERNEL(pool)
+{
+    EACH (i, a.n)
+        BY_TYPE(a.type, pool_one, a, i);
 }

@@ -30,6 +30,8 @@ static int plugin_open(const char *path, const struct backend **ret, struct err 
         (void)dlclose(so);
     else
         *ret = b;
+    if (r == 0 && b->late)
+        *b->late = &host_late;
     return r;
 }
 

@@ -24,6 +24,8 @@ for model in test/data/digits*.onnx; do
     mkdir "$to/models/$name"
     cp "$model" "$to/models/$name/model.onnx"
 done
+mkdir "$to/models/detector"
+.venv-test/bin/python test/models/detector.py "$to/models/detector"
 for name; do
     [ "$graphs/$name/model.onnx" -nt test/models/export.py ] ||
         .venv-test/bin/python test/models/export.py --bare "$graphs" "$name" >/dev/null 2>&1 ||

@@ -6,7 +6,8 @@
  * The cpu backend computes in fp32, the other one in fp32 or the precision that is named.
  *
  * A folder holds model.onnx; all free dimensions but the batch are 1.  Inputs are made up: floats
- * in [-1, 1), integers 0 or 1.  Prints "ok - " or "not ok - " a model, and what was found. */
+ * in [-1, 1), integers 0 or 1.  Outputs whose shapes only data can tell have the same ones.  Prints
+ * "ok - " or "not ok - " a model, and what was found. */
 #include <gpulet/backend.h>
 #include <gpulet/clock.h>
 #include <gpulet/model.h>
@@ -29,11 +30,13 @@ struct side {
     struct device *dev;
     struct part *part;
     void *out[MAX_IO];
+    struct tensor got[MAX_IO]; /* the same, with their shapes */
 };
 
 static struct host_region region;
 static size_t used, n_found;
-static char found[4096]; /* of one model: what to say behind its verdict */
+static char found[4096];       /* of one model: what to say behind its verdict */
+static struct exe_info counts; /* of what was run last */
 
 static void *take(size_t bytes)
 {
@@ -63,6 +66,25 @@ static int side_open(struct side *s, const char *name, struct err *err)
     for (unsigned i = 0; i < (info[0].max_granules ? 1 : info[0].n_granules); i++)
         granules_add(&set, i);
     return s->be->part_open(s->dev, &set, &s->part, &units, err);
+}
+
+/* Of shapes that the run has found: copied, as they go with the slot. */
+static void keep_late(struct side *s, const struct slot *slot, uint32_t n_out)
+{
+    s->be->outputs(slot, s->got);
+    for (uint32_t i = 0; i < n_out; i++) {
+        void *own = take(s->got[i].bytes);
+        memcpy(own, s->got[i].data, s->got[i].bytes);
+        s->got[i].data = own;
+    }
+}
+
+static void keep(struct side *s, const struct bound *b)
+{
+    for (uint32_t i = 0; i < b->graph->n_out; i++) {
+        s->got[i] = b->value[b->graph->out[i]];
+        s->got[i].data = s->out[i];
+    }
 }
 
 static void made_up(const struct tensor *t, void *to, uint32_t seed)
@@ -97,6 +119,7 @@ static int run(struct side *s, const struct bound *b, const char *model, uint32_
         r = s->be->slot_open(x, &slot, err);
     if (r == 0) {
         s->be->exe_info(x, &info);
+        counts = info;
         r = s->be->submit(slot, 0, 0, info.n_segments, &io, &t);
         while (r == 0 && s->be->wait(s->part, USEC_NEVER, &done, 1) == 0)
             ;
@@ -104,6 +127,10 @@ static int run(struct side *s, const struct bound *b, const char *model, uint32_
             : done.rc < 0 ? err_set(err, done.rc, "the run failed")
                           : 0;
     }
+    if (r == 0 && info.late_outputs)
+        keep_late(s, slot, b->graph->n_out);
+    else if (r == 0)
+        keep(s, b);
     if (slot)
         s->be->slot_close(slot);
     if (x)
@@ -111,17 +138,20 @@ static int run(struct side *s, const struct bound *b, const char *model, uint32_
     return r < 0 ? err_wrap(err, "%s: ", s->be->name) : 0;
 }
 
-/* Largest difference relative to the largest magnitude, *ret_top; other types: 0 or infinity. */
-static double difference(const struct tensor *t, const void *a, const void *b, double *ret_top)
+/* Largest difference relative to the largest magnitude, *ret_top; other types and shapes: 0 or
+ * infinity. */
+static double difference(const struct tensor *a, const struct tensor *b, double *ret_top)
 {
     double worst = 0, top = 0;
 
     *ret_top = 1;
-
-    if (t->dtype != DT_FP32)
-        return memcmp(a, b, t->bytes) == 0 ? 0 : (double)INFINITY;
-    for (size_t i = 0; i < t->bytes / sizeof(float); i++) {
-        double x = (double)((const float *)a)[i], y = (double)((const float *)b)[i];
+    if (a->dtype != b->dtype || a->rank != b->rank ||
+        memcmp(a->dims, b->dims, a->rank * sizeof(*a->dims)) != 0)
+        return (double)INFINITY;
+    if (a->dtype != DT_FP32)
+        return memcmp(a->data, b->data, a->bytes) == 0 ? 0 : (double)INFINITY;
+    for (size_t i = 0; i < a->bytes / sizeof(float); i++) {
+        double x = (double)((const float *)a->data)[i], y = (double)((const float *)b->data)[i];
         double d = fabs(x - y);
         worst = isnan(d) ? (double)INFINITY : fmax(worst, d);
         top = fmax(top, fabs(y));
@@ -156,7 +186,7 @@ static int compare(struct side *side, const struct graph *g, const char *name, i
     }
     for (uint32_t i = 0; i < g->n_out && r == 0; i++) {
         const char *out = g->values[g->out[i]].name;
-        double top, d = difference(&b->value[g->out[i]], side[1].out[i], side[0].out[i], &top);
+        double top, d = difference(&side[1].got[i], &side[0].got[i], &top);
         n_found += (size_t)snprintf(found + n_found, sizeof(found) - n_found,
                                     "#   output '%.40s': off by %.2g of %.3g\n", out, d, top);
         n_found = MIN(n_found, sizeof(found) - 1);
@@ -167,6 +197,12 @@ static int compare(struct side *side, const struct graph *g, const char *name, i
             r = err_set(err, -ERANGE, "output '%s' differs by %.3g, the limit is %.1g", out, d,
                         tolerance());
     }
+    if (precision != PRECISION_FP32 && n_found < sizeof(found))
+        n_found +=
+            (size_t)snprintf(found + n_found, sizeof(found) - n_found,
+                             "#   %u steps, %u nodes in %s, %u conversions\n", counts.n_steps,
+                             counts.n_asked, precision_name(precision), counts.n_reorders);
+    n_found = MIN(n_found, sizeof(found) - 1);
     arena_done(&a);
     used = 0;
     return r;

@@ -17,10 +17,11 @@ PARTS = [
     ("facts", "what a device is and how it can be cut, whether a daemon of MPS can be started and its contexts share "
               "memory, whether green contexts and graphs keep to their SMs; what contexts, launches, graphs, being told "
               "of an end, copies, the host's memory and a change of partitions take"),
-    ("ops", "operators: every case of `test/ops` against the plain-C reference"),
+    ("ops", "operators: every case of `test/ops` against the plain-C reference; those of FP32 in bf16 and fp16, too, where most "
+            "operators keep 16 bits"),
     ("plain", "the same by own kernels alone, without cuBLASLt and cuDNN"),
-    ("models", "models against the cpu backend, batch 1 and 8, in fp16 and bf16, too: small ones with their weights, eight "
-               "large ones whose weights are made on the spot"),
+    ("models", "models against the cpu backend, batch 1 and 8, in fp16 and bf16, too: small ones with their weights, one that "
+               "ends on the host (NonMaxSuppression), eight large ones whose weights are made on the spot"),
     ("http", "the daemon: two models, and two more that come while one is under load"),
     ("sanitize", "races and wrong addresses in kernels: the cases of `ops` under compute-sanitizer"),
 ]

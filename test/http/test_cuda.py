@@ -2,13 +2,19 @@
 
 What this cannot show: anything of a GPU's."""
 import signal
+import sys
 import threading
 
+import numpy as np
 import pytest
 
 import models
+import test_late
 from daemon import ENV, GPULETD
 from test_planning import run
+
+sys.path.insert(0, str(models.MODELS))
+import detector  # noqa: E402
 
 FOLDER = GPULETD.parent
 pytestmark = pytest.mark.skipif(not (FOLDER / "gpulet-cuda.so").exists(), reason="no CUDA toolkit")
@@ -122,6 +128,30 @@ def test_a_model_answers_in_half_the_bits(gpu, precision, tolerance):
 def test_half_the_bits_without_libraries_are_refused_by_name(gpu):
     error = gpu("gpus=1", libraries=False).put("half", DIGITS, "?precision=fp16", status=400)
     assert "precision 'fp16': there is neither cuBLASLt nor cuDNN" in error
+
+
+def test_a_detector_answers_as_onnx_runtime_does_and_its_neighbour_too(gpu, tmp_path):
+    d, path = gpu("gpus=1"), tmp_path / "detector.onnx"
+    path.write_bytes(detector.detector())
+    assert d.put("detector", path.read_bytes())["late_nodes"] > 0
+    d.put("digits", DIGITS)
+    session, sizes = models.reference.open_session(path), set()
+    for seed in range(6):
+        inputs = {"x": np.random.default_rng(seed).standard_normal((1, 3, 16, 16)).astype(np.float32)}
+        got, want = d.infer_binary("detector", inputs), models.reference.run(session, inputs)
+        np.testing.assert_array_equal(got["picked"], want["picked"])
+        models.reference.compare({k: got[k] for k in ("chosen", "scores")}, {k: want[k] for k in ("chosen", "scores")})
+        sizes.add(len(want["picked"]))
+        models.reference.compare(d.infer_binary("digits", digits(2)), right(digits(2)))
+    assert len(sizes) > 1 and 0 not in sizes, sizes
+
+
+def test_a_loop_that_would_never_end_fails_alone_on_a_gpu(gpu):
+    d = gpu("gpus=1")
+    d.put("twice", test_late.doubling())
+    error = d.infer("twice", {"x": np.array([[2e9, 0, 0]], np.float32)}, status=400)
+    assert "iterations" in error, error
+    np.testing.assert_array_equal(d.infer_binary("twice", {"x": np.array([[3, 1, -2]], np.float32)})["y"], [[24, 8, -16]])
 
 
 @pytest.mark.parametrize("refused", [0, 1])

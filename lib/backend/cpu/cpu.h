@@ -111,18 +111,8 @@ struct port {
     size_t row_bytes; /* 0: the tensor has no batch dimension */
 };
 
-/* The late part of an exe. */
-struct late {
-    const struct bound *bound; /* NULL: there is none */
-    uint32_t n_in;
-    uint32_t *in; /* value ids, by argument of the step */
-};
-struct late_slot {
-    struct tensor *value;      /* by id, of the run under way */
-    struct tensor out[MAX_IO]; /* late outputs of the last run, in memory */
-    char *memory;
-};
-/* One run; ptr: the step's arguments.  -EINVAL, -ENOMEM (over limit_bytes), -ENOTSUP. */
+/* host_late's, in late.c.  bound NULL: there is no late part. */
+int late_plan(const struct bound *b, struct arena *a, struct late *ret, struct err *err);
 int late_run(const struct late *l, struct late_slot *s, void *const *ptr, size_t limit_bytes,
              struct err *err);
 void late_forget(struct late_slot *s);

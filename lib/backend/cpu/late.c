@@ -1,4 +1,5 @@
-/* The late part of a run: nodes whose shapes come to be known only now.
+/* The late part of a run: nodes whose shapes come to be known only now.  Also for the cuda backend,
+ * which has no kernels for it.
  *
  * One last step of the exe reads the row-major values that late nodes need, and graph_run() runs
  * the nodes one by one: each is planned with our kernels where they take it, and done by the
@@ -19,13 +20,13 @@ static bool is_output(const struct graph *g, uint32_t v)
 }
 
 /* Strings that come in and go out again are read, too. */
-static void mark_reads(const struct build *b, bool *read)
+static void mark_reads(const struct bound *b, bool *read)
 {
     const struct graph *g = b->graph;
 
     for (uint32_t i = 0; i < g->n_nodes; i++) {
         const struct node *n = &g->nodes[i];
-        if (!b->bound->late_node[i] || b->bound->skip[i])
+        if (!b->late_node[i] || b->skip[i])
             continue;
         for (uint32_t k = 0; k < n->n_in; k++)
             if (n->in[k] != VALUE_NONE)
@@ -35,35 +36,41 @@ static void mark_reads(const struct build *b, bool *read)
                 read[n->post[k].value] = true;
     }
     for (uint32_t i = 0; i < g->n_in; i++)
-        read[g->in[i]] |= b->bound->late_value[g->in[i]] && is_output(g, g->in[i]);
+        read[g->in[i]] |= b->late_value[g->in[i]] && is_output(g, g->in[i]);
 }
 
 /* Is it there before the late part begins? */
-static bool is_given(const struct build *b, uint32_t v)
+static bool is_given(const struct bound *b, uint32_t v)
 {
     return !b->graph->values[v].constant &&
-           (!b->bound->late_value[v] || b->graph->values[v].producer == NODE_NONE);
+           (!b->late_value[v] || b->graph->values[v].producer == NODE_NONE);
+}
+
+int late_plan(const struct bound *b, struct arena *a, struct late *ret, struct err *err)
+{
+    uint32_t n = b->graph->n_values;
+    bool *read = ARENA_ARRAY(a, bool, n);
+
+    *ret = (struct late){.bound = b, .in = ARENA_ARRAY(a, uint32_t, n)};
+    if (!read || !ret->in)
+        return err_set(err, -ENOMEM, "out of memory");
+    mark_reads(b, read);
+    for (uint32_t v = 0; v < n; v++)
+        if (read[v] && is_given(b, v))
+            ret->in[ret->n_in++] = v;
+    return 0;
 }
 
 int lower_late(struct build *b)
 {
-    const struct graph *g = b->graph;
     struct exe *x = b->exe;
-    bool *read = ARENA_ARRAY(&b->scratch, bool, g->n_values);
-    struct ref *refs = ARENA_ARRAY(&b->scratch, struct ref, g->n_values);
+    struct ref *refs = ARENA_ARRAY(&b->scratch, struct ref, b->graph->n_values);
     struct cpu_call none = {.run = NULL};
-    int r = 0;
+    int r = refs ? late_plan(b->bound, &x->arena, &x->late, b->err)
+                 : err_set(b->err, -ENOMEM, "out of memory");
 
-    x->late.bound = b->bound;
-    x->late.in = ARENA_ARRAY(&x->arena, uint32_t, g->n_values);
-    if (!read || !refs || !x->late.in)
-        return err_set(b->err, -ENOMEM, "out of memory");
-    mark_reads(b, read);
-    for (uint32_t v = 0; v < g->n_values && r == 0; v++)
-        if (read[v] && is_given(b, v)) {
-            r = build_rows(b, v, &refs[x->late.n_in]);
-            x->late.in[x->late.n_in++] = v;
-        }
+    for (uint32_t i = 0; r == 0 && i < x->late.n_in; i++)
+        r = build_rows(b, x->late.in[i], &refs[i]);
     if (r == 0)
         r = build_call(b, &none, x->late.n_in, refs);
     if (r == 0)
@@ -218,3 +225,5 @@ void late_forget(struct late_slot *s)
     free(s->memory);
     s->memory = NULL;
 }
+
+const struct host_late host_late = {.plan = late_plan, .run = late_run, .forget = late_forget};

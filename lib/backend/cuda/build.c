@@ -198,17 +198,23 @@ void strides_of(const struct tensor *t, int64_t ret[MAX_RANK])
         ret[i] = n;
 }
 
-void strides_broadcast(const struct tensor *t, const struct tensor *y, int64_t ret[MAX_RANK])
+void broadcast(const struct tensor *t, const int64_t own[MAX_RANK], const struct tensor *y,
+               int64_t ret[MAX_RANK])
 {
-    int64_t own[MAX_RANK];
-
     assert(t->rank <= y->rank);
-    strides_of(t, own);
     for (uint32_t i = 0; i < y->rank; i++) {
         bool has = i + t->rank >= y->rank;
         uint32_t k = has ? i + t->rank - y->rank : 0;
         ret[i] = has && t->dims[k] != 1 ? own[k] : 0;
     }
+}
+
+void strides_broadcast(const struct tensor *t, const struct tensor *y, int64_t ret[MAX_RANK])
+{
+    int64_t own[MAX_RANK];
+
+    strides_of(t, own);
+    broadcast(t, own, y, ret);
 }
 
 static bool mergeable(const struct gpu_walk *w, int64_t (*stride)[MAX_RANK], uint32_t n_operands,

@@ -159,23 +159,19 @@ static int lower(struct build *b, const struct node *n)
     if (!table[n->op])
         return build_fail(b, -ENOTSUP, "not in the cuda backend yet");
     b->n_fused = 0;
+    half_begin(b, n);
     int r = table[n->op](b, n);
     return r < 0 || table[n->op] == lower_alias ? r : lower_posts(b, n);
 }
 
-/* What only a run could tell, and what is not dense numbers. */
-static int refuse_late(struct build *b)
+/* What is not dense numbers. */
+static int refuse_bytes(struct build *b)
 {
     const struct graph *g = b->graph;
 
-    for (uint32_t i = 0; i < g->n_nodes; i++)
-        if (b->bound->late_node[i]) {
-            b->node = i;
-            return build_fail(b, -ENOTSUP, "what depends on data is not in the cuda backend yet");
-        }
     for (uint32_t i = 0; i < g->n_in + g->n_out; i++) {
         uint32_t v = i < g->n_in ? g->in[i] : g->out[i - g->n_in];
-        if (b->bound->value[v].dtype == DT_STRING || b->bound->late_value[v])
+        if (g->values[v].dtype == DT_STRING || b->bound->value[v].dtype == DT_STRING)
             return err_set(b->err, -ENOTSUP, "tensor '%s': BYTES are not in the cuda backend yet",
                            g->values[v].name);
     }
@@ -216,11 +212,23 @@ static int place_outputs(struct build *b)
     x->n_out = g->n_out;
     for (uint32_t i = 0; i < g->n_out && r == 0; i++) {
         port_init(b, g->out[i], &x->out[i]);
+        if (is_late_output(x, i))
+            continue;
         r = build_in(b, g->out[i], &x->out[i].ref);
         if (r == 0 && x->out[i].ref.kind == REF_BUF)
             x->buf[x->out[i].ref.buf].last = UINT32_MAX;
     }
     return r;
+}
+
+/* The host has them behind the late part's, if there is one. */
+static void stage_outputs(struct exe *x)
+{
+    for (uint32_t i = 0; i < x->n_out && x->late.bound; i++)
+        if (!is_late_output(x, i)) {
+            x->out[i].staged = x->staged_bytes;
+            x->staged_bytes += align_up(x->out[i].bytes, 64);
+        }
 }
 
 static int lower_all(struct build *b)
@@ -237,13 +245,16 @@ static int lower_all(struct build *b)
         while (s + 1 < x->n_segments && g->cut[s + 1] <= i)
             x->first_step[++s] = x->n_steps;
         b->node = i;
-        int r = b->bound->skip[i] ? 0 : lower(b, &g->nodes[i]);
+        int r = b->bound->skip[i] || b->bound->late_node[i] ? 0 : lower(b, &g->nodes[i]);
         if (r == 0)
             r = part_yield(b->part, b->err);
         if (r < 0)
             return r;
     }
-    int r = place_outputs(b); /* what is not FP32 yet becomes it in the last segment */
+    int r = lower_late(b); /* what is not FP32 yet becomes it in the last segment */
+    if (r == 0)
+        r = place_outputs(b);
+    stage_outputs(x);
     while (s < x->n_segments)
         x->first_step[++s] = x->n_steps;
     return r;
@@ -253,7 +264,10 @@ static int build_all(struct build *b)
 {
     struct exe *x = b->exe;
     struct ref status;
-    int r = refuse_late(b);
+    int r = refuse_bytes(b);
+
+    if (r == 0)
+        r = late_check(b);
 
     b->at = ARENA_ARRAY(&b->scratch, struct ref, b->graph->n_values);
     for (unsigned i = 0; i < ARRAY_SIZE(b->half); i++)
@@ -265,6 +279,8 @@ static int build_all(struct build *b)
         r = build_buf(b, STATUS_BYTES, &status);
     if (r == 0)
         r = place_inputs(b);
+    if (r == 0)
+        r = half_plan(b);
     if (r == 0)
         r = lower_all(b);
     if (r < 0)
@@ -331,6 +347,7 @@ void gpu_exe_info(const struct exe *x, struct exe_info *ret)
                              .n_steps = x->n_steps,
                              .n_reorders = x->n_reorders,
                              .n_asked = x->n_asked,
-                             .n_plain = x->n_plain};
+                             .n_plain = x->n_plain,
+                             .late_outputs = x->late.bound != NULL};
     (void)snprintf(ret->note, sizeof(ret->note), "%s", x->note);
 }

@@ -94,6 +94,7 @@ int gpu_dev_open(const struct backend_config *cfg, unsigned index, struct device
     if (r < 0)
         return r;
     dev->mode = mode;
+    dev->run_bytes = cfg->run_bytes ? cfg->run_bytes : RUN_BYTES;
     r = mode->open(dev, err);
     if (r == 0)
         r = library_open(dev, err);

@@ -44,6 +44,7 @@ struct port {
     struct ref ref;
     size_t bytes;     /* whole tensor */
     size_t row_bytes; /* 0: the tensor has no batch dimension */
+    size_t staged;    /* of an exe with a late part: where the host gets it, in the slot's memory */
 };
 
 struct exe {
@@ -57,6 +58,9 @@ struct exe {
     uint32_t *first_step; /* [n_segments + 1] */
     struct port in[MAX_IO], out[MAX_IO];
     struct weights **weights;
+    struct late late;     /* bound NULL: there is none */
+    struct port *late_in; /* by late.in; REF_NONE: the host knows it */
+    size_t staged_bytes;
     size_t slot_bytes, weights_bytes, args_bytes;
     char note[160]; /* why a slot of it is slower than it could be */
 };
@@ -75,8 +79,12 @@ struct build {
     struct arena scratch;
     struct ref *at;      /* by value id */
     struct ref *half[2]; /* the same in 16 bits: row-major, and with channels last */
+    bool *wants;         /* by value id: a node that computes in 16 bits comes behind it */
     enum precision precision;
-    uint32_t node;        /* being lowered */
+    uint32_t node;    /* being lowered */
+    enum dtype store; /* what it keeps FP32 values in: DT_FP32, or what half_type() says */
+    bool last;        /* and those of `rank` dimensions with channels last */
+    uint32_t rank;
     uint32_t n_fused;     /* of its post steps: done already */
     bool batch_invariant; /* our own kernels only: they know nothing of the batch */
     uint32_t cap_steps, cap_bufs, cap_weights;
@@ -128,6 +136,9 @@ int64_t span(const struct tensor *t, uint32_t from, uint32_t to);
 void strides_of(const struct tensor *t, int64_t ret[MAX_RANK]);
 /* t as read by y's elements: stride 0 where it is broadcast. */
 void strides_broadcast(const struct tensor *t, const struct tensor *y, int64_t ret[MAX_RANK]);
+/* The same with t's own strides given. */
+void broadcast(const struct tensor *t, const int64_t own[MAX_RANK], const struct tensor *y,
+               int64_t ret[MAX_RANK]);
 /* Dimensions of 1 vanish, those that can be walked as one are merged. */
 void walk_make(struct gpu_walk *w, uint32_t rank, const int64_t *dims, uint32_t n_operands,
                int64_t (*stride)[MAX_RANK]);
@@ -137,15 +148,34 @@ int build_ints(struct build *b, const struct node *n, uint32_t i, const char *at
 int build_axis(struct build *b, int64_t axis, uint32_t limit, uint32_t *ret);
 bool is_f32(const struct tensor *t);
 
+/* ---- lower_late.c: what the host does at the end of a run */
+/* Refuses by name what it should not do. */
+int late_check(struct build *b);
+int lower_late(struct build *b);
+static inline bool is_late_output(const struct exe *x, uint32_t i)
+{
+    const struct bound *b = x->late.bound;
+
+    return b && b->late_value[b->graph->out[i]];
+}
+
 /* ---- half.c */
 /* Can this be compiled for the partition? */
 int half_check(const struct part *p, const struct compile_args *args, struct err *err);
 /* FP32, or what the precision asked for stores. */
 enum dtype half_type(const struct build *b);
-/* The type in which the node should have its operands. */
+/* The type in which a convolution or product should have its operands. */
 enum dtype half_for(const struct build *b, const struct node *n);
-/* A later node reads v in 16 bits. */
+/* Once, before lowering: b->wants. */
+int half_plan(struct build *b);
+/* v goes on to a node that computes in 16 bits. */
 bool half_wanted(const struct build *b, uint32_t v);
+/* Sets b->store and b->last for the node that is lowered next. */
+void half_begin(struct build *b, const struct node *n);
+
+/* ---- store.c */
+/* Is v there in 16 bits, in this layout? */
+bool half_is(const struct build *b, uint32_t v, bool last);
 /* The value in this type, converted if it is not there yet; VALUE_NONE: nowhere.  last: channels
  * last, which FP32 never has. */
 int build_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
@@ -153,6 +183,25 @@ int build_out_as(struct build *b, uint32_t v, enum dtype type, bool last, struct
 /* From 16 bits to FP32. */
 int half_back(struct build *b, uint32_t v, struct ref *ret);
 void half_forget(struct build *b, uint32_t v);
+/* Goes on with v as it is there: sets b->store and b->last. */
+void half_stay(struct build *b, uint32_t v);
+/* `as` becomes another name for v. */
+int build_same(struct build *b, uint32_t v, uint32_t as);
+/* As build_in() and build_out(), but what is FP32 as the node at hand stores it. */
+int data_in(struct build *b, uint32_t v, struct ref *ret);
+int data_out(struct build *b, uint32_t v, struct ref *ret);
+/* The same in any layout, whose strides it tells. */
+int data_any(struct build *b, uint32_t v, struct ref *ret, int64_t stride[MAX_RANK]);
+/* What is there is the row-major result v. */
+void data_name(struct build *b, uint32_t v, struct ref is);
+enum dtype data_type(const struct build *b, const struct tensor *t);
+/* The bytes of x in that type, lowest first. */
+void data_bits(const struct build *b, float x, uint64_t *ret);
+void data_strides(const struct build *b, const struct tensor *t, int64_t ret[MAX_RANK]);
+void data_broadcast(const struct build *b, const struct tensor *t, const struct tensor *y,
+                    int64_t ret[MAX_RANK]);
+void data_walk(const struct build *b, struct gpu_walk *w, uint32_t rank, const int64_t *dims,
+               uint32_t n_operands, int64_t (*stride)[MAX_RANK]);
 
 /* ---- lower_*.c: one node becomes steps.  -ENOTSUP names node and operator. */
 typedef int lower_fn(struct build *b, const struct node *n);

@@ -11,7 +11,7 @@
 
 #define LOOK_US 100000 /* a failed stream never makes its host call: looked at so often */
 
-static CUdeviceptr address(const struct slot *s, const struct ref *r)
+CUdeviceptr slot_address(const struct slot *s, const struct ref *r)
 {
     return r->kind == REF_BUF ? s->memory + s->exe->buf[r->buf].offset : r->at;
 }
@@ -32,7 +32,7 @@ static int slot_fill(struct slot *s)
         const struct step *step = &x->step[i];
         memcpy(s->args + at, step->args, step->bytes);
         for (uint32_t k = 0; k < step->n_holes; k++) {
-            CUdeviceptr p = address(s, &step->hole[k].ref);
+            CUdeviceptr p = slot_address(s, &step->hole[k].ref);
             memcpy(s->args + at + step->hole[k].offset, &p, sizeof(p));
         }
         s->first[i] = at;
@@ -82,6 +82,8 @@ static int slot_take(struct slot *s, struct err *err)
         r = err_set(err, -ENOMEM, "out of memory");
     if (r == 0)
         r = states_open(s, err);
+    if (r == 0)
+        r = late_open(s, err);
     return r < 0 ? r : graphs_open(s, err);
 }
 
@@ -94,6 +96,7 @@ void gpu_slot_close(struct slot *s)
     if (part_begin(s->exe->part, &err) == 0) {
         graphs_close(s); /* before what they were captured in */
         states_close(s);
+        late_close(s);
         if (s->end)
             (void)cu.event_destroy(s->end);
         if (s->begin)
@@ -136,7 +139,7 @@ int gpu_slot_open(struct exe *x, struct slot **ret, struct err *err)
 static int copy_in(struct slot *s, const struct port *in, uint32_t i, const struct io *io,
                    struct err *err)
 {
-    CUdeviceptr to = address(s, &in->ref);
+    CUdeviceptr to = slot_address(s, &in->ref);
     CUstream stream = s->exe->part->stream;
     size_t at = 0;
     int r = 0;
@@ -156,7 +159,7 @@ static int copy_in(struct slot *s, const struct port *in, uint32_t i, const stru
 static int copy_out(struct slot *s, const struct port *out, uint32_t i, const struct io *io,
                     struct err *err)
 {
-    CUdeviceptr from = address(s, &out->ref);
+    CUdeviceptr from = slot_address(s, &out->ref);
     int r = 0;
 
     for (uint32_t k = 0; k < io->n_parts && r == 0; k++) {
@@ -172,7 +175,7 @@ static int begin(struct slot *s, const struct io *io, struct err *err)
 {
     struct exe *x = s->exe;
     struct ref status = {.kind = REF_BUF, .buf = BUF_STATUS};
-    int r = GPU(zero_async(address(s, &status), 0, sizeof(*s->status), x->part->stream), err);
+    int r = GPU(zero_async(slot_address(s, &status), 0, sizeof(*s->status), x->part->stream), err);
 
     for (uint32_t i = 0; i < x->n_in && r == 0; i++)
         r = copy_in(s, &x->in[i], i, io, err);
@@ -184,6 +187,8 @@ static int end(struct slot *s, const struct io *io, struct err *err)
     struct exe *x = s->exe;
     int r = 0;
 
+    if (s->tail)
+        return late_fetch(s, x->part->stream, err);
     for (uint32_t i = 0; io && i < x->n_out && r == 0; i++)
         r = copy_out(s, &x->out[i], i, io, err);
     return r;
@@ -216,20 +221,29 @@ static int segment(struct slot *s, unsigned i, struct err *err)
     return r;
 }
 
+void slot_finished(struct slot *s)
+{
+    struct slot **at = &s->exe->part->finished;
+
+    while (*at)
+        at = &(*at)->next;
+    *at = s;
+    (void)pthread_cond_broadcast(&s->exe->part->wake);
+}
+
 /* On a thread of the driver's. */
 static void CUDA_CB ended(void *arg)
 {
-    struct slot *s = arg, **at;
+    struct slot *s = arg;
     struct part *p = s->exe->part;
 
     (void)pthread_mutex_lock(&p->lock);
-    if (s->probing) {
+    if (s->probing)
         s->probed = true;
-    } else {
-        for (at = &p->finished; *at; at = &(*at)->next)
-            ;
-        *at = s;
-    }
+    else if (s->tail && s->ends && *s->status == 0)
+        tails_add(s);
+    else
+        slot_finished(s);
     (void)pthread_cond_broadcast(&p->wake);
     (void)pthread_mutex_unlock(&p->lock);
 }
@@ -248,7 +262,8 @@ static int enqueue(struct slot *s, unsigned from, unsigned to, const struct io *
     if (r == 0 && to == x->n_segments)
         r = end(s, io, err);
     if (r == 0)
-        r = GPU(copy_out_async(s->status, address(s, &status), sizeof(*s->status), stream), err);
+        r = GPU(copy_out_async(s->status, slot_address(s, &status), sizeof(*s->status), stream),
+                err);
     if (r == 0)
         r = GPU(event_record(s->end, stream), err);
     if (r == 0)
@@ -265,6 +280,7 @@ static int run_begin(struct slot *s, unsigned from, unsigned to, const struct io
     if (r < 0)
         return r;
     s->next = NULL;
+    s->ends = to == s->exe->n_segments;
     r = enqueue(s, from, to, io, err);
     if (r < 0) /* what was begun still touches the request */
         (void)cu.stream_wait(p->stream);
@@ -287,7 +303,9 @@ static int run_end(struct slot *s, uint64_t *ret_ns, const char **ret_why, struc
     if (r < 0)
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret_why = *s->status ? "an index is out of range" : NULL;
-    return *s->status ? -EINVAL : 0;
+    if (*s->status)
+        return -EINVAL;
+    return s->tail && s->ends ? late_result(s, ret_ns, ret_why) : 0;
 }
 
 /* ---- the executor */
@@ -301,6 +319,8 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     if (from > to || to > s->exe->n_segments)
         return -EINVAL;
     s->ticket = p->last_ticket + 1;
+    if (s->tail && tails_open(p) < 0)
+        return -EIO;
     if (run_begin(s, from, to, io, &err) < 0)
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret = ++p->last_ticket;
@@ -393,13 +413,15 @@ static int probe_wait(struct slot *s, struct err *err)
     return over ? 0 : err_set(err, -ENODEV, "the device is lost");
 }
 
-/* Of zeros; an index that they make is no failure. */
+/* Of zeros; an index that they make is no failure, nor is it if the host cannot run them. */
 static int run_over(struct slot *s, uint64_t *ret_ns, struct err *err)
 {
     const char *why;
-    int r = run_end(s, ret_ns, &why, err);
 
-    return r == -EINVAL ? 0 : r;
+    if (s->tail && s->ends && *s->status == 0)
+        late_run(s);
+    int r = run_end(s, ret_ns, &why, err);
+    return r == -EINVAL || r == -ENOMEM ? 0 : r == -ENOTSUP ? err_set(err, r, "%s", why) : r;
 }
 
 static int probe_one(struct slot *s, unsigned from, unsigned to, uint64_t *ret_ns, struct err *err)

@@ -12,6 +12,7 @@
  *   weights.c  constants on the device
  *   exe.h, build.c, compile.c, lower_*.c  a bound graph becomes launches of kernels
  *   half.c     what is stored in 16 bits
+ *   late.c     what only data can tell: the end of a run, on the host
  *   slot.h     a slot; exec.c runs it, capture.c makes graphs of its segments
  *   nvlib.h    cuBLASLt and cuDNN, which do the heavy nodes where they are there: nvlib.c; blas.c,
  *              blas_product.c; dnn.c, dnn_conv.c
@@ -101,7 +102,8 @@ struct device {
     struct device_info info;
     CUcontext ctx; /* for what belongs to no partition; builder */
     unsigned n_parts;
-    bool pinned; /* the request memory, by this device */
+    bool pinned;      /* the request memory, by this device */
+    size_t run_bytes; /* that the late part of a run may take */
     CUlibrary library;
     CUkernel kernel[GPU_KERNEL_END];
     struct space space; /* where weights are shared by all contexts */
@@ -141,8 +143,9 @@ struct part {
     bool kicked;           /* under lock */
     struct slot *finished; /* under lock: runs that ended and were not taken yet, oldest first */
 
-    ticket last_ticket; /* executor */
-    unsigned n_out;     /* executor: its tickets */
+    struct tails *tails; /* late.c; made by the executor when it first needs it */
+    ticket last_ticket;  /* executor */
+    unsigned n_out;      /* executor: its tickets */
 };
 int gpu_part_open(struct device *dev, const struct granules *set, struct part **ret,
                   uint32_t *ret_units, struct err *err);
@@ -188,3 +191,10 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
                ticket *ret);
 size_t gpu_wait(struct part *p, usec_t until_us, struct done *done, size_t max);
 void gpu_kick(struct part *p);
+
+/* ---- late.c */
+/* What runs late nodes; set when the plug-in is opened. */
+extern const struct host_late *gpu_late;
+void gpu_outputs(const struct slot *s, struct tensor *ret);
+/* No run of the partition is under way. */
+void tails_close(struct part *p);

@@ -1,12 +1,12 @@
 /* precision = fp16, bf16: which nodes are computed from 16 bits, and which results stay in them.
  *
- * Convolutions and products with constant weights are, by the libraries, which sum in FP32.  A
- * result is kept in 16 bits when such a node reads it, for then it would be rounded anyway;
- * whatever else reads it gets it as FP32, converted once.  For convolutions channels lie last, as
- * the kernels for tensor cores want it: layout and type change in one pass. */
+ * Convolutions and products are, by the libraries, which sum in FP32.  On the way from one to the
+ * next values stay in 16 bits: what the table below names loads and stores those, and computes in
+ * FP32.  Everything else reads FP32, converted once.  So does what comes behind the last
+ * convolution or product, as scores and boxes want all their bits; a network without any is 16 bits
+ * to its end. */
 #include "nvlib.h"
 
-#include <kernels/cuda/half.h>
 #include <math.h>
 
 #define FP16_MAX 65504.f
@@ -35,11 +35,11 @@ int half_check(const struct part *p, const struct compile_args *args, struct err
     return 0;
 }
 
-/* ---- which nodes */
+/* ---- what the libraries do */
 static bool half_node(const struct build *b, const struct node *n)
 {
     if ((n->op != OP_Conv && n->op != OP_Gemm && n->op != OP_MatMul) ||
-        !b->graph->values[n->in[1]].constant)
+        (n->op == OP_Conv && !b->graph->values[n->in[1]].constant))
         return false;
     for (uint32_t i = 0; i < n->n_in; i++)
         if (!is_f32(in_of(b, n, i)))
@@ -47,12 +47,13 @@ static bool half_node(const struct build *b, const struct node *n)
     return n->op != OP_MatMul || in_of(b, n, 1)->rank >= 2;
 }
 
-static bool fits(const struct build *b, const struct constant *c)
+static bool fits(const struct build *b, uint32_t v)
 {
-    const float *x = c->t.data;
+    const struct constant *c = v == VALUE_NONE ? NULL : b->graph->values[v].constant;
+    const float *x = c ? c->t.data : NULL;
     bool good = true;
 
-    for (size_t i = 0; half_type(b) == DT_FP16 && i < c->t.bytes / sizeof(*x) && good; i++)
+    for (size_t i = 0; half_type(b) == DT_FP16 && c && i < c->t.bytes / sizeof(*x) && good; i++)
         good = fabsf(x[i]) <= FP16_MAX;
     return good;
 }
@@ -62,126 +63,206 @@ enum dtype half_for(const struct build *b, const struct node *n)
     if (half_type(b) == DT_FP32 || !half_node(b, n))
         return DT_FP32;
     for (uint32_t i = 1; i < n->n_in; i++)
-        if (n->in[i] != VALUE_NONE && b->graph->values[n->in[i]].constant &&
-            !fits(b, b->graph->values[n->in[i]].constant))
+        if (!fits(b, n->in[i]))
             return DT_FP32; /* it would be infinite */
     return half_type(b);
 }
 
-static bool reads_half(const struct build *b, const struct node *n, uint32_t v)
+/* ---- what our kernels keep */
+enum {
+    KEEPS = 1, /* 16 bits */
+    LAST = 2,  /* and channels last, too */
+    ONE = 4,   /* of the first operand; the others are parameters in FP32 */
+    SAME = 8   /* another name for what is there */
+};
+static const uint8_t table[OP_END] = {
+    [OP_Abs] = KEEPS | LAST,
+    [OP_Add] = KEEPS | LAST,
+    [OP_AveragePool] = KEEPS | LAST,
+    [OP_BatchNormalization] = KEEPS | LAST | ONE,
+    [OP_Celu] = KEEPS | LAST,
+    [OP_Clip] = KEEPS | LAST | ONE,
+    [OP_Concat] = KEEPS | LAST,
+    [OP_DepthToSpace] = KEEPS | LAST,
+    [OP_Div] = KEEPS | LAST,
+    [OP_Dropout] = KEEPS | SAME,
+    [OP_Elu] = KEEPS | LAST,
+    [OP_Erf] = KEEPS | LAST,
+    [OP_Expand] = KEEPS,
+    [OP_Flatten] = KEEPS | SAME,
+    [OP_Gather] = KEEPS,
+    [OP_Gelu] = KEEPS | LAST,
+    [OP_GlobalAveragePool] = KEEPS | LAST,
+    [OP_GlobalMaxPool] = KEEPS | LAST,
+    [OP_GroupNormalization] = KEEPS | ONE,
+    [OP_HardSigmoid] = KEEPS | LAST,
+    [OP_HardSwish] = KEEPS | LAST,
+    [OP_Identity] = KEEPS | SAME,
+    [OP_InstanceNormalization] = KEEPS | ONE,
+    [OP_LayerNormalization] = KEEPS | ONE,
+    [OP_LeakyRelu] = KEEPS | LAST,
+    [OP_LogSoftmax] = KEEPS,
+    [OP_Max] = KEEPS | LAST,
+    [OP_MaxPool] = KEEPS | LAST,
+    [OP_Mean] = KEEPS | LAST,
+    [OP_Min] = KEEPS | LAST,
+    [OP_Mish] = KEEPS | LAST,
+    [OP_Mul] = KEEPS | LAST,
+    [OP_Neg] = KEEPS | LAST,
+    [OP_Pad] = KEEPS | LAST | ONE,
+    [OP_PRelu] = KEEPS | LAST,
+    [OP_ReduceMax] = KEEPS,
+    [OP_ReduceMean] = KEEPS,
+    [OP_ReduceMin] = KEEPS,
+    [OP_Relu] = KEEPS | LAST,
+    [OP_Reshape] = KEEPS | SAME,
+    [OP_RMSNormalization] = KEEPS | ONE,
+    [OP_Selu] = KEEPS | LAST,
+    [OP_Shrink] = KEEPS | LAST,
+    [OP_Sigmoid] = KEEPS | LAST,
+    [OP_Slice] = KEEPS | LAST,
+    [OP_Softmax] = KEEPS,
+    [OP_Softplus] = KEEPS | LAST,
+    [OP_Softsign] = KEEPS | LAST,
+    [OP_SpaceToDepth] = KEEPS | LAST,
+    [OP_Split] = KEEPS | LAST,
+    [OP_Squeeze] = KEEPS | SAME,
+    [OP_Sub] = KEEPS | LAST,
+    [OP_Sum] = KEEPS | LAST,
+    [OP_Swish] = KEEPS | LAST,
+    [OP_Tanh] = KEEPS | LAST,
+    [OP_ThresholdedRelu] = KEEPS | LAST,
+    [OP_Tile] = KEEPS,
+    [OP_Transpose] = KEEPS,
+    [OP_Unsqueeze] = KEEPS | SAME,
+    [OP_Where] = KEEPS | LAST,
+};
+
+static unsigned keeps(const struct node *n)
 {
-    if (!half_node(b, n))
-        return false;
-    if (n->n_post > 0 && n->post[0].kind == POST_ADD && n->post[0].value == v)
-        return true;
-    return n->in[0] == v;
+    bool other = n->op == OP_Pad && !STREQ(node_str(n, "mode", "constant"), "constant");
+
+    return other ? 0 : table[n->op];
+}
+
+/* Operand i, if it is one of those that the node reads in 16 bits. */
+static uint32_t operand(const struct build *b, const struct node *n, uint32_t i)
+{
+    bool data = i == 0 || !(keeps(n) & ONE);
+
+    return data && n->in[i] != VALUE_NONE && is_f32(value_of(b, n->in[i])) ? n->in[i] : VALUE_NONE;
+}
+
+/* ---- which values go on to such a node */
+static bool goes_on(const struct build *b, const struct node *n)
+{
+    bool any = false;
+
+    for (uint32_t k = 0; k < n->n_out; k++)
+        any |= n->out[k] != VALUE_NONE && b->wants[n->out[k]];
+    return any;
+}
+
+static void want_operands(struct build *b, const struct node *n)
+{
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (operand(b, n, i) != VALUE_NONE)
+            b->wants[n->in[i]] = true;
+    for (uint32_t i = 0; i < n->n_post; i++)
+        if (n->post[i].kind == POST_ADD)
+            b->wants[n->post[i].value] = true;
+}
+
+int half_plan(struct build *b)
+{
+    const struct graph *g = b->graph;
+    bool any = false;
+
+    b->wants = ARENA_ARRAY(&b->scratch, bool, g->n_values);
+    if (!b->wants)
+        return err_set(b->err, -ENOMEM, "out of memory");
+    if (half_type(b) == DT_FP32)
+        return 0;
+    for (uint32_t i = g->n_nodes; i-- > 0;) {
+        const struct node *n = &g->nodes[i];
+        if (b->bound->skip[i] || b->bound->late_node[i])
+            continue;
+        if (half_node(b, n) || (keeps(n) && goes_on(b, n)))
+            want_operands(b, n);
+        any |= half_node(b, n);
+    }
+    if (!any)
+        memset(b->wants, true, g->n_values * sizeof(*b->wants));
+    return 0;
 }
 
 bool half_wanted(const struct build *b, uint32_t v)
 {
-    for (uint32_t i = b->node + 1; i < b->graph->n_nodes; i++)
-        if (!b->bound->skip[i] && reads_half(b, &b->graph->nodes[i], v))
+    return b->wants[v];
+}
+
+/* ---- the node at hand */
+
+/* Under the first of its names. */
+static uint32_t origin(const struct build *b, uint32_t v)
+{
+    const struct graph *g = b->graph;
+    uint32_t p = g->values[v].producer;
+
+    while (p != NODE_NONE && keeps(&g->nodes[p]) & SAME) {
+        v = g->nodes[p].in[0];
+        p = g->values[v].producer;
+    }
+    return v;
+}
+
+/* What FP32 has been left in is not rounded for an operator that could as well read that: one of
+ * the operands is in 16 bits, or comes from outside, or all are constants. */
+static bool begins(const struct build *b, const struct node *n)
+{
+    uint32_t n_constant = 0, n_data = 0;
+
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        uint32_t v = operand(b, n, i);
+        if (v == VALUE_NONE)
+            continue;
+        n_data++;
+        if (value_of(b, v)->data || b->graph->values[v].constant)
+            n_constant++;
+        else if (half_is(b, v, false) || half_is(b, v, true) ||
+                 b->graph->values[origin(b, v)].producer == NODE_NONE)
             return true;
-    return false;
-}
-
-/* ---- where a value is in 16 bits */
-static void strides_last(const struct tensor *t, int64_t ret[MAX_RANK])
-{
-    int64_t n = t->dims[1];
-
-    ret[1] = 1;
-    for (uint32_t i = t->rank - 1; i > 1; n *= t->dims[i--])
-        ret[i] = n;
-    ret[0] = n;
-}
-
-static void strides_as(const struct tensor *t, bool last, int64_t ret[MAX_RANK])
-{
-    if (last && t->rank > 2)
-        strides_last(t, ret);
-    else
-        strides_of(t, ret);
-}
-
-static int convert(struct build *b, const struct tensor *t, enum dtype from, bool from_last,
-                   struct ref x, enum dtype to, bool to_last, struct ref *ret)
-{
-    struct half_args a = {.n = count_of(t), .from = (int32_t)from, .to = (int32_t)to};
-    int64_t stride[2][MAX_RANK];
-    int r = build_buf(b, (size_t)a.n * dtype_size(to), ret);
-
-    strides_as(t, from_last, stride[0]);
-    strides_as(t, to_last, stride[1]);
-    walk_make(&a.walk, t->rank, t->dims, 2, stride);
-    b->exe->n_reorders += a.n > 0;
-    return r < 0 ? r : STEP(b, half, a, HOLE(half, x, x), HOLE(half, y, *ret));
-}
-
-/* A constant is rounded here, once. */
-static int upload(struct build *b, const struct constant *c, bool last, struct ref *ret)
-{
-    const struct tensor *t = &c->t;
-    uint64_t how[] = {half_type(b), last};
-    int64_t n = count_of(t), channels = last && t->rank > 2 ? t->dims[1] : 1;
-    int64_t inner = channels > 1 ? span(t, 2, t->rank) : 1, each = channels * inner;
-    const float *x = t->data;
-    uint16_t *y = malloc((size_t)n * sizeof(*y) + 1);
-
-    if (!y)
-        return err_set(b->err, -ENOMEM, "out of memory");
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = i % each, to = i - at + at % inner * channels + at / inner;
-        y[to] = how[0] == DT_FP16 ? fp16_of(x[i]) : bf16_of(x[i]);
     }
-    int r = build_upload(b, y, (size_t)n * sizeof(*y),
-                         hash_join(c->hash, hash_bytes(how, sizeof(how))), ret);
-    free(y);
-    return r;
+    return n_data > 0 && n_constant == n_data;
 }
 
-static int half_in(struct build *b, uint32_t v, bool last, struct ref *ret)
+static bool in_last(const struct build *b, const struct node *n)
 {
-    const struct constant *c = b->graph->values[v].constant;
-    struct ref *at = &b->half[last][v], x;
-    int r = 0;
+    bool any = false;
 
-    if (at->kind == REF_NONE && c)
-        r = upload(b, c, last, at);
-    else if (at->kind == REF_NONE) {
-        r = build_in(b, v, &x);
-        if (r == 0)
-            r = convert(b, value_of(b, v), DT_FP32, false, x, half_type(b), last, at);
+    if (node_int(n, "broadcast", 0)) /* the old way: other dimensions are what belongs together */
+        return false;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        uint32_t v = operand(b, n, i);
+        any |= v != VALUE_NONE && value_of(b, v)->rank == b->rank && half_is(b, v, true);
     }
-    *ret = *at;
-    return r;
+    return any;
 }
 
-int half_back(struct build *b, uint32_t v, struct ref *ret)
+void half_begin(struct build *b, const struct node *n)
 {
-    bool last = b->half[true][v].kind != REF_NONE;
+    const struct tensor *y = n->n_out ? value_of(b, n->out[0]) : NULL;
 
-    assert(b->half[last][v].kind != REF_NONE);
-    return convert(b, value_of(b, v), half_type(b), last, b->half[last][v], DT_FP32, false, ret);
-}
-
-void half_forget(struct build *b, uint32_t v)
-{
-    b->half[false][v] = b->half[true][v] = (struct ref){0};
-}
-
-int build_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret)
-{
-    *ret = (struct ref){0};
-    return v == VALUE_NONE ? 0 : type == DT_FP32 ? build_in(b, v, ret) : half_in(b, v, last, ret);
-}
-
-int build_out_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret)
-{
-    if (type == DT_FP32)
-        return build_out(b, v, ret);
-    int r = build_buf(b, (size_t)count_of(value_of(b, v)) * dtype_size(type), ret);
-    if (r == 0)
-        b->half[last][v] = *ret;
-    return r;
+    b->store = DT_FP32;
+    b->last = false;
+    b->rank = y ? y->rank : 0;
+    if (half_type(b) == DT_FP32 || !keeps(n) || (keeps(n) & SAME) || !y || !is_f32(y) ||
+        !goes_on(b, n) || !begins(b, n))
+        return;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (!fits(b, operand(b, n, i)))
+            return;
+    b->store = half_type(b);
+    b->last = (keeps(n) & LAST) && in_last(b, n);
+    b->exe->n_asked++;
 }

@@ -79,7 +79,7 @@ int lower_unary(struct build *b, const struct node *n)
         return build_no_type(b, x->dtype);
     struct unary_args a = {.n = count_of(x),
                            .op = row->gpu,
-                           .type = (int32_t)x->dtype,
+                           .type = (int32_t)data_type(b, x),
                            .alpha =
                                node_float(n, n->op == OP_Shrink ? "bias" : "alpha", row->alpha),
                            .beta = node_float(n, second_name(n->op), row->beta)};
@@ -89,9 +89,9 @@ int lower_unary(struct build *b, const struct node *n)
     }
     if (n->op == OP_Gelu && STREQ(node_str(n, "approximate", "none"), "tanh"))
         a.op = GPU_U_gelu_tanh;
-    int r = build_in(b, n->in[0], &rx);
+    int r = data_in(b, n->in[0], &rx);
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
+        r = data_out(b, n->out[0], &ry);
     return r < 0 ? r : unary_step(b, a, rx, ry);
 }
 
@@ -113,7 +113,7 @@ static int clip_bound(struct build *b, const struct node *n, uint32_t i, const c
 int lower_clip(struct build *b, const struct node *n)
 {
     const struct tensor *x = in_of(b, n, 0);
-    struct unary_args a = {.n = count_of(x), .op = GPU_U_clip, .type = GPU_F32};
+    struct unary_args a = {.n = count_of(x), .op = GPU_U_clip, .type = (int32_t)data_type(b, x)};
     struct ref rx, ry;
 
     if (!is_f32(x))
@@ -122,9 +122,9 @@ int lower_clip(struct build *b, const struct node *n)
     if (r == 0)
         r = clip_bound(b, n, 2, "max", FLT_MAX, &a.beta);
     if (r == 0)
-        r = build_in(b, n->in[0], &rx);
+        r = data_in(b, n->in[0], &rx);
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
+        r = data_out(b, n->out[0], &ry);
     return r < 0 ? r : unary_step(b, a, rx, ry);
 }
 
@@ -165,16 +165,16 @@ static int binary_step(struct build *b, int32_t op, const struct tensor *ta, str
                        const struct tensor *tb, struct ref rb, const struct tensor *ty,
                        struct ref ry)
 {
-    struct binary_args a = {.n = count_of(ty), .op = op, .type = (int32_t)ta->dtype};
+    struct binary_args a = {.n = count_of(ty), .op = op, .type = (int32_t)data_type(b, ta)};
     int64_t stride[2][MAX_RANK];
 
     if (ta->dtype != tb->dtype)
         return build_fail(b, -ENOTSUP, "operands of two types are not in the cuda backend yet");
     if (!binary_has(op, ta->dtype))
         return build_no_type(b, ta->dtype);
-    strides_broadcast(ta, ty, stride[0]);
-    strides_broadcast(tb, ty, stride[1]);
-    walk_make(&a.walk, ty->rank, ty->dims, 2, stride);
+    data_broadcast(b, ta, ty, stride[0]);
+    data_broadcast(b, tb, ty, stride[1]);
+    data_walk(b, &a.walk, ty->rank, ty->dims, 2, stride);
     return STEP(b, binary, a, HOLE(binary, a, ra), HOLE(binary, b, rb), HOLE(binary, y, ry));
 }
 
@@ -183,12 +183,12 @@ int lower_binary(struct build *b, const struct node *n)
     const struct tensor *x = in_of(b, n, 0), *y = value_of(b, n->out[0]);
     struct tensor second = node_second(n, x, in_of(b, n, 1));
     struct ref ra, rb, ry;
-    int r = build_in(b, n->in[0], &ra);
+    int r = data_in(b, n->in[0], &ra);
 
     if (r == 0)
-        r = build_in(b, n->in[1], &rb);
+        r = data_in(b, n->in[1], &rb);
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
+        r = data_out(b, n->out[0], &ry);
     return r < 0 ? r : binary_step(b, binary_op(n), x, ra, &second, rb, y, ry);
 }
 
@@ -200,11 +200,11 @@ int lower_many(struct build *b, const struct node *n)
 
     if (n->n_in == 1)
         return lower_alias(b, n);
-    int r = build_in(b, n->in[0], &ra);
+    int r = data_in(b, n->in[0], &ra);
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
+        r = data_out(b, n->out[0], &ry);
     for (uint32_t i = 1; i < n->n_in && r == 0; i++) {
-        r = build_in(b, n->in[i], &rb);
+        r = data_in(b, n->in[i], &rb);
         if (r == 0)
             r = binary_step(b, binary_op(n), acc, ra, in_of(b, n, i), rb, y, ry);
         acc = y;
@@ -214,31 +214,32 @@ int lower_many(struct build *b, const struct node *n)
         return r;
     if (!is_f32(y))
         return build_no_type(b, y->dtype);
-    return unary_step(
-        b,
-        (struct unary_args){
-            .n = count_of(y), .op = GPU_U_scale, .type = GPU_F32, .alpha = 1 / (float)n->n_in},
-        ry, ry);
+    return unary_step(b,
+                      (struct unary_args){.n = count_of(y),
+                                          .op = GPU_U_scale,
+                                          .type = (int32_t)data_type(b, y),
+                                          .alpha = 1 / (float)n->n_in},
+                      ry, ry);
 }
 
 /* ---- where, cast */
 int lower_where(struct build *b, const struct node *n)
 {
     const struct tensor *y = value_of(b, n->out[0]);
-    struct where_args a = {.n = count_of(y), .size = (int32_t)dtype_size(y->dtype)};
+    struct where_args a = {.n = count_of(y), .size = (int32_t)dtype_size(data_type(b, y))};
     int64_t stride[3][MAX_RANK];
     struct ref ref[3], ry;
     int r = a.size ? 0 : build_no_type(b, y->dtype);
 
     for (uint32_t i = 0; i < 3 && r == 0; i++) {
-        strides_broadcast(in_of(b, n, i), y, stride[i]);
-        r = build_in(b, n->in[i], &ref[i]);
+        data_broadcast(b, in_of(b, n, i), y, stride[i]);
+        r = data_in(b, n->in[i], &ref[i]);
     }
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
+        r = data_out(b, n->out[0], &ry);
     if (r < 0)
         return r;
-    walk_make(&a.walk, y->rank, y->dims, 3, stride);
+    data_walk(b, &a.walk, y->rank, y->dims, 3, stride);
     return STEP(b, where, a, HOLE(where, c, ref[0]), HOLE(where, a, ref[1]), HOLE(where, b, ref[2]),
                 HOLE(where, y, ry));
 }
@@ -273,30 +274,36 @@ static const enum gpu_unary posts[] = {
     [POST_SILU] = GPU_U_silu,       [POST_GELU_TANH] = GPU_U_gelu_tanh,
 };
 
+/* One post step on what is at ry, as b->store and b->last say. */
+static int post_step(struct build *b, const struct tensor *y, const struct post *p, struct ref ry)
+{
+    struct unary_args a = {.n = count_of(y),
+                           .op = posts[p->kind],
+                           .type = (int32_t)data_type(b, y),
+                           .alpha = p->alpha,
+                           .beta = p->beta};
+    struct ref add;
+
+    if (p->kind != POST_ADD)
+        return unary_step(b, a, ry, ry);
+    int r = data_in(b, p->value, &add); /* the same shape: as the result's */
+    return r < 0 ? r : binary_step(b, GPU_B_add, y, ry, y, add, y, ry);
+}
+
 int lower_posts(struct build *b, const struct node *n)
 {
     const struct tensor *y = value_of(b, n->out[0]);
-    struct ref ry, add;
+    struct ref ry;
 
     if (b->n_fused == n->n_post)
         return 0;
-    int r = is_f32(y) ? build_in(b, n->out[0], &ry) : build_no_type(b, y->dtype);
-    half_forget(b, n->out[0]); /* it is another number from here on */
-    for (uint32_t i = b->n_fused; i < n->n_post && r == 0; i++) {
-        const struct post *p = &n->post[i];
-        if (p->kind == POST_ADD) {
-            r = build_in(b, p->value, &add);
-            if (r == 0) /* the same shape: as the result's */
-                r = binary_step(b, GPU_B_add, y, ry, y, add, y, ry);
-            continue;
-        }
-        r = unary_step(b,
-                       (struct unary_args){.n = count_of(y),
-                                           .op = posts[p->kind],
-                                           .type = GPU_F32,
-                                           .alpha = p->alpha,
-                                           .beta = p->beta},
-                       ry, ry);
-    }
+    if (!is_f32(y))
+        return build_no_type(b, y->dtype);
+    half_stay(b, n->out[0]);
+    int r = data_in(b, n->out[0], &ry);
+    if (b->store == DT_FP32)
+        half_forget(b, n->out[0]); /* it is another number from here on */
+    for (uint32_t i = b->n_fused; i < n->n_post && r == 0; i++)
+        r = post_step(b, y, &n->post[i], ry);
     return r;
 }

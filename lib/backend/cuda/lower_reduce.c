@@ -31,12 +31,12 @@ static int reduce_axes(struct build *b, const struct node *n, uint32_t rank, uin
 }
 
 /* The dimensions inside the mask, and the others, each as a walk over x. */
-static void reduce_walks(const struct tensor *x, uint32_t axes, struct reduce_args *a)
+static void reduce_walks(const struct tensor *x, const int64_t own[MAX_RANK], uint32_t axes,
+                         struct reduce_args *a)
 {
-    int64_t own[MAX_RANK], dims[2][MAX_RANK], stride[2][1][MAX_RANK];
+    int64_t dims[2][MAX_RANK], stride[2][1][MAX_RANK];
     uint32_t rank[2] = {0, 0};
 
-    strides_of(x, own);
     a->n_inner = 1;
     for (uint32_t i = 0; i < x->rank; i++) {
         unsigned inner = axes >> i & 1;
@@ -52,7 +52,9 @@ int lower_reduce(struct build *b, const struct node *n)
 {
     const struct tensor *x = in_of(b, n, 0);
     const struct reduce_row *row = reduces;
-    struct reduce_args a = {.n = count_of(value_of(b, n->out[0])), .type = (int32_t)x->dtype};
+    struct reduce_args a = {.n = count_of(value_of(b, n->out[0])),
+                            .type = (int32_t)data_type(b, x)};
+    int64_t own[MAX_RANK];
     struct ref rx, ry;
     uint32_t axes = 0;
     int r = reduce_axes(b, n, x->rank, &axes);
@@ -64,12 +66,13 @@ int lower_reduce(struct build *b, const struct node *n)
         return r;
     if (!is_f32(x) && !(row->ints && (x->dtype == DT_INT32 || x->dtype == DT_INT64)))
         return build_no_type(b, x->dtype);
-    reduce_walks(x, axes, &a);
+    r = data_any(b, n->in[0], &rx, own);
+    if (r < 0)
+        return r;
+    reduce_walks(x, own, axes, &a);
     if (a.n_inner == 0 && !is_f32(x))
         return build_fail(b, -ENOTSUP, "integers over nothing are not in the cuda backend yet");
-    r = build_in(b, n->in[0], &rx);
-    if (r == 0)
-        r = build_out(b, n->out[0], &ry);
+    r = data_out(b, n->out[0], &ry);
     return r < 0 ? r : STEP(b, reduce, a, HOLE(reduce, x, rx), HOLE(reduce, y, ry));
 }
 
@@ -101,7 +104,7 @@ int lower_softmax(struct build *b, const struct node *n)
     const struct tensor *x = in_of(b, n, 0);
     bool one = n->opset >= 13;
     int64_t given = node_int(n, "axis", one ? -1 : 1), at = given < 0 ? given + x->rank : given;
-    struct softmax_args a = {.log_of = n->op == OP_LogSoftmax};
+    struct softmax_args a = {.log_of = n->op == OP_LogSoftmax, .type = (int32_t)data_type(b, x)};
     struct ref rx, ry;
 
     if (at < 0 || at > (int64_t)x->rank - (one || given < 0))
@@ -112,9 +115,9 @@ int lower_softmax(struct build *b, const struct node *n)
     a.count = one ? x->dims[axis] : span(x, axis, x->rank);
     a.step = one ? span(x, axis + 1, x->rank) : 1;
     a.n = a.count ? span(x, 0, axis) * a.step : 0;
-    int r = build_in(b, n->in[0], &rx);
+    int r = data_in(b, n->in[0], &rx);
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
+        r = data_out(b, n->out[0], &ry);
     return r < 0 ? r : STEP(b, softmax, a, HOLE(softmax, x, rx), HOLE(softmax, y, ry));
 }
 
@@ -131,13 +134,14 @@ static int norm_step(struct build *b, const struct node *n, struct norm_args a)
             return build_no_type(b, value_of(b, n->out[i])->dtype);
     if (a.count == 0)
         a.n = 0;
-    int r = build_in(b, n->in[0], &rx);
+    a.type = (int32_t)data_type(b, in_of(b, n, 0));
+    int r = data_in(b, n->in[0], &rx);
     if (r == 0)
         r = build_in(b, n->in[1], &scale);
     if (r == 0)
         r = build_optional(b, n, 2, &bias);
     if (r == 0)
-        r = build_out(b, n->out[0], &y);
+        r = data_out(b, n->out[0], &y);
     if (r == 0 && n->n_out > 1 && n->out[1] != VALUE_NONE)
         r = build_out(b, n->out[1], &mean);
     if (r == 0 && n->n_out > 2 && n->out[2] != VALUE_NONE)
@@ -211,11 +215,15 @@ int lower_batch_norm(struct build *b, const struct node *n)
                                 .channels = count_of(in_of(b, n, 1)),
                                 .eps = node_float(n, "epsilon", 1e-5f)};
     a.each = a.channels ? MAX(span(x, 1, x->rank) / a.channels, 1) : 1;
+    a.type = (int32_t)data_type(b, x);
+    b->last = b->last && a.channels == x->dims[1];
+    a.each = b->last ? 1 : a.each;
     for (uint32_t i = 0; i < 5 && r == 0; i++)
-        r = is_f32(in_of(b, n, i)) ? build_in(b, n->in[i], &ref[i])
-                                   : build_no_type(b, in_of(b, n, i)->dtype);
+        r = !is_f32(in_of(b, n, i)) ? build_no_type(b, in_of(b, n, i)->dtype)
+            : i == 0                ? data_in(b, n->in[i], &ref[i])
+                                    : build_in(b, n->in[i], &ref[i]);
     if (r == 0)
-        r = build_out(b, n->out[0], &y);
+        r = data_out(b, n->out[0], &y);
     return r < 0 ? r
                  : STEP(b, batch_norm, a, HOLE(batch_norm, x, ref[0]),
                         HOLE(batch_norm, scale, ref[1]), HOLE(batch_norm, bias, ref[2]),

@@ -107,11 +107,14 @@ int lower_conv(struct build *b, const struct node *n)
 
 static int pool_step(struct build *b, const struct node *n, struct pool_args a)
 {
+    const struct tensor *x = in_of(b, n, 0);
     struct ref rx, ry;
-    int r = build_in(b, n->in[0], &rx);
+    int r = data_in(b, n->in[0], &rx);
 
     if (r == 0)
-        r = build_out(b, n->out[0], &ry);
+        r = data_out(b, n->out[0], &ry);
+    a.type = (int32_t)data_type(b, x);
+    a.last = b->last ? x->dims[1] : 1;
     return r < 0 ? r : STEP(b, pool, a, HOLE(pool, x, rx), HOLE(pool, y, ry));
 }
 

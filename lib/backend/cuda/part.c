@@ -119,6 +119,7 @@ void gpu_part_close(struct part *p)
 {
     if (!p)
         return;
+    tails_close(p);
     handles_close(p); /* before their context */
     p->dev->mode->part_close(p);
     p->dev->n_parts--;

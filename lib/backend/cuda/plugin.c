@@ -25,6 +25,8 @@ static enum part_fault gpu_fault(struct part *p)
     return gpu_is_lost() ? FAULT_PROCESS : FAULT_NONE;
 }
 
+const struct host_late *gpu_late;
+
 __attribute__((visibility("default"))) extern const struct backend gpulet_backend;
 const struct backend gpulet_backend = {
     .name = "cuda",
@@ -48,5 +50,7 @@ const struct backend gpulet_backend = {
     .submit = gpu_submit,
     .wait = gpu_wait,
     .fault = gpu_fault,
+    .outputs = gpu_outputs,
     .kick = gpu_kick,
+    .late = &gpu_late,
 };

@@ -13,13 +13,32 @@ struct slot {
     size_t graph_bytes;
     int32_t *status; /* pinned: what BUF_STATUS held at the end */
     CUevent begin, end;
+    struct tail *tail; /* late.c; NULL: nothing is late */
+    bool ends;         /* its run has the last segment */
 
     ticket ticket;
     struct slot *next;    /* in the partition's list */
     bool probing, probed; /* under the partition's lock */
 };
 
+/* ---- late.c; builder, the partition's context is current */
+int late_open(struct slot *s, struct err *err);
+void late_close(struct slot *s);
+/* What the host needs is copied out; any thread with the context current. */
+int late_fetch(struct slot *s, CUstream stream, struct err *err);
+/* The executor, before it submits such a run. */
+int tails_open(struct part *p);
+/* Under the partition's lock, on any thread: the device is done, the late part may run.  It then
+ * joins the partition's finished runs. */
+void tails_add(struct slot *s);
+/* The late part, here and now; and what became of the last one: 0 or a code, and its time. */
+void late_run(struct slot *s);
+int late_result(const struct slot *s, uint64_t *ret_ns, const char **ret_why);
+
 /* ---- exec.c */
+CUdeviceptr slot_address(const struct slot *s, const struct ref *r);
+/* Under the partition's lock: wait() returns it. */
+void slot_finished(struct slot *s);
 /* Step i, on a stream of the partition, whose context is current. */
 int slot_launch(struct slot *s, uint32_t i, CUstream stream, struct err *err);
 

@@ -1,0 +1,243 @@
+/* What only data can tell, on the fake driver: the device's part, then the host's, without waiting
+ * for each other. */
+#include "run_rig.h"
+
+static struct tensor out[MAX_IO];
+
+/* Two rows of boxes: the second is the first moved by a tenth, the third lies apart. */
+static const float boxes[] = {0, 0, 1, 1, 0, 0.1f, 1, 1.1f, 3, 3, 4, 4};
+
+static int infer_on(struct slot *s, const struct exe *of, const void *const *in,
+                    struct done *ret_done)
+{
+    struct io_part whole = {.rows = 1, .in = in};
+    struct exe_info info;
+
+    be->exe_info(of, &info);
+    *ret_done = done_of(s, part, 0, info.n_segments, &(struct io){.n_parts = 1, .part = &whole});
+    if (ret_done->rc == 0)
+        be->outputs(s, out);
+    return ret_done->rc;
+}
+
+static int infer(const void *x)
+{
+    struct done done;
+
+    return infer_on(slot, exe, &x, &done);
+}
+
+static void open_late(void)
+{
+    bind_graph();
+    CHECK(bound->n_late > 0);
+    exe = compiled(part);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+}
+
+/* y = Relu(x) on the device; where it is not zero is found behind that, and y is an output, too. */
+static void non_zero(void)
+{
+    open_device("green");
+    start(17);
+    uint32_t y = op(OP_Relu, "", 1, input("x", "2 3"));
+    output(op(OP_NonZero, "", 1, y));
+    output(y);
+    open_late();
+}
+
+static void outputs_whose_shape_depends_on_data_follow_each_run(void)
+{
+    const float two[] = {0, 1, -1, 0, 0, 2}, none[] = {-1, -1, 0, 0, -5, -1};
+    struct exe_info info;
+
+    non_zero();
+    be->exe_info(exe, &info);
+    CHECK(info.late_outputs);
+    CHECK_EQ(infer(two), 0);
+    CHECK_EQ(out[0].rank, 2);
+    CHECK_EQ(out[0].dims[1], 2);
+    CHECK(memcmp(out[0].data, ((const int64_t[]){0, 1, 1, 2}), 4 * sizeof(int64_t)) == 0);
+    CHECK_EQ(out[1].bytes, sizeof(two));
+    CHECK(((const float *)out[1].data)[5] == 2 && ((const float *)out[1].data)[2] == 0);
+    CHECK_EQ(infer(none), 0);
+    CHECK_EQ(out[0].dims[1], 0);
+    CHECK_EQ(infer(two), 0);
+    CHECK_EQ(out[0].dims[1], 2);
+    close_model();
+}
+
+/* A head: boxes from the device, chosen among on the host, by NMS and then by index. */
+static void boxes_are_chosen_by_what_the_device_made_of_them(void)
+{
+    const float scores[] = {0.5f, 0.9f, 0.7f, 0.1f, 0.1f, 0.1f};
+    const void *in[] = {boxes, scores};
+    struct done done;
+
+    open_device("green");
+    start(17);
+    uint32_t b = input("boxes", "1 3 4"), s = input("scores", "1 2 3");
+    uint32_t moved = op(OP_Add, "", 2, b, scalar(1));
+    uint32_t picked =
+        op(OP_NonMaxSuppression, "", 5, moved, s, int_scalar(3), scalar(0.5f), scalar(0.2f));
+    uint32_t which = op(OP_Gather, "axis=1", 2, picked, ints(1, 2));
+    output(op(OP_Gather, "axis=0", 2, op(OP_Squeeze, "", 2, moved, ints(1, 0)),
+              op(OP_Squeeze, "", 2, which, ints(1, 1))));
+    output(picked);
+    open_late();
+    CHECK_EQ(infer_on(slot, exe, in, &done), 0);
+    CHECK_EQ(out[1].dims[0], 2);
+    CHECK(memcmp(out[1].data, ((const int64_t[]){0, 0, 1, 0, 0, 2}), 6 * sizeof(int64_t)) == 0);
+    CHECK_EQ(out[0].dims[0], 2);
+    CHECK(((const float *)out[0].data)[0] == 1 && ((const float *)out[0].data)[4] == 4);
+    CHECK(done.run_ns > 0);
+    close_model();
+}
+
+/* 3000 boxes that do not touch: the host compares each with all before it. */
+#define MANY 3000
+static uint32_t many_boxes(void)
+{
+    static float all[MANY * 4], score[MANY];
+    const int64_t dims[] = {1, MANY, 4}, one[] = {1, 1, MANY};
+
+    for (unsigned i = 0; i < MANY; i++) {
+        all[i * 4] = all[i * 4 + 1] = (float)i * 2;
+        all[i * 4 + 2] = all[i * 4 + 3] = (float)i * 2 + 1;
+        score[i] = 1;
+    }
+    return op(OP_NonMaxSuppression, "", 4, constant_of(DT_FP32, 3, dims, all),
+              op(OP_Mul, "", 2, input("x", "1"), constant_of(DT_FP32, 3, one, score)),
+              int_scalar(MANY), scalar(0.5f));
+}
+
+/* The device is free while the host is at work, and so is the executor. */
+static void a_run_of_another_model_ends_before_the_late_part_of_an_earlier_one(void)
+{
+    const float x[] = {1, -2, 3};
+    float y[3];
+    const void *in[] = {x};
+    void *to[] = {y};
+    struct io_part whole = {.rows = 1, .in = in, .out = to};
+    struct io io = {.n_parts = 1, .part = &whole};
+    struct exe_info info, quick_info;
+    struct done done[2] = {0};
+    ticket first, second;
+
+    open_device("green");
+    start(17);
+    output(op(OP_Relu, "", 1, input("x", "3")));
+    bind_graph();
+    struct graph *quick_graph = g;
+    struct arena quick_arena = arena;
+    struct exe *quick = compiled(part);
+    struct slot *quick_slot;
+    CHECK_EQ(be->slot_open(quick, &quick_slot, &err), 0);
+    g = NULL;
+    start(17);
+    output(many_boxes());
+    open_late();
+    be->exe_info(exe, &info);
+    be->exe_info(quick, &quick_info);
+    CHECK_EQ(be->submit(slot, 0, 0, info.n_segments, &io, &first), 0);
+    CHECK_EQ(be->submit(quick_slot, 1, 0, quick_info.n_segments, &io, &second), 0);
+    CHECK_EQ(be->wait(part, USEC_NEVER, &done[0], 1), 1);
+    CHECK_EQ(done[0].ticket, second);
+    CHECK(y[1] == 0 && y[2] == 3);
+    CHECK_EQ(be->wait(part, USEC_NEVER, &done[1], 1), 1);
+    CHECK_EQ(done[1].ticket, first);
+    CHECK_EQ(done[1].rc, 0);
+    be->outputs(slot, out);
+    CHECK_EQ(out[0].dims[0], MANY);
+    be->slot_close(quick_slot);
+    be->release(quick);
+    arena_done(&quick_arena);
+    graph_free(quick_graph);
+    close_model();
+}
+
+/* Zeros are an index out of range here: of no rows there is no first. */
+static void what_the_host_cannot_run_fails_alone_and_says_why(void)
+{
+    const float some[] = {0, 3}, none[] = {0, 0};
+    const void *in[] = {none};
+    uint64_t ns[2];
+    struct done done;
+
+    open_device("green");
+    start(17);
+    uint32_t at = op(OP_NonZero, "", 1, input("x", "2"));
+    output(named("first", OP_Gather, "axis=0", 2, op(OP_Squeeze, "", 2, at, ints(1, 0)),
+                 int_scalar(0)));
+    open_late();
+    CHECK_EQ(be->probe(slot, 0, 1, 2, ns, &err), 0);
+    CHECK_EQ(infer(some), 0);
+    CHECK_EQ(*(const int64_t *)out[0].data, 1);
+    CHECK_EQ(infer_on(slot, exe, in, &done), -EINVAL);
+    CHECK(done.why && strstr(done.why, "'first' (Gather)"));
+    CHECK_EQ(infer(some), 0);
+    close_model();
+}
+
+static void a_run_beyond_its_memory_fails_alone(void)
+{
+    const int64_t few[] = {2, 3}, many[] = {1 << 20, 1 << 10};
+
+    open_device("green");
+    start(17);
+    output(op(OP_ConstantOfShape, "", 1, input_of("x", DT_INT64, "2")));
+    open_late();
+    CHECK_EQ(infer(few), 0);
+    CHECK_EQ(out[0].bytes, 6 * sizeof(float));
+    CHECK_EQ(infer(many), -ENOMEM);
+    CHECK_EQ(infer(few), 0);
+    close_model();
+}
+
+/* What fails on the device has no late part. */
+static void an_index_out_of_range_on_the_device_ends_the_run(void)
+{
+    const int64_t in[] = {1, 0}, outside[] = {1, 7};
+
+    open_device("green");
+    start(17);
+    uint32_t y = op(OP_Gather, "axis=0", 2, weights("4 3"), input_of("x", DT_INT64, "2"));
+    output(op(OP_NonZero, "", 1, y));
+    open_late();
+    CHECK_EQ(infer(in), 0);
+    CHECK_EQ(out[0].dims[1], 6);
+    CHECK_EQ(infer(outside), -EINVAL);
+    CHECK_EQ(infer(in), 0);
+    close_model();
+}
+
+static void heavy_work_on_the_host_is_refused_by_name(void)
+{
+    struct exe *made;
+
+    open_device("green");
+    start(17);
+    uint32_t x = input("x", "2 3");
+    uint32_t at = op(OP_Cast, "to=1", 1, op(OP_NonZero, "", 1, x));
+    output(named("heavy", OP_MatMul, "", 2, op(OP_Transpose, "", 1, at), weights("2 2")));
+    bind_graph();
+    CHECK_EQ(compile(false, &made), -ENOTSUP);
+    CHECK(strstr(err.msg, "node 'heavy' (MatMul): behind what depends on data"));
+    arena_done(&arena);
+    graph_free(g);
+    be->part_close(part);
+    be->dev_close(dev);
+    check_clean();
+}
+
+int main(void)
+{
+    ALONE(outputs_whose_shape_depends_on_data_follow_each_run);
+    ALONE(boxes_are_chosen_by_what_the_device_made_of_them);
+    ALONE(a_run_of_another_model_ends_before_the_late_part_of_an_earlier_one);
+    ALONE(what_the_host_cannot_run_fails_alone_and_says_why);
+    ALONE(a_run_beyond_its_memory_fails_alone);
+    ALONE(an_index_out_of_range_on_the_device_ends_the_run);
+    ALONE(heavy_work_on_the_host_is_refused_by_name);
+    return check_end();
+}
