@@ -50,7 +50,7 @@ static int whole_open_let(struct let *l, struct err *err)
 
     l->ctx = whole;
     l->sms = (unsigned)sms;
-    return r < 0 ? r : GPU(stream_create(&l->stream, CU_STREAM_NON_BLOCKING), err);
+    return r < 0 ? r : GPU(stream_create(&l->stream, CU_STREAM_NON_BLOCKING, 0), err);
 }
 
 int let_open(struct let *l, CUdevResource *group, struct err *err)
