@@ -11,6 +11,7 @@
 /* Of the one partition of a device, by the order in which they are opened; a level has two. */
 enum { RUN, OUT, IN };
 
+static struct slot *second;
 static float x[N], y[N], z[N];
 
 static void copy_model(const char *dims, uint32_t (*middle)(uint32_t))
@@ -20,6 +21,7 @@ static void copy_model(const char *dims, uint32_t (*middle)(uint32_t))
     bind_graph();
     exe = compiled(part);
     CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    CHECK_EQ(be->slot_open(exe, &second, &err), 0);
     for (size_t i = 0; i < N; i++)
         x[i] = (float)(i % 1001) - 500;
 }
@@ -66,11 +68,57 @@ static bool doubled(const float *got, size_t n)
     return true;
 }
 
-static int run(uint32_t rows)
+static void end_model(void)
+{
+    be->slot_close(second);
+    close_model();
+}
+
+static int run_alone(uint32_t rows)
 {
     memset(y, 0x7f, sizeof(y));
     forget_calls();
     return done_of(slot, part, 0, 1, of(rows, y)).rc;
+}
+
+/* The other slot has a run of such a request that is under way until its end is taken. */
+static void begin_other(int32_t priority, bool best_effort)
+{
+    struct io *io = of(1, z);
+    ticket t;
+
+    io->priority = priority;
+    io->best_effort = best_effort;
+    CHECK_EQ(be->submit(second, 1, 0, 1, io, &t), 0);
+    forget_calls();
+}
+
+static void end_other(void)
+{
+    struct done done;
+
+    CHECK_EQ(be->wait(part, USEC_NEVER, &done, 1), 1);
+    CHECK_EQ(done.rc, 0);
+    CHECK(doubled(z, WIDE));
+}
+
+static struct done run_beside(const struct io *io)
+{
+    struct done done[2];
+    size_t n = 0;
+    ticket t;
+
+    memset(y, 0x7f, sizeof(y));
+    begin_other(io->priority, io->best_effort);
+    CHECK_EQ(be->submit(slot, 0, 0, 1, io, &t), 0);
+    while (n < 2)
+        n += be->wait(part, USEC_NEVER, done + n, 2 - n);
+    return done[done[1].ticket == t]; /* ends of two streams are told by two threads */
+}
+
+static int run(uint32_t rows)
+{
+    return run_beside(of(rows, y)).rc;
 }
 
 /* Whose stream the last call of that name was for. */
@@ -104,7 +152,7 @@ static void large_copies_are_on_streams_of_their_own_in_mode(const char *mode)
                            "cuMemcpyDtoHAsync 1\n" /* the status */
                            "cuEventRecord 1\n"
                            "cuLaunchHostFunc 1\n");
-    close_model();
+    end_model();
 }
 static void large_copies_are_on_streams_of_their_own_in_mode_green(void)
 {
@@ -113,6 +161,41 @@ static void large_copies_are_on_streams_of_their_own_in_mode_green(void)
 static void large_copies_are_on_streams_of_their_own_in_mode_mps(void)
 {
     large_copies_are_on_streams_of_their_own_in_mode("mps");
+}
+
+/* There is nothing that they could overlap. */
+static void large_copies_of_a_run_alone_are_on_its_stream(void)
+{
+    open_model("green");
+    CHECK_EQ(run(ROWS), 0); /* and over */
+    CHECK_EQ(run_alone(ROWS), 0);
+    CHECK(doubled(y, N));
+    CHECK_STR(fake->trace, "cuEventRecord 0\n"
+                           "cuMemsetD8Async 0\n"
+                           "cuMemcpyHtoDAsync 0\n"
+                           "cuGraphLaunch 0\n"
+                           "cuMemcpyDtoHAsync 0\n"
+                           "cuMemcpyDtoHAsync 0\n"
+                           "cuEventRecord 0\n"
+                           "cuLaunchHostFunc 0\n");
+    end_model();
+}
+
+static void large_copies_beside_a_run_of_another_level_are_on_the_runs_stream(void)
+{
+    struct done done[2];
+    size_t n = 0;
+    ticket t;
+
+    open_model("shared");
+    begin_other(0, true);
+    CHECK_EQ(be->submit(slot, 0, 0, 1, of(ROWS, y), &t), 0);
+    CHECK_EQ(stream_of("cuMemcpyHtoDAsync"), stream_of("cuGraphLaunch"));
+    CHECK_EQ(stream_of("cuLaunchHostFunc"), stream_of("cuGraphLaunch"));
+    while (n < 2)
+        n += be->wait(part, USEC_NEVER, done + n, 2 - n);
+    CHECK(doubled(y, N) && doubled(z, WIDE));
+    end_model();
 }
 
 static void small_copies_are_on_the_stream_of_the_run(void)
@@ -129,7 +212,7 @@ static void small_copies_are_on_the_stream_of_the_run(void)
                            "cuMemcpyDtoHAsync 0\n"
                            "cuEventRecord 0\n"
                            "cuLaunchHostFunc 0\n");
-    close_model();
+    end_model();
 }
 
 static void small_results_stay_behind_their_run_though_the_inputs_are_large(void)
@@ -141,7 +224,7 @@ static void small_results_stay_behind_their_run_though_the_inputs_are_large(void
     CHECK_EQ(stream_of("cuMemcpyHtoDAsync"), IN);
     CHECK_EQ(stream_of("cuMemcpyDtoHAsync"), RUN);
     CHECK_EQ(stream_of("cuLaunchHostFunc"), RUN);
-    close_model();
+    end_model();
 }
 
 static void small_inputs_stay_before_their_run_though_the_results_are_large(void)
@@ -153,7 +236,7 @@ static void small_inputs_stay_before_their_run_though_the_results_are_large(void
     CHECK_EQ(stream_of("cuMemcpyHtoDAsync"), RUN);
     CHECK_EQ(stream_of("cuMemcpyDtoHAsync"), OUT);
     CHECK_EQ(stream_of("cuLaunchHostFunc"), OUT);
-    close_model();
+    end_model();
 }
 
 static void large_inputs_of_several_requests_are_filled_up_where_they_are_copied(void)
@@ -165,13 +248,12 @@ static void large_inputs_of_several_requests_are_filled_up_where_they_are_copied
                               {.rows = 2, .in = in[1], .out = out[1]}};
 
     open_model("green");
-    forget_calls();
-    CHECK_EQ(done_of(slot, part, 0, 1, &(struct io){.n_parts = 2, .part = rows}).rc, 0);
+    CHECK_EQ(run_beside(&(struct io){.n_parts = 2, .part = rows}).rc, 0);
     CHECK_HAS(fake->trace, "cuEventRecord 2\ncuMemcpyHtoDAsync 2\ncuMemcpyHtoDAsync 2\n"
                            "cuEventRecord 2\ncuStreamWaitEvent 0\n");
     CHECK(doubled(y, WIDE));
     CHECK(big[0] == fmaxf(2 * x[WIDE], 0) && big[2 * WIDE - 1] == fmaxf(2 * x[N - 1], 0));
-    close_model();
+    end_model();
 }
 
 static void a_graph_holds_the_run_and_no_copy(void)
@@ -179,19 +261,19 @@ static void a_graph_holds_the_run_and_no_copy(void)
     open_model("green");
     CHECK_HAS(fake->log, "cuStreamBeginCapture\ncuLaunchKernel\ncuLaunchKernel\n"
                          "cuStreamEndCapture\n");
-    CHECK_EQ(fake->graphs, 1);
-    close_model();
+    CHECK_EQ(fake->graphs, 2); /* of two slots */
+    end_model();
 }
 
-/* All calls that a request makes, and how often. */
+/* All calls that a request makes, and how often; and those that take the end of another one. */
 static void a_request_with_large_copies_makes_nothing(void)
 {
     static const struct {
         const char *name;
         unsigned times;
-    } allowed[] = {{"cuCtxSetCurrent", 4},   {"cuEventRecord", 5},     {"cuStreamWaitEvent", 2},
+    } allowed[] = {{"cuCtxSetCurrent", 6},   {"cuEventRecord", 5},     {"cuStreamWaitEvent", 2},
                    {"cuMemsetD8Async", 1},   {"cuMemcpyHtoDAsync", 1}, {"cuGraphLaunch", 1},
-                   {"cuMemcpyDtoHAsync", 2}, {"cuLaunchHostFunc", 1},  {"cuEventElapsedTime", 2}};
+                   {"cuMemcpyDtoHAsync", 2}, {"cuLaunchHostFunc", 1},  {"cuEventElapsedTime", 3}};
     size_t all = 0;
 
     open_model("shared");
@@ -201,17 +283,15 @@ static void a_request_with_large_copies_makes_nothing(void)
         all += allowed[i].times * (strlen(allowed[i].name) + 1);
     }
     CHECK_EQ(fake->used, all);
-    close_model();
+    end_model();
 }
 
 static void the_next_inputs_travel_while_a_run_is_under_way(void)
 {
-    struct slot *second;
     struct done done[2];
     ticket t[2];
 
     open_model("green");
-    CHECK_EQ(be->slot_open(exe, &second, &err), 0);
     fake->held = 1;
     CHECK_EQ(be->submit(slot, 0, 0, 1, of(ROWS, y), &t[0]), 0);
     forget_calls();
@@ -223,11 +303,10 @@ static void the_next_inputs_travel_while_a_run_is_under_way(void)
     if (n == 1)
         n += be->wait(part, USEC_NEVER, done + 1, 1);
     CHECK_EQ(n, 2);
-    CHECK_EQ(done[0].ticket, t[0]);
-    CHECK_EQ(done[1].ticket, t[1]);
+    CHECK_EQ(done[0].rc + done[1].rc, 0);
+    CHECK_EQ(done[0].ticket + done[1].ticket, t[0] + t[1]);
     CHECK(doubled(y, N) && doubled(z, N));
-    be->slot_close(second);
-    close_model();
+    end_model();
 }
 
 /* Each call of a run may fail.  The run then is over before its memory is anybody else's. */
@@ -244,17 +323,18 @@ static void what_fails_in_a_run_fails_it_alone(void)
     open_model("green");
     for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
         for (int k = 0; k < calls[i].times; k++) {
+            begin_other(0, false);
             fail(calls[i].call, 2);
             fake->fail_after = k;
-            forget_calls();
             CHECK_EQ(be->submit(slot, 0, 0, 1, of(ROWS, y), &t), -EIO);
             CHECK_HAS(fake->trace, "cuStreamSynchronize 2\ncuStreamSynchronize 0\n"
                                    "cuStreamSynchronize 1\n");
             CHECK_EQ(be->fault(part), FAULT_NONE);
+            end_other();
             CHECK_EQ(run(ROWS), 0);
             CHECK(doubled(y, N));
         }
-    close_model();
+    end_model();
 }
 
 static void an_error_that_is_sticky_is_one(const char *call)
@@ -262,10 +342,12 @@ static void an_error_that_is_sticky_is_one(const char *call)
     ticket t;
 
     open_model("green");
+    begin_other(0, false);
     fail(call, 700);
     CHECK_EQ(be->submit(slot, 0, 0, 1, of(ROWS, y), &t), -ENODEV);
     CHECK_EQ(be->fault(part), FAULT_PROCESS);
-    close_model();
+    end_other();
+    end_model();
 }
 static void an_input_that_costs_the_device_is_said(void)
 {
@@ -291,13 +373,13 @@ static void an_error_of_any_stream_is_noticed(void)
     CHECK_EQ(be->fault(part), FAULT_PROCESS);
     __atomic_store_n(&fake->held, 0, __ATOMIC_RELAXED);
     CHECK_EQ(be->wait(part, USEC_NEVER, &done, 1), 1);
-    close_model();
+    end_model();
 }
 
 static void events_die_before_handles_and_these_before_streams_and_the_context(void)
 {
     open_model("green");
-    close_model();
+    end_model();
     const char *streams = strstr(fake->log, "cuStreamDestroy\n");
     CHECK(streams != NULL);
     CHECK(last_call("cuGraphExecDestroy") < last_call("cuEventDestroy"));
@@ -325,8 +407,7 @@ static int priority_of(int32_t priority, bool best_effort)
 
     io.priority = priority;
     io.best_effort = best_effort;
-    forget_calls();
-    CHECK_EQ(done_of(slot, part, 0, 1, &io).rc, 0);
+    CHECK_EQ(run_beside(&io).rc, 0);
     CHECK(doubled(y, N));
     int run_on = stream_of("cuGraphLaunch"), out = stream_of("cuLaunchHostFunc");
     CHECK_EQ(fake->priority[out], fake->priority[run_on]);
@@ -344,7 +425,7 @@ static void runs_are_on_streams_of_the_priorities_that_the_driver_offers(void)
     CHECK_EQ(priority_of(0, false), -1);
     CHECK_EQ(priority_of(0, true), 0);
     CHECK_EQ(priority_of(1, true), 0); /* orders those of best effort among themselves */
-    close_model();
+    end_model();
 }
 
 static void a_mig_instance_has_them_too(void)
@@ -354,7 +435,7 @@ static void a_mig_instance_has_them_too(void)
     open_model("mig");
     CHECK_EQ(priority_of(1, false), -5);
     CHECK_EQ(priority_of(0, true), 0);
-    close_model();
+    end_model();
     CHECK_EQ(list("mig"), 0);
     CHECK_HAS(info.why, "streams of 6 priorities; instance MIG-");
 }
@@ -368,7 +449,7 @@ static void of_three_priorities_one_is_for_each_kind(void)
     CHECK_EQ(priority_of(7, false), -2);
     CHECK_EQ(priority_of(0, false), -1);
     CHECK_EQ(priority_of(0, true), 0);
-    close_model();
+    end_model();
 }
 
 static void of_two_priorities_one_is_for_best_effort(void)
@@ -379,7 +460,7 @@ static void of_two_priorities_one_is_for_best_effort(void)
     CHECK_EQ(priority_of(1, false), -1);
     CHECK_EQ(priority_of(0, false), -1);
     CHECK_EQ(priority_of(0, true), 0);
-    close_model();
+    end_model();
 }
 
 static void of_more_priorities_the_last_six_are_used(void)
@@ -391,7 +472,7 @@ static void of_more_priorities_the_last_six_are_used(void)
     CHECK_EQ(fake->streams, 14);
     CHECK_EQ(priority_of(1, false), -3);
     CHECK_EQ(priority_of(0, true), 2);
-    close_model();
+    end_model();
 }
 
 static void where_there_is_one_priority_there_is_one_stream_and_it_is_said(void)
@@ -404,7 +485,7 @@ static void where_there_is_one_priority_there_is_one_stream_and_it_is_said(void)
     CHECK_EQ(stream_of("cuGraphLaunch"), RUN);
     CHECK_EQ(priority_of(0, true), 0);
     CHECK_EQ(stream_of("cuGraphLaunch"), RUN);
-    close_model();
+    end_model();
     CHECK_EQ(list("shared"), 0);
     CHECK_STR(info.why, "models take turns on all 132 SMs, all runs on one stream: the driver "
                         "offers one priority");
@@ -418,7 +499,7 @@ static void partitions_with_sms_of_their_own_have_one_level(void)
     CHECK_EQ(stream_of("cuGraphLaunch"), RUN);
     CHECK_EQ(priority_of(0, true), 0);
     CHECK_EQ(stream_of("cuGraphLaunch"), RUN);
-    close_model();
+    end_model();
 }
 
 static void what_streams_take_is_not_the_planners(void)
@@ -437,18 +518,16 @@ static void what_streams_take_is_not_the_planners(void)
 /* What the urgent run gave is told while the other one, begun before it, still runs. */
 static void an_urgent_run_does_not_end_behind_one_of_best_effort(void)
 {
-    struct slot *second;
     struct done done;
     ticket slow, urgent;
 
     open_model("shared");
-    CHECK_EQ(be->slot_open(exe, &second, &err), 0);
     struct io *io = of(ROWS, y);
     io->best_effort = true;
     forget_calls();
-    fake->held = HELD_STREAM(2 * 5 + OUT); /* the last level's */
+    fake->held = HELD_STREAM(2 * 5 + RUN); /* the last level's */
     CHECK_EQ(be->submit(slot, 0, 0, 1, io, &slow), 0);
-    CHECK_EQ(stream_of("cuLaunchHostFunc"), 2 * 5 + OUT);
+    CHECK_EQ(stream_of("cuLaunchHostFunc"), 2 * 5 + RUN);
     io = of(ROWS, z);
     io->priority = 1;
     CHECK_EQ(be->submit(second, 1, 0, 1, io, &urgent), 0);
@@ -459,8 +538,7 @@ static void an_urgent_run_does_not_end_behind_one_of_best_effort(void)
     CHECK_EQ(be->wait(part, USEC_NEVER, &done, 1), 1);
     CHECK_EQ(done.ticket, slow);
     CHECK(doubled(y, N));
-    be->slot_close(second);
-    close_model();
+    end_model();
 }
 
 static void a_run_of_a_level_that_fails_is_over_on_its_streams(void)
@@ -476,7 +554,7 @@ static void a_run_of_a_level_that_fails_is_over_on_its_streams(void)
     CHECK_HAS(fake->trace, "cuStreamSynchronize 12\ncuStreamSynchronize 2\n"
                            "cuStreamSynchronize 3\n");
     CHECK_EQ(priority_of(1, false), -5);
-    close_model();
+    end_model();
 }
 
 static void a_driver_that_does_not_say_its_priorities_is_an_error(void)
@@ -525,6 +603,8 @@ int main(void)
 {
     ALONE(large_copies_are_on_streams_of_their_own_in_mode_green);
     ALONE(large_copies_are_on_streams_of_their_own_in_mode_mps);
+    ALONE(large_copies_of_a_run_alone_are_on_its_stream);
+    ALONE(large_copies_beside_a_run_of_another_level_are_on_the_runs_stream);
     ALONE(small_copies_are_on_the_stream_of_the_run);
     ALONE(small_results_stay_behind_their_run_though_the_inputs_are_large);
     ALONE(small_inputs_stay_before_their_run_though_the_results_are_large);

@@ -136,11 +136,11 @@ def test_what_cannot_be_captured_is_said_once_and_models_answer_alike(gpu, refus
 
 
 def test_a_copy_that_fails_fails_its_request_with_gpulet_and_model(gpu, monkeypatch):
-    monkeypatch.setitem(ENV, "FAKE_GPU_FAIL", "cuStreamWaitEvent")  # which only a run with a large input calls
+    monkeypatch.setitem(ENV, "FAKE_GPU_FAIL", "cuMemcpyHtoDAsync")  # which without weights only a request calls
     d = gpu("gpus=1")
     d.put("wide", models.onnx_model(
-        [("Relu", ["x"], ["y"])], {"x": ("float32", ["batch", 100000])}, {"y": ("float32", ["batch", 100000])}))
-    x = np.arange(-50000, 50000, dtype=np.float32).reshape(1, -1)
+        [("Relu", ["x"], ["y"])], {"x": ("float32", ["batch", 4])}, {"y": ("float32", ["batch", 4])}))
+    x = np.arange(-2, 2, dtype=np.float32).reshape(1, -1)
     error = d.infer_binary("wide", {"x": x}, status=500)
     gpulet = d.admin_get("/v1/gpulets")["gpulets"][0]["id"]
     assert f"model 'wide': the run could not be started on gpu-let {gpulet}" in error

@@ -1,9 +1,9 @@
 /* Rows of requests to the device, and results back.
  *
- * Copies that take longer than it takes two streams to meet are on streams of their own, so that
- * the inputs of a run travel while another one computes, and results while the next one does.
- * Smaller ones are on the run's stream, in front of it and behind.  They are never in a captured
- * graph: addresses of requests change. */
+ * Where another run is under way on the run's stream, copies that take longer than it takes two
+ * streams to meet are on streams of their own: inputs travel while the other one computes, and
+ * results while the next one does.  All others are on the run's stream, in front of it and behind.
+ * They are never in a captured graph: addresses of requests change. */
 #include "slot.h"
 
 /* An event and a wait for it take about what so much takes on the link: a guess (measure). */
@@ -74,24 +74,31 @@ int outputs_copy(struct slot *s, const struct io *io, CUstream stream, struct er
     return r;
 }
 
-bool inputs_apart(const struct exe *x, const struct io *io)
+static bool worth(const struct slot *s, size_t bytes)
 {
+    return s->line->n_out > 0 && bytes >= APART_BYTES;
+}
+
+bool inputs_apart(const struct slot *s, const struct io *io)
+{
+    const struct exe *x = s->exe;
     size_t bytes = 0;
 
     for (uint32_t i = 0; io && i < x->n_in; i++)
         for (uint32_t k = 0; k < parts_in(&x->in[i], io); k++)
             bytes += bytes_of(&x->in[i], &io->part[k]);
-    return bytes >= APART_BYTES;
+    return worth(s, bytes);
 }
 
-static bool outputs_apart(const struct exe *x, const struct io *io)
+static bool outputs_apart(const struct slot *s, const struct io *io)
 {
+    const struct exe *x = s->exe;
     size_t bytes = 0;
 
     for (uint32_t i = 0; io && i < x->n_out; i++)
         for (uint32_t k = 0; k < io->n_parts; k++)
             bytes += bytes_of(&x->out[i], &io->part[k]);
-    return bytes >= APART_BYTES;
+    return worth(s, bytes);
 }
 
 /* The slot is nobody's: nothing has to be waited for in front of its inputs. */
@@ -113,7 +120,7 @@ int outputs_behind(struct slot *s, const struct io *io, CUstream *ret, struct er
     int r = 0;
 
     *ret = line->stream;
-    if (outputs_apart(s->exe, io)) {
+    if (outputs_apart(s, io)) {
         *ret = line->out;
         r = GPU(event_record(s->event[EVENT_COMPUTED], line->stream), err);
         if (r == 0)

@@ -3,9 +3,10 @@
  * A run is, in this order: an event, the rows of the requests copied in, the launches, or the
  * graphs that were captured of them, the results copied out, an event, and a call on the host that
  * puts the slot on the partition's list and wakes who waits.  All of it is on the stream of the
- * run's level, but for large copies (copy.c): inputs are then on another stream, between events of
- * their own, and what is behind the launches on a third.  That call costs more than spinning on the
- * event would, and leaves the core to others; nothing of CUDA may be called in it. */
+ * run's level, but for large copies beside another run (copy.c): inputs are then on another stream,
+ * between events of their own, and what is behind the launches on a third.  That call costs more
+ * than spinning on the event would, and leaves the core to others; nothing of CUDA may be called in
+ * it. */
 #include "slot.h"
 
 #include <gpulet/clock.h>
@@ -199,7 +200,7 @@ static int enqueue(struct slot *s, unsigned from, unsigned to, const struct io *
     CUstream last = s->line->stream;
     int r = 0;
 
-    s->apart = from == 0 && inputs_apart(s->exe, io);
+    s->apart = from == 0 && inputs_apart(s, io);
     if (s->apart)
         r = inputs_ahead(s, io, err);
     if (r == 0)
@@ -276,6 +277,7 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret = ++p->last_ticket;
     p->n_out++;
+    s->line->n_out++;
     return 0;
 }
 
@@ -321,6 +323,7 @@ size_t gpu_wait(struct part *p, usec_t until_us, struct done *done, size_t max)
             done[n] = (struct done){.ticket = s->ticket};
             done[n].rc = run_end(s, &done[n].run_ns, &done[n].why, &err);
             p->n_out--;
+            s->line->n_out--;
             n++;
             continue;
         }

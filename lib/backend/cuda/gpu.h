@@ -113,6 +113,7 @@ struct line {
     CUstream stream;          /* launches, and copies that are not worth another stream */
     CUstream out;             /* results: behind those of the same level alone */
     struct cudnnContext *dnn; /* or NULL; used under `use`, on stream */
+    unsigned n_out;           /* executor: tickets of its runs */
 };
 
 /* ---- device.c */

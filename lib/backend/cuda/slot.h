@@ -32,7 +32,7 @@ int slot_launch(struct slot *s, uint32_t i, CUstream stream, struct err *err);
 
 /* ---- copy.c; the partition's context is current */
 /* Is it worth another stream? */
-bool inputs_apart(const struct exe *x, const struct io *io);
+bool inputs_apart(const struct slot *s, const struct io *io);
 /* On the stream of inputs, and the run's stream waits for it. */
 int inputs_ahead(struct slot *s, const struct io *io, struct err *err);
 /* On that stream; io NULL: zeros. */
