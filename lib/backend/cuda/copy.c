@@ -78,7 +78,8 @@ int outputs_copy(struct slot *s, const struct io *io, CUstream stream, struct er
 
 static bool worth(const struct slot *s, size_t bytes)
 {
-    return s->line->n_out > 0 && bytes >= APART_BYTES;
+    /* In this order: what is no request's, which has no bytes, may be the builder's. */
+    return bytes >= APART_BYTES && s->line->n_out > 0;
 }
 
 bool inputs_apart(const struct slot *s, const struct io *io)
