@@ -166,7 +166,7 @@ $(B)/gpulet-cuda.so: $(B)/pic/lib/backend/cuda/embed.o $(patsubst %.c,$(B)/pic/%
 	@echo '  LD  $@'
 	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -o $@ $^ -lm -ldl
 
-$(B)/test/gpu/libcuda.so.1: $(B)/pic/test/gpu/fake_graph.o
+$(B)/test/gpu/libcuda.so.1: $(B)/pic/test/gpu/fake_graph.o $(B)/pic/test/gpu/fake_order.o
 
 # The fakes of the driver and of NVML that tests open in their place.
 $(B)/test/gpu/lib%.so.1: $(B)/pic/test/gpu/fake_%.o

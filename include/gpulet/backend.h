@@ -91,6 +91,10 @@ struct io_part {
 struct io {
     uint32_t n_parts;
     const struct io_part *part; /* borrowed until the ticket is done */
+    /* Who goes first on units that runs share, where a device can tell: 1, then the next; 0 after
+     * all of these, best effort last. */
+    int32_t priority;
+    bool best_effort;
 };
 
 typedef uint64_t ticket; /* the backend's; unique in a partition */

@@ -68,6 +68,12 @@ static uint32_t level(const struct seat *s, const struct request *r)
     return priority > 0 ? (uint32_t)priority : UINT32_MAX;
 }
 
+/* Of what comes first, which no other request goes before. */
+static int32_t urgency(const struct keyq *q)
+{
+    return q->head->priority ? q->head->priority : q->seat->priority;
+}
+
 static void work_add(struct seat *s, usec_t us)
 {
     s->work_us += us;
@@ -500,7 +506,8 @@ static int run_fill(struct gpulet *g, struct run *run)
         r->batch = run->rows;
         run->part[n] = (struct io_part){.rows = r->rows, .in = (const void *const *)in, .out = out};
     }
-    run->io = (struct io){.n_parts = n, .part = run->part};
+    run->io.n_parts = n;
+    run->io.part = run->part;
     return 0;
 }
 
@@ -547,6 +554,7 @@ static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t 
     run->n = n;
     run->rows = rows;
     run->start_us = now_us;
+    run->io = (struct io){.priority = urgency(q), .best_effort = q->seat->best_effort};
     run->first = dequeue_first(q, n);
     q->seat->n_flying++;
     if (g->turn_seat != q->seat)
@@ -591,7 +599,8 @@ static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t t
         char model[MODEL_NAME_MAX + 1];
         rc = rc == -ENODEV ? -EAGAIN : -EIO; /* lost: another try may be in time */
         (void)snprintf(model, sizeof(model), "%s", q->seat->l->name);
-        (void)err_set(&err, rc, "model '%s': the run could not be started", model);
+        (void)err_set(&err, rc, "model '%s': the run could not be started on gpu-let %u", model,
+                      g->id);
         event(g->e, 3, "run", model, g->id, "%s", err.msg);
         run_finish(g, run, rc, 0, &err);
         (void)loss_check(g, model);
@@ -693,7 +702,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
     v->n = q->n;
     v->since_us = q->head->arrival_us;
     v->max_batch = fits ? MAX(MIN(most, s->batch), q->head->rows) : MAX(s->batch, q->head->rows);
-    v->priority = q->head->priority ? q->head->priority : s->priority;
+    v->priority = urgency(q);
     v->ready = fits && !g->lost && g->entered; /* a new partition is entered first */
     v->run_us = table;
     v->least_us = least_us(s, q, q->head->rows);

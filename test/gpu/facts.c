@@ -159,6 +159,28 @@ static int turn(const struct served *v, const struct io *io, double *ret_us, str
     return r < 0 || done.rc < 0 ? err_set(err, r < 0 ? r : done.rc, "a run failed") : 0;
 }
 
+/* With its streams and handles of the libraries, beside what the first one has brought. */
+static int memory(struct device *dev, struct err *err)
+{
+    struct granules set = {{1}};
+    struct part *p = NULL;
+    size_t before, after;
+    uint32_t units;
+    int r = facts_free_bytes(&before, err);
+
+    if (r == 0)
+        r = be->part_open(dev, &set, &p, &units, err);
+    if (r == 0)
+        r = facts_free_bytes(&after, err);
+    if (r == 0) {
+        double mib = ((double)before - (double)after) / 1048576;
+        fact_values("a partition of one granule: memory", "MiB", &mib, 1);
+    }
+    if (p)
+        be->part_close(p);
+    return r;
+}
+
 static int partitions(struct device *dev, struct err *err)
 {
     double made[TRIES], gone[TRIES];
@@ -264,6 +286,8 @@ static int look(const char *mode, const struct graph *g, struct err *err)
         r = be->dev_open(&cfg, 0, &dev, err);
     if (r == 0)
         r = partitions(dev, err);
+    if (r == 0 && info[0].mode != MODE_MPS) /* there are contexts of its own */
+        r = memory(dev, err);
     if (r == 0)
         r = runs(dev, info[0].n_granules, g, err);
     if (dev)
@@ -296,6 +320,7 @@ static unsigned parts(bool mps)
         int (*find)(struct err *err);
         bool mps;
     } all[] = {{"links", facts_links, false},
+               {"streams", facts_streams, false},
                {"green contexts", facts_green, false},
                {"graphs", facts_graphs, false},
                {"capped contexts", facts_mps, true}};

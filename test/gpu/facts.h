@@ -20,4 +20,5 @@ int fact_end(int r, const struct err *err);
 int facts_green(struct err *err);
 int facts_graphs(struct err *err);
 int facts_links(struct err *err);
+int facts_streams(struct err *err);
 int facts_mps(struct err *err);

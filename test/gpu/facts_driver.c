@@ -44,13 +44,29 @@ void facts_driver_close(void)
         (void)cu.primary_release(0);
 }
 
+int facts_free_bytes(size_t *ret, struct err *err)
+{
+    CUcontext ctx = NULL;
+    size_t total;
+    int r = GPU(primary_retain(&ctx, 0), err);
+
+    if (r == 0)
+        r = GPU(ctx_set_current(ctx), err);
+    if (r == 0)
+        r = MORE(mem_info(ret, &total), err);
+    (void)cu.ctx_set_current(NULL);
+    if (ctx)
+        (void)cu.primary_release(0);
+    return r;
+}
+
 static int whole_open_let(struct let *l, struct err *err)
 {
     int sms = 0, r = GPU(device_attribute(&sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0), err);
 
     l->ctx = whole;
     l->sms = (unsigned)sms;
-    return r < 0 ? r : GPU(stream_create(&l->stream, CU_STREAM_NON_BLOCKING), err);
+    return r < 0 ? r : GPU(stream_create(&l->stream, CU_STREAM_NON_BLOCKING, 0), err);
 }
 
 int let_open(struct let *l, CUdevResource *group, struct err *err)

@@ -33,6 +33,8 @@ extern struct more_driver more;
  * let's is.  -ENOTSUP: the driver lacks one of those above. */
 int facts_driver_open(struct err *err);
 void facts_driver_close(void);
+/* Of device 0; no context need be current, and none is then. */
+int facts_free_bytes(size_t *ret, struct err *err);
 
 /* A green context of one group, or the whole device (group NULL), with a stream. */
 struct let {

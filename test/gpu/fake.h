@@ -3,10 +3,12 @@
  *
  * It keeps the rules that the documentation states and counts who breaks one: a green context is
  * current to one thread at a time, streams die before their context, all SM groups come from one
- * split.  It knows nothing of how fast or how exact a GPU is.
+ * split, and what two streams touch is ordered by an event or by the host (fake_order.c).  It knows
+ * nothing of how fast or how exact a GPU is.
  *
  * A test sets the knobs before the plug-in is asked anything; a process that is only started with
- * the library in its LD_LIBRARY_PATH sets them with FAKE_GPU, such as "gpus=2 sms=108 major=8". */
+ * the library in its LD_LIBRARY_PATH sets them with FAKE_GPU, such as "gpus=2 sms=108 major=8";
+ * FAKE_GPU_FAIL names a call that fails once. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,6 +16,8 @@
 
 #define FAKE_LOG_BYTES 65536
 #define FAKE_GPUS_MAX 2
+#define FAKE_STREAMS_MAX 64
+#define HELD_STREAM(n) (2 + (n))
 
 struct fake_gpu {
     /* knobs */
@@ -24,7 +28,8 @@ struct fake_gpu {
     int mps;                   /* this process is a client of MPS */
     int cap_step;              /* SM caps are rounded up to a multiple of it */
     int contexts_max;          /* that MPS has for a device */
-    int held;                  /* runs do not end */
+    int held;                  /* runs do not end: 1 none, HELD_STREAM(n) those on stream n */
+    int least, greatest;       /* priorities of streams, 0 and -5 */
     int vmm_private;           /* another context does not see VMM memory */
     int mig;                   /* device 0 is a MIG instance */
     int mig_elsewhere;         /* NVML knows an instance that this process does not see */
@@ -45,7 +50,11 @@ struct fake_gpu {
     int broken; /* rules, and the first: */
     const char *rule;
     size_t used;
-    char log[FAKE_LOG_BYTES]; /* names of the calls, each with a newline */
+    char log[FAKE_LOG_BYTES];       /* names of the calls, each with a newline */
+    int streams_made;               /* they are numbered as they are made */
+    int priority[FAKE_STREAMS_MAX]; /* of those */
+    size_t traced;
+    char trace[FAKE_LOG_BYTES]; /* what was put on streams: call, a blank, the stream's number */
 };
 
 /* Exported by the library. */

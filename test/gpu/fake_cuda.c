@@ -38,7 +38,8 @@ struct CUgreenCtx_st {
 };
 struct CUstream_st {
     struct CUctx_st *ctx;
-    CUgraph capture; /* or NULL; this and the next two under the driver's lock */
+    int number, place; /* in fake.priority; in fake_order.c */
+    CUgraph capture;   /* or NULL; this and the next two under the driver's lock */
     pthread_t capturer;
     bool spoilt;
     pthread_t caller; /* of host functions */
@@ -49,11 +50,13 @@ struct CUstream_st {
     struct host_call {
         CUhostFn fn;
         void *arg;
+        struct order before;
     } call[CALLS_MAX];
 };
 struct CUevent_st {
     struct CUctx_st *ctx;
-    uint64_t ns;
+    uint64_t ns; /* 0: not recorded */
+    struct order before;
 };
 typedef void host_kernel(const void *args, unsigned blocks, unsigned threads);
 struct CUdevResourceDesc_st {
@@ -70,6 +73,7 @@ static struct fake_gpu fake = {.gpus = 1,
                                .sms = 132,
                                .major = 9,
                                .cap_step = 2,
+                               .greatest = -5,
                                .contexts_max = 48,
                                .library_cuda = 13000,
                                .library_workspace = 4096};
@@ -193,6 +197,12 @@ static CUresult up(void)
     knob(env, "version", &fake.version);
     knob(env, "mps", &fake.mps);
     knob(env, "mig", &fake.mig);
+    knob(env, "greatest", &fake.greatest);
+    if (getenv("FAKE_GPU_FAIL")) {
+        fake.fail_call = getenv("FAKE_GPU_FAIL");
+        fake.fail_code = CUDA_ERROR_OUT_OF_MEMORY;
+        fake.fail_times = 1;
+    }
     knob(env, "capture_refused", &fake.capture_refused);
     knob(env, "library_cuda", &fake.library_cuda);
     knob(env, "library_refuses", &fake.library_refuses);
@@ -504,6 +514,13 @@ static CUresult f_green_ctx(CUcontext *ret, CUgreenCtx g)
 }
 
 /* ---- streams */
+static bool is_held(const struct CUstream_st *s)
+{
+    int held = __atomic_load_n(&fake.held, __ATOMIC_RELAXED);
+
+    return held == 1 || held == HELD_STREAM(s->number);
+}
+
 static void *stream_main(void *arg)
 {
     struct CUstream_st *s = arg;
@@ -516,8 +533,11 @@ static void *stream_main(void *arg)
         }
         struct host_call c = s->call[0];
         (void)pthread_mutex_unlock(&s->lock);
-        while (__atomic_load_n(&fake.held, __ATOMIC_RELAXED))
+        while (is_held(s))
             (void)usleep(HELD_US);
+        (void)pthread_mutex_lock(&lock);
+        order_done(&c.before);
+        (void)pthread_mutex_unlock(&lock);
         c.fn(c.arg);
         (void)pthread_mutex_lock(&s->lock);
         s->n_calls--;
@@ -528,8 +548,11 @@ static void *stream_main(void *arg)
     return NULL;
 }
 
-static CUresult stream(CUstream *ret, struct CUctx_st *c)
+static CUresult stream(CUstream *ret, struct CUctx_st *c, unsigned flags, int priority)
 {
+    if (!(flags & CU_STREAM_NON_BLOCKING))
+        return CUDA_ERROR_INVALID_VALUE;
+
     struct CUstream_st *s = c ? calloc(1, sizeof(*s)) : NULL;
 
     if (!s)
@@ -539,30 +562,43 @@ static CUresult stream(CUstream *ret, struct CUctx_st *c)
     (void)pthread_cond_init(&s->cond, NULL);
     if (pthread_create(&s->caller, NULL, stream_main, s) != 0)
         abort();
+    s->number = fake.streams_made++;
+    s->place = order_stream_new();
+    if (s->number < FAKE_STREAMS_MAX)
+        fake.priority[s->number] = priority;
     c->streams++;
     fake.streams++;
     *ret = s;
     return CUDA_SUCCESS;
 }
 
-static CUresult f_stream_create(CUstream *ret, unsigned flags)
+static CUresult priority_range(int *ret_least, int *ret_greatest)
 {
-    (void)flags;
-    DO("cuStreamCreate", stream(ret, current));
+    *ret_least = fake.least;
+    *ret_greatest = fake.greatest;
+    return current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+static CUresult f_priority_range(int *ret_least, int *ret_greatest)
+{
+    DO("cuCtxGetStreamPriorityRange", priority_range(ret_least, ret_greatest));
+}
+
+static CUresult f_stream_create(CUstream *ret, unsigned flags, int priority)
+{
+    DO("cuStreamCreateWithPriority", stream(ret, current, flags, priority));
 }
 
 static CUresult f_green_stream_create(CUstream *ret, CUgreenCtx g, unsigned flags, int priority)
 {
-    (void)priority;
-    if (!(flags & CU_STREAM_NON_BLOCKING))
-        return CUDA_ERROR_INVALID_VALUE;
-    DO("cuGreenCtxStreamCreate", stream(ret, &g->ctx));
+    DO("cuGreenCtxStreamCreate", stream(ret, &g->ctx, flags, priority));
 }
 
 static CUresult stream_end(struct CUstream_st *s)
 {
     s->ctx->streams--;
     fake.streams--;
+    order_stream_end(s->place);
     return CUDA_SUCCESS;
 }
 
@@ -601,7 +637,14 @@ static CUresult f_stream_query(CUstream s)
 
 static CUresult stream_waits(struct CUstream_st *s)
 {
-    return s->capture && fake_unsafe() ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+    struct order all;
+
+    fake_trace("cuStreamSynchronize", s);
+    if (s->capture && fake_unsafe())
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    order_now(s->place, &all);
+    order_done(&all);
+    return CUDA_SUCCESS;
 }
 
 static CUresult f_stream_wait(CUstream s)
@@ -615,10 +658,13 @@ static CUresult f_stream_wait(CUstream s)
 
 static CUresult call_host(struct CUstream_st *s, CUhostFn fn, void *arg)
 {
+    fake_trace("cuLaunchHostFunc", s);
     (void)pthread_mutex_lock(&s->lock);
     if (s->n_calls == CALLS_MAX)
         abort();
-    s->call[s->n_calls++] = (struct host_call){fn, arg};
+    struct host_call *c = &s->call[s->n_calls++];
+    *c = (struct host_call){.fn = fn, .arg = arg};
+    order_now(s->place, &c->before);
     (void)pthread_cond_broadcast(&s->cond);
     (void)pthread_mutex_unlock(&s->lock);
     return CUDA_SUCCESS;
@@ -645,15 +691,27 @@ CUcontext fake_context(CUstream s)
     return s->ctx;
 }
 
+void fake_does(CUstream s, const void *args, size_t bytes)
+{
+    order_kernel(s->place, args, bytes);
+}
+
+void fake_trace(const char *name, CUstream s)
+{
+    if (fake.traced < sizeof(fake.trace) - 64)
+        fake.traced += (size_t)snprintf(fake.trace + fake.traced, 64, "%s %d\n", name, s->number);
+}
+
 /* Done now, or written down if the stream captures. */
 static CUresult act(struct CUstream_st *s, void (*fn)(const void *data), const void *data,
                     size_t bytes)
 {
     CUresult r = on(s);
 
-    if (r == CUDA_SUCCESS && !s->capture)
+    if (r == CUDA_SUCCESS && !s->capture) {
+        order_kernel(s->place, data, bytes);
         fn(data);
-    else if (r == CUDA_SUCCESS) {
+    } else if (r == CUDA_SUCCESS) {
         if (!pthread_equal(s->capturer, pthread_self()))
             broken("what one thread captures another does not add to");
         fake_graph_add(s->capture, fn, data, bytes);
@@ -726,15 +784,34 @@ static CUresult f_event_destroy(CUevent e)
     DO("cuEventDestroy", (free(e), fake.events--, CUDA_SUCCESS));
 }
 
-static CUresult event_record(struct CUevent_st *e, const struct CUstream_st *s)
+static CUresult event_record(struct CUevent_st *e, struct CUstream_st *s)
 {
     struct timespec t;
 
+    fake_trace("cuEventRecord", s);
     if (e->ctx != s->ctx)
         return CUDA_ERROR_INVALID_HANDLE;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
     e->ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    order_now(s->place, &e->before);
     return CUDA_SUCCESS;
+}
+
+static CUresult stream_after(struct CUstream_st *s, const struct CUevent_st *e)
+{
+    fake_trace("cuStreamWaitEvent", s);
+    if (e->ctx != s->ctx || on(s) != CUDA_SUCCESS)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (e->ns == 0)
+        broken("an event is recorded before a stream waits for it");
+    order_after(s->place, &e->before);
+    return CUDA_SUCCESS;
+}
+
+static CUresult f_stream_wait_event(CUstream s, CUevent e, unsigned flags)
+{
+    (void)flags;
+    DO("cuStreamWaitEvent", stream_after(s, e));
 }
 
 static CUresult f_event_record(CUevent e, CUstream s)
@@ -812,10 +889,15 @@ static CUresult run(CUfunction f, unsigned blocks, unsigned threads, struct CUst
                     void **args)
 {
     struct launch l = {f, s->ctx, blocks, threads, {0}};
-    unsigned bytes = s->capture ? fake_args_bytes((CUkernel)f) : 0;
+    unsigned bytes = fake_args_bytes((CUkernel)f);
 
+    fake_trace("cuLaunchKernel", s);
+    if (!s->capture && on(s) == CUDA_SUCCESS) {
+        order_kernel(s->place, args[0], bytes);
+        return fake_run(f, s->ctx, blocks, threads, args[0]);
+    }
     if (!s->capture)
-        return on(s) != CUDA_SUCCESS ? on(s) : fake_run(f, s->ctx, blocks, threads, args[0]);
+        return on(s);
     if (bytes == 0 || bytes > ARGS_MAX || blocks == 0 || threads == 0 || threads > 1024)
         return CUDA_ERROR_INVALID_VALUE;
     memcpy(l.args, args[0], bytes);
@@ -1027,6 +1109,7 @@ static CUresult allocate(void **ret, size_t bytes)
     if (!*ret)
         return bytes > 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
     memset(*ret, 0xa5, bytes);
+    order_memory(*ret, bytes);
     fake.allocations++;
     return CUDA_SUCCESS;
 }
@@ -1038,7 +1121,8 @@ static CUresult f_mem_alloc(CUdeviceptr *ret, size_t bytes)
 
 static CUresult f_mem_free(CUdeviceptr p)
 {
-    DO("cuMemFree", (free((void *)p), fake.allocations--, CUDA_SUCCESS));
+    DO("cuMemFree",
+       (order_memory_end((void *)p), free((void *)p), fake.allocations--, CUDA_SUCCESS));
 }
 
 static CUresult f_host_alloc(void **ret, size_t bytes, unsigned flags)
@@ -1049,7 +1133,7 @@ static CUresult f_host_alloc(void **ret, size_t bytes, unsigned flags)
 
 static CUresult f_host_free(void *p)
 {
-    DO("cuMemFreeHost", (free(p), fake.allocations--, CUDA_SUCCESS));
+    DO("cuMemFreeHost", (order_memory_end(p), free(p), fake.allocations--, CUDA_SUCCESS));
 }
 
 /* Of what is not pinned, which is what all that comes here may be: not while it captures. */
@@ -1057,25 +1141,39 @@ static CUresult copy_async(void *to, const void *from, size_t bytes, const struc
 {
     CUresult r = s->capture && fake_unsafe() ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : on(s);
 
-    if (r == CUDA_SUCCESS)
-        memcpy(to, from, bytes);
-    return r;
+    if (r != CUDA_SUCCESS)
+        return r;
+    order_touch(s->place, from, bytes, false);
+    order_touch(s->place, to, bytes, true);
+    memcpy(to, from, bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult zero_async(void *to, unsigned char value, size_t bytes, const struct CUstream_st *s)
+{
+    if (on(s) != CUDA_SUCCESS)
+        return on(s);
+    order_touch(s->place, to, bytes, true);
+    memset(to, value, bytes);
+    return CUDA_SUCCESS;
 }
 
 static CUresult f_copy_in_async(CUdeviceptr to, const void *from, size_t bytes, CUstream s)
 {
-    DO("cuMemcpyHtoDAsync", copy_async((void *)to, from, bytes, s));
+    DO("cuMemcpyHtoDAsync",
+       (fake_trace("cuMemcpyHtoDAsync", s), copy_async((void *)to, from, bytes, s)));
 }
 
 static CUresult f_copy_out_async(void *to, CUdeviceptr from, size_t bytes, CUstream s)
 {
-    DO("cuMemcpyDtoHAsync", copy_async(to, (const void *)from, bytes, s));
+    DO("cuMemcpyDtoHAsync",
+       (fake_trace("cuMemcpyDtoHAsync", s), copy_async(to, (const void *)from, bytes, s)));
 }
 
 static CUresult f_zero_async(CUdeviceptr p, unsigned char value, size_t bytes, CUstream s)
 {
-    DO("cuMemsetD8Async", on(s) == CUDA_SUCCESS ? (memset((void *)p, value, bytes), CUDA_SUCCESS)
-                                                : CUDA_ERROR_INVALID_CONTEXT);
+    DO("cuMemsetD8Async",
+       (fake_trace("cuMemsetD8Async", s), zero_async((void *)p, value, bytes, s)));
 }
 
 /* ---- looking calls up */
@@ -1108,7 +1206,9 @@ static const struct {
     {"cuGreenCtxGetDevResource", 12040, f_green_resource},
     {"cuCtxFromGreenCtx", 12040, f_green_ctx},
     {"cuGreenCtxStreamCreate", 12050, f_green_stream_create},
-    {"cuStreamCreate", 2000, f_stream_create},
+    {"cuCtxGetStreamPriorityRange", 5050, f_priority_range},
+    {"cuStreamCreateWithPriority", 5050, f_stream_create},
+    {"cuStreamWaitEvent", 3020, f_stream_wait_event},
     {"cuStreamDestroy", 4000, f_stream_destroy},
     {"cuMemGetAllocationGranularity", 10020, f_mem_granularity},
     {"cuMemAddressReserve", 10020, f_mem_reserve},

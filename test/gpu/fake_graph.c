@@ -177,18 +177,21 @@ static CUresult f_graph_launch(CUgraphExec x, CUstream s)
 {
     CUresult r = fake_enter("cuGraphLaunch");
 
+    fake_trace("cuGraphLaunch", s);
     if (r == CUDA_SUCCESS)
         r = fake_on(s);
     if (r == CUDA_SUCCESS && x->g.ctx && x->g.ctx != fake_context(s))
         fake_broken("a captured graph is launched in its own context");
     if (r == CUDA_SUCCESS && !x->uploaded)
         fake_broken("a graph is uploaded before it is launched first");
-    for (CUgraphNode n = x->g.first; n && r == CUDA_SUCCESS; n = n->next)
+    for (CUgraphNode n = x->g.first; n && r == CUDA_SUCCESS; n = n->next) {
+        fake_does(s, n->args, n->bytes);
         if (n->fn)
             n->fn(n->args);
         else
             r = fake_run((CUfunction)n->is.kern, n->is.ctx, n->is.gridDimX, n->is.blockDimX,
                          n->args);
+    }
     return fake_leave(r);
 }
 

@@ -78,8 +78,9 @@ static inline struct granules granules_of(unsigned from, unsigned n)
 
 static inline void forget_calls(void)
 {
-    fake->used = 0;
+    fake->used = fake->traced = 0;
     memset(fake->log, 0, sizeof(fake->log));
+    memset(fake->trace, 0, sizeof(fake->trace));
 }
 
 /* The call was made, and the last time after `before` was. */

@@ -13,10 +13,13 @@ import os
 import sys
 
 COMMAND = "run.sh OUT --part "
-PARTS = [
+PARTS = [  # part, what it shows, and if that is shown by some of its cases: how they begin
     ("facts", "what a device is and how it can be cut, whether a daemon of MPS can be started and its contexts share "
               "memory, whether green contexts and graphs keep to their SMs; what contexts, launches, graphs, being told "
               "of an end, copies, the host's memory and a change of partitions take"),
+    ("facts", "what priorities of streams do where models share a GPU (`partition-mode = shared`)", "streams: "),
+    ("facts", "from which size on a copy is worth a stream of its own (256 KiB is a guess), what streams and handles take "
+              "(16 MiB for each priority is one, too)", ("streams: ", "shared: a partition of one granule: memory")),
     ("ops", "operators: every case of `test/ops` against the plain-C reference; those of FP32 in bf16 and fp16, too, where most "
             "operators keep 16 bits"),
     ("plain", "the same by own kernels alone, without cuBLASLt and cuDNN"),
@@ -84,11 +87,12 @@ def listing(title, rows):
 
 def page(newest):
     out = ["# Results on GPUs\n\n", SOMETHING if newest else NOTHING, "\n| what | validated | with |\n| --- | --- | --- |\n"]
-    for part, what in PARTS:
-        out.append(f"| {what} | {verdict(newest[part]) if part in newest else 'never'} | `{COMMAND}{part}` |\n")
+    for part, what, *prefix in PARTS:
+        cases = {c: r for c, r in newest.get(part, {}).items() if c.startswith(*prefix or ("",))}
+        out.append(f"| {what} | {verdict(cases) if cases else 'never'} | `{COMMAND}{part}` |\n")
     out += [f"| {what} | never | not there yet |\n" for what in NOT_YET]
     out += ["\n", HOW]
-    every = [(p, case, r) for p, _ in PARTS for case, r in newest.get(p, {}).items()]
+    every = [(p, case, r) for p in dict.fromkeys(p for p, *_ in PARTS) for case, r in newest.get(p, {}).items()]
     out += listing("Wrong", [f"{p}, {shown(c)}: {shown(r.get('text', ''))}" for p, c, r in every if r["ok"] is False and c != "(end)"])
     out += listing("Not run yet", [f"{p}, {shown(c)}: `{COMMAND}{p}`" for p, c, r in every if r["ok"] is None])
     figures = [(c, r) for p, c, r in every if p in ("facts", "models") and r["ok"] and c != "(end)"]

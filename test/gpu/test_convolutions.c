@@ -121,6 +121,34 @@ static void a_run_makes_no_descriptor(void)
     close_model();
 }
 
+/* Launched step by step, on a stream of each priority. */
+static void each_stream_of_runs_has_its_handle(void)
+{
+    const void *in[] = {x, residual};
+    void *out[] = {y};
+    struct io_part whole = {.rows = ROWS, .in = in, .out = out};
+    struct io io = {.n_parts = 1, .part = &whole};
+
+    open_fake();
+    fake->capture_refused = 1;
+    open_device("shared");
+    int handles = fake->handles;
+    residual_block(true);
+    CHECK_EQ(compile(false, &exe), 0);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    for (io.priority = 0; io.priority <= 5; io.priority++) {
+        io.best_effort = io.priority == 5;
+        memset(y, 0, sizeof(y));
+        forget_calls();
+        CHECK_EQ(done_of(slot, part, 0, 1, &io).rc, 0);
+        CHECK(called("cudnnBackendExecute"));
+        CHECK(!called("cudnnSetStream"));
+        check_as_plain();
+    }
+    CHECK_EQ(fake->handles, handles);
+    close_model();
+}
+
 static void a_workspace_is_memory_of_the_run(void)
 {
     struct exe_info little, much;
@@ -253,6 +281,7 @@ int main(void)
     ALONE(what_the_library_cannot_fuse_is_done_behind_it);
     ALONE(a_convolution_that_the_library_refuses_is_our_own);
     ALONE(a_run_makes_no_descriptor);
+    ALONE(each_stream_of_runs_has_its_handle);
     ALONE(a_workspace_is_memory_of_the_run);
     ALONE(an_error_of_a_call_names_library_call_status_and_node);
     ALONE(a_call_that_is_refused_is_no_error);

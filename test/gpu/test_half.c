@@ -265,7 +265,8 @@ static void what_the_host_reads_is_fp32(void)
     be->exe_info(exe, &info);
     CHECK_EQ(info.n_asked, 2);
     CHECK_EQ(info.n_reorders, 1);
-    CHECK_EQ(done_of(slot, part, 0, info.n_segments, &(struct io){1, &whole}).rc, 0);
+    CHECK_EQ(done_of(slot, part, 0, info.n_segments, &(struct io){.n_parts = 1, .part = &whole}).rc,
+             0);
     be->outputs(slot, out);
     CHECK_EQ(out[0].dims[1], 4);
     close_model();

@@ -233,7 +233,7 @@ static void a_shared_device_is_one_granule_of_all_sms(void)
     start("shared");
     struct part *a = cut(0, 1, &units), *b = cut(0, 1, &units);
     CHECK_EQ(units, 132);
-    CHECK_EQ(fake->streams, 4);
+    CHECK_EQ(fake->streams, 2 * (6 * 2 + 2)); /* two for each of 6 priorities, and two more */
     be->part_close(a);
     be->part_close(b);
     stop();

@@ -114,9 +114,9 @@ static void a_paused_run_resumes(void)
 static void a_run_makes_nothing_and_allocates_nothing(void)
 {
     static const char *const makers[] = {
-        "cuMemAlloc",     "cuMemHostAlloc",    "cuMemCreate",
-        "cuStreamCreate", "cuGreenCtxCreate",  "cuEventCreate",
-        "cuCtxCreate",    "cuLibraryLoadData", "cuMemHostRegister"};
+        "cuMemAlloc",       "cuMemHostAlloc", "cuMemCreate", "cuGreenCtxStreamCreate",
+        "cuGreenCtxCreate", "cuEventCreate",  "cuCtxCreate", "cuLibraryLoadData",
+        "cuMemHostRegister"};
 
     open_model("green");
     forget_calls();

@@ -164,6 +164,28 @@ def test_what_cannot_be_captured_is_said_once_and_models_answer_alike(gpu, refus
     assert len(said) == refused and all(e["model"] == "digits" for e in said), said
 
 
+def test_a_copy_that_fails_fails_its_request_with_gpulet_and_model(gpu, monkeypatch):
+    monkeypatch.setitem(ENV, "FAKE_GPU_FAIL", "cuMemcpyHtoDAsync")  # which without weights only a request calls
+    d = gpu("gpus=1")
+    d.put("wide", models.onnx_model(
+        [("Relu", ["x"], ["y"])], {"x": ("float32", ["batch", 4])}, {"y": ("float32", ["batch", 4])}))
+    x = np.arange(-2, 2, dtype=np.float32).reshape(1, -1)
+    error = d.infer_binary("wide", {"x": x}, status=500)
+    gpulet = d.admin_get("/v1/gpulets")["gpulets"][0]["id"]
+    assert f"model 'wide': the run could not be started on gpu-let {gpulet}" in error
+    said = [e for e in d.admin_get("/v1/events")["events"] if e["event"] == "run"]
+    assert [(e["model"], e["gpulet"]) for e in said] == [("wide", gpulet)], said
+    assert (d.infer_binary("wide", {"x": x})["y"] == np.maximum(x, 0)).all()
+
+
+@pytest.mark.parametrize("greatest, says", [(-5, "runs on streams of 6 priorities"),
+                                            (0, "all runs on one stream: the driver offers one priority")])
+def test_how_many_priorities_a_shared_gpu_has_is_said(gpu, greatest, says):
+    d = gpu(f"gpus=1 greatest={greatest}", "shared")
+    assert says in d.admin_get("/v1/devices")["devices"][0]["why"]
+    assert says in d.log.read_text()
+
+
 def test_an_operator_that_is_missing_refuses_the_model_by_name(gpu):
     d = gpu("gpus=1")
     error = d.put("det", models.onnx_model(

@@ -26,7 +26,8 @@ static struct {
     /* what is open now, and what was done */
     _Atomic int devices, parts, exes, slots, hosts;
     _Atomic uint64_t compiles, runs, opens, enters, kicks;
-    _Atomic uint64_t bad_gather; /* runs with more rows than the exe has */
+    _Atomic uint64_t bad_gather;       /* runs with more rows than the exe has */
+    _Atomic int priority, best_effort; /* of the last run, as it was told */
 } fake;
 
 struct device {
@@ -267,6 +268,8 @@ static int fake_submit(struct slot *s, unsigned lane, unsigned from, unsigned to
     assert(s->busy++ == 0);
     fake_sleep(fake.run_us);
     fake.runs++;
+    fake.priority = io->priority;
+    fake.best_effort = io->best_effort;
     if (fake_bad_input(io)) {
         d.rc = -EINVAL;
     } else if (fake_count_down(&fake.fail_runs)) {

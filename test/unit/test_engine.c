@@ -326,6 +326,35 @@ static void requests_of_different_shapes_never_share_a_run(void)
     rig_free(&r);
 }
 
+/* A request's own priority goes before its model's. */
+static void a_run_tells_the_device_how_urgent_it_is(void)
+{
+    struct rig r = rig_new(1);
+    struct model_spec first = rig_spec("first", 1, dir_batch),
+                      rest = rig_spec("rest", 1, dir_batch);
+    struct request q;
+    struct job job;
+
+    first.priority = 3;
+    rest.best_effort = true;
+    rig_load_ok(&r, "plain", 1, dir_batch);
+    CHECK_EQ(rig_load(&r, &first, &job), 0);
+    CHECK_EQ(rig_load(&r, &rest, &job), 0);
+    CHECK_EQ(rig_infer(&r, "plain", 1, 4), 0);
+    CHECK(fake.priority == 0 && !fake.best_effort);
+    CHECK_EQ(rig_infer(&r, "first", 1, 4), 0);
+    CHECK(fake.priority == 3 && !fake.best_effort);
+    CHECK_EQ(rig_infer(&r, "rest", 1, 4), 0);
+    CHECK(fake.best_effort);
+    CHECK_EQ(rig_fill(&r, &q, "first", 1, 4, 1), 0);
+    q.priority = 1;
+    CHECK_EQ(engine_submit(r.e, &q), 0);
+    CHECK(rig_next(&r, WAIT_MS) == &q.item);
+    CHECK_EQ(fake.priority, 1);
+    rig_drop(&q);
+    rig_free(&r);
+}
+
 static bool engine_is_best_effort(struct rig *r, const char *name)
 {
     struct served *s;
@@ -1022,6 +1051,7 @@ int main(void)
     RUN(a_fixed_batch_is_served_as_it_is);
     RUN(a_new_shape_is_compiled_while_its_request_waits);
     RUN(requests_of_different_shapes_never_share_a_run);
+    RUN(a_run_tells_the_device_how_urgent_it_is);
     RUN(requests_that_wait_change_their_class_with_their_model);
     RUN(compiled_shapes_are_limited_and_the_oldest_goes);
     RUN(a_load_that_fails_leaves_what_was_there);

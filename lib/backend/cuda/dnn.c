@@ -92,29 +92,46 @@ int dnn_check(cudnnStatus_t s, const char *call, struct err *err)
                    (int)s, detail[0] ? ": " : "", detail);
 }
 
-/* ---- handles */
-int dnn_stream(struct part *p, CUstream stream, struct err *err)
+/* ---- handles: one for each stream that its work goes to, which never changes */
+cudnnHandle_t dnn_on(const struct part *p, CUstream stream)
 {
-    int r = p->dnn_stream == stream ? 0 : DNN(set_stream(p->dnn, stream), err);
+    for (unsigned i = 0; i < p->levels.n; i++)
+        if (p->line[i].stream == stream)
+            return p->line[i].dnn;
+    assert(stream == p->builders);
+    return p->dnn;
+}
 
-    if (r == 0)
-        p->dnn_stream = stream;
-    return r;
+/* Never on the legacy stream, which waits for every other. */
+static int handle_open(struct cudnnContext **ret, CUstream stream, struct err *err)
+{
+    int r = DNN(create(ret), err);
+
+    return r < 0 ? r : DNN(set_stream(*ret, stream), err);
+}
+
+static void handle_close(struct cudnnContext **h)
+{
+    if (*h)
+        (void)dnn.destroy(*h);
+    *h = NULL;
 }
 
 int dnn_part_open(struct part *p, struct err *err)
 {
     if (!dnn_library()->version[0])
         return 0;
-    int r = DNN(create(&p->dnn), err);
-    return r < 0 ? r : dnn_stream(p, p->stream, err);
+    int r = handle_open(&p->dnn, p->builders, err);
+    for (unsigned i = 0; i < p->levels.n && r == 0; i++)
+        r = handle_open(&p->line[i].dnn, p->line[i].stream, err);
+    return r;
 }
 
 void dnn_part_close(struct part *p)
 {
-    if (p->dnn)
-        (void)dnn.destroy(p->dnn);
-    p->dnn = NULL;
+    for (unsigned i = p->levels.n; i-- > 0;)
+        handle_close(&p->line[i].dnn);
+    handle_close(&p->dnn);
 }
 #else
 const struct nvlib *dnn_library(void)

@@ -34,8 +34,8 @@ extern struct dnn dnn;
 /* 0, or our code for it, and err names library, call, status and what the library says. */
 int dnn_check(cudnnStatus_t s, const char *call, struct err *err);
 #define DNN(call, err) dnn_check(dnn.call, #call, err)
-/* Where the handle's work goes; never the legacy stream, which waits for every other. */
-int dnn_stream(struct part *p, CUstream stream, struct err *err);
+/* The handle whose work goes to this stream of the partition. */
+cudnnHandle_t dnn_on(const struct part *p, CUstream stream);
 /* It has nothing for what was asked: our own kernel does it. */
 bool dnn_refuses(cudnnStatus_t s);
 

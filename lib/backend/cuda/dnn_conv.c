@@ -107,8 +107,7 @@ static int dnn_run(const struct call *call, struct part *p, CUstream stream, con
     const struct dnn_call *c = (const struct dnn_call *)call;
 
     (void)args;
-    int r = dnn_stream(p, stream, err);
-    return r < 0 ? r : DNN(execute(p->dnn, c->plan.plan, state), err);
+    return DNN(execute(dnn_on(p, stream), c->plan.plan, state), err);
 }
 
 /* ---- lowering */

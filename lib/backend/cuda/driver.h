@@ -29,7 +29,8 @@ typedef CUresult CUDAAPI elapsed_fn(float *ret_ms, CUevent, CUevent);
     NEED(primary_release, cuDevicePrimaryCtxRelease, "cuDevicePrimaryCtxRelease", 11000) \
     NEED(ctx_set_current, cuCtxSetCurrent, "cuCtxSetCurrent", 4000) \
     NEED(ctx_destroy, cuCtxDestroy, "cuCtxDestroy", 4000) \
-    NEED(stream_create, cuStreamCreate, "cuStreamCreate", 2000) \
+    NEED(priority_range, cuCtxGetStreamPriorityRange, "cuCtxGetStreamPriorityRange", 5050) \
+    NEED(stream_create, cuStreamCreateWithPriority, "cuStreamCreateWithPriority", 5050) \
     NEED(stream_destroy, cuStreamDestroy, "cuStreamDestroy", 4000) \
     NEED(mem_granularity, cuMemGetAllocationGranularity, "cuMemGetAllocationGranularity", 10020) \
     NEED(mem_reserve, cuMemAddressReserve, "cuMemAddressReserve", 10020) \
@@ -50,6 +51,7 @@ typedef CUresult CUDAAPI elapsed_fn(float *ret_ms, CUevent, CUevent);
     NEED(zero_async, cuMemsetD8Async, "cuMemsetD8Async", 3020) \
     NEED(stream_query, cuStreamQuery, "cuStreamQuery", 2000) \
     NEED(stream_wait, cuStreamSynchronize, "cuStreamSynchronize", 2000) \
+    NEED(stream_wait_event, cuStreamWaitEvent, "cuStreamWaitEvent", 3020) \
     NEED(event_create, cuEventCreate, "cuEventCreate", 2000) \
     NEED(event_destroy, cuEventDestroy, "cuEventDestroy", 4000) \
     NEED(event_record, cuEventRecord, "cuEventRecord", 2000) \

@@ -1,10 +1,12 @@
 /* Slots and runs.
  *
- * A run is, in this order on the partition's stream: an event, the rows of the requests copied in,
- * the launches, or the graphs that were captured of them, the results copied out, an event, and a
- * call on the host that puts the slot on the partition's list and wakes who waits.  That call costs
- * more than spinning on the event would, and leaves the core to others; nothing of CUDA may be
- * called in it. */
+ * A run is, in this order: an event, the rows of the requests copied in, the launches, or the
+ * graphs that were captured of them, the results copied out, an event, and a call on the host that
+ * puts the slot on the partition's list and wakes who waits.  All of it is on the stream of the
+ * run's level, but for large copies beside another run (copy.c): inputs are then on another stream,
+ * between events of their own, and what is behind the launches on a third.  That call costs more
+ * than spinning on the event would, and leaves the core to others; nothing of CUDA may be called in
+ * it. */
 #include "slot.h"
 
 #include <gpulet/clock.h>
@@ -14,6 +16,11 @@
 CUdeviceptr slot_address(const struct slot *s, const struct ref *r)
 {
     return r->kind == REF_BUF ? s->memory + s->exe->buf[r->buf].offset : r->at;
+}
+
+static CUdeviceptr status_address(const struct slot *s)
+{
+    return slot_address(s, &(struct ref){.kind = REF_BUF, .buf = BUF_STATUS});
 }
 
 /* ---- slots; builder */
@@ -74,10 +81,8 @@ static int slot_take(struct slot *s, struct err *err)
 
     if (r == 0)
         r = GPU(host_alloc((void **)&s->status, sizeof(*s->status), 0), err);
-    if (r == 0)
-        r = GPU(event_create(&s->begin, CU_EVENT_BLOCKING_SYNC), err);
-    if (r == 0)
-        r = GPU(event_create(&s->end, CU_EVENT_BLOCKING_SYNC), err);
+    for (unsigned i = 0; i < N_EVENTS && r == 0; i++)
+        r = GPU(event_create(&s->event[i], CU_EVENT_BLOCKING_SYNC), err);
     if (r == 0 && slot_fill(s) < 0)
         r = err_set(err, -ENOMEM, "out of memory");
     if (r == 0)
@@ -97,10 +102,9 @@ void gpu_slot_close(struct slot *s)
         graphs_close(s); /* before what they were captured in */
         states_close(s);
         late_close(s);
-        if (s->end)
-            (void)cu.event_destroy(s->end);
-        if (s->begin)
-            (void)cu.event_destroy(s->begin);
+        for (unsigned i = N_EVENTS; i-- > 0;)
+            if (s->event[i])
+                (void)cu.event_destroy(s->event[i]);
         if (s->status)
             (void)cu.host_free(s->status);
         if (s->memory)
@@ -134,66 +138,6 @@ int gpu_slot_open(struct exe *x, struct slot **ret, struct err *err)
 }
 
 /* ---- one run; the partition's context is current */
-
-/* Rows beyond those of the requests are zero: an index there must not point outside. */
-static int copy_in(struct slot *s, const struct port *in, uint32_t i, const struct io *io,
-                   struct err *err)
-{
-    CUdeviceptr to = slot_address(s, &in->ref);
-    CUstream stream = s->exe->part->stream;
-    size_t at = 0;
-    int r = 0;
-
-    /* Without a batch dimension it is the same for all: the first request's. */
-    for (uint32_t k = 0; io && k < (in->row_bytes ? io->n_parts : 1) && r == 0; k++) {
-        size_t n = in->row_bytes ? io->part[k].rows * in->row_bytes : in->bytes;
-        if (n)
-            r = GPU(copy_in_async(to + at, io->part[k].in[i], n, stream), err);
-        at += n;
-    }
-    if (r == 0 && at < in->bytes)
-        r = GPU(zero_async(to + at, 0, in->bytes - at, stream), err);
-    return r;
-}
-
-static int copy_out(struct slot *s, const struct port *out, uint32_t i, const struct io *io,
-                    struct err *err)
-{
-    CUdeviceptr from = slot_address(s, &out->ref);
-    int r = 0;
-
-    for (uint32_t k = 0; k < io->n_parts && r == 0; k++) {
-        size_t n = out->row_bytes ? io->part[k].rows * out->row_bytes : out->bytes;
-        if (n)
-            r = GPU(copy_out_async(io->part[k].out[i], from, n, s->exe->part->stream), err);
-        from += out->row_bytes ? n : 0;
-    }
-    return r;
-}
-
-static int begin(struct slot *s, const struct io *io, struct err *err)
-{
-    struct exe *x = s->exe;
-    struct ref status = {.kind = REF_BUF, .buf = BUF_STATUS};
-    int r = GPU(zero_async(slot_address(s, &status), 0, sizeof(*s->status), x->part->stream), err);
-
-    for (uint32_t i = 0; i < x->n_in && r == 0; i++)
-        r = copy_in(s, &x->in[i], i, io, err);
-    return r;
-}
-
-static int end(struct slot *s, const struct io *io, struct err *err)
-{
-    struct exe *x = s->exe;
-    int r = 0;
-
-    if (s->tail)
-        return late_fetch(s, x->part->stream, err);
-    for (uint32_t i = 0; io && i < x->n_out && r == 0; i++)
-        r = copy_out(s, &x->out[i], i, io, err);
-    return r;
-}
-
 int slot_launch(struct slot *s, uint32_t i, CUstream stream, struct err *err)
 {
     const struct exe *x = s->exe;
@@ -215,9 +159,9 @@ static int segment(struct slot *s, unsigned i, struct err *err)
     int r = 0;
 
     if (s->graph[i])
-        return GPU(graph_launch(s->graph[i], x->part->stream), err);
+        return GPU(graph_launch(s->graph[i], s->line->stream), err);
     for (uint32_t k = x->first_step[i]; k < x->first_step[i + 1] && r == 0; k++)
-        r = slot_launch(s, k, x->part->stream, err);
+        r = slot_launch(s, k, s->line->stream, err);
     return r;
 }
 
@@ -248,26 +192,39 @@ static void CUDA_CB ended(void *arg)
     (void)pthread_mutex_unlock(&p->lock);
 }
 
-static int enqueue(struct slot *s, unsigned from, unsigned to, const struct io *io, struct err *err)
+/* What is on the run's own stream: from its first event on. */
+static int compute(struct slot *s, unsigned from, unsigned to, const struct io *io, struct err *err)
 {
-    struct exe *x = s->exe;
-    CUstream stream = x->part->stream;
-    struct ref status = {.kind = REF_BUF, .buf = BUF_STATUS};
-    int r = GPU(event_record(s->begin, stream), err);
+    CUstream stream = s->line->stream;
+    int r = GPU(event_record(s->event[EVENT_BEGIN], stream), err);
 
     if (r == 0 && from == 0)
-        r = begin(s, io, err);
+        r = GPU(zero_async(status_address(s), 0, sizeof(*s->status), stream), err);
+    if (r == 0 && from == 0 && !s->apart)
+        r = inputs_copy(s, io, stream, err);
     for (unsigned i = from; i < to && r == 0; i++)
         r = segment(s, i, err);
-    if (r == 0 && to == x->n_segments)
-        r = end(s, io, err);
+    return r;
+}
+
+static int enqueue(struct slot *s, unsigned from, unsigned to, const struct io *io, struct err *err)
+{
+    CUstream last = s->line->stream;
+    int r = 0;
+
+    s->apart = from == 0 && inputs_apart(s, io);
+    if (s->apart)
+        r = inputs_ahead(s, io, err);
     if (r == 0)
-        r = GPU(copy_out_async(s->status, slot_address(s, &status), sizeof(*s->status), stream),
-                err);
+        r = compute(s, from, to, io, err);
+    if (r == 0 && to == s->exe->n_segments)
+        r = outputs_behind(s, io, &last, err);
     if (r == 0)
-        r = GPU(event_record(s->end, stream), err);
+        r = GPU(copy_out_async(s->status, status_address(s), sizeof(*s->status), last), err);
     if (r == 0)
-        r = GPU(launch_host(stream, ended, s), err);
+        r = GPU(event_record(s->event[EVENT_END], last), err);
+    if (r == 0)
+        r = GPU(launch_host(last, ended, s), err);
     return r;
 }
 
@@ -281,10 +238,23 @@ static int run_begin(struct slot *s, unsigned from, unsigned to, const struct io
         return r;
     s->next = NULL;
     s->ends = to == s->exe->n_segments;
+    s->line = line_of(p, io);
     r = enqueue(s, from, to, io, err);
     if (r < 0) /* what was begun still touches the request */
-        (void)cu.stream_wait(p->stream);
+        line_settle(p, s->line);
     part_end(p);
+    return r;
+}
+
+/* Without what it waited for between its inputs, which came on another stream, and its launches. */
+static int taken(struct slot *s, uint64_t *ret_ns, struct err *err)
+{
+    float ms = 0, before_ms = 0;
+    int r = GPU(event_elapsed(&ms, s->event[EVENT_BEGIN], s->event[EVENT_END]), err);
+
+    if (r == 0 && s->apart)
+        r = GPU(event_elapsed(&before_ms, s->event[EVENT_IN], s->event[EVENT_THERE]), err);
+    *ret_ns = (uint64_t)(((double)ms + (double)before_ms) * 1e6);
     return r;
 }
 
@@ -292,14 +262,13 @@ static int run_begin(struct slot *s, unsigned from, unsigned to, const struct io
 static int run_end(struct slot *s, uint64_t *ret_ns, const char **ret_why, struct err *err)
 {
     struct part *p = s->exe->part;
-    float ms = 0;
     int r = part_begin(p, err);
 
+    *ret_ns = 0;
     if (r == 0) {
-        r = GPU(event_elapsed(&ms, s->begin, s->end), err);
+        r = taken(s, ret_ns, err);
         part_end(p);
     }
-    *ret_ns = (uint64_t)((double)ms * 1e6);
     if (r < 0)
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret_why = *s->status ? "an index is out of range" : NULL;
@@ -315,7 +284,7 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     struct part *p = s->exe->part;
     struct err err;
 
-    (void)lane; /* lanes follow each other on the partition's stream */
+    (void)lane; /* lanes of a level follow each other */
     if (from > to || to > s->exe->n_segments)
         return -EINVAL;
     s->ticket = p->last_ticket + 1;
@@ -325,6 +294,7 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret = ++p->last_ticket;
     p->n_out++;
+    s->line->n_out++;
     return 0;
 }
 
@@ -346,16 +316,14 @@ static struct slot *wait_told(struct part *p, usec_t until_us)
     return s;
 }
 
-/* Asks the stream, whose error comes in no other way. */
+/* Asks the streams, whose error comes in no other way. */
 static void look(struct part *p)
 {
     struct err err;
 
     if (part_begin(p, &err) < 0)
         return;
-    CUresult r = cu.stream_query(p->stream);
-    if (r != CUDA_ERROR_NOT_READY)
-        (void)gpu_check(r, "stream_query", &err);
+    (void)streams_look(p, &err);
     part_end(p);
 }
 
@@ -372,6 +340,7 @@ size_t gpu_wait(struct part *p, usec_t until_us, struct done *done, size_t max)
             done[n] = (struct done){.ticket = s->ticket};
             done[n].rc = run_end(s, &done[n].run_ns, &done[n].why, &err);
             p->n_out--;
+            s->line->n_out--;
             n++;
             continue;
         }

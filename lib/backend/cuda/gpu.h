@@ -7,13 +7,15 @@
  *   mode_*.c   one each
  *   device.c   listing devices, taking one, request memory
  *   part.c     partitions: whose context is current where, waiting
+ *   streams.c  a partition's streams, and whose run goes to which
  *   vmm.c      device memory that belongs to a device and not to a context
  *   library.c  the kernels' code
  *   weights.c  constants on the device
  *   exe.h, build.c, compile.c, lower_*.c  a bound graph becomes launches of kernels
  *   half.c     what is stored in 16 bits
  *   late.c     what only data can tell: the end of a run, on the host
- *   slot.h     a slot; exec.c runs it, capture.c makes graphs of its segments
+ *   slot.h     a slot; exec.c runs it, copy.c brings rows in and results out, capture.c makes
+ *              graphs of its segments
  *   nvlib.h    cuBLASLt and cuDNN, which do the heavy nodes where they are there: nvlib.c; blas.c,
  *              blas_product.c; dnn.c, dnn_conv.c
  *
@@ -58,7 +60,9 @@ int mode_choose(const char *name, CUdevice d, const struct mode **ret_mode, stru
 /* All SMs, in one granule: of `shared`, and of a MIG device. */
 int whole_open(struct device *dev, struct err *err);
 void whole_close(struct device *dev);
-int whole_part_open(struct part *p, struct err *err);
+/* The same, and whose models share them by priorities: asks what the driver offers. */
+int shared_open(struct device *dev, struct err *err);
+int shared_part_open(struct part *p, struct err *err);
 int gpu_attribute(CUdevice d, CUdevice_attribute a, int *ret, struct err *err);
 
 /* ---- weights.c; builder */
@@ -95,6 +99,24 @@ struct split { /* of all SMs of a device */
     CUdevResource rest; /* what is left over; smCount may be 0 */
 };
 
+/* ---- streams.c: priorities that the driver offers, the greatest first */
+#define LEVELS_MAX 6
+struct levels {
+    unsigned n; /* at least 1 */
+    int least;  /* the driver's number of the last; lower goes first */
+};
+/* Those of a device, in a context of it. */
+int levels_ask(CUcontext ctx, struct levels *ret, struct err *err);
+/* What a partition with so many takes, as far as is known. */
+size_t levels_bytes(const struct levels *l);
+/* What runs of one level are on. */
+struct line {
+    CUstream stream;          /* launches, and copies that are not worth another stream */
+    CUstream out;             /* results: behind those of the same level alone */
+    struct cudnnContext *dnn; /* or NULL; used under `use`, on stream */
+    unsigned n_out;           /* executor: tickets of its runs */
+};
+
 /* ---- device.c */
 struct device {
     CUdevice cu;
@@ -106,9 +128,10 @@ struct device {
     size_t run_bytes; /* that the late part of a run may take */
     CUlibrary library;
     CUkernel kernel[GPU_KERNEL_END];
-    struct space space; /* where weights are shared by all contexts */
-    struct split split; /* green */
-    uint32_t n_capped;  /* mps: the pool */
+    struct space space;   /* where weights are shared by all contexts */
+    struct split split;   /* green */
+    struct levels levels; /* shared, mig */
+    uint32_t n_capped;    /* mps: the pool */
     struct capped capped[MPS_CONTEXTS_MAX];
 };
 int gpu_devices(const struct backend_config *cfg, struct device_info *ret, size_t max,
@@ -127,13 +150,14 @@ struct part {
     CUgreenCtx green;
     struct capped *capped;
     CUcontext ctx;
-    CUstream stream;    /* runs */
-    CUstream builders;  /* constants, warming and capture, which must not wait for runs */
-    size_t graph_bytes; /* builder: what captured graphs take, as far as is known */
+    struct levels levels;
+    struct line line[LEVELS_MAX]; /* by level */
+    CUstream in;                  /* inputs of all runs: nothing on it waits */
+    CUstream builders;            /* constants, warming and capture, which must not wait for runs */
+    size_t graph_bytes;           /* builder: what captured graphs take, as far as is known */
 
     struct cublasLtContext *blas; /* or NULL; used under `use` */
-    struct cudnnContext *dnn;     /* the same, on dnn_stream */
-    CUstream dnn_stream;
+    struct cudnnContext *dnn;     /* the same, on builders */
 
     pthread_mutex_t use;     /* held while ctx is current to the holder's thread */
     _Atomic unsigned n_wait; /* threads that want it */
@@ -150,14 +174,22 @@ struct part {
 int gpu_part_open(struct device *dev, const struct granules *set, struct part **ret,
                   uint32_t *ret_units, struct err *err);
 void gpu_part_close(struct part *p);
-/* The streams of the partition's context; closed before it is, half open ones too. */
-int streams_open(struct part *p, struct err *err);
-void streams_close(struct part *p);
 int part_begin(struct part *p, struct err *err);
 void part_end(struct part *p);
 /* Lets others in that wait; between part_begin() and part_end(), also if it fails, by whoever takes
  * long. */
 int part_yield(struct part *p, struct err *err);
+
+/* ---- streams.c: the streams of the partition's context, for the levels that are set; closed
+ * before it is, half open ones too. */
+int streams_open(struct part *p, struct err *err);
+void streams_close(struct part *p);
+/* Where such a run goes; NULL: one of no request. */
+struct line *line_of(struct part *p, const struct io *io);
+/* Until nothing that was begun on a line is under way; the partition's context is current. */
+void line_settle(struct part *p, const struct line *line);
+/* The first error of any of them; the context is current. */
+int streams_look(struct part *p, struct err *err);
 
 /* ---- vmm.c: memory of the device, which every context that may reach it sees */
 struct vmm {

@@ -27,6 +27,7 @@ static int mig_probe(CUdevice d, struct device_info *ret, struct err *err)
 {
     char uuid[UUID_TEXT], list[120];
     int r = uuid_of(d, uuid, err);
+    size_t n;
 
     if (r < 0)
         return r;
@@ -36,15 +37,18 @@ static int mig_probe(CUdevice d, struct device_info *ret, struct err *err)
                        "the device is not a MIG instance; to name in CUDA_VISIBLE_DEVICES: %s",
                        list[0] ? list : "none");
     }
-    (void)mode_shared.probe(d, ret, NULL);
-    (void)snprintf(ret->why, sizeof(ret->why), "instance %s, in which models take turns", uuid);
+    r = mode_shared.probe(d, ret, err);
+    if (r < 0)
+        return r;
+    n = strlen(ret->why);
+    (void)snprintf(ret->why + n, sizeof(ret->why) - n, "; instance %s", uuid);
     return 0;
 }
 
 const struct mode mode_mig = {.name = "mig",
                               .mode = MODE_MIG,
                               .probe = mig_probe,
-                              .open = whole_open,
+                              .open = shared_open,
                               .close = whole_close,
-                              .part_open = whole_part_open,
+                              .part_open = shared_part_open,
                               .part_close = streams_close};

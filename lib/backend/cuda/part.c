@@ -34,33 +34,6 @@ int part_yield(struct part *p, struct err *err)
     return GPU(ctx_set_current(p->ctx), err);
 }
 
-static int stream_open(struct part *p, CUstream *ret, struct err *err)
-{
-    return p->green ? GPU(green_stream_create(ret, p->green, CU_STREAM_NON_BLOCKING, 0), err)
-                    : GPU(stream_create(ret, CU_STREAM_NON_BLOCKING), err);
-}
-
-int streams_open(struct part *p, struct err *err)
-{
-    int r = part_begin(p, err);
-
-    if (r < 0)
-        return r;
-    r = stream_open(p, &p->stream, err);
-    if (r == 0)
-        r = stream_open(p, &p->builders, err);
-    part_end(p);
-    return r;
-}
-
-void streams_close(struct part *p)
-{
-    if (p->builders)
-        (void)cu.stream_destroy(p->builders);
-    if (p->stream)
-        (void)cu.stream_destroy(p->stream);
-}
-
 static int set_check(const struct device *dev, const struct granules *set, struct err *err)
 {
     for (unsigned i = dev->info.n_granules; i < MAX_GRANULES; i++)
@@ -79,6 +52,7 @@ static struct part *part_new(struct device *dev, const struct granules *set)
         return NULL;
     p->dev = dev;
     p->set = *set;
+    p->levels.n = 1;
     (void)pthread_mutex_init(&p->use, NULL);
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_condattr_init(&attr);

@@ -3,6 +3,10 @@
 
 #include "exe.h"
 
+/* In the order in which a run comes by them.  IN and THERE: its inputs begin and have come, if they
+ * do on another stream.  COMPUTED: results may go, if they do on another stream. */
+enum slot_event { EVENT_IN, EVENT_THERE, EVENT_BEGIN, EVENT_COMPUTED, EVENT_END, N_EVENTS };
+
 struct slot {
     struct exe *exe;
     CUdeviceptr memory;
@@ -12,10 +16,12 @@ struct slot {
     CUgraphExec *graph; /* by segment: its launches, captured; NULL: they are made one by one */
     size_t graph_bytes;
     int32_t *status; /* pinned: what BUF_STATUS held at the end */
-    CUevent begin, end;
+    CUevent event[N_EVENTS];
     struct tail *tail; /* late.c; NULL: nothing is late */
     bool ends;         /* its run has the last segment */
 
+    struct line *line; /* of its run */
+    bool apart;        /* inputs of its run came on another stream */
     ticket ticket;
     struct slot *next;    /* in the partition's list */
     bool probing, probed; /* under the partition's lock */
@@ -41,6 +47,17 @@ CUdeviceptr slot_address(const struct slot *s, const struct ref *r);
 void slot_finished(struct slot *s);
 /* Step i, on a stream of the partition, whose context is current. */
 int slot_launch(struct slot *s, uint32_t i, CUstream stream, struct err *err);
+
+/* ---- copy.c; the partition's context is current */
+/* Is it worth another stream? */
+bool inputs_apart(const struct slot *s, const struct io *io);
+/* On the stream of inputs, and the run's stream waits for it. */
+int inputs_ahead(struct slot *s, const struct io *io, struct err *err);
+/* On that stream; io NULL: zeros. */
+int inputs_copy(struct slot *s, const struct io *io, CUstream stream, struct err *err);
+int outputs_copy(struct slot *s, const struct io *io, CUstream stream, struct err *err);
+/* Behind the run; *ret: the stream that the rest has to follow on. */
+int outputs_behind(struct slot *s, const struct io *io, CUstream *ret, struct err *err);
 
 /* ---- capture.c; builder, the partition's context is current */
 /* What the graphs of a slot may take, as far as is known. */
