@@ -227,7 +227,8 @@ enum gpulet_state {
 
 struct run { /* executor only */
     bool used;
-    bool beside; /* others of its gpu-let ran meanwhile: how long it took says nothing of it alone */
+    bool
+        beside; /* others of its gpu-let ran meanwhile: how long it took says nothing of it alone */
     ticket ticket;
     struct keyq *q;
     struct variant *v;

@@ -272,9 +272,9 @@ static void every_policy_serves_a_light_load_in_replay(void)
     }
 }
 
-/* Runs of 10 ms on four units and 20 ms on two of them; the second request comes after 5 ms.  All at
- * once in one gpu-let of all, or each in its own half of a device where a neighbour makes runs half
- * as long again. */
+/* Runs of 10 ms on four units and 20 ms on two of them; the second request comes after 5 ms.  All
+ * at once in one gpu-let of all, or each in its own half of a device where a neighbour makes runs
+ * half as long again. */
 static void pair_takes(const struct plan_type *on, bool halves_apart, usec_t first_us,
                        usec_t second_us)
 {
@@ -287,18 +287,12 @@ static void pair_takes(const struct plan_type *on, bool halves_apart, usec_t fir
                                   {.name = "b", .max_batch = 1, .profile = &linear}};
     struct plan_share share[] = {{.model = 0, .batch = 1}, {.model = 1, .batch = 1}};
     struct plan_gpulet whole = {.set = {{0xf}}, .units = 4, .n_shares = 2, .share = share};
-    struct plan_gpulet half[] = {
-        {.set = {{0x3}}, .units = 2, .n_shares = 1, .share = &share[0]},
-        {.set = {{0xc}}, .units = 2, .n_shares = 1, .share = &share[1]}};
-    struct problem p = {.n_types = 1,
-                        .n_devices = 1,
-                        .n_models = 2,
-                        .type = on,
-                        .device = &device,
-                        .model = model};
-    struct plan plan = {.n_gpulets = halves_apart ? 2 : 1,
-                        .gpulet = halves_apart ? half : &whole,
-                        .n_models = 2};
+    struct plan_gpulet half[] = {{.set = {{0x3}}, .units = 2, .n_shares = 1, .share = &share[0]},
+                                 {.set = {{0xc}}, .units = 2, .n_shares = 1, .share = &share[1]}};
+    struct problem p = {
+        .n_types = 1, .n_devices = 1, .n_models = 2, .type = on, .device = &device, .model = model};
+    struct plan plan = {
+        .n_gpulets = halves_apart ? 2 : 1, .gpulet = halves_apart ? half : &whole, .n_models = 2};
     struct replay_load load[2] = {{.kind = REPLAY_TRACE, .n_trace = 1, .trace_us = at[0]},
                                   {.kind = REPLAY_TRACE, .n_trace = 1, .trace_us = at[1]}};
     struct replay_result r = {0};

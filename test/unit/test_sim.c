@@ -19,12 +19,14 @@ static const char problem_text[] =
     "               {\"type\": \"queue\", \"names\": [\"third\"]}],"
     " \"models\": ["
     "  {\"name\": \"long\", \"max_batch\": 4, \"profile\": {\"four\":"
-    "    {\"batch\": [1, 4], \"units\": [2, 4], \"run_ms\": [[100, 160], [50, 80]]}, \"queue\": null}},"
+    "    {\"batch\": [1, 4], \"units\": [2, 4], \"run_ms\": [[100, 160], [50, 80]]}, \"queue\": "
+    "null}},"
     "  {\"name\": \"short\", \"max_batch\": 4, \"profile\": {"
     "    \"four\": {\"batch\": [1], \"units\": [2], \"run_ms\": [[50]]},"
     "    \"queue\": {\"batch\": [1], \"units\": [2], \"run_ms\": [[50]]}}},"
     "  {\"name\": \"wide\", \"max_batch\": 4, \"profile\": {\"four\":"
-    "    {\"batch\": [1], \"units\": [2, 4, 8], \"run_ms\": [[null], [60], [30]]}, \"queue\": null}},"
+    "    {\"batch\": [1], \"units\": [2, 4, 8], \"run_ms\": [[null], [60], [30]]}, \"queue\": "
+    "null}},"
     "  {\"name\": \"none\", \"max_batch\": 4, \"profile\": {\"four\": null, \"queue\": null}}]%s}";
 
 static const struct backend *be = &backend_sim;
@@ -208,7 +210,8 @@ static void runs_of_a_lane_follow_each_other(void)
     be->dev_close(dev);
 }
 
-/* first, and 50 ms of `short` in another lane, which is beside it all the time: half as slow again. */
+/* first, and 50 ms of `short` in another lane, which is beside it all the time: half as slow again.
+ */
 static void two_lanes_take(const char *first, uint32_t rows, double ms)
 {
     open_device("");

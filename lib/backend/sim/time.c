@@ -6,9 +6,9 @@
  * These events are dealt with in their order and at their own times, however late somebody looks:
  * the next run of a lane begins when the one before it has ended, not when that was noticed.
  *
- * Runs of a partition in different lanes go side by side: each of k goes as fast as it would alone on
- * the k-th part of the units, under the pressure of the others (load_lane()); the replay has the same
- * rule in lib/replay/together.c.  A probe has the partition for itself.
+ * Runs of a partition in different lanes go side by side: each of k goes as fast as it would alone
+ * on the k-th part of the units, under the pressure of the others (load_lane()); the replay has the
+ * same rule in lib/replay/together.c.  A probe has the partition for itself.
  *
  * Whoever holds the lock brings the device up to date: executors as they submit and wait, and the
  * clock, one thread a device that sleeps until the next event.  So no executor needs to spin, and
