@@ -70,16 +70,13 @@ def test_models_side_by_side_are_in_time_as_in_the_replay(make, tmp_path):
     d = make(sim=sim_file({n: {"profile": SURFACE} for n in SIDE_BY_SIDE}, units=8), config={("plan", "policy"): "max-delay"})
     for n, (rps, slo_ms) in SIDE_BY_SIDE.items():
         d.put(n, identity(), f"?max_batch=4&slo_ms={slo_ms}&rate_rps={rps}")
-    plan = {"gpulets": [{"device": "sim0", "granules": [*range(8)], "models": [{"model": n, "batch": 4} for n in SIDE_BY_SIDE]}]}
-    assert d.admin("PUT", "/v1/plan", plan).status == 200
+    pin = {"device": "sim0", "granules": [*range(8)], "models": [{"model": n, "batch": 4} for n in SIDE_BY_SIDE]}
+    assert d.admin("PUT", "/v1/plan", {"gpulets": [pin]}).status == 200
     bench = ["bench", "--to", f"http://127.0.0.1:{d.port}", "--json", "--warmup", 0, *(f"{n}={rps}@{ms}" for n, (rps, ms) in SIDE_BY_SIDE.items())]
     run(*bench, "--duration", 2 * SLOW, "--seed", 2, status=None)  # run times are put right by what serving shows
     problem = d.admin_get("/v1/problem")
     real = json.loads(run(*bench, "--duration", SIDE_S, "--seed", 1, status=None)[0])["in_time_share"]
     assert real == pytest.approx(in_time(tmp_path / "problem.json", problem), abs=0.03)
-    assert d.admin("PUT", "/v1/plan", plan).status == 200
-    for m in d.admin_get("/v1/problem")["models"]:  # runs beside others have said nothing of one alone
-        assert m["profile"]["sim0"]["run_ms"][-1][0] == pytest.approx(ROWS[8][0] * SLOW, rel=0.05)
     problem["types"][0]["in_turn"] = True
     assert in_time(tmp_path / "problem.json", problem) < real - 0.3
 
@@ -91,3 +88,15 @@ def test_cores_run_in_turn_and_say_so(make):
     d = make(sim=sim_file({"m": 500}))
     d.put("m", identity(), "?slo_ms=1000")
     assert "in_turn" not in d.admin_get("/v1/problem")["types"][0]
+
+
+def test_runs_beside_others_teach_nothing_of_one_alone(make):
+    """Two models that are always busy, so that each has half of the units and takes twice as long."""
+    profile = {"batch": [1], "units": [1, 4], "run_ms": [[40 * SLOW], [10 * SLOW]]}
+    d = make(sim=sim_file({n: {"profile": profile} for n in "ab"}), config={("plan", "policy"): "max-delay"})
+    for n in "ab":
+        d.put(n, identity(), f"?max_batch=1&slo_ms={500 * SLOW}")
+    run("bench", "--to", f"http://127.0.0.1:{d.port}", "--duration", 4 * SLOW, "--warmup", 0, *(f"{n}={100 / SLOW}@1000" for n in "ab"), status=None)
+    assert d.admin("PATCH", "/v1/models/a", {"slo_ms": 400 * SLOW}).status == 200  # so that a plan is made of what is known now
+    for m in d.admin_get("/v1/problem")["models"]:
+        assert m["profile"]["sim0"]["run_ms"][-1] == [pytest.approx(10 * SLOW, rel=0.05)]
