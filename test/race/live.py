@@ -51,7 +51,7 @@ CPU_MIXES = {"small": {"mobilenet_v2": 40, "squeezenet": 20, "shufflenet_v2": 40
              "four": {"mobilenet_v2": 25, "squeezenet": 12, "shufflenet_v2": 25, "efficientnet_b0": 12}}  # fmt: skip
 CPU_SLO_MS = {"mobilenet_v2": 60, "squeezenet": 90, "shufflenet_v2": 50, "efficientnet_b0": 90}
 CPU_LOADS = (1.0, 1.2)  # of what gpuletd keeps 99 % at
-CPU_GRID, CPU_FROM, CPU_TO = 1.06, -32, 12  # of that search: powers, times the rates above
+CPU_GRID, CPU_FROM, CPU_TO = 1.06, -24, 40  # of that search: powers, times the rates above
 CPU_LEARN_S, CPU_HOLD_S = 2, 5
 CORE = os.cpu_count() - 1
 UNFINISHED = 75
@@ -232,6 +232,7 @@ def cpu_capacity(mix, data, state):
             r = cpu_bench(d, mix, CPU_GRID**at, 1, CPU_HOLD_S)
             low, high = (at, high) if r["in_time_share"] >= 0.99 else (low, at)
             print(f"{mix}: {100 * r['in_time_share']:.2f} % at {CPU_GRID**at:.3f}", file=sys.stderr, flush=True)
+    assert CPU_FROM < low < CPU_TO - 1, f"{mix}: the capacity is not on the grid"
     return CPU_GRID**low
 
 
