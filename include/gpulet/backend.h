@@ -70,6 +70,7 @@ struct device_info {
     double mem_bytes_per_s, flops_per_s; /* 0: unknown */
     enum part_mode mode;
     bool weights_shared; /* one copy of the weights serves all partitions */
+    bool in_turn;        /* runs of a partition follow each other, whatever lane they have */
     char library[96];    /* what runs depend on besides us, with its version; "" */
     char why[480];       /* why this mode, what is missing; what the service threads share */
 };
@@ -188,7 +189,8 @@ struct backend {
     /* Called once on the executor before anything else: pins it to the partition's units. */
     void (*part_enter)(struct part *p);
     /* Run segments [from, to).  May run synchronously: the ticket is then already done and the
-     * next wait() returns it.  At most MAX_LANES tickets are out. */
+     * next wait() returns it.  At most MAX_LANES tickets are out.  Runs of one lane follow each
+     * other; those of different lanes share the partition's units, unless the device is in_turn. */
     int (*submit)(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
                   ticket *ret);
     /* Returns on any finished ticket, at until_us, on a kick, or on a fault; how many are in

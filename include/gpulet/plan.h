@@ -22,6 +22,7 @@ struct plan_type { /* of device */
     const char *name;
     uint32_t n_granules, granule_units;
     uint32_t max_granules; /* of one gpu-let; 0: any number */
+    bool in_turn;          /* runs of a gpu-let follow each other, whatever the policy would like */
     uint32_t n_sizes;      /* granules that a gpu-let may have, ascending; 0: any */
     const uint32_t *size;
     uint32_t n_places; /* catalogue; 0: any free granules will do */

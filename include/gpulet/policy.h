@@ -74,8 +74,8 @@ struct batch_choice {
 
 struct policy {
     const char *name;
-    /* Runs of several models at once in a gpu-let, on its units together, where the device can; at
-     * most so many.  0: models of a gpu-let take turns. */
+    /* Runs of several models at once in a gpu-let, on its units together, where the device can (not
+     * in_turn); at most so many.  0: models of a gpu-let take turns. */
     uint32_t lanes;
     bool leisure; /* plan_make() looks at rules.leisure */
     plan_make_fn *plan_make;

@@ -141,6 +141,9 @@ struct pressure {
 
 /* False: it does not run there. */
 bool load_solo(const struct predict_device *d, const struct load *l, struct solo *ret);
+/* The same as one of k that share l->units: on the k-th part of them or, where it does not run on
+ * so few, on all for the k-th part of the time. */
+bool load_lane(const struct predict_device *d, const struct load *l, uint32_t k, struct solo *ret);
 void pressure_add(const struct predict_device *d, struct pressure *p, const struct solo *s,
                   double duty);
 /* Take out what was put in with the same duty.  False (INTERFERE_GPULET with more than

@@ -227,6 +227,8 @@ enum gpulet_state {
 
 struct run { /* executor only */
     bool used;
+    bool
+        beside; /* others of its gpu-let ran meanwhile: how long it took says nothing of it alone */
     ticket ticket;
     struct keyq *q;
     struct variant *v;
@@ -283,6 +285,7 @@ struct gpulet {
 
     /* executor only */
     bool entered;
+    usec_t busy_from_us; /* in runs side by side: what is not counted yet */
     struct run run[MAX_LANES];
     struct queue_view view[VIEW_QUEUES_MAX];
     struct keyq *view_q[VIEW_QUEUES_MAX];

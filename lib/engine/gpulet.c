@@ -359,6 +359,14 @@ static void busy_add(struct gpulet *g, uint64_t ns, usec_t now_us)
     (void)atomic_fetch_add_explicit(&g->busy_all_ns, ns, memory_order_relaxed);
 }
 
+/* A run of so many ns has ended.  Side by side their times overlap: then it is the time since the
+ * last end, or since the first of them began. */
+static void run_busy(struct gpulet *g, uint64_t ns, usec_t now_us)
+{
+    busy_add(g, g->max_flying > 1 ? (now_us - g->busy_from_us) * 1000 : ns, now_us);
+    g->busy_from_us = now_us;
+}
+
 /* Of the last complete second. */
 double gpulet_busy(struct gpulet *g)
 {
@@ -390,12 +398,13 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
                                    usec_t now_us)
 {
     struct request *first = run->first;
+    bool learn = rc == 0 && !run->beside;
 
     for (struct request *r = first; r; r = r->next)
         r->run_ns = ns;
     if (rc == 0) {
         run_count(run, ns);
-        busy_add(g, ns, now_us);
+        run_busy(g, ns, now_us);
         tally_add(&g->ratio, tally_permille, ns / MAX(run->predicted_us, 1u));
     }
     run->used = false;
@@ -403,12 +412,12 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
 
     (void)pthread_mutex_lock(&g->lock);
     usec_t *us = &run->q->bucket_us[run->bucket];
-    if (rc == 0) /* seven parts of what was believed, one of what was seen */
+    if (learn) /* seven parts of what was believed, one of what was seen */
         *us = MAX((7 * *us + ns / 1000 + 4) / 8, 1);
-    if (rc == 0)
+    if (learn)
         run->q->least_us[run->bucket] = MIN(run->q->least_us[run->bucket], MAX(ns / 1000, 1));
     struct seat *s = run->q->seat;
-    if (rc == 0 && shape_key_eq(&run->q->key, &s->l->warm)) {
+    if (learn && shape_key_eq(&run->q->key, &s->l->warm)) {
         s->bucket_us[run->bucket] = *us; /* for engine_admit(), which knows no shape */
         residual_add(&s->fit[run->bucket], (usec_t)((double)s->fit_us[run->bucket] * s->slow),
                      MAX(ns / 1000, 1)); /* the rest is not the neighbours' */
@@ -530,6 +539,18 @@ static uint32_t bucket_for(const struct keyq *q, uint32_t rows)
     return UINT32_MAX;
 }
 
+/* One more run is under way. */
+static void flying_add(struct gpulet *g, struct run *run, usec_t now_us)
+{
+    bool beside = atomic_fetch_add(&g->n_flying, 1) > 0;
+
+    run->beside = false;
+    for (unsigned i = 0; i < MAX_LANES && beside; i++)
+        g->run[i].beside = g->run[i].used;
+    if (!beside)
+        g->busy_from_us = now_us;
+}
+
 /* Pops requests for a run, at most `take`; false when meanwhile there are none or no exe. */
 static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t take, usec_t now_us)
 {
@@ -563,7 +584,7 @@ static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t 
     g->busy_until_us = MAX(g->busy_until_us, now_us) + q->bucket_us[bucket];
     run->predicted_us = q->bucket_us[bucket];
     run->due_us = hang_due_us(g->e, g->busy_until_us, q->bucket_us[bucket]);
-    (void)atomic_fetch_add(&g->n_flying, 1);
+    flying_add(g, run, now_us);
     return true;
 }
 
@@ -899,9 +920,9 @@ void *gpulet_main(void *arg)
 static_assert(POLICY_LANES == MAX_LANES, "policy and backend agree on lanes");
 
 /* A run that waits in the device's own queue could not grow any more while it does. */
-static uint32_t lanes_of(enum part_mode mode, const struct policy *policy)
+static uint32_t lanes_of(const struct device_info *d, const struct policy *policy)
 {
-    return mode == MODE_CORES ? 1 : MAX(policy->lanes, 1u);
+    return d->in_turn ? 1 : MAX(policy->lanes, 1u);
 }
 
 static void gpulet_free(struct gpulet *g)
@@ -927,7 +948,7 @@ static struct gpulet *gpulet_new(struct engine *e, uint32_t device, const struct
     g->device = device;
     g->set = *set;
     g->waiting_tail = &g->waiting;
-    g->max_flying = lanes_of(e->device[device].info.mode, e->cfg.policy);
+    g->max_flying = lanes_of(&e->device[device].info, e->cfg.policy);
     (void)pthread_mutex_init(&g->lock, NULL);
     (void)pthread_mutex_init(&g->part_lock, NULL);
     (void)pthread_condattr_init(&attr);

@@ -66,6 +66,7 @@ static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n,
                                   .n_granules = info->n_granules,
                                   .granule_units = info->granule_units,
                                   .max_granules = info->max_granules,
+                                  .in_turn = info->in_turn,
                                   .mem_bytes = info->mem_bytes,
                                   .predict = {.units = units, .interference = *f}};
         d[i] = (struct plan_device){.name = t[i].name, .type = i};

@@ -159,6 +159,25 @@ bool load_solo(const struct predict_device *d, const struct load *l, struct solo
     return true;
 }
 
+bool load_lane(const struct predict_device *d, const struct load *l, uint32_t k, struct solo *ret)
+{
+    struct load part = *l;
+
+    part.units = MAX(l->units / k, 1);
+    if (load_solo(d, &part, ret))
+        return true;
+    if (!load_solo(d, l, ret))
+        return false;
+    ret->sched_us *= k;
+    ret->active_us *= k;
+    ret->alone_us *= k;
+    ret->tail_us *= k;
+    for (int i = 0; i < PRESSURE_KINDS; i++)
+        ret->push[i] /= i == PRESSURE_RUNS ? 1 : (int64_t)k;
+    ret->disturb /= k;
+    return true;
+}
+
 /* ---- the others */
 
 /* Where there is no room for one more, the last line is raised above both. */

@@ -15,6 +15,7 @@ const struct field type_fields[] = {
     FIELD(struct plan_type, FIELD_U32, granule_units, RANGE(1, MAX_UNITS)),
     FIELD_AS(struct plan_type, FIELD_U32, "units", predict.units, RANGE(1, MAX_UNITS)),
     FIELD(struct plan_type, FIELD_U32, max_granules, RANGE(0, PLAN_MAX_GRANULES)),
+    FIELD(struct plan_type, FIELD_BOOL, in_turn),
     FIELD_CODE("sizes"),
     FIELD_CODE("places"),
     FIELD(struct plan_type, FIELD_BYTES, mem_bytes, RANGE(0, MAX_BYTES)),

@@ -46,8 +46,8 @@ void source_switch(struct source *s, double now_us);
 void source_factor(struct source *s, double now_us, double factor);
 
 /* ---- runs.c: what a run takes */
-struct run_table { /* of a model on so many units of a type */
-    uint32_t model, type, units, streams, cap;
+struct run_table { /* of a model on so many units of a type, as one of so many that share them */
+    uint32_t model, type, units, beside, streams, cap;
     struct solo *solo;        /* [0..cap] by rows, [0] unused */
     double *run_us, *hold_us; /* likewise, alone on the device */
     struct run_table *next;
@@ -76,8 +76,7 @@ struct let {
     enum plan_order order;
     usec_t work_us, busy_from_us, busy_us, idle_us; /* idle_us: since when, while nothing runs */
     uint32_t turn;                                  /* seat that ran last, PLAN_NONE: none has */
-    struct flight *flight; /* [n_lanes]: the policy runs models side by side; or NULL */
-    usec_t moved_us;       /* until when flight[].left is right */
+    struct flight *flight; /* [n_lanes]: models run side by side; or NULL */
 };
 
 /* A run side by side with others on the same units. */
@@ -91,6 +90,7 @@ struct device {
     uint32_t first_let, n_lets; /* in replay.by_device */
     bool down;
     usec_t fails_us; /* next; the policies do not know it */
+    usec_t moved_us; /* until when left of its flights is right */
     struct pressure pressure;
 };
 
@@ -148,8 +148,8 @@ static inline uint32_t event_timer(const struct replay *r, uint32_t let)
     return 1 + r->n_lanes + 2 * r->n_models + let;
 }
 
-int run_table_find(struct replay *r, uint32_t device, uint32_t units, const struct plan_share *s,
-                   const struct run_table **ret);
+int run_table_find(struct replay *r, const struct plan_gpulet *g, const struct plan_share *s,
+                   uint32_t beside, const struct run_table **ret);
 /* How much longer than predicted a run takes. */
 double run_noise(struct replay *r);
 /* What the policies are told of each share's runs: beside the planned duty of its neighbours. */

@@ -30,7 +30,7 @@ static int table_fill(struct replay *r, struct run_table *t, const struct predic
                          .streams = t->streams,
                          .duty = 1};
         struct estimate e;
-        if (!load_solo(d, &l, &t->solo[b]))
+        if (!load_lane(d, &l, t->beside, &t->solo[b]))
             return err_set(r->err, -EINVAL, "model '%s' has no run of %u rows on %u units", m->name,
                            b, t->units);
         pressure_of(d, &t->solo[b], &nobody, &e);
@@ -40,14 +40,14 @@ static int table_fill(struct replay *r, struct run_table *t, const struct predic
     return 0;
 }
 
-int run_table_find(struct replay *r, uint32_t device, uint32_t units, const struct plan_share *s,
-                   const struct run_table **ret)
+int run_table_find(struct replay *r, const struct plan_gpulet *g, const struct plan_share *s,
+                   uint32_t beside, const struct run_table **ret)
 {
-    uint32_t type = r->cfg->problem->device[device].type, streams = MAX(s->streams, 1u);
+    uint32_t type = r->cfg->problem->device[g->device].type, streams = MAX(s->streams, 1u);
     struct run_table *t = r->tables[s->model];
 
-    while (t &&
-           !(t->type == type && t->units == units && t->streams == streams && t->cap == s->batch))
+    while (t && !(t->type == type && t->units == g->units && t->beside == beside &&
+                  t->streams == streams && t->cap == s->batch))
         t = t->next;
     if (!t) {
         t = ARENA_NEW(r->arena, struct run_table);
@@ -55,12 +55,13 @@ int run_table_find(struct replay *r, uint32_t device, uint32_t units, const stru
             return -ENOMEM;
         *t = (struct run_table){.model = s->model,
                                 .type = type,
-                                .units = units,
+                                .units = g->units,
+                                .beside = beside,
                                 .streams = streams,
                                 .cap = s->batch,
                                 .next = r->tables[s->model]};
         r->tables[s->model] = t;
-        int rc = table_fill(r, t, type_predict(r, device));
+        int rc = table_fill(r, t, type_predict(r, g->device));
         if (rc < 0)
             return rc;
     }

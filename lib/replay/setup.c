@@ -22,6 +22,14 @@ static int share_check(const struct replay *r, uint32_t k, const struct plan_sha
     return 0;
 }
 
+/* How many runs of several models go side by side there; 0: they take turns. */
+static uint32_t lanes_of(const struct replay *r, const struct plan_gpulet *g)
+{
+    const struct problem *p = r->cfg->problem;
+
+    return p->type[p->device[g->device].type].in_turn ? 0 : r->policy->lanes;
+}
+
 static int plan_count(struct replay *r)
 {
     const struct problem *p = r->cfg->problem;
@@ -42,7 +50,7 @@ static int plan_count(struct replay *r)
             lanes = MAX(lanes, g->share[i].streams);
         }
         r->n_seats += g->n_shares;
-        r->n_lanes += MAX(lanes, r->policy->lanes);
+        r->n_lanes += MAX(lanes, lanes_of(r, g));
     }
     return 0;
 }
@@ -123,16 +131,16 @@ static int seat_setup(struct replay *r, uint32_t k, uint32_t i, uint32_t at)
     if (ROOM(r, t->ring, RING_FIRST) || ROOM(r, t->view_us, s->batch + 1))
         return -ENOMEM;
     r->party[s->model].n_seats++;
-    return run_table_find(r, g->device, g->units, s, &t->runs);
+    return run_table_find(r, g, s, 1, &t->runs);
 }
 
 static int lets_setup(struct replay *r)
 {
-    uint32_t seat = 0, lane = 0, side = r->policy->lanes;
+    uint32_t seat = 0, lane = 0;
 
     for (uint32_t k = 0; k < r->n_lets; k++) {
         const struct plan_gpulet *g = &r->cfg->plan->gpulet[k];
-        uint32_t lanes = 1;
+        uint32_t lanes = 1, side = lanes_of(r, g);
         r->let[k] = (struct let){.device = g->device,
                                  .first_seat = seat,
                                  .n_seats = g->n_shares,

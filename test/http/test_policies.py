@@ -1,11 +1,13 @@
 """Every policy serves from the daemon: two models on a device of four simulated units."""
+import json
 import threading
 
 import numpy as np
 import pytest
 
-from daemon import sim_file
+from daemon import SLOW, sim_file
 from models import identity, sim_answer
+from test_planning import run, run_json
 
 POLICIES = ("gpuletd equal timeshare static-equal static-seven greedy gpulet gpulet-int gpulet-full ffd igniter "
             "parva fifo round-robin max-delay edf deferred all-at-once").split()
@@ -46,3 +48,55 @@ def test_an_unknown_policy_is_refused_with_the_list(make):
     log = d.log.read_text()
     assert "there is no policy 'best'" in log
     assert all(p in log for p in POLICIES)
+
+
+# One row and four, on one unit to eight: three models on two units each do far more than one after the
+# other on all eight.
+ROWS = {1: (80, 220), 2: (52, 140), 4: (40, 104), 8: (36, 90)}
+SURFACE = {"batch": [1, 4], "units": [*ROWS], "run_ms": [[ms * SLOW for ms in row] for row in ROWS.values()]}
+SIDE_BY_SIDE = {n: (16 / SLOW, 180 * SLOW) for n in "abc"}  # requests a second, SLO
+SIDE_S = 10 * SLOW
+
+
+def in_time(file, problem):
+    """The same arrivals on the problem's own plan, in virtual time."""
+    file.write_text(json.dumps(problem))
+    r = run_json("simulate", file, "--plan", file, "--policy", "max-delay", "--seed", 1, "--duration", SIDE_S)
+    return r["in_time_share"]
+
+
+def test_models_side_by_side_are_in_time_as_in_the_replay(make, tmp_path):
+    """As is asked of the race in real time; one after the other it would be much less."""
+    d = make(sim=sim_file({n: {"profile": SURFACE} for n in SIDE_BY_SIDE}, units=8), config={("plan", "policy"): "max-delay"})
+    for n, (rps, slo_ms) in SIDE_BY_SIDE.items():
+        d.put(n, identity(), f"?max_batch=4&slo_ms={slo_ms}&rate_rps={rps}")
+    pin = {"device": "sim0", "granules": [*range(8)], "models": [{"model": n, "batch": 4} for n in SIDE_BY_SIDE]}
+    assert d.admin("PUT", "/v1/plan", {"gpulets": [pin]}).status == 200
+    bench = ["bench", "--to", f"http://127.0.0.1:{d.port}", "--json", "--warmup", 0, *(f"{n}={rps}@{ms}" for n, (rps, ms) in SIDE_BY_SIDE.items())]
+    run(*bench, "--duration", 2 * SLOW, "--seed", 2, status=None)  # run times are put right by what serving shows
+    problem = d.admin_get("/v1/problem")
+    real = json.loads(run(*bench, "--duration", SIDE_S, "--seed", 1, status=None)[0])["in_time_share"]
+    assert real == pytest.approx(in_time(tmp_path / "problem.json", problem), abs=0.03)
+    problem["types"][0]["in_turn"] = True
+    assert in_time(tmp_path / "problem.json", problem) < real - 0.3
+
+
+def test_cores_run_in_turn_and_say_so(make):
+    d = make(backend="cpu", config={("plan", "policy"): "max-delay"})
+    d.put("m", identity(), "?slo_ms=1000")
+    assert d.admin_get("/v1/problem")["types"][0]["in_turn"] is True
+    d = make(sim=sim_file({"m": 500}))
+    d.put("m", identity(), "?slo_ms=1000")
+    assert "in_turn" not in d.admin_get("/v1/problem")["types"][0]
+
+
+def test_runs_beside_others_teach_nothing_of_one_alone(make):
+    """Two models that are always busy, so that each has half of the units and takes twice as long."""
+    profile = {"batch": [1], "units": [1, 4], "run_ms": [[40 * SLOW], [10 * SLOW]]}
+    d = make(sim=sim_file({n: {"profile": profile} for n in "ab"}), config={("plan", "policy"): "max-delay"})
+    for n in "ab":
+        d.put(n, identity(), f"?max_batch=1&slo_ms={500 * SLOW}")
+    run("bench", "--to", f"http://127.0.0.1:{d.port}", "--duration", 4 * SLOW, "--warmup", 0, *(f"{n}={100 / SLOW}@1000" for n in "ab"), status=None)
+    assert d.admin("PATCH", "/v1/models/a", {"slo_ms": 400 * SLOW}).status == 200  # so that a plan is made of what is known now
+    for m in d.admin_get("/v1/problem")["models"]:
+        assert m["profile"]["sim0"]["run_ms"][-1] == [pytest.approx(10 * SLOW, rel=0.05)]

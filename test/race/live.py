@@ -2,23 +2,29 @@
 """The race in real time: policies run by real daemons, each on a plan that it makes for the load.
 
     BUILD=build .venv-test/bin/python test/race/live.py [--device sim|cpu] [--mix M] [--policy P] [--seconds S]
-                                                        [--state DIR] [--prepare] [--models DIR]
+                                                        [--state DIR] [--prepare] [--window S] [--models DIR]
 
 sim: device and mixes of test/race/mixes, slowed down so that HTTP on two cores does not matter.  Each
 policy is offered the load that is its capacity in virtual time, and all the load that is gpuletd's,
 for S seconds, planned for the less of both (the daemon refuses models for which a policy has no room,
-and a policy that has none for some at any load is left out); the same arrivals are given to gpuletctl simulate with the plan and the problem that
-the daemon exports.
+and a policy that has none for some at any load is left out); the same arrivals are given to gpuletctl
+simulate with the plan and the problem that the daemon exports.
 
-cpu: MobileNet-size models on this machine's cores, the generator on the last one, before all others.
-All policies are offered one load near what the cores can do; they take turns, round by round, each on
-a daemon of its own.
+cpu: MobileNet-size models on this machine's cores but the last, on which the generator runs, before all
+others there.  What gpuletd keeps 99 % in time at is found by bisection; all policies are offered that
+load and 1.2 times as much, with an SLO for each model and nothing else.  They take turns, round by round,
+each on a daemon of its own, beginning with another one each round.  Of each policy: its share in time over
+gpuletd's of the same round and arrivals, the mean and the 95 % interval of it (Student).
 
---state keeps capacities and what was measured of the models; --prepare does nothing else, so that a
-run after it is short."""
+--state keeps what was measured, point by point: --window starts no point that would end later than so
+many seconds from the start, and the next run with the same --state goes on from there.  The status is 75
+while points are missing.  --prepare does what needs no quiet: of sim, what models take and the capacities.
+What another build measured is not taken up, but for what models take, which the daemon judges itself."""
 import argparse
 import contextlib
+import hashlib
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -29,6 +35,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "test" / "bench"), str(ROOT / "test" / "http")]
+import daemon  # noqa: E402
 import from_nothing  # noqa: E402
 import live  # noqa: E402
 import models  # noqa: E402
@@ -37,12 +44,44 @@ import reality  # noqa: E402
 POLICIES = ["fifo", "max-delay", "edf", "deferred", "static-equal", "gpulet", "gpuletd"]
 SLOWER = {"light": 12, "heavy": 1, "skewed": 6, "equal": 6, "memory-bound": 10, "compute-bound": 2}
 GRID, GRID_FROM, GRID_TO = 1.04, -60, 140  # of capacities: powers
+SPARE_S = 12  # of a window, besides the load: a daemon that starts and ends
 POINTS_S, BESIDE_S = 140, 20  # at most: until the first runs beside a stressor, from one to the next
-CPU_POLICIES = ["max-delay", "edf", "deferred", "static-equal", "gpuletd"]
+CPU_POLICIES = ["gpuletd", "fifo", "max-delay", "edf", "deferred", "static-equal"]
 CPU_MIXES = {"small": {"mobilenet_v2": 40, "squeezenet": 20, "shufflenet_v2": 40},
              "four": {"mobilenet_v2": 25, "squeezenet": 12, "shufflenet_v2": 25, "efficientnet_b0": 12}}  # fmt: skip
 CPU_SLO_MS = {"mobilenet_v2": 60, "squeezenet": 90, "shufflenet_v2": 50, "efficientnet_b0": 90}
+CPU_LOADS = (1.0, 1.2)  # of what gpuletd keeps 99 % at
+CPU_GRID, CPU_FROM, CPU_TO = 1.06, -24, 40  # of that search: powers, times the rates above
+CPU_LEARN_S, CPU_HOLD_S = 2, 5
 CORE = os.cpu_count() - 1
+UNFINISHED = 75
+
+# Student's 0.975 quantile by degrees of freedom, 1 to 20.
+T975 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101,
+        2.093, 2.086]  # fmt: skip
+
+
+class Points:
+    """What was measured of a mix, by name, in a file; and until when this run may begin more."""
+
+    def __init__(self, folder, end):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file, self.end, self.n_left = folder / "points.json", end, 0
+        build = hashlib.sha256(daemon.GPULETD.read_bytes()).hexdigest()[:16]
+        self.known = json.loads(self.file.read_text()) if self.file.exists() else {}
+        if self.known.get("build") != build:
+            self.known = {"build": build}
+
+    def get(self, name, takes_s, measure):
+        """The point, measured if it is not known yet; None: there is no time left for it."""
+        if name in self.known:
+            return self.known[name]
+        if time.monotonic() + takes_s > self.end:
+            self.n_left += 1
+            return None
+        self.known[name] = measure()
+        self.file.write_text(json.dumps(self.known))
+        return self.known[name]
 
 
 # ---- sim
@@ -58,13 +97,13 @@ def mix_at(name, scale):
     return p
 
 
-def simulate(problem, policy, seconds, with_plan):
-    """The share in time; with_plan: on the problem's own plan."""
+def simulate(problem, policy, seconds, *more):
+    """The share in time."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
         json.dump(problem, f)
         f.flush()
         r = subprocess.run([live.GPULETCTL, "simulate", f.name, "--json", "--policy", policy, "--seed", "1", "--duration", str(seconds),
-                            *(["--plan", f.name] if with_plan else [])], stdout=subprocess.PIPE, check=True)  # fmt: skip
+                            *(f.name if x == "own" else str(x) for x in more)], stdout=subprocess.PIPE, check=True)  # fmt: skip
     return json.loads(r.stdout)["in_time_share"]
 
 
@@ -73,7 +112,7 @@ def replayed_capacity(name, policy):
     low, high = GRID_FROM, GRID_TO
     while low + 1 < high:
         at = (low + high) // 2
-        good = simulate(mix_at(name, GRID**at), policy, 30, with_plan=False) >= 0.99
+        good = simulate(mix_at(name, GRID**at), policy, 30) >= 0.99
         low, high = (at, high) if good else (low, at)
     return GRID**low if low > GRID_FROM else 0
 
@@ -108,36 +147,27 @@ def prepare(name, state):
     print(name, "runs beside a stressor:", known, file=sys.stderr, flush=True)
 
 
-def capacities(name, policies, state):
-    file = state / "capacities.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    for p in policies:
-        if p not in known:
-            known[p] = replayed_capacity(name, p)
-    file.write_text(json.dumps(known))
-    return known
-
-
-def hold(d, policy):
+def hold(d):
     """The plan stays as it is, where the daemon takes it back: one that leaves models out it does not."""
     try:
         reality.pin(d)
-    except AssertionError as e:
-        print(policy, "is not held:", e, file=sys.stderr)
+    except AssertionError:
+        return False
+    return True
 
 
 def point(name, policy, planned, scale, seconds, state):
-    """Planned for one load and offered another: shares in time, replayed and real; how many were offered;
-    is it void?"""
+    """Planned for one load and offered another; what is needed to replay it, too."""
     with serving(name, policy, planned, state) as (d, load):
-        load = {n: (rps * scale / planned, slo_ms) for n, (rps, slo_ms) in load.items()}
-        hold(d, policy)
-        live.bench(d, load, "--seed", 2, "--duration", 2, core=CORE)
+        offered = {n: (rps * scale / planned, slo_ms) for n, (rps, slo_ms) in load.items()}
+        held = hold(d)
+        live.bench(d, offered, "--seed", 2, "--duration", 2, core=CORE)
         problem = d.admin_get("/v1/problem")
-        r = live.bench(d, load, "--seed", 1, "--duration", seconds, "--warmup", 0, core=CORE)
-    for m in problem["models"]:
+        r = live.bench(d, offered, "--seed", 1, "--duration", seconds, "--warmup", 0, core=CORE)
+    for m in problem["models"]:  # declared, whatever the rate was found to be meanwhile
         m["rate_rps"] = load[m["name"]][0]
-    return simulate(problem, policy, seconds, with_plan=True), r["in_time_share"], r["offered"], r["void"]
+    return {"problem": problem, "times": scale / planned, "real": r["in_time_share"], "offered": r["offered"],
+            "note": "VOID" if r["void"] else "" if held else "not held"}  # fmt: skip
 
 
 def order(share):
@@ -146,10 +176,10 @@ def order(share):
     return best[0][0] + "".join(f" {'=' if a[1] - b[1] < 0.01 else '>'} {b[0]}" for a, b in zip(best, best[1:]))
 
 
-def race_sim(name, policies, a, state):
+def race_sim(name, policies, a, state, points):
     if a.prepare or not (state / "daemon").exists():
         prepare(name, state / "daemon")
-    caps = capacities(name, {*policies, "gpuletd"}, state)
+    caps = {p: points.get(f"capacity {p}", 0, lambda p=p: replayed_capacity(name, p)) for p in dict.fromkeys([*policies, "gpuletd"])}
     if a.prepare:
         return print(name, caps)
     rows, was, real = [], {}, {}
@@ -158,38 +188,102 @@ def race_sim(name, policies, a, state):
             scale = caps[p if own else "gpuletd"]
             if not caps[p] or (own and p == "gpuletd"):
                 continue  # no plan of it has all models; or it is that already
-            x, y, offered, void = point(name, p, min(caps[p], scale), scale, a.seconds, state / "daemon")
-            rows.append([name, p, f"{scale:.3f}", offered, f"{100 * x:.2f}", f"{100 * y:.2f}", f"{100 * (y - x):+.2f}", "VOID" if void else ""])
-            print(*rows[-1], file=sys.stderr, flush=True)
+            x = points.get(f"{p} at {scale:.3f} for {a.seconds:g} s", a.seconds + SPARE_S,
+                           lambda p=p, scale=scale: point(name, p, min(caps[p], scale), scale, a.seconds, state / "daemon"))  # fmt: skip
+            if not x or points.n_left:
+                continue
+            share = simulate(x["problem"], p, a.seconds, "--plan", "own", "--rate-scale", x["times"])
+            rows.append([name, p, f"{scale:.3f}", x["offered"], f"{100 * share:.2f}", f"{100 * x['real']:.2f}", f"{100 * (x['real'] - share):+.2f}", x["note"]])
             if not own:
-                was[p], real[p] = x, y
+                was[p], real[p] = share, x["real"]
+    if points.n_left:
+        return
     live.table(rows, ["mix", "policy", "load", "offered", "replayed %", "real %", "points", ""])
     print(f"replayed: {order(was)}\nreal:     {order(real)}\n")
 
 
 # ---- cpu
-def cpu_point(mix, policy, seed, a, data, state):
-    load = {n: (rps * a.load, CPU_SLO_MS[n]) for n, rps in CPU_MIXES[mix].items()}
-    with live.daemon(backend="cpu", config={("plan", "policy"): policy}, state=state) as d:
-        for n, (rps, slo_ms) in load.items():
-            d.put(n, data[n], f"?slo_ms={slo_ms}&rate_rps={rps}")
-        r = live.bench(d, load, "--seed", seed, "--duration", a.seconds + 2, "--warmup", 2, core=CORE)
-    return r["in_time_share"], min(m["in_time_share"] for m in r["models"]), r["void"]
+def cpu_load(mix, scale):
+    return {n: (rps * scale, CPU_SLO_MS[n]) for n, rps in CPU_MIXES[mix].items()}
 
 
-def race_cpu(mix, policies, a, state):
-    data = from_nothing.files(a.models)
-    found = {p: [] for p in policies}
-    for seed in range(1, 2 if a.prepare else a.rounds + 1):
-        for p in policies[: 1 if a.prepare else None]:
-            found[p].append(cpu_point(mix, p, seed, a, data, state / "daemon"))
-            print(mix, p, *found[p][-1], file=sys.stderr, flush=True)
+@contextlib.contextmanager
+def cores(mix, policy, data, state):
+    """A daemon on all cores but the last that has the mix; what it has learned of the models it keeps."""
+    units = f"0-{CORE - 1}" if CORE > 0 else "0"
+    with live.daemon(backend="cpu", config={("plan", "policy"): policy, ("device", "cpu-units"): units}, state=state) as d:
+        there = {m["name"] for m in d.admin_get("/v1/models")["models"]}
+        for n, (_, slo_ms) in cpu_load(mix, 1).items():
+            if n not in there:
+                d.put(n, data[n], f"?slo_ms={slo_ms}")
+        yield d
+
+
+def cpu_bench(d, mix, scale, seed, seconds):
+    return live.bench(d, cpu_load(mix, scale), "--seed", seed, "--duration", seconds + CPU_LEARN_S, "--warmup", CPU_LEARN_S, core=CORE)
+
+
+def cpu_capacity(mix, data, state):
+    """The largest scale of the grid that gpuletd keeps 99 % in time at."""
+    low, high = CPU_FROM, CPU_TO
+    with cores(mix, "gpuletd", data, state) as d:
+        while low + 1 < high:
+            at = (low + high) // 2
+            r = cpu_bench(d, mix, CPU_GRID**at, 1, CPU_HOLD_S)
+            low, high = (at, high) if r["in_time_share"] >= 0.99 else (low, at)
+            print(f"{mix}: {100 * r['in_time_share']:.2f} % at {CPU_GRID**at:.3f}", file=sys.stderr, flush=True)
+    assert CPU_FROM < low < CPU_TO - 1, f"{mix}: the capacity is not on the grid"
+    return CPU_GRID**low
+
+
+def cpu_point(mix, policy, cap, seed, seconds, data, state):
+    """At each of the loads: [share in time, of the worst model, is it void?]"""
+    out = []
+    with cores(mix, policy, data, state) as d:
+        for x in CPU_LOADS:
+            r = cpu_bench(d, mix, cap * x, seed, seconds)
+            out.append([r["in_time_share"], min(m["in_time_share"] for m in r["models"]), r["void"]])
+    print(mix, policy, seed, out, file=sys.stderr, flush=True)
+    return out
+
+
+def interval(x):
+    """(mean, half-width of the 95 % interval)"""
+    half = T975[len(x) - 2] * statistics.stdev(x) / math.sqrt(len(x)) if len(x) > 1 else math.inf
+    return statistics.mean(x), half
+
+
+def cpu_rows(mix, policies, rounds, k):
+    """Of one load.  A round in which the generator was late for a policy or for gpuletd is none of it."""
     rows = []
-    for p, x in found.items():
-        share = [100 * v[0] for v in x] or [0]
-        rows.append([mix, p, *(f"{100 * v[0]:.2f}{'!' * v[2]}" for v in x), f"{statistics.median(share):.2f}", f"{max(share) - min(share):.2f}",
-                     f"{100 * statistics.median(v[1] for v in x or [(0, 0)]):.2f}"])  # fmt: skip
-    live.table(rows, ["mix", "policy", *(f"round {i + 1}" for i in range(len(found[policies[0]]))), "median %", "spread", "worst model %"])
+    for p in policies:
+        good = [(r[p][k], r["gpuletd"][k]) for r in rounds if not (r[p][k][2] or r["gpuletd"][k][2])]
+        if not good:
+            continue
+        mean, half = interval([mine[0] / ours[0] for mine, ours in good])
+        rows.append([mix, f"{CPU_LOADS[k]:.1f}", p, len(good), f"{100 * statistics.mean(m[0] for m, _ in good):.2f}",
+                     f"{100 * statistics.mean(m[1] for m, _ in good):.2f}", *([f"{mean:.3f}", f"{half:.3f}"] if p != "gpuletd" else ["1", ""]),
+                     "BETTER" if p != "gpuletd" and mean - half > 1 else "WIDE" if p != "gpuletd" and half > 0.05 else ""])  # fmt: skip
+    return rows
+
+
+def race_cpu(mix, policies, a, state, points):
+    data, policies = from_nothing.files(a.models), list(dict.fromkeys(["gpuletd", *policies]))
+    if a.prepare:
+        with cores(mix, "gpuletd", data, state / "daemon"):
+            return
+    search_s = SPARE_S + math.log2(CPU_TO - CPU_FROM) * (CPU_LEARN_S + CPU_HOLD_S)
+    cap = points.get("capacity", search_s, lambda: cpu_capacity(mix, data, state / "daemon"))
+    rounds = []
+    for seed in range(1, a.rounds + 1 if cap else 1):
+        turn = policies[seed % len(policies):] + policies[: seed % len(policies)]
+        rounds.append({p: points.get(f"{p} {seed} for {a.seconds:g} s", SPARE_S + len(CPU_LOADS) * (a.seconds + CPU_LEARN_S),
+                                     lambda p=p, seed=seed: cpu_point(mix, p, cap, seed, a.seconds, data, state / "daemon")) for p in turn})  # fmt: skip
+    rounds = [r for r in rounds if all(r.values())]
+    if rounds:
+        print(f"{mix}: gpuletd keeps 99 % at {cap * sum(CPU_MIXES[mix].values()):.1f} requests/s; {len(rounds)} of {a.rounds} rounds")
+        live.table([x for k in range(len(CPU_LOADS)) for x in cpu_rows(mix, policies, rounds, k)],
+                   ["mix", "load", "policy", "rounds", "in time %", "worst model %", "over gpuletd", "+-", ""])  # fmt: skip
 
 
 def main():
@@ -197,20 +291,25 @@ def main():
     p.add_argument("--device", choices=["sim", "cpu"], default="sim")
     p.add_argument("--mix", action="append")
     p.add_argument("--policy", action="append")
-    p.add_argument("--seconds", type=float, default=8)
-    p.add_argument("--rounds", type=int, default=3, help="cpu")
-    p.add_argument("--load", type=float, default=1, help="cpu: times the rates of the mix")
+    p.add_argument("--seconds", type=float, default=5)
+    p.add_argument("--rounds", type=int, default=5, help="cpu")
     p.add_argument("--state", type=pathlib.Path)
+    p.add_argument("--window", type=float, default=math.inf)
     p.add_argument("--prepare", action="store_true")
     p.add_argument("--models", type=pathlib.Path, default=ROOT / "build/bench-models")
     a = p.parse_args()
     print(live.machine())
-    race, mixes, policies = (race_sim, ["light", "equal"], POLICIES) if a.device == "sim" else (race_cpu, list(CPU_MIXES), CPU_POLICIES)
+    race, mixes, policies = (race_sim, list(SLOWER), POLICIES) if a.device == "sim" else (race_cpu, list(CPU_MIXES), CPU_POLICIES)
+    end, n_left = time.monotonic() + a.window, 0
     with tempfile.TemporaryDirectory(prefix="gpuletd-race-") as own:
         for mix in a.mix or mixes:
             state = (a.state or pathlib.Path(own)) / f"{a.device}-{mix}"
-            state.mkdir(parents=True, exist_ok=True)
-            race(mix, a.policy or policies, a, state)
+            points = Points(state, end)
+            race(mix, a.policy or policies, a, state, points)
+            n_left += points.n_left
+    if n_left:
+        print(f"{n_left} points are left for the next window")
+        sys.exit(UNFINISHED)
 
 
 if __name__ == "__main__":

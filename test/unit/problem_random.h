@@ -118,6 +118,7 @@ static inline void random_type(struct random *r, uint32_t i, struct plan_type *t
     struct interference *x = &t->predict.interference;
 
     t->max_granules = below(r, t->n_granules + 1);
+    t->in_turn = below(r, 2);
     t->n_sizes = below(r, MIN(t->n_granules, 5u));
     t->size = ascending(r, t->n_sizes, t->n_granules / 5 + 1);
     while (t->n_sizes && t->size[t->n_sizes - 1] > t->n_granules)

@@ -272,9 +272,11 @@ static void every_policy_serves_a_light_load_in_replay(void)
     }
 }
 
-/* Runs of 10 ms on all units and 20 ms on half of them: two side by side end after 20 ms, and one
- * that is joined half way through after 15. */
-static void runs_side_by_side_share_the_units(void)
+/* Runs of 10 ms on four units and 20 ms on two of them; the second request comes after 5 ms.  All
+ * at once in one gpu-let of all, or each in its own half of a device where a neighbour makes runs
+ * half as long again. */
+static void pair_takes(const struct plan_type *on, bool halves_apart, usec_t first_us,
+                       usec_t second_us)
 {
     static const uint32_t one[] = {1}, halves[] = {1, 2, 4};
     static const usec_t us[] = {40000, 20000, 10000};
@@ -284,14 +286,13 @@ static void runs_side_by_side_share_the_units(void)
     struct plan_model model[2] = {{.name = "a", .max_batch = 1, .profile = &linear},
                                   {.name = "b", .max_batch = 1, .profile = &linear}};
     struct plan_share share[] = {{.model = 0, .batch = 1}, {.model = 1, .batch = 1}};
-    struct plan_gpulet let = {.set = {{0xf}}, .units = 4, .n_shares = 2, .share = share};
-    struct problem p = {.n_types = 1,
-                        .n_devices = 1,
-                        .n_models = 2,
-                        .type = &type,
-                        .device = &device,
-                        .model = model};
-    struct plan plan = {.n_gpulets = 1, .gpulet = &let, .n_models = 2};
+    struct plan_gpulet whole = {.set = {{0xf}}, .units = 4, .n_shares = 2, .share = share};
+    struct plan_gpulet half[] = {{.set = {{0x3}}, .units = 2, .n_shares = 1, .share = &share[0]},
+                                 {.set = {{0xc}}, .units = 2, .n_shares = 1, .share = &share[1]}};
+    struct problem p = {
+        .n_types = 1, .n_devices = 1, .n_models = 2, .type = on, .device = &device, .model = model};
+    struct plan plan = {
+        .n_gpulets = halves_apart ? 2 : 1, .gpulet = halves_apart ? half : &whole, .n_models = 2};
     struct replay_load load[2] = {{.kind = REPLAY_TRACE, .n_trace = 1, .trace_us = at[0]},
                                   {.kind = REPLAY_TRACE, .n_trace = 1, .trace_us = at[1]}};
     struct replay_result r = {0};
@@ -305,9 +306,33 @@ static void runs_side_by_side_share_the_units(void)
     arena_init(&a);
     CHECK_EQ(replay_run(&cfg, &a, &r, &err), 0);
     CHECK_STR(err.msg, "");
-    CHECK_EQ(r.model[0].latency.max_us, 15000);
-    CHECK_EQ(r.model[1].latency.max_us, 15000); /* half of it beside a, the rest alone */
+    CHECK_EQ(r.model[0].latency.max_us, first_us);
+    CHECK_EQ(r.model[1].latency.max_us, second_us);
     arena_done(&a);
+}
+
+/* Half of each is done alone. */
+static void runs_side_by_side_share_the_units(void)
+{
+    pair_takes(&type, false, 15000, 15000);
+}
+
+static void runs_follow_each_other_where_the_device_runs_in_turn(void)
+{
+    struct plan_type one_by_one = type;
+
+    one_by_one.in_turn = true;
+    pair_takes(&one_by_one, false, 10000, 15000);
+}
+
+/* 5 ms alone, 22.5 beside the other, which has then 5 ms to do alone. */
+static void runs_side_by_side_feel_the_gpulets_beside_theirs(void)
+{
+    struct plan_type disturbed = type;
+
+    disturbed.predict.interference =
+        (struct interference){.kind = INTERFERE_GPULET, .c = {0, 0, 0, 0, 1.5}};
+    pair_takes(&disturbed, true, 27500, 27500);
 }
 
 int main(void)
@@ -327,5 +352,7 @@ int main(void)
     RUN(an_unknown_policy_is_refused_with_the_list);
     RUN(every_policy_serves_a_light_load_in_replay);
     RUN(runs_side_by_side_share_the_units);
+    RUN(runs_follow_each_other_where_the_device_runs_in_turn);
+    RUN(runs_side_by_side_feel_the_gpulets_beside_theirs);
     return check_end();
 }

@@ -13,14 +13,21 @@
 static const char problem_text[] =
     "{\"version\": 1,"
     " \"types\": [{\"name\": \"four\", \"granules\": 4, \"granule_units\": 2,"
-    "   \"interference\": {\"kind\": \"gpulet\", \"c\": [0, 0, 0, 0, 1.5]}}],"
-    " \"devices\": [{\"type\": \"four\", \"names\": [\"left\", \"right\"]}],"
+    "   \"interference\": {\"kind\": \"gpulet\", \"c\": [0, 0, 0, 0, 1.5]}},"
+    "  {\"name\": \"queue\", \"granules\": 4, \"granule_units\": 2, \"in_turn\": true}],"
+    " \"devices\": [{\"type\": \"four\", \"names\": [\"left\", \"right\"]},"
+    "               {\"type\": \"queue\", \"names\": [\"third\"]}],"
     " \"models\": ["
     "  {\"name\": \"long\", \"max_batch\": 4, \"profile\": {\"four\":"
-    "    {\"batch\": [1, 4], \"units\": [2, 4], \"run_ms\": [[100, 160], [50, 80]]}}},"
-    "  {\"name\": \"short\", \"max_batch\": 4, \"profile\": {\"four\":"
-    "    {\"batch\": [1], \"units\": [2], \"run_ms\": [[50]]}}},"
-    "  {\"name\": \"none\", \"max_batch\": 4, \"profile\": {\"four\": null}}]%s}";
+    "    {\"batch\": [1, 4], \"units\": [2, 4], \"run_ms\": [[100, 160], [50, 80]]}, \"queue\": "
+    "null}},"
+    "  {\"name\": \"short\", \"max_batch\": 4, \"profile\": {"
+    "    \"four\": {\"batch\": [1], \"units\": [2], \"run_ms\": [[50]]},"
+    "    \"queue\": {\"batch\": [1], \"units\": [2], \"run_ms\": [[50]]}}},"
+    "  {\"name\": \"wide\", \"max_batch\": 4, \"profile\": {\"four\":"
+    "    {\"batch\": [1], \"units\": [2, 4, 8], \"run_ms\": [[null], [60], [30]]}, \"queue\": "
+    "null}},"
+    "  {\"name\": \"none\", \"max_batch\": 4, \"profile\": {\"four\": null, \"queue\": null}}]%s}";
 
 static const struct backend *be = &backend_sim;
 static struct backend_config cfg;
@@ -44,13 +51,18 @@ static void write_problem(const char *sim)
     write_file(text);
 }
 
-static void open_device(const char *sim)
+static void open_device_at(unsigned index, const char *sim)
 {
     write_problem(sim);
-    int r = be->dev_open(&cfg, 0, &dev, &err);
+    int r = be->dev_open(&cfg, index, &dev, &err);
     if (r < 0)
         printf("# %s\n", err.msg);
     assert(r == 0);
+}
+
+static void open_device(const char *sim)
+{
+    open_device_at(0, sim);
 }
 
 /* y = x, of so many rows. */
@@ -79,32 +91,45 @@ struct let {
     float x[8], y[8];
 };
 
-static struct let let_open(unsigned granule, unsigned n, const char *model, uint32_t rows)
+/* One more model in a partition. */
+static struct let model_add(struct part *part, const char *model, uint32_t rows)
 {
     struct compile_args args = {
         .model = model, .bound = identity(rows), .precision = PRECISION_FP32};
-    struct granules set = {{0}};
-    struct let l = {0};
-    uint32_t units;
+    struct let l = {.part = part};
 
-    for (unsigned i = 0; i < n; i++)
-        granules_add(&set, granule + i);
-    CHECK_EQ(be->part_open(dev, &set, &l.part, &units, &err), 0);
-    CHECK_EQ(units, 2 * n);
-    be->part_enter(l.part);
     CHECK_EQ(be->compile(l.part, &args, &l.exe, &err), 0);
     CHECK_EQ(be->slot_open(l.exe, &l.slot, &err), 0);
     return l;
 }
 
-static void let_close(struct let *l)
+static void model_close(struct let *l)
 {
     be->slot_close(l->slot);
     be->release(l->exe);
+}
+
+static struct let let_open(unsigned granule, unsigned n, const char *model, uint32_t rows)
+{
+    struct granules set = {{0}};
+    struct part *part;
+    uint32_t units;
+
+    for (unsigned i = 0; i < n; i++)
+        granules_add(&set, granule + i);
+    CHECK_EQ(be->part_open(dev, &set, &part, &units, &err), 0);
+    CHECK_EQ(units, 2 * n);
+    be->part_enter(part);
+    return model_add(part, model, rows);
+}
+
+static void let_close(struct let *l)
+{
+    model_close(l);
     be->part_close(l->part);
 }
 
-static int let_submit(struct let *l)
+static int let_submit_lane(struct let *l, unsigned lane)
 {
     const void *in[] = {l->x};
     void *out[] = {l->y};
@@ -112,7 +137,12 @@ static int let_submit(struct let *l)
     struct io io = {.n_parts = 1, .part = &p};
     ticket t;
 
-    return be->submit(l->slot, 0, 0, 1, &io, &t);
+    return be->submit(l->slot, lane, 0, 1, &io, &t);
+}
+
+static int let_submit(struct let *l)
+{
+    return let_submit_lane(l, 0);
 }
 
 /* The next end, or rc 1 if there is none within the time. */
@@ -165,7 +195,7 @@ static void a_run_is_told_when_it_has_ended_and_not_before(void)
     be->dev_close(dev);
 }
 
-static void runs_of_a_partition_follow_each_other(void)
+static void runs_of_a_lane_follow_each_other(void)
 {
     open_device("");
     struct let l = let_open(0, 1, "short", 1);
@@ -176,6 +206,76 @@ static void runs_of_a_partition_follow_each_other(void)
     for (unsigned i = 0; i < 3; i++)
         let_takes(&l, 50);
     CHECK(clock_now_us() >= from_us + 150000);
+    let_close(&l);
+    be->dev_close(dev);
+}
+
+/* first, and 50 ms of `short` in another lane, which is beside it all the time: half as slow again.
+ */
+static void two_lanes_take(const char *first, uint32_t rows, double ms)
+{
+    open_device("");
+    struct let a = let_open(0, 2, first, rows), b = model_add(a.part, "short", 1);
+
+    CHECK_EQ(let_submit_lane(&a, 0), 0);
+    CHECK_EQ(let_submit_lane(&b, 1), 0);
+    let_takes(&a, 75);
+    let_takes(&a, ms);
+    model_close(&b);
+    let_close(&a);
+    be->dev_close(dev);
+}
+
+/* 80 ms alone, 160 on half of the units, 240 so disturbed: 75 of those are 25 of its 80. */
+static void runs_of_two_lanes_share_the_units(void)
+{
+    two_lanes_take("long", 4, 130);
+}
+
+/* 60 ms alone, on half of the units it does not run: 120 in turn, 180 so disturbed. */
+static void on_too_few_units_a_run_has_all_of_them_for_a_part_of_the_time(void)
+{
+    two_lanes_take("wide", 1, 110);
+}
+
+static void a_hung_run_leaves_the_other_lanes_their_part(void)
+{
+    open_device(", \"sim\": {\"faults\": [{\"kind\": \"hang\", \"model\": \"short\"}]}");
+    struct let l = let_open(0, 2, "short", 1);
+
+    CHECK_EQ(let_submit_lane(&l, 0), 0);
+    CHECK_EQ(let_submit_lane(&l, 1), 0);
+    let_takes(&l, 75);
+    CHECK_EQ(let_wait(&l, 1000).rc, 1);
+    be->abort(l.part);
+    CHECK_EQ(let_wait(&l, 0).rc, -ENODEV);
+    let_close(&l);
+    be->dev_close(dev);
+}
+
+static void a_probe_has_the_partition_for_itself(void)
+{
+    open_device("");
+    struct let l = let_open(0, 2, "short", 1);
+    uint64_t ns;
+
+    CHECK_EQ(let_submit_lane(&l, 1), 0);
+    CHECK_EQ(be->probe(l.slot, 0, 1, 1, &ns, &err), 0);
+    CHECK_EQ((ns + 500) / 1000, 50000);
+    let_takes(&l, 50);
+    let_close(&l);
+    be->dev_close(dev);
+}
+
+static void lanes_follow_each_other_where_the_file_says_in_turn(void)
+{
+    open_device_at(2, "");
+    struct let l = let_open(0, 2, "short", 1);
+
+    CHECK_EQ(let_submit_lane(&l, 0), 0);
+    CHECK_EQ(let_submit_lane(&l, 1), 0);
+    let_takes(&l, 50);
+    let_takes(&l, 50);
     let_close(&l);
     be->dev_close(dev);
 }
@@ -354,22 +454,23 @@ static void a_file_that_is_wrong_is_refused_by_path_and_value(void)
         {", \"sim\": {\"flops_per_s\": 0}", "sim.flops_per_s is 0"},
         {", \"sim\": {\"echo\": [1]}", "sim.echo[0] is 1"},
     };
-    struct device_info info[2];
+    struct device_info info[3];
     size_t n;
 
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
         write_problem(wrong[i][0]);
-        CHECK_EQ(be->devices(&cfg, info, 2, &n, &err), -EINVAL);
+        CHECK_EQ(be->devices(&cfg, info, 3, &n, &err), -EINVAL);
         CHECK_HAS(err.msg, wrong[i][1]);
         CHECK_HAS(err.msg, cfg.sim_file);
     }
     write_problem("");
     CHECK_EQ(be->devices(&cfg, info, 1, &n, &err), -EINVAL);
-    CHECK_HAS(err.msg, "2 devices, the limit is 1");
-    CHECK_EQ(be->devices(&cfg, info, 2, &n, &err), 0);
-    CHECK_EQ(n, 2);
+    CHECK_HAS(err.msg, "3 devices, the limit is 1");
+    CHECK_EQ(be->devices(&cfg, info, 3, &n, &err), 0);
+    CHECK_EQ(n, 3);
     CHECK_STR(info[1].name, "right");
     CHECK_EQ(info[1].units, 8);
+    CHECK(!info[1].in_turn && info[2].in_turn);
     write_file("{\"version\": 1, \"types\": [{\"name\": \"t\", \"granules\": 1}]}");
     CHECK_EQ(be->devices(&cfg, info, 2, &n, &err), -ENODEV);
     CHECK_HAS(err.msg, "nothing in `devices`");
@@ -382,7 +483,12 @@ int main(void)
     assert(fd >= 0 && close(fd) == 0);
     RUN(a_run_takes_what_the_profile_says);
     RUN(a_run_is_told_when_it_has_ended_and_not_before);
-    RUN(runs_of_a_partition_follow_each_other);
+    RUN(runs_of_a_lane_follow_each_other);
+    RUN(runs_of_two_lanes_share_the_units);
+    RUN(on_too_few_units_a_run_has_all_of_them_for_a_part_of_the_time);
+    RUN(a_hung_run_leaves_the_other_lanes_their_part);
+    RUN(a_probe_has_the_partition_for_itself);
+    RUN(lanes_follow_each_other_where_the_file_says_in_turn);
     RUN(a_neighbour_slows_a_run_for_as_long_as_it_runs);
     RUN(partitions_of_the_same_granules_take_turns);
     RUN(a_model_that_does_not_run_there_is_refused);

@@ -103,7 +103,8 @@ static int cpu_devices(const struct backend_config *cfg, struct device_info *ret
                                 .n_granules = u.n,
                                 .max_granules = 1, /* one thread each: adr/0006 */
                                 .mode = MODE_CORES,
-                                .weights_shared = true};
+                                .weights_shared = true,
+                                .in_turn = true};
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     ret->mem_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     cpu_kind(ret->kind, sizeof(ret->kind));

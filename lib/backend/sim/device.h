@@ -55,6 +55,7 @@ struct device {
 struct work {
     ticket ticket;
     const struct exe *exe;
+    uint32_t lane;
     bool probe, begun, hangs;
     int rc;
     uint64_t ready_ns;         /* its input is there */
@@ -69,8 +70,8 @@ struct part {
     uint32_t units;
 
     /* under dev->lock */
-    struct work work[RUNS_MAX]; /* in the order in which they run */
-    uint32_t n_work;
+    struct work work[RUNS_MAX]; /* in the order in which they came */
+    uint32_t n_work, n_begun;
     ticket next_ticket;
     bool hang_next, fail_next; /* of the executor's runs */
 
@@ -95,10 +96,13 @@ struct exe {
     char name[PROBLEM_MAX_NAME + 1];
     size_t weights_bytes;
     uint32_t n_batch; /* rows of a full run */
-    /* a run of it, alone */
+    /* a run of it, alone on the device: one of [0..MAX_LANES] at once in its partition */
     bool presses; /* solo says what it does to neighbours, and they to it */
-    struct solo solo;
-    double hold_us, in_us;
+    struct alone {
+        struct solo solo;
+        double hold_us;
+    } as[MAX_LANES + 1]; /* [0] unused */
+    double in_us;
 };
 
 /* ---- file.c */

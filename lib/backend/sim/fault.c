@@ -73,15 +73,19 @@ uint64_t faults_next_ns(const struct device *dev)
     return ns;
 }
 
-/* The run that is under way there, if it is the executor's, else the next one. */
+/* The first run that is under way there, if it is the executor's, else the next one. */
 static void run_spoil(struct part *p, enum sim_fault_kind kind)
 {
-    bool now = p->n_work > 0 && p->work[0].begun && !p->work[0].probe;
+    struct work *w = p->work;
+
+    while (w < p->work + p->n_work && !w->begun)
+        w++;
+    bool now = w < p->work + p->n_work && !w->probe;
 
     if (now && kind == SIM_HANG)
-        p->work[0].hangs = true;
+        w->hangs = true;
     else if (now)
-        p->work[0].rc = -EIO;
+        w->rc = -EIO;
     p->hang_next |= !now && kind == SIM_HANG;
     p->fail_next |= !now && kind == SIM_FAIL;
 }

@@ -8,8 +8,8 @@
  * A run takes what the model's profile says for its batch and partition, beside those that run at
  * the same moment; a model that the file does not name takes the time of its counted FLOPs and
  * bytes over the declared rates, shared by units, and uses that part of the memory.  Runs of one
- * partition follow each other, a copy in goes on meanwhile.  A probe is a run like any other and
- * takes as long. */
+ * partition share its units, lane by lane (time.c), unless the file says `in_turn`; those of a lane
+ * follow each other, a copy in goes on meanwhile.  A probe takes as long as any run of it alone. */
 #include "device.h"
 
 #include <math.h>
@@ -206,11 +206,12 @@ static void sim_weights_put(struct device *dev, struct weights *w)
 
 /* ---- executables */
 
-/* What a model takes that the file does not name, and for what part of it the memory is busy. */
-static double counted_us(const struct exe *x, double *ret_memory)
+/* What a model takes on so many units that the file does not name, and for what part of it the
+ * memory is busy. */
+static double counted_us(const struct exe *x, uint32_t units, double *ret_memory)
 {
     const struct device *dev = x->part->dev;
-    double flops = 0, bytes = 0, share = (double)x->part->units / dev->info.units;
+    double flops = 0, bytes = 0, share = (double)units / dev->info.units;
 
     for (uint32_t i = 0; i < x->bound->graph->n_nodes; i++) {
         struct cost c = node_cost(x->bound, i);
@@ -224,17 +225,19 @@ static double counted_us(const struct exe *x, double *ret_memory)
     return us;
 }
 
-/* A run of it alone, and how it presses on others. */
-static int exe_time(struct exe *x, struct err *err)
+/* A run of it alone as one of so many in its partition, and how it presses on others. */
+static int exe_time(struct exe *x, uint32_t lanes, struct err *err)
 {
     const struct device *dev = x->part->dev;
+    const uint32_t units = MAX(x->part->units / lanes, 1);
+    struct alone *as = &x->as[lanes];
     bool named = x->model && x->model->profile;
-    double memory = 0, us = named ? 0 : counted_us(x, &memory);
+    double memory = 0, us = named ? 0 : counted_us(x, units, &memory);
     const usec_t run_us = MAX((usec_t)(us + 0.5), 1);
     const struct profile made_up = {.n_batch = 1,
                                     .n_units = 1,
                                     .batch = &x->n_batch,
-                                    .units = &x->part->units,
+                                    .units = &units,
                                     .run_us = &run_us,
                                     .l2 = &memory,
                                     .dram = &memory};
@@ -246,15 +249,16 @@ static int exe_time(struct exe *x, struct err *err)
     struct estimate e;
 
     if (!named && dev->predict.interference.kind == INTERFERE_NONE) {
-        x->hold_us = us; /* to the nanosecond */
+        as->hold_us = us; /* to the nanosecond */
         return 0;
     }
-    if (!load_solo(&dev->predict, &l, &x->solo))
+    if (!load_lane(&dev->predict, &l, lanes, &as->solo))
         return err_set(err, -ENOTSUP, "%u rows do not run on %u units of device '%s'", x->n_batch,
                        x->part->units, dev->info.name);
-    pressure_of(&dev->predict, &x->solo, &nobody, &e);
-    x->hold_us = e.hold_us;
-    x->in_us = e.run_us - e.hold_us;
+    pressure_of(&dev->predict, &as->solo, &nobody, &e);
+    as->hold_us = e.hold_us;
+    if (lanes == 1)
+        x->in_us = e.run_us - e.hold_us;
     x->presses = true;
     return 0;
 }
@@ -299,7 +303,9 @@ static int sim_compile(struct part *p, const struct compile_args *args, struct e
             x->model = &p->dev->model[i];
     for (uint32_t i = 0; i < g->n_values; i++)
         x->weights_bytes += g->values[i].constant ? g->values[i].constant->t.bytes : 0;
-    if ((r = exe_time(x, err)) < 0) {
+    for (uint32_t k = 1; k <= MAX_LANES && r == 0; k++)
+        r = exe_time(x, k, err);
+    if (r < 0) {
         free(x);
         return r;
     }
@@ -353,8 +359,8 @@ static unsigned first_granule(const struct granules *set)
 }
 
 /* Under dev->lock; -ENODEV: the partition is lost. */
-static int work_add(struct exe *x, bool probe, uint64_t now_ns, const struct sim_fault *f,
-                    ticket *ret)
+static int work_add(struct exe *x, uint32_t lane, bool probe, uint64_t now_ns,
+                    const struct sim_fault *f, ticket *ret)
 {
     struct part *p = x->part;
 
@@ -364,6 +370,7 @@ static int work_add(struct exe *x, bool probe, uint64_t now_ns, const struct sim
     struct work *w = &p->work[p->n_work++];
     *w = (struct work){.ticket = ++p->next_ticket,
                        .exe = x,
+                       .lane = p->dev->info.in_turn ? 0 : lane,
                        .probe = probe,
                        .hangs = !probe && (p->hang_next || (f && f->kind == SIM_HANG)),
                        .rc = !probe && (p->fail_next || (f && f->kind == SIM_FAIL)) ? -EIO : 0,
@@ -386,12 +393,12 @@ static int sim_submit(struct slot *s, unsigned lane, unsigned from, unsigned to,
     struct device *dev = x->part->dev;
     struct sim_fault f;
 
-    (void)lane, (void)from, (void)to;
+    (void)from, (void)to;
     (void)pthread_mutex_lock(&dev->lock);
     uint64_t now_ns = clock_now_ns();
     device_advance(dev, now_ns);
     bool falls = faults_take(dev, x->name, now_ns, &f);
-    int r = work_add(x, false, now_ns, falls ? &f : NULL, ret);
+    int r = work_add(x, lane, false, now_ns, falls ? &f : NULL, ret);
     device_advance(dev, now_ns);
     (void)pthread_mutex_unlock(&dev->lock);
     if (r < 0)
@@ -493,7 +500,7 @@ static int probe_one(struct exe *x, uint64_t *ret_ns)
 
     (void)pthread_mutex_lock(&dev->lock);
     uint64_t now_ns = clock_now_ns();
-    int r = work_add(x, true, now_ns, NULL, &t);
+    int r = work_add(x, 0, true, now_ns, NULL, &t);
     device_advance(dev, now_ns);
     (void)pthread_mutex_unlock(&dev->lock);
     if (r < 0)

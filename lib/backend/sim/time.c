@@ -4,7 +4,11 @@
  * device at this moment (the interference model of the file, lib/plan/interfere.c).  Whenever a run
  * begins or ends, what is left of all others is brought up to date, and their ends are found anew.
  * These events are dealt with in their order and at their own times, however late somebody looks:
- * the next run of a partition begins when the one before it has ended, not when that was noticed.
+ * the next run of a lane begins when the one before it has ended, not when that was noticed.
+ *
+ * Runs of a partition in different lanes go side by side: each of k goes as fast as it would alone
+ * on the k-th part of the units, under the pressure of the others (load_lane()); the replay has the
+ * same rule in lib/replay/together.c.  A probe has the partition for itself.
  *
  * Whoever holds the lock brings the device up to date: executors as they submit and wait, and the
  * clock, one thread a device that sleeps until the next event.  So no executor needs to spin, and
@@ -16,18 +20,33 @@
 
 #include <sys/prctl.h>
 
-static bool begun(const struct part *p)
+/* Is nobody before the i-th run that it must wait for? */
+static bool is_next(const struct part *p, uint32_t i)
 {
-    return p->n_work > 0 && p->work[0].begun;
+    const struct work *w = &p->work[i];
+
+    for (uint32_t k = 0; k < i; k++)
+        if (p->work[k].lane == w->lane || p->work[k].probe || w->probe)
+            return false;
+    return true;
+}
+
+static uint64_t work_next_ns(const struct part *p, uint32_t i)
+{
+    const struct work *w = &p->work[i];
+
+    if (w->begun)
+        return w->hangs ? NEVER_NS : w->end_ns;
+    return is_next(p, i) ? w->ready_ns : NEVER_NS;
 }
 
 uint64_t part_next_ns(const struct part *p)
 {
-    const struct work *w = &p->work[0];
+    uint64_t ns = NEVER_NS;
 
-    if (p->n_work == 0)
-        return NEVER_NS;
-    return !w->begun ? w->ready_ns : w->hangs ? NEVER_NS : w->end_ns;
+    for (uint32_t i = 0; i < p->n_work; i++)
+        ns = MIN(ns, work_next_ns(p, i));
+    return ns;
 }
 
 static uint64_t next_ns(const struct device *dev)
@@ -63,7 +82,7 @@ void part_lose(struct part *p, enum part_fault fault)
         p->work[i].rc = -ENODEV;
         tell(p, &p->work[i], p->dev->now_ns);
     }
-    p->n_work = 0;
+    p->n_work = p->n_begun = 0;
     (void)pthread_cond_broadcast(&p->cond);
 }
 
@@ -75,12 +94,19 @@ void device_lose(struct device *dev, enum part_fault fault)
 }
 
 /* ---- speed */
-static void pressure_all(const struct device *dev, const struct part *but, struct pressure *ret)
+/* How it runs beside the others of its partition. */
+static const struct alone *as_now(const struct part *p, const struct work *w)
+{
+    return &w->exe->as[p->n_begun];
+}
+
+static void pressure_all(const struct device *dev, const struct work *but, struct pressure *ret)
 {
     *ret = (struct pressure){0};
     for (const struct part *p = dev->parts; p; p = p->next)
-        if (p != but && begun(p) && p->work[0].exe->presses)
-            pressure_add(&dev->predict, ret, &p->work[0].exe->solo, 1);
+        for (const struct work *w = p->work; w < p->work + p->n_work; w++)
+            if (w != but && w->begun && w->exe->presses)
+                pressure_add(&dev->predict, ret, &as_now(p, w)->solo, 1);
 }
 
 /* How often others want the units of this one, on average. */
@@ -92,21 +118,22 @@ static double wanted(const struct device *dev, const struct part *me)
         struct granules both = {{0}};
         for (size_t i = 0; i < ARRAY_SIZE(both.bits); i++)
             both.bits[i] = p->set.bits[i] & me->set.bits[i];
-        if (p != me && begun(p))
+        if (p != me && p->n_begun)
             n += granules_count(&both);
     }
     return n / MAX(granules_count(&me->set), 1u);
 }
 
-static double takes_us(const struct device *dev, const struct part *p, const struct pressure *all)
+static double takes_us(const struct device *dev, const struct part *p, const struct work *w,
+                       const struct pressure *all)
 {
-    const struct exe *x = p->work[0].exe;
+    const struct alone *x = as_now(p, w);
     struct estimate e = {.hold_us = x->hold_us};
 
-    if (x->presses && dev->predict.interference.kind != INTERFERE_NONE) {
+    if (w->exe->presses && dev->predict.interference.kind != INTERFERE_NONE) {
         struct pressure others = *all;
         if (!pressure_sub(&dev->predict, &others, &x->solo, 1))
-            pressure_all(dev, p, &others);
+            pressure_all(dev, w, &others);
         pressure_of(&dev->predict, &x->solo, &others, &e);
     }
     return dev->overlaps ? e.hold_us * (1 + wanted(dev, p)) : e.hold_us;
@@ -120,11 +147,11 @@ static void ends_find(struct device *dev)
     if (dev->predict.interference.kind != INTERFERE_NONE)
         pressure_all(dev, NULL, &all);
     for (struct part *p = dev->parts; p; p = p->next)
-        if (begun(p)) {
-            struct work *w = &p->work[0];
-            w->took_us = takes_us(dev, p, &all);
-            w->end_ns = dev->now_ns + (uint64_t)(w->left * w->took_us * 1000 + 0.5);
-        }
+        for (struct work *w = p->work; w < p->work + p->n_work; w++)
+            if (w->begun) {
+                w->took_us = takes_us(dev, p, w, &all);
+                w->end_ns = dev->now_ns + (uint64_t)(w->left * w->took_us * 1000 + 0.5);
+            }
 }
 
 /* ---- events */
@@ -133,24 +160,36 @@ static void settle(struct device *dev, uint64_t ns)
     double us = (double)(ns - dev->now_ns) / 1000;
 
     for (struct part *p = dev->parts; p; p = p->next)
-        if (begun(p) && p->work[0].took_us > 0)
-            p->work[0].left = MAX(p->work[0].left - us / p->work[0].took_us, 0);
+        for (struct work *w = p->work; w < p->work + p->n_work; w++)
+            if (w->begun && w->took_us > 0)
+                w->left = MAX(w->left - us / w->took_us, 0);
     dev->now_ns = ns;
 }
 
-static void work_end(struct part *p)
+static void works_end(struct part *p, uint64_t ns)
 {
-    tell(p, &p->work[0], p->work[0].end_ns);
-    memmove(p->work, p->work + 1, --p->n_work * sizeof(p->work[0]));
+    for (uint32_t i = 0; i < p->n_work;) {
+        if (!p->work[i].begun || work_next_ns(p, i) > ns) {
+            i++;
+            continue;
+        }
+        tell(p, &p->work[i], p->work[i].end_ns);
+        p->n_begun--;
+        memmove(&p->work[i], &p->work[i + 1], (--p->n_work - i) * sizeof(p->work[0]));
+    }
 }
 
-static void work_begin(struct part *p, uint64_t ns)
+static void works_begin(struct part *p, uint64_t ns)
 {
-    struct work *w = &p->work[0];
-
-    w->begun = true;
-    w->start_ns = ns;
-    w->left = 1;
+    for (uint32_t i = 0; i < p->n_work; i++) {
+        struct work *w = &p->work[i];
+        if (w->begun || work_next_ns(p, i) > ns)
+            continue;
+        w->begun = true;
+        w->start_ns = ns;
+        w->left = 1;
+        p->n_begun++;
+    }
 }
 
 static void happen(struct device *dev, uint64_t ns)
@@ -158,10 +197,8 @@ static void happen(struct device *dev, uint64_t ns)
     settle(dev, ns);
     faults_befall(dev, ns);
     for (struct part *p = dev->parts; p; p = p->next) {
-        if (begun(p) && part_next_ns(p) <= ns)
-            work_end(p);
-        if (p->n_work > 0 && !p->work[0].begun && p->work[0].ready_ns <= ns)
-            work_begin(p, ns);
+        works_end(p, ns);
+        works_begin(p, ns);
     }
     ends_find(dev);
 }
