@@ -38,6 +38,7 @@ struct allowance {
 struct demand_band {
     double planned_rps;       /* 0: planned without knowing */
     double low_rps, high_rps; /* low 0: it is not planned for less */
+    double short_rps; /* asked for when there was room for planned_rps only; 0: was for all */
     struct allowance sure;
 };
 
@@ -60,6 +61,21 @@ bool demand_silent(const struct demand *d);
 
 /* Has the rate left the band?  *ret_rps: then what to plan for (0: not known any more). */
 enum demand_move demand_judge(struct demand *d, const struct demand_band *b, double *ret_rps);
+/* b->short_rps is not asked for any more, what is planned is enough: the caller sets it to 0. */
+bool demand_gone(const struct demand *d, const struct demand_band *b);
+
+/* What a model is used to: what it is asked for, at most what is planned.  That of all models is
+ * taken when it has been so for all of them for sixteen seconds: a plan made between two models'
+ * rises is no habit of the first one.  since_us: when a model was short last, 0: never. */
+bool demand_settled(const struct demand *d, usec_t since_us);
+double demand_usual(const struct demand *d, const struct demand_band *b);
+
+/* Of what is asked for, where not all of it can be had: x up to PART_DECLARED is a part of what was
+ * declared; up to PART_USUAL, all of that and a part of what the model is used to; up to
+ * PART_ASKED, all of that and a part of the rest.  The same x for all models: nobody has any of a
+ * step before all have the one before. */
+enum { PART_DECLARED = 1, PART_USUAL = 2, PART_ASKED = 3 };
+double demand_part(double declared_rps, double usual_rps, double asked_rps, double x);
 
 /* The bands of all models under a plan made for p: while every rate is within its own, no gpu-let
  * is busy for more than DEMAND_DUTY.  ret[n_models]; declared[m] is a rate that model m is always

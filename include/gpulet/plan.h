@@ -222,6 +222,12 @@ int plan_truth(const struct problem *p, const struct plan *plan, uint32_t k, uin
 int plan_truth_now(const struct problem *p, const struct plan *plan, uint32_t k, uint32_t i,
                    struct share_truth *ret);
 
+/* What no rule can tell: of the model that has the fewest, the part of its requests that are in
+ * time when some thousands are sent through the plan in virtual time, by gpuletd's run-time
+ * functions. -1: not known, as there are several devices, or a model without rate or SLO, with a
+ * priority or of best effort. */
+double plan_worst(const struct problem *p, const struct plan *plan);
+
 /* Sets spare_us of all gpu-lets: of plans that are not made by policy_plan(). */
 #define SPARE_ANY_US ((usec_t)3600 * USEC_PER_SEC) /* nothing is promised there */
 void plan_spare(const struct problem *p, struct plan *plan);

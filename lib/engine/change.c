@@ -173,6 +173,7 @@ static int load_open(struct engine *e, struct change *c, struct err *err)
         if (r == 0 && now) {
             keep_stats(c->l, now->l);
             c->l->plan_rps = now->l->plan_rps;
+            c->l->usual_rps = now->l->usual_rps;
         }
     }
     c->step = change_profile;
@@ -271,7 +272,7 @@ static int change_plan(struct engine *e, struct change *c, struct err *err)
         return err_set(err, -ENOMEM, "out of memory");
     if ((r = routes_fill(e, c, err)) < 0 || (!thought && (r = epoch_problem(e, ep, err)) < 0) ||
         (r = epoch_was(ep, e->epoch, !c->whole, &was, &c->was_of, err)) < 0 ||
-        (!thought && (r = epoch_plan(e, ep, pin, &was, &ep->plan, err)) < 0))
+        (!thought && (r = epoch_plan(e, ep, pin, &was, c->l, &ep->plan, err)) < 0))
         return err_wrap(err, "plan: "), r;
     ep->gpulet = ARENA_ARRAY(&ep->arena, struct gpulet *, ep->plan.n_gpulets);
     c->steps = calloc((size_t)was.n_gpulets + ep->plan.n_gpulets + 1, sizeof(*c->steps));
@@ -429,7 +430,7 @@ static int change_verdict(struct engine *e, struct change *c, struct err *err)
     int r = c->probed ? epoch_problem(e, ep, err) : 0;
 
     if (r == 0 && c->probed)
-        r = epoch_plan(e, ep, pin, &ep->plan, &p, err);
+        r = epoch_plan(e, ep, pin, &ep->plan, c->l, &p, err);
     if (r < 0)
         return err_wrap(err, "plan: "), r;
     bool same = plan_same_layout(&ep->plan, &p);
@@ -441,6 +442,9 @@ static int change_verdict(struct engine *e, struct change *c, struct err *err)
     for (uint32_t i = 0; i < ep->n_routes; i++)
         if (p.verdict[i].limit == LIMIT_SLO && p.verdict[i].least_slo_us == 0)
             ep->route[i].verdict.least_slo_us = least_slo_us(e, ep->route[i].l);
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        if (p.verdict[i].limit == LIMIT_NONE && route_is_short(ep, i))
+            ep->route[i].verdict.limit = LIMIT_RATE;
     c->step = change_swap;
     return epoch_bands(ep, err);
 }
@@ -535,6 +539,7 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     (void)err;
     verdicts_adopt(e, ep);
     seats_adopt(ep);
+    rates_adopt(ep, c->l);
     for (uint32_t i = 0; i < ep->n_routes; i++)
         atomic_store_explicit(&ep->route[i].served->route, i, memory_order_relaxed);
     demand_adopt(e, c);

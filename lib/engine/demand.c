@@ -56,6 +56,8 @@ int epoch_bands(struct epoch *ep, struct err *err)
     for (uint32_t i = 0; ep->problem.rules.rule == RULE_QUEUE && i < ep->n_routes; i++)
         if (ep->band[i].planned_rps > 0)
             ep->band[i].high_rps = MIN(ep->band[i].high_rps, QUEUE_HIGH * ep->band[i].planned_rps);
+    for (uint32_t i = 0; i < ep->n_routes; i++)
+        ep->band[i].short_rps = route_is_short(ep, i) ? route_asked_rps(&ep->route[i]) : 0;
     for (uint32_t i = 0; i < ep->n_routes; i++) {
         struct allowance *a = &ep->route[i].sure;
         *a = ep->band[i].sure;
@@ -95,11 +97,15 @@ static bool sample(struct loaded *l, usec_t now_us)
 static enum demand_move judge(struct engine *e, uint32_t i, char reason[REASON_MAX])
 {
     struct loaded *l = e->epoch->route[i].l;
-    const struct demand_band *b = &e->epoch->band[i];
+    struct demand_band *b = &e->epoch->band[i];
     double seen_rps = demand_rate(&l->demand);
 
     if (e->epoch->problem.model[i].best_effort)
         return DEMAND_STAYS; /* it is planned for nothing */
+    if (demand_gone(&l->demand, b)) {
+        l->plan_rps = b->planned_rps;
+        b->short_rps = 0;
+    }
     enum demand_move move = demand_judge(&l->demand, b, &l->plan_rps);
 
     if (move == DEMAND_RISES)
@@ -171,6 +177,8 @@ void demand_step(struct engine *e)
         rises |= judge(e, i, reason) == DEMAND_RISES;
     if (may && !reason[0])
         rises |= unknown_is_known(e, now_us, reason);
+    if (may)
+        rates_usual(e, now_us);
     if (may)
         profile_refit(e, now_us, reason);
     if (reason[0]) {

@@ -106,7 +106,9 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */
     _Atomic int64_t used_ns;   /* of its allowance (demand.h) */
     struct demand demand;
-    double plan_rps;                /* measured, to be planned for; 0: not known */
+    double plan_rps;  /* measured, to be planned for; 0: not known */
+    double usual_rps; /* of demand_usual() */
+    double room_rps;  /* of the declared rate: what there was room for since it was loaded */
     _Atomic double mean_rps, burst; /* of demand, for views */
     struct job *gone;               /* an unload that waits for this to be freed */
     struct cq *gone_cq;
@@ -501,9 +503,20 @@ int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, st
 /* planning.c: for an epoch whose routes are set */
 int epoch_problem(struct engine *e, struct epoch *ep, struct err *err);
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
-               struct plan *ret, struct err *err);
+               const struct loaded *comes, struct plan *ret, struct err *err); /* see plan_part() */
 /* Any thread: as a policy does at leisure, for an epoch with a problem. */
 int epoch_think(struct engine *e, struct epoch *ep, const struct plan *was, struct err *err);
+/* part.c; builder: what is planned for where not all of what is asked for can be.  ret: the plan
+ * for what is asked for, and if there is one that holds the plan for the largest part that does, to
+ * which ep->problem's rates are set.  comes: takes nothing from the others; NULL: nobody. */
+int plan_part(struct engine *e, struct epoch *ep, const struct plan *was,
+              const struct loaded *comes, struct plan *ret, struct err *err);
+/* Is a model planned less than its rate, though its SLO holds at a lower one? */
+bool plan_is_short(const struct engine *e, const struct epoch *ep, const struct plan *plan);
+double route_asked_rps(const struct route *rt);
+bool route_is_short(const struct epoch *ep, uint32_t i); /* planned for less than asked for */
+void rates_adopt(struct epoch *ep, const struct loaded *comes); /* ep is in force */
+void rates_usual(struct engine *e, usec_t now_us); /* after samples, while a plan can be made */
 /* The running plan by the new epoch's numbers of models and devices: what is on lost devices is
  * left out.  ret_of[i]: gpu-let of the old epoch that ret->gpulet[i] is.  judged: with its
  * verdicts, without which a policy plans anew and keeps only what it can. */
@@ -590,6 +603,7 @@ struct engine {
     usec_t demand_due_us; /* the next sample */
     bool demand_quiet;    /* as `quiet` was set last */
     usec_t came_us;       /* the last sample with a request */
+    usec_t short_us;      /* a model was short of its rate; 0: never */
     usec_t unknown_us;    /* since when a model is asked for that was not planned for; 0: none is */
     usec_t refit_due_us, refine_due_us, publish_due_us;
     usec_t replan_from_us; /* no plan is asked for before: the last one failed */

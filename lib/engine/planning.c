@@ -106,7 +106,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
         const struct served *s = ep->route[i].served;
         m[i] = (struct plan_model){.name = arena_strdup(&ep->arena, s->spec.name),
                                    .slo_us = s->spec.slo_us,
-                                   .rate_rps = MAX(s->spec.rate_rps, l->plan_rps),
+                                   .rate_rps = route_asked_rps(&ep->route[i]),
                                    .max_batch = s->max_batch,
                                    .priority = s->spec.priority,
                                    .best_effort = s->spec.best_effort,
@@ -397,7 +397,7 @@ static bool neighbours_forget(struct epoch *ep)
 }
 
 int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const struct plan *was,
-               struct plan *ret, struct err *err)
+               const struct loaded *comes, struct plan *ret, struct err *err)
 {
     struct plan p;
     int r = plan_checked(e, ep, pin, was, &p, err);
@@ -413,6 +413,8 @@ int epoch_plan(struct engine *e, struct epoch *ep, const struct pin *pin, const 
         event(e, 4, "plan", "", PLAN_NONE, "planned again without neighbours: %s", err->msg);
         r = plan_checked(e, ep, pin, was, &p, err);
     }
+    if (r == 0 && !pin && plan_is_short(e, ep, &p))
+        r = plan_part(e, ep, was, comes, &p, err);
     if (r == 0)
         r = all_placed(&ep->problem, &p, err);
     if (r == 0)

@@ -23,7 +23,8 @@
 #define LEAST_ARRIVALS 8 /* in a window, to say anything */
 #define MEAN_ARRIVALS 32 /* for the mean to be above the band */
 #define MEAN_US (8 * USEC_PER_SEC)
-#define MARGIN 1.1 /* planned above what was seen */
+#define MARGIN 1.1                               /* planned above what was seen */
+#define USUAL_US (DEMAND_CELLS * DEMAND_CELL_US) /* as long as is remembered */
 #define HOLD_US (16 * USEC_PER_SEC)
 #define HOLD_MOST_US (600 * USEC_PER_SEC)
 #define SOON 4       /* hold times from a fall to the next rise */
@@ -88,6 +89,12 @@ struct window {
     double burst; /* variance over mean of its complete cells */
 };
 
+/* i = 1: the last complete one, 2: the one before … */
+static float cell_at(const struct demand *d, uint32_t i)
+{
+    return d->cell[(d->newest + DEMAND_CELLS - i) % DEMAND_CELLS];
+}
+
 /* n complete cells, all but the last `skip`. */
 static struct window cells(const struct demand *d, uint32_t skip, uint32_t n)
 {
@@ -96,7 +103,7 @@ static struct window cells(const struct demand *d, uint32_t skip, uint32_t n)
 
     n = MIN(n, d->n_cells - MIN(skip, d->n_cells));
     for (uint32_t i = skip + 1; i <= skip + n; i++) {
-        double x = d->cell[(d->newest + DEMAND_CELLS - i) % DEMAND_CELLS];
+        double x = cell_at(d, i);
         w.n += x;
         squares += x * x;
     }
@@ -151,11 +158,19 @@ double demand_rate(const struct demand *d)
     return fmax(mean, shown(d, LIKELY));
 }
 
+/* By how much each cell differs from the one before: a rate that has changed is no burst. */
 double demand_burst(const struct demand *d)
 {
-    struct window all = look(d, DEMAND_CELLS - 1);
+    struct window all = cells(d, 0, d->n_cells);
+    double squares = 0;
 
-    return all.n < MEAN_ARRIVALS ? 1 : all.burst;
+    if (all.n < MEAN_ARRIVALS || d->n_cells < windows[0])
+        return 1;
+    for (uint32_t i = 1; i < d->n_cells; i++) {
+        double step = (double)cell_at(d, i) - (double)cell_at(d, i + 1);
+        squares += step * step / 2;
+    }
+    return squares / (d->n_cells - 1) / (all.n / d->n_cells);
 }
 
 bool demand_silent(const struct demand *d)
@@ -168,15 +183,51 @@ bool demand_silent(const struct demand *d)
 
 /* ---- the band */
 
+/* What there was no room for is not asked for again until it is more. */
+static double high(const struct demand_band *b)
+{
+    return fmax(b->high_rps, HIGH_LEAST * b->short_rps);
+}
+
+bool demand_gone(const struct demand *d, const struct demand_band *b)
+{
+    bool settled = d->at_us - d->rose_us >= RISING_US; /* a rise is seen before all of it is */
+
+    return b->short_rps > 0 && settled && demand_rate(d) < b->planned_rps;
+}
+
+bool demand_settled(const struct demand *d, usec_t since_us)
+{
+    since_us = MAX(since_us, d->rose_us);
+    return d->n_cells == DEMAND_CELLS - 1 && (!since_us || d->at_us - since_us >= USUAL_US);
+}
+
+double demand_usual(const struct demand *d, const struct demand_band *b)
+{
+    return fmin(MARGIN * demand_rate(d), b->planned_rps);
+}
+
+double demand_part(double declared_rps, double usual_rps, double asked_rps, double x)
+{
+    double first_rps = fmin(declared_rps, asked_rps);
+    double kept_rps = fmax(fmin(usual_rps, asked_rps), first_rps);
+
+    if (x < PART_DECLARED)
+        return x * first_rps;
+    if (x < PART_USUAL)
+        return first_rps + (x - PART_DECLARED) * (kept_rps - first_rps);
+    return kept_rps + (x - PART_USUAL) * (asked_rps - kept_rps);
+}
+
 /* What a short window that is surely above the band shows at most; 0: none is.  It began before the
  * rate had risen, and what is planned too low is late again a second later. */
 static double jumped_to(const struct demand *d, const struct demand_band *b)
 {
-    double rps = 0;
+    double rps = 0, high_rps = high(b);
 
     for (size_t i = 0; i < ARRAY_SIZE(shorts); i++) {
         struct window w = look_short(d, shorts[i]);
-        if (at_least(&w, SURE) > b->high_rps)
+        if (at_least(&w, SURE) > high_rps)
             rps = fmax(rps, at_least(&w, -LIKELY));
     }
     return rps;
@@ -188,9 +239,9 @@ static bool rises(const struct demand *d, const struct demand_band *b)
     double z = d->rose_us && d->at_us - d->rose_us < RISING_US ? LIKELY : SURE;
     struct window all = look(d, DEMAND_CELLS - 1);
     bool mean_is_above =
-        d->n_cells == DEMAND_CELLS - 1 && all.n >= MEAN_ARRIVALS && all.n / all.s > b->high_rps;
+        d->n_cells == DEMAND_CELLS - 1 && all.n >= MEAN_ARRIVALS && all.n / all.s > high(b);
 
-    return mean_is_above || shown(d, z) > b->high_rps;
+    return mean_is_above || shown(d, z) > high(b);
 }
 
 enum demand_move demand_judge(struct demand *d, const struct demand_band *b, double *ret_rps)

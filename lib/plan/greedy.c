@@ -87,16 +87,14 @@ struct admit_choice greedy_admit(const struct admit_view *v)
     return (struct admit_choice){.what = ADMIT_YES};
 }
 
-/* Others wait, or would soon.  Turns let them go first; else it has to be idle, and has been for as
- * long as a run takes: under load idle moments are shorter, and who fills them is in the way of who
- * comes next. */
+/* Others wait, or would soon, unless it is idle and has been for as long as a run takes: under load
+ * idle moments are shorter, and who fills them is in the way of who comes next.  Turns do not help:
+ * what a queue of long runs makes late is refused, and then nobody seems to wait. */
 static bool others_pay(const struct admit_view *v, const struct let_view *l)
 {
     usec_t start_us = MAX(v->now_us, l->lanes_us);
 
-    if (!l->shared || l->order == ORDER_TURNS)
-        return l->shared && l->free_us > start_us + l->own_us;
-    return l->free_us > start_us || v->now_us < l->lanes_us + l->full_us;
+    return l->shared && (l->free_us > start_us || v->now_us < l->lanes_us + l->full_us);
 }
 
 /* What is beyond a model's allowance is served while that is at nobody's cost. */

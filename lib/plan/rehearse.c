@@ -7,6 +7,8 @@
 #include "plan_priv.h"
 #include "random.h"
 
+#include <math.h>
+
 #define NOISE 0.05  /* of run times */
 #define WARM_UP 0.1 /* of the requests: not counted, as all began with nobody waiting */
 #define NEVER_US 1e18
@@ -423,4 +425,34 @@ bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_reque
         s.room[what - p->n_models].runs = NULL;
         look(&s, what - p->n_models);
     }
+}
+
+#define WORST_REQUESTS 6000
+#define WORST_SEED 7
+#define PRIOR 20.0 /* requests in time that a model is taken to have had before: few say little */
+
+static bool can_tell(const struct problem *p)
+{
+    for (uint32_t m = 0; m < p->n_models; m++)
+        if (!(p->model[m].rate_rps > 0) || !p->model[m].slo_us || p->model[m].priority ||
+            p->model[m].best_effort)
+            return false;
+    return p->n_devices == 1 && p->n_models > 0;
+}
+
+double plan_worst(const struct problem *p, const struct plan *plan)
+{
+    double worst = 1;
+    struct arena a;
+
+    if (!can_tell(p))
+        return -1;
+    arena_init(&a);
+    struct rehearsed *x = ARENA_ARRAY(&a, struct rehearsed, p->n_models);
+    if (!x || !rehearse(p, plan, WORST_REQUESTS, WORST_SEED, &a, x))
+        worst = -1;
+    for (uint32_t m = 0; m < p->n_models && worst >= 0; m++)
+        worst = fmin(worst, (x[m].in_time + PRIOR) / (x[m].offered + PRIOR));
+    arena_done(&a);
+    return worst;
 }

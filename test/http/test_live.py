@@ -117,3 +117,44 @@ def test_what_is_only_too_much_is_refused_and_never_late_for_everybody(make):
     asks(d, "m", 75 / SLOW, 3 * SLOW)
     stats = json.loads(d.get("/v2/models/m/stats").body)["model_stats"][0]["inference_stats"]
     assert stats["queue"]["ns"] / max(stats["queue"]["count"], 1) < 200e6 * SLOW, stats
+
+
+def test_of_too_much_every_model_has_what_it_declared_and_that_is_there_when_the_rest_has_gone(make):
+    """Both ask for four times what they declared, more than the device has; the heavy one is not what is left out."""
+    runs = {"heavy": 80, "light": 20}  # ms, one row at a time
+    declared = {"heavy": 3.75, "light": 15}  # 0.3 of the device each
+    d = make(sim=sim_file({n: {"profile": {"batch": [1], "units": [1], "run_ms": [[ms * SLOW]]}} for n, ms in runs.items()}, units=1))
+    for n, rps in declared.items():
+        d.put(n, models.identity(), f"?max_batch=1&slo_ms={500 * SLOW}&rate_rps={rps / SLOW}")
+    load = [threading.Thread(target=asks, args=(d, n, 4 * rps / SLOW, 6 * SLOW)) for n, rps in declared.items()]
+    for t in load:
+        t.start()
+    until(lambda: all(d.admin_get(f"/v1/models/{n}").get("limit") == "rate" for n in declared), 60 * SLOW, "too much", d)
+    for t in load:
+        t.join()
+
+    def planned():
+        shares = [m for g in d.admin_get("/v1/plan")["gpulets"] if g["state"] == "serving" for m in g["models"]]
+        return {m["model"]: m["rate_rps"] * SLOW for m in shares}
+
+    def keep():
+        return all(planned()[n] >= 0.99 * rps for n, rps in declared.items())
+
+    assert keep(), planned()
+    assert d.admin_get("/v1/plan")["error"] == ""
+    until(lambda: all(d.admin_get(f"/v1/models/{n}")["demand"]["mean_rps"] * SLOW < rps for n, rps in declared.items()),
+          60 * SLOW, "less", d)  # fmt: skip
+    why = [e["message"] for e in d.admin_get("/v1/events")["events"] if e["event"] == "plan"]
+    assert keep() and not any("below" in x for x in why), (planned(), why)
+
+
+def test_a_model_that_is_loaded_has_what_the_others_leave(make):
+    """Each takes 0.5 of the device by what it declares; there is not room for both."""
+    d = make(sim=sim_file({n: {"profile": {"batch": [1], "units": [1], "run_ms": [[20 * SLOW]]}} for n in "ab"}, units=1))
+    for n in "ab":
+        d.put(n, models.identity(), f"?max_batch=1&slo_ms={500 * SLOW}&rate_rps={25 / SLOW}")
+    planned = {n: d.admin_get(f"/v1/models/{n}")["demand"]["planned_rps"] * SLOW for n in "ab"}
+    assert planned["a"] >= 24.9 and 5 < planned["b"] < 24, planned
+    assert [d.admin_get(f"/v1/models/{n}").get("limit") for n in "ab"] == [None, "rate"]
+    d.put("b", models.identity(), f"?max_batch=1&slo_ms={500 * SLOW}&rate_rps={40 / SLOW}")
+    assert d.admin_get("/v1/models/a")["demand"]["planned_rps"] * SLOW >= 24.9

@@ -13,6 +13,7 @@ struct sim {
     struct arena a;
     struct demand d;
     struct demand_band band;
+    double room_rps; /* 0: there is room for all */
     usec_t *at_us;
     size_t n, next;
     unsigned rises, falls;
@@ -55,9 +56,12 @@ static struct sim begin(const struct replay_load *load, const struct replay_even
 static void plan_for(struct sim *s, double rps, double declared)
 {
     rps = fmax(rps, declared);
+    double asked_rps = s->room_rps > 0 && rps > s->room_rps ? rps : 0;
+    rps = asked_rps > 0 ? s->room_rps : rps;
     s->band = (struct demand_band){.planned_rps = rps,
                                    .low_rps = rps > declared ? rps / 2 : 0,
-                                   .high_rps = fmax(1.25 * rps, 5)};
+                                   .high_rps = fmax(1.25 * rps, 5),
+                                   .short_rps = asked_rps};
 }
 
 /* Until so many seconds after the start; the clock starts at one second. */
@@ -71,6 +75,8 @@ static void run_to(struct sim *s, double second, double declared)
         while (s->next < s->n && USEC_PER_SEC + s->at_us[s->next] <= now_us)
             s->next++;
         demand_sample(&s->d, now_us, s->next);
+        if (demand_gone(&s->d, &s->band))
+            s->band.short_rps = 0;
         enum demand_move move = demand_judge(&s->d, &s->band, &rps);
         if (move == DEMAND_STAYS)
             continue;
@@ -340,6 +346,75 @@ static void burstiness_is_that_of_the_arrivals(void)
         arena_done(&s[i].a);
 }
 
+static void a_rate_that_has_changed_is_no_burst(void)
+{
+    const struct replay_event step = {
+        .at_us = 10 * USEC_PER_SEC, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 4};
+    struct sim s = begin(&poisson, &step, 1, 20);
+
+    run_to(&s, 14, 0);
+    CHECK(demand_burst(&s.d) > 0.5 && demand_burst(&s.d) < 2);
+    arena_done(&s.a);
+}
+
+static void what_there_was_no_room_for_is_asked_for_once(void)
+{
+    const struct replay_event event[] = {
+        {.at_us = 20 * USEC_PER_SEC, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 3},
+        {.at_us = 40 * USEC_PER_SEC, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 1},
+        {.at_us = 70 * USEC_PER_SEC, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 3}};
+    struct sim s = begin(&poisson, event, ARRAY_SIZE(event), 90);
+
+    run_to(&s, 18, 0);
+    forget_moves(&s);
+    s.room_rps = 150;
+    run_to(&s, 40, 0);
+    CHECK(s.rises >= 1 && s.rises <= 3); /* until all of it is seen */
+    CHECK(s.last_us < 23 * USEC_PER_SEC);
+    CHECK(s.band.short_rps > 250);
+    forget_moves(&s);
+    run_to(&s, 69, 0); /* it is gone: what was planned is what is asked for */
+    CHECK_EQ(s.rises + s.falls, 0);
+    CHECK(s.band.short_rps == 0 && s.band.planned_rps == 150);
+    run_to(&s, 75, 0); /* and it is seen when it comes again */
+    CHECK(s.rises >= 1 && s.first_us < 71 * USEC_PER_SEC + USEC_PER_SEC / 2);
+    arena_done(&s.a);
+}
+
+static void what_is_planned_between_two_rises_is_no_habit(void)
+{
+    const struct replay_event event[] = {
+        {.at_us = 20 * USEC_PER_SEC, .kind = REPLAY_RATE, .model = PLAN_NONE, .factor = 4}};
+    struct sim s = begin(&poisson, event, ARRAY_SIZE(event), 60);
+
+    run_to(&s, 10, 0);
+    CHECK(!demand_settled(&s.d, 0)); /* too early to say */
+    run_to(&s, 19, 0);
+    CHECK(demand_settled(&s.d, 0));
+    CHECK(demand_usual(&s.d, &s.band) > 90);
+    run_to(&s, 24, 0); /* it has risen, and there is a plan for all of it, */
+    CHECK(s.band.planned_rps > 350);
+    CHECK(!demand_settled(&s.d, 0)); /* which is not how it always was */
+    run_to(&s, 45, 0);
+    CHECK(demand_settled(&s.d, 0) && demand_usual(&s.d, &s.band) > 350); /* but now it is */
+    CHECK(!demand_settled(&s.d, s.d.at_us - 8 * USEC_PER_SEC));          /* if nobody was short */
+    s.band.planned_rps = 200;
+    CHECK(demand_usual(&s.d, &s.band) == 200); /* never more than what was planned */
+    arena_done(&s.a);
+}
+
+/* a declared 100 and is used to 300, b declared 50; they ask for 500 and 1,050. */
+static void nobody_has_more_before_all_have_what_they_declared(void)
+{
+    CHECK(demand_part(100, 300, 500, 0.5) == 50 && demand_part(50, 0, 1050, 0.5) == 25);
+    CHECK(demand_part(100, 300, 500, 1) == 100 && demand_part(50, 0, 1050, 1) == 50);
+    CHECK(demand_part(100, 300, 500, 1.5) == 200 && demand_part(50, 0, 1050, 1.5) == 50);
+    CHECK(demand_part(100, 300, 500, 2) == 300 && demand_part(50, 0, 1050, 2) == 50);
+    CHECK(demand_part(100, 300, 500, 2.25) == 350 && demand_part(50, 0, 1050, 2.25) == 300);
+    CHECK(demand_part(100, 300, 500, 3) == 500 && demand_part(50, 0, 1050, 3) == 1050);
+    CHECK(demand_part(100, 300, 80, 1.5) == 80); /* who asks for less has that */
+}
+
 /* Two gpu-lets, runs of 10 ms of at most 4: a holds 100 requests/s of 400 in the first, which it
  * has for itself; b at 100 and c, not known, share the second. */
 static void within_their_bands_no_gpulet_is_too_busy(void)
@@ -450,6 +525,10 @@ int main(void)
     RUN(one_burst_at_once_is_no_rate);
     RUN(a_late_sample_is_spread_over_the_time_since_the_last);
     RUN(burstiness_is_that_of_the_arrivals);
+    RUN(a_rate_that_has_changed_is_no_burst);
+    RUN(what_there_was_no_room_for_is_asked_for_once);
+    RUN(what_is_planned_between_two_rises_is_no_habit);
+    RUN(nobody_has_more_before_all_have_what_they_declared);
     RUN(within_their_bands_no_gpulet_is_too_busy);
     RUN(a_gpulet_that_promises_nothing_has_no_room);
     RUN(an_allowance_is_a_rate_and_one_burst);
