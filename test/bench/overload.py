@@ -7,12 +7,15 @@
 Overload: the load goes up in steps until a model is not 99 % in time any more; the last one before is
 the capacity.  Then 0.8 of it is offered, for fifteen seconds 2.5 times as much, which is twice the
 capacity, and 0.8 again, three times.  Goodput is what is in time a second, from a second after the
-overload began; normal is when the last of those that were not in time had been due.  On cores the
-generator is late more often; latency counts from when a request was due.
+overload began, and a model's part is what it had at the capacity; normal is when the last of those that were
+not in time had been due; lost is who got no HTTP answer, in the whole round.  On cores the generator is late more
+often; latency counts from when a request was due.
 
 Isolation: one model at 20 times the rate that it has declared, beside the same with all of them as
-declared; the ratios of its neighbours' 99th percentiles, N interleaved pairs (9)."""
+declared; the ratios of its neighbours' 99th percentiles, N interleaved pairs (9).  The first two seconds of
+each run are not counted."""
 import argparse
+import collections
 import csv
 import os
 import pathlib
@@ -54,13 +57,13 @@ def scaled(load, x):
 
 
 def flood(d, load, x, core):
-    """One round: rows of (seconds since the first, model, in time)."""
+    """One round: rows of (seconds since the first, model, what became of it)."""
     with tempfile.NamedTemporaryFile(suffix=".csv") as log:
         live.bench(d, scaled(load, UNDER * x), "--step", f"{OVER}@{BEFORE_S}", "--step", f"1@{BEFORE_S + OVER_S}",
                    "--duration", BEFORE_S + OVER_S + AFTER_S, "--warmup", 0, "--log", log.name, core=core)  # fmt: skip
-        rows = [(float(r["due_s"]), r["model"], r["result"] == "in time") for r in csv.DictReader(open(log.name))]
+        rows = [(float(r["due_s"]), r["model"], r["result"]) for r in csv.DictReader(open(log.name))]
     first = min(t for t, _, _ in rows)
-    return [(t - first, n, ok) for t, n, ok in rows]
+    return [(t - first, n, what) for t, n, what in rows]
 
 
 def overload(d, load, core):
@@ -69,7 +72,9 @@ def overload(d, load, core):
     print(f"capacity {x:.4g} of what is declared, {whole:.4g} requests/s")
     rows = []
     for k in range(ROUNDS):
-        done = flood(d, load, x, core)
+        all_ = flood(d, load, x, core)
+        done = [(t, n, what == "in time") for t, n, what in all_]
+        count = collections.Counter(what for _, _, what in all_)
         gone_s = BEFORE_S + OVER_S
         over = [(n, ok) for t, n, ok in done if BEFORE_S + SETTLE_S <= t < gone_s]
         good = {n: sum(ok for m, ok in over if m == n) / (OVER_S - SETTLE_S) / (x * rps) for n, (rps, _) in load.items()}
@@ -77,8 +82,10 @@ def overload(d, load, core):
         least = min(good, key=good.get)
         rows.append([k + 1, f"{sum(ok for _, ok in over) / (OVER_S - SETTLE_S) / whole:.3f}", f"{good[least]:.3f} {least}",
                      f"{max(bad, default=0):.2f}", len(bad), sum(t >= gone_s for t, _, _ in done),
-                     sum(not ok for t, _, ok in done if t < BEFORE_S)])  # fmt: skip
-    live.table(rows, ["round", "goodput / capacity", "worst model / its part", "normal after s", "not in time", "of", "before"])
+                     sum(not ok for t, _, ok in done if t < BEFORE_S), count["refused"], count["late"],
+                     count["failed"] + count["wrong"], count["lost"]])  # fmt: skip
+    live.table(rows, ["round", "goodput / capacity", "worst model / its part", "normal after s", "not in time", "of", "before",
+                      "in all: refused", "late", "failed", "lost"])  # fmt: skip
 
 
 def isolation(d, load, loud, pairs, core):
