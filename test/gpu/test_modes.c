@@ -79,6 +79,7 @@ static void auto_takes_green_contexts_and_says_why_not_mps(void)
     CHECK_EQ(info[0].granule_units, 8);
     CHECK_EQ(info[0].units, 128);
     CHECK(info[0].weights_shared);
+    CHECK(info[0].in_turn); /* one stream */
     CHECK_HAS(info[0].why, "16 groups of 8 SMs, 4 more with the last");
     CHECK_HAS(info[0].why, "not mps: this process is not a client of MPS");
 }

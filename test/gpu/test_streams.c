@@ -508,9 +508,11 @@ static void what_streams_take_is_not_the_planners(void)
     open_plugin();
     CHECK_EQ(list("shared"), 0);
     CHECK_HAS(info.why, "models take turns on all 132 SMs, runs on streams of 6 priorities");
+    CHECK(!info.in_turn);
     uint64_t six = info.mem_bytes;
     fake->greatest = 0;
     CHECK_EQ(list("shared"), 0);
+    CHECK(info.in_turn);
     CHECK_EQ(info.mem_bytes - six, 5 * ((uint64_t)16 << 20));
     check_clean(); /* nor is a context left that was made to ask */
 }

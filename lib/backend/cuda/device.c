@@ -25,7 +25,7 @@ static int describe(const struct backend_config *cfg, int index, CUdevice *ret_c
     int sms = 0, r = GPU(device_get(ret_cu, index), err);
     size_t bytes = 0;
 
-    *ret = (struct device_info){.in_turn = true}; /* a partition has one stream for all lanes */
+    *ret = (struct device_info){.in_turn = true}; /* one stream, but in some modes */
     (void)snprintf(ret->name, sizeof(ret->name), "gpu%d", index);
     if (r == 0)
         r = GPU(device_name(ret->kind, (int)sizeof(ret->kind), *ret_cu), err);

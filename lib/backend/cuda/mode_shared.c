@@ -54,6 +54,7 @@ static int shared_probe(CUdevice d, struct device_info *ret, struct err *err)
     ret->granule_units = ret->units;
     ret->n_granules = 1;
     ret->weights_shared = true;
+    ret->in_turn = l.n == 1;
     ret->mem_bytes -= MIN(ret->mem_bytes, levels_bytes(&l));
     n = snprintf(ret->why, sizeof(ret->why), "models take turns on all %u SMs", ret->units);
     (void)snprintf(ret->why + n, sizeof(ret->why) - (size_t)n,
