@@ -18,7 +18,7 @@ struct let_view {
     uint32_t n_queued; /* requests of this model waiting there */
     uint32_t n_routed; /* sent there so far; wraps */
     double part;       /* of the model's requests that the plan wants there; 0: it does not say */
-    bool shared;       /* with other models */
+    bool shared;       /* with other models that are asked for */
     enum plan_order order;
 };
 

@@ -275,6 +275,8 @@ struct gpulet {
     struct seat *waiting, **waiting_tail; /* those with requests: a turn looks at no others */
     enum plan_order order;                /* by the plan in force */
     const struct seat *turn_seat;         /* that ran last: to be compared, not followed */
+    const struct seat *asked_seat;        /* that was asked for last: the same */
+    usec_t asked_us, others_us;           /* when; when another one was last */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */

@@ -12,6 +12,8 @@
 
 #include <stdio.h>
 
+#define LATELY_US (2 * USEC_PER_SEC)
+
 /* ---- predicted work; under g->lock */
 static usec_t run_us(const struct seat *s, const struct keyq *q, uint32_t rows)
 {
@@ -31,6 +33,26 @@ static usec_t work_us(const struct seat *s, const struct keyq *q, uint32_t rows)
     return MIN(full, run_us(s, q, rows));
 }
 
+/* Has another model of the gpu-let been asked for lately?  Where none has, nobody is disturbed. */
+static bool has_neighbours(const struct seat *s, usec_t now_us)
+{
+    return s->shared && s->g->others_us + LATELY_US > now_us;
+}
+
+/* The seat is asked for. */
+static void asked(struct seat *s, usec_t now_us)
+{
+    struct gpulet *g = s->g;
+
+    if (s->best_effort)
+        return;
+    if (g->asked_seat != s) {
+        g->others_us = g->asked_us;
+        g->asked_seat = s;
+    }
+    g->asked_us = now_us;
+}
+
 static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, usec_t now_us,
                         struct let_view *ret)
 {
@@ -47,7 +69,7 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
                              .n_queued = s->n_queued,
                              .n_routed = s->n_routed,
                              .part = s->part,
-                             .shared = s->shared,
+                             .shared = has_neighbours(s, now_us),
                              .order = g->order};
 }
 
@@ -55,6 +77,7 @@ void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, use
                  struct let_view *ret)
 {
     (void)pthread_mutex_lock(&s->g->lock);
+    asked(s, now_us);
     look_locked(s, key ? keyq_find(s, key) : NULL, rows, now_us, ret);
     (void)pthread_mutex_unlock(&s->g->lock);
 }
