@@ -197,11 +197,33 @@ static void a_second_thought_ends_when_it_is_told_to(void)
     arena_done(&arena);
 }
 
+/* No rule promises this load; a rehearsal tells it from one that is too much, and from one that it
+ * knows too little of. */
+static void what_no_rule_promises_is_rehearsed(void)
+{
+    arena_init(&arena);
+    mix_read(1);
+    rates_times(0.7);
+    bool promised = true;
+    struct plan nothing = {0}, plan = make(&nothing);
+    for (uint32_t m = 0; m < plan.n_models; m++)
+        promised &= plan.verdict[m].limit == LIMIT_NONE;
+    CHECK(!promised && plan_worst(&problem, &plan) > 0.95);
+    rates_times(2);
+    CHECK(plan_worst(&problem, &plan) < 0.8);
+    rates_times(0.1);
+    CHECK(plan_worst(&problem, &plan) > 0.995);
+    model[0].slo_us = 0;
+    CHECK(plan_worst(&problem, &plan) < 0);
+    arena_done(&arena);
+}
+
 int main(void)
 {
     RUN(whatever_runs_a_second_thought_finds_what_is_found_from_nothing);
     RUN(a_plan_that_is_made_at_once_is_no_worse_than_the_one_that_runs);
     RUN(a_plan_that_was_thought_over_is_left_alone);
     RUN(a_second_thought_ends_when_it_is_told_to);
+    RUN(what_no_rule_promises_is_rehearsed);
     return check_end();
 }
