@@ -173,11 +173,13 @@ class Daemon:
             return False  # one has just ended
 
     def files(self):
-        """What lies in the state folder: {path: size}; None while it changes."""
+        """What lies in the state folder: {path: size}; None while it changes.  Without profiles: a device
+        that is idle is measured, and they are written, at any moment."""
         try:
-            return {str(p.relative_to(self.state)): p.stat().st_size for p in self.state.rglob("*") if p.is_file()}
+            found = {str(p.relative_to(self.state)): p.stat().st_size for p in self.state.rglob("*") if p.is_file()}
         except FileNotFoundError:
             return None
+        return {p: n for p, n in found.items() if not p.startswith("profiles/")}
 
     # ---- requests
 

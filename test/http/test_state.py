@@ -81,7 +81,6 @@ def test_no_moment_of_a_kill_loses_a_model_or_leaves_half_of_one(make):
 def test_a_put_that_is_cut_off_leaves_nothing(make):
     d = make(sim=sim_file(ECHO))
     d.put("a", models.identity())
-    until(lambda: "profiles/a.json" in d.files(), 10, "what was measured to be kept", d)
     before = d.files()
     data = models.padded(1 << 20)
     with d.wire(admin=True) as w:
