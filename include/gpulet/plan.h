@@ -224,8 +224,8 @@ int plan_truth_now(const struct problem *p, const struct plan *plan, uint32_t k,
 
 /* What no rule can tell: of the model that has the fewest, the part of its requests that are in
  * time when some thousands are sent through the plan in virtual time, by gpuletd's run-time
- * functions. -1: not known, as there are several devices, or a model without rate or SLO, with a
- * priority or of best effort. */
+ * functions. 0: a model that is promised nothing has too few of them to tell. -1: not known, as
+ * there are several devices, or a model without rate or SLO, with a priority or of best effort. */
 double plan_worst(const struct problem *p, const struct plan *plan);
 
 /* Sets spare_us of all gpu-lets: of plans that are not made by policy_plan(). */

@@ -429,7 +429,7 @@ bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_reque
 
 #define WORST_REQUESTS 6000
 #define WORST_SEED 7
-#define PRIOR 20.0 /* requests in time that a model is taken to have had before: few say little */
+#define FEW 20 /* requests of a model say nothing: then the rule's word counts */
 
 static bool can_tell(const struct problem *p)
 {
@@ -452,7 +452,10 @@ double plan_worst(const struct problem *p, const struct plan *plan)
     if (!x || !rehearse(p, plan, WORST_REQUESTS, WORST_SEED, &a, x))
         worst = -1;
     for (uint32_t m = 0; m < p->n_models && worst >= 0; m++)
-        worst = fmin(worst, (x[m].in_time + PRIOR) / (x[m].offered + PRIOR));
+        if (x[m].offered >= FEW)
+            worst = fmin(worst, (double)x[m].in_time / x[m].offered);
+        else if (plan->verdict[m].limit != LIMIT_NONE)
+            worst = 0;
     arena_done(&a);
     return worst;
 }

@@ -204,6 +204,7 @@ static void what_no_rule_promises_is_rehearsed(void)
     arena_init(&arena);
     mix_read(1);
     rates_times(0.7);
+    static struct plan_verdict verdict[MODELS];
     bool promised = true;
     struct plan nothing = {0}, plan = make(&nothing);
     for (uint32_t m = 0; m < plan.n_models; m++)
@@ -213,6 +214,14 @@ static void what_no_rule_promises_is_rehearsed(void)
     CHECK(plan_worst(&problem, &plan) < 0.8);
     rates_times(0.1);
     CHECK(plan_worst(&problem, &plan) > 0.995);
+    problem.n_models--; /* one is left out, and nearly never asked for */
+    struct plan fewer = make(&nothing);
+    problem.n_models++;
+    fewer.verdict = memcpy(verdict, fewer.verdict, fewer.n_models * sizeof(*verdict));
+    fewer.n_models++;
+    verdict[problem.n_models - 1].limit = LIMIT_RATE;
+    model[problem.n_models - 1].rate_rps = 1e-3;
+    CHECK_EQ(plan_worst(&problem, &fewer), 0);
     model[0].slo_us = 0;
     CHECK(plan_worst(&problem, &plan) < 0);
     arena_done(&arena);
