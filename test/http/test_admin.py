@@ -31,7 +31,7 @@ def name(daemon, request):
 
 
 def versions(daemon, name):
-    return sorted(p.split("/")[2] for p in daemon.files() if p.startswith(f"models/{name}/") and p.endswith("/model.onnx"))
+    return sorted(p.split("/")[2] for p in daemon.files() or {} if p.startswith(f"models/{name}/") and p.endswith("/model.onnx"))
 
 
 # ---- PUT
