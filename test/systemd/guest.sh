@@ -99,6 +99,12 @@ configure "$SIM_FILE"
 is_ready_when_start_returns() { systemctl start gpuletd.service && ready; }
 runs_as_gpuletd() { [ "$(stat -c %U:%G "/proc/$(property MainPID)")" = gpuletd:gpuletd ]; }
 says_status() { [ "$(property StatusText)" = Serving ]; }
+# thread_nice PATTERN: of the threads whose name begins so; fails when there is none.
+thread_nice() { cat "/proc/$(property MainPID)"/task/*/stat | sed -n "s/.*($1[^)]*) *//p" | cut -d' ' -f17 | sort -u | grep .; }
+builder_stands_back() {
+    echo "builder: $(thread_nice builder), executors: $(thread_nice gpulet-)"
+    [ "$(thread_nice builder)" = 10 ] && [ "$(thread_nice gpulet-)" = 0 ]
+}
 
 mark
 check "systemctl start returns when the daemon is ready" is_ready_when_start_returns
@@ -108,6 +114,7 @@ check "it tells systemd what it is doing (StatusText)" says_status
 check "a model is registered" answers -T digits.onnx "$ADMIN/v1/models/$MODEL"
 check "a second one is registered" answers -T digits-tiny.onnx "$ADMIN/v1/models/$STALLING"
 check "the model answers" eval '[ "$(infer)" = 200 ]'
+check "its sandbox lets the builder stand back behind executors" builder_stands_back
 
 # -- activation
 
