@@ -162,7 +162,7 @@ static bool may_replan(struct engine *e, usec_t now_us)
 void demand_step(struct engine *e)
 {
     usec_t now_us = clock_now_us();
-    char reason[REASON_MAX] = "";
+    char reason[REASON_MAX] = "", none[REASON_MAX] = "";
     bool silent = true, rises = false;
 
     if (now_us < e->demand_due_us && !(e->demand_quiet && !atomic_load(&e->quiet)))
@@ -179,8 +179,8 @@ void demand_step(struct engine *e)
         rises |= unknown_is_known(e, now_us, reason);
     if (may)
         rates_usual(e, now_us);
-    if (may)
-        profile_refit(e, now_us, reason);
+    if (!e->change) /* what is pinned is known better, too */
+        profile_refit(e, now_us, may ? reason : none);
     if (reason[0]) {
         rates_take(e);
         replan_push(e, reason, !rises);

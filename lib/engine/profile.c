@@ -2,8 +2,8 @@
  *
  * A point is a batch and a size (units of a gpu-let).  Before a model's first plan at most
  * FIRST_POINTS of them are measured, each in a partition of its own that is closed again: the ends
- * of both axes, then what halves the largest gaps, sizes before batches.  Where a device has
- * gpu-lets of one size only that is left to the seats, which compile and measure anyway.
+ * of both axes, then what halves the largest gaps, sizes before batches; FIRST_ROWS where a device
+ * has gpu-lets of one size only.
  *
  * Later, while nothing comes and with short runs only, one point after the other is added; and what
  * serving shows (struct residual) goes into the points of the seats.
@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #define FIRST_POINTS 10
+#define FIRST_ROWS 2
+#define FIRST_RUN_US (USEC_PER_SEC / 5) /* without an SLO, longer runs can wait */
 #define BATCH_LEVEL 2 /* runs grow with their rows nearly on a line: sizes say more */
 #define IDLE_US (2 * USEC_PER_SEC)
 #define REFINE_US (USEC_PER_SEC / 4) /* between two points */
@@ -25,8 +27,8 @@
     (50 * USEC_PER_MSEC) /* longer runs are not made beside those that may come                    \
                           */
 #define REFIT_US USEC_PER_SEC
-#define REFIT_LEAST 1.1 /* a run time that is wrong by less is left as it is */
-#define SLOWER 1.25     /* times what the plan counts on: there must be another */
+#define REFIT_LEAST 1.03 /* a run time that is wrong by less is left as it is */
+#define SLOWER 1.25      /* times what the plan counts on: there must be another */
 #define PUBLISH_US (10 * USEC_PER_SEC)
 
 /* ---- the key */
@@ -215,25 +217,27 @@ static int point_measure(struct engine *e, struct loaded *l, struct measured_poi
     return r;
 }
 
-/* A device whose gpu-lets are all of one size has nothing to choose. */
-static bool has_sizes(const struct engine *e, const struct loaded *l)
+/* Where all gpu-lets are of one size only rows are to be known, by both ends. */
+static uint32_t first_points(const struct engine *e, const struct loaded *l)
 {
     uint32_t n = 0;
 
     for (uint32_t u = 0; u < l->profile.n_units; u++)
         n += size_exists(&e->device[0].info, l->profile.units[u]);
-    return n > 1;
+    return n > 1 ? FIRST_POINTS : FIRST_ROWS;
 }
 
 /* Runs that take longer than the SLO are not planned; one is needed to know. */
 int profile_first(struct engine *e, struct change *c)
 {
-    usec_t most_us = c->spec.slo_us && c->l->n_points ? c->spec.slo_us : USEC_NEVER;
+    usec_t longest_us = c->spec.slo_us ? c->spec.slo_us : FIRST_RUN_US;
+    usec_t most_us = c->l->n_points ? longest_us : USEC_NEVER;
+    uint32_t n = first_points(e, c->l);
     struct measured_point p;
     struct err err;
 
-    if (c->n_measured >= FIRST_POINTS || c->l->n_points >= FIRST_POINTS || !has_sizes(e, c->l) ||
-        !point_next(e, c->l, most_us, &p) || point_measure(e, c->l, &p, &err) < 0)
+    if (c->n_measured >= n || c->l->n_points >= n || !point_next(e, c->l, most_us, &p) ||
+        point_measure(e, c->l, &p, &err) < 0)
         return 0; /* what cannot be compiled is told by the seat that needs it */
     c->n_measured++;
     return 1;

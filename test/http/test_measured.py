@@ -181,7 +181,8 @@ def test_while_nothing_comes_the_rest_is_measured_and_kept(daemon):
     assert said(daemon, "restored") == [f"{n} points restored"]
 
 
-def test_what_serving_shows_goes_into_the_profile(daemon):
+@pytest.fixture(name="half")
+def half_of_the_truth(daemon):
     """The profile that it finds is half of the truth, and so is what the plan counts on."""
     file = kept(daemon)
     daemon.admin("PATCH", "/v1/models/m", {"max_batch": 1})
@@ -190,24 +191,47 @@ def test_what_serving_shows_goes_into_the_profile(daemon):
     o["measured"]["points"] = [[b, u, ms / 2] for b, u, ms in o["measured"]["points"]]
     file.write_text(json.dumps(o))
     daemon.start()
+    return daemon
+
+
+def is_told_the_truth(d):
     x = {"x": np.ones((1, 4), np.float32)}
-    units = daemon.admin_get("/v1/gpulets")["gpulets"][0]["units"]
+    units = d.admin_get("/v1/gpulets")["gpulets"][0]["units"]
 
     def points():
-        return {(b, u): ms for b, u, ms in profile(daemon)["measured"]["points"]}
+        return {(b, u): ms for b, u, ms in profile(d)["measured"]["points"]}
 
     assert points()[1, units] == pytest.approx(1)
-    c = daemon.connect()
-    until(lambda: [daemon.infer_binary("m", x, c) for _ in range(50)] and points()[1, units] > 1.8, 60, "the truth", daemon)
+    c = d.connect()
+    until(lambda: [d.infer_binary("m", x, c) for _ in range(50)] and points()[1, units] > 1.8, 60, "the truth", d)
     assert points()[1, units] < 2.2
 
+
+def test_what_serving_shows_goes_into_the_profile(half):
+    is_told_the_truth(half)
+
     def replanned():
-        events = daemon.admin_get("/v1/events")["events"]
+        events = half.admin_get("/v1/events")["events"]
         return any("a run of model 'm' takes" in e["message"] for e in events if e["event"] == "plan")
 
-    until(replanned, 20, "another plan", daemon)
-    problem = json.loads(daemon.admin("GET", "/v1/problem").body)
+    until(replanned, 20, "another plan", half)
+    problem = json.loads(half.admin("GET", "/v1/problem").body)
     assert problem["models"][0]["profile"]["sim0"]["run_ms"]
+
+
+def test_what_serving_shows_is_learnt_while_the_plan_is_pinned_and_changes_no_plan(half):
+    lets = [{"device": g["device"], "granules": g["granules"], "models": [{"model": "m", "batch": 1}]} for g in half.admin_get("/v1/plan")["gpulets"]]
+    assert half.admin("PUT", "/v1/plan", {"gpulets": lets}).status == 200
+    epoch = half.admin_get("/v1/plan")["epoch"]
+    is_told_the_truth(half)
+    assert half.admin_get("/v1/plan")["epoch"] == epoch
+
+
+def test_where_all_gpu_lets_are_of_one_size_the_first_plan_counts_on_what_was_measured(make):
+    d = make(sim=sim_file({"m": {"us": 1000, "per_row_us": 1000}}, units=1))
+    d.put("m", models.identity(), "?max_batch=8&slo_ms=100")
+    (share,) = d.admin_get("/v1/plan")["gpulets"][0]["models"]
+    assert share["run_ms"] == pytest.approx(1 + share["batch"], rel=0.2)
 
 
 def test_on_cores_the_seats_points_are_kept(make):
