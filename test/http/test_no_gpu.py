@@ -23,3 +23,8 @@ def test_without_the_plugin_backend_cuda_does_not_start_and_says_why(make, monke
     d = make(backend="cuda", start=False).start(wait=False)
     assert d.wait() != 0
     assert f"{tmp_path}/gpulet-cuda.so" in d.log.read_text()
+
+
+def test_with_the_default_backend_it_says_that_no_gpu_is_looked_for(make):
+    d = make(backend="cpu")
+    assert "no GPU: none is looked for, as device.backend is cpu and not auto\n" in run("--server", f"unix:{d.socket}", "status")[0]
