@@ -32,6 +32,7 @@ what='facts have their lines' && ok test "$(results '"part": "facts".*"case": "(
 fact() { what="$1" && ok test "$(results "\"part\": \"facts\", \"case\": \"$2\", \"ok\": true, \"text\": \"$3")" -gt 0; }
 fact 'how the SMs can be grouped is a fact' 'green contexts: smallest groups of SMs' '16 groups of 8 SMs, 4 left'
 fact 'two green contexts are found disjoint' 'green contexts: two green contexts have no SM in common' '0'
+fact 'what a device says of itself in a green context is a fact' "green contexts: a green context: SMs by the device's attribute, by its own" '132, 8'
 fact 'a graph is found in the partition that it was made for' 'graphs: a graph keeps its partition.*' '8 of its SMs, 0 others'
 fact 'launching is timed by the number of kernels' "graphs: 1000 kernels as a graph: the host's part" '.*"value": [0-9.e]*, "unit": "us"'
 fact 'bandwidth has its unit' 'links: copy to the device, pinned memory' '.*"unit": "GB/s"'
@@ -96,6 +97,18 @@ what='an error of the driver is one in every mode' && ok no env FAKE_GPU_FAIL=cu
 what='and says which' && ok test "$(line green false 'gpuletd: .*cuDevSmResourceSplitByCount: CUDA_ERROR')" = 1
 what='a mode that has no time is not right' && ok no env BUDGET=0 bash -c "$(declare -f run on); out=$out b=$b; on gpus=1 green"
 what='and its steps are named' && ok test "$(results '"case": "green: .*", "ok": null, "text": "not run"')" = 8
+
+cat >"$out/bin/compute-sanitizer" <<'TOOL'
+#!/bin/sh
+echo '========= COMPUTE-SANITIZER'
+echo '========= Error: Device not supported. Please refer to the "Supported Devices" section of the documentation'
+while [ "${1#--}" != "$1" ]; do shift 2; done
+exec "$@"
+TOOL
+rm "$out/results.jsonl"
+what='where the sanitizer refuses the device nothing is wrong' && ok run --part sanitize
+what='nothing is right' && ok test "$(results '"ok": true')" = 0
+what='and why is said' && ok test "$(results '"case": "compute-sanitizer", "ok": null, "text": "cannot be had: .*Device not supported')" = 1
 
 rm "$out/results.jsonl"
 what='a part without a GPU fails' && ok no env FAKE_GPU=gpus=0 LD_LIBRARY_PATH="$PWD/$b/test/gpu" "$b/gpu-bundle/run.sh" "$out" --part models

@@ -196,6 +196,7 @@ static CUresult up(void)
     knob(env, "major", &fake.major);
     knob(env, "mps", &fake.mps);
     knob(env, "mig", &fake.mig);
+    knob(env, "vmm_private", &fake.vmm_private);
     knob(env, "greatest", &fake.greatest);
     if (getenv("FAKE_GPU_FAIL")) {
         fake.fail_call = getenv("FAKE_GPU_FAIL");

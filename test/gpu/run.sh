@@ -47,6 +47,8 @@ from_lines() {
 }
 # Names of the cases of a part that have their line.
 ran() { sed -n "s|^{\"commit\": \"$commit\".*\"part\": \"$1\", \"case\": \"\(.*\)\", \"ok\": [tf].*|\1|p" "$results" | sort -u; }
+# The part has its line that compute-sanitizer cannot be had here.
+refused() { grep -q "^{\"commit\": \"$commit\".*\"part\": \"sanitize\", \"case\": \"compute-sanitizer\", \"ok\": null" "$results"; }
 # Names that a part must have; "(end)" where only it knows them.
 cases() {
     case $1 in
@@ -55,7 +57,8 @@ cases() {
             for b in 1 8 ${libraries:+'8, fp16' '8, bf16'}; do echo "$(basename "$m") on cuda, batch $b"; done
         done | grep -v '^detector .*16$' | grep -F -- "$only" ;;
     plain) [ -z "$libraries" ] || without "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
-    ops | sanitize) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
+    sanitize) refused || "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
+    ops) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
     http) http_cases | grep -F -- "$only" ;;
     *) echo '(end)' ;;
     esac | sort
@@ -124,14 +127,21 @@ part_models() {
 }
 
 # What the tool finds between two cases is the second one's.  After an error the device is gone, and the
-# next start goes on behind the case that had it.
+# next start goes on behind the case that had it.  A device that it refuses is asked with one case before:
+# what runs without being looked at is not right.
+sanitizer() { timed compute-sanitizer --report-api-errors no --print-limit 4 "$here/test_ops" "$@" cuda 2>&1 | tee -a "$out/sanitize.log"; }
 part_sanitize() {
-    command -v compute-sanitizer >/dev/null || { echo '{"case": "compute-sanitizer", "ok": false, "text": "not found"}'; return; }
-    local before=-1 now=0
+    local before=-1 now=0 why='there is no compute-sanitizer'
+    ! command -v compute-sanitizer >/dev/null ||
+        why=$(sanitizer -k "$(left sanitize | head -n 1)" | sed -n 's/^========= *\(.*not supported.*\)/\1/p' | head -n 1)
+    if [ -n "$why" ]; then
+        printf 'none - compute-sanitizer\n#   cannot be had: %s\n' "$why" | from_lines | keep sanitize
+        return
+    fi
     while [ "$now" -gt "$before" ] && [ -n "$(left sanitize)" ] && [ "$(seconds_left)" -gt 0 ]; do
         before=$now
         ran sanitize >"$out/ran"
-        timed compute-sanitizer --report-api-errors no --print-limit 4 "$here/test_ops" -s "$out/ran" ${only:+-k "$only"} cuda 2>&1 | tee -a "$out/sanitize.log" |
+        sanitizer -s "$out/ran" ${only:+-k "$only"} |
             awk '/^=========.*(Invalid|Error|error|Race|Uninit|Misaligned|Leaked|exception)/ && !/ERROR SUMMARY: 0/ { found = found "#   " $0 "\n" }
                  /^#   / { print }
                  /^(not )?ok - / { if (found != "") sub(/^ok/, "not ok"); print; printf "%s", found; found = ""; fflush() }' |
