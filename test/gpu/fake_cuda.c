@@ -202,6 +202,7 @@ static CUresult up(void)
         fake.fail_call = getenv("FAKE_GPU_FAIL");
         fake.fail_code = CUDA_ERROR_OUT_OF_MEMORY;
         fake.fail_times = 1;
+        knob(env, "fail_code", &fake.fail_code);
     }
     knob(env, "capture_refused", &fake.capture_refused);
     knob(env, "library_cuda", &fake.library_cuda);

@@ -1,6 +1,7 @@
 """The daemon with the real CUDA plug-in on a fake driver (test/gpu/fake.h): its kernels run on the host.
 
 What this cannot show: anything of a GPU's."""
+import http.client
 import signal
 import sys
 import threading
@@ -210,6 +211,20 @@ def test_a_copy_that_fails_fails_its_request_with_gpulet_and_model(gpu, monkeypa
     said = [e for e in d.admin_get("/v1/events")["events"] if e["event"] == "run"]
     assert [(e["model"], e["gpulet"]) for e in said] == [("wide", gpulet)], said
     assert (d.infer_binary("wide", {"x": x})["y"] == np.maximum(x, 0)).all()
+
+
+def test_an_error_that_no_process_survives_ends_the_daemon_with_70_and_names_gpulet_and_model(gpu, monkeypatch):
+    monkeypatch.setitem(ENV, "FAKE_GPU_FAIL", "cuMemcpyHtoDAsync")
+    d = gpu("gpus=1 fail_code=700")
+    d.put("wide", models.onnx_model(
+        [("Relu", ["x"], ["y"])], {"x": ("float32", ["batch", 4])}, {"y": ("float32", ["batch", 4])}))
+    gpulet = d.admin_get("/v1/gpulets")["gpulets"][0]["id"]
+    try:
+        d.infer_binary("wide", {"x": np.zeros((1, 4), np.float32)}, status=503)
+    except (OSError, http.client.HTTPException):
+        pass  # it has left before it could answer
+    assert d.wait() == 70
+    assert f"gpu-let {gpulet} lost its device while running model 'wide'; leaving to be restarted" in d.log.read_text()
 
 
 @pytest.mark.parametrize("greatest, says", [(-5, "runs on streams of 6 priorities"),
