@@ -13,6 +13,10 @@ import os
 import sys
 
 COMMAND = "run.sh OUT --part "
+MODES = {  # of part http, and what two models have there
+    "auto": "two models in the first of the others that can be had", "green": "two models on SMs of their own", "shared": "two models on all SMs",
+    "mps": "two models with a cap of SMs each", "mig": "two models on a MIG instance (`CUDA_VISIBLE_DEVICES=MIG-…`)",
+}
 PARTS = [  # part, what it shows, and if that is shown by some of its cases: how they begin
     ("facts", "what a device is and how it can be cut, whether a daemon of MPS can be started and its contexts share "
               "memory, whether green contexts and graphs keep to their SMs; what contexts, launches, graphs, being told "
@@ -25,7 +29,8 @@ PARTS = [  # part, what it shows, and if that is shown by some of its cases: how
     ("plain", "the same by own kernels alone, without cuBLASLt and cuDNN"),
     ("models", "models against the cpu backend, batch 1 and 8, in fp16 and bf16, too: small ones with their weights, one that "
                "ends on the host (NonMaxSuppression), eight large ones whose weights are made on the spot"),
-    ("http", "the daemon: two models, and two more that come while one is under load"),
+    *[("http", f"the daemon, `partition-mode = {mode}`: {what}, at once; the GPU cut anew under load, two more models", mode + ": ")
+      for mode, what in MODES.items()],
     ("sanitize", "races and wrong addresses in kernels: the cases of `ops` under compute-sanitizer"),
 ]
 NOT_YET = [
@@ -45,7 +50,8 @@ kernels compiled for the host.
 HOW = """`make gpu-bundle` makes the folder `build/gpu-bundle` and an archive of it (38 MB) for x86-64 Linux with glibc 2.36 or
 newer and a driver; in it lies `run.sh` (`test/gpu/run.sh`), which looks for cuBLASLt and cuDNN there. It appends a line of JSON for each case to
 OUT/results.jsonl; each part ends within nine minutes and goes on where it stopped when it is started again, and
-`--left` says what is missing. `--first` takes a minute. The lines go to a file in docs/gpu-results, and
+`--left` says what is missing. `--first` takes a minute. Part http starts the daemon once in each partition mode; one that
+cannot be had on that machine has a line with the reason, and is not validated. The lines go to a file in docs/gpu-results, and
 `test/gpu/results.py >docs/gpu-results.md` makes this page of them.
 """
 
@@ -75,7 +81,10 @@ def verdict(cases):
     told = [r for case, r in cases.items() if case != "(end)"]
     last = max(cases.values(), key=lambda r: r["date"])
     right, wrong = (sum(r["ok"] is ok for r in told) for ok in (True, False))
-    text = f"{last['date']}, {last['commit']}, {shown(last['gpu'])}: {right} right"
+    text = f"{last['date']}, {last['commit']}, {shown(last['gpu'])}: "
+    if told and right + wrong == 0:
+        return f"**not validated**: {text}{shown(told[0].get('text', ''))}"
+    text += f"{right} right"
     text += f", **{wrong} wrong**" if wrong else ""
     left = len(told) - right - wrong
     return text + (f", {left} not run" if left else "")
@@ -94,8 +103,8 @@ def page(newest):
     out += ["\n", HOW]
     every = [(p, case, r) for p in dict.fromkeys(p for p, *_ in PARTS) for case, r in newest.get(p, {}).items()]
     out += listing("Wrong", [f"{p}, {shown(c)}: {shown(r.get('text', ''))}" for p, c, r in every if r["ok"] is False and c != "(end)"])
-    out += listing("Not run yet", [f"{p}, {shown(c)}: `{COMMAND}{p}`" for p, c, r in every if r["ok"] is None])
-    figures = [(c, r) for p, c, r in every if p in ("facts", "models") and r["ok"] and c != "(end)"]
+    out += listing("Not validated", [f"{p}, {shown(c)}: {shown(r['text'])}: `{COMMAND}{p}`" for p, c, r in every if r["ok"] is None])
+    figures = [(c, r) for p, c, r in every if p in ("facts", "models", "http") and r["ok"] and c != "(end)" and r.get("text")]
     if figures:
         out += ["\n## Figures\n\n| of | figure |\n| --- | --- |\n"]
         out += [f"| {shown(c)} | {shown(r.get('text', ''))} |\n" for c, r in figures]
