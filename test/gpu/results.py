@@ -13,6 +13,10 @@ import os
 import sys
 
 COMMAND = "run.sh OUT --part "
+SPEED = ("not slower than the best way of PyTorch at batch 1 and 8 (aim: 0.8 of its time); captured graphs beside launches "
+         "one by one; beside what copies and products take at least; how much a small gpu-let does with each of its SMs")
+SAME = "the same"
+HALF = "; at batch 128 half of the rate of products"
 PARTS = [  # part, what it shows, and if that is shown by some of its cases: how they begin
     ("facts", "what a device is and how it can be cut, whether a daemon of MPS can be started and its contexts share "
               "memory, whether green contexts and graphs keep to their SMs; what contexts, launches, graphs, being told "
@@ -27,10 +31,14 @@ PARTS = [  # part, what it shows, and if that is shown by some of its cases: how
                "ends on the host (NonMaxSuppression), eight large ones whose weights are made on the spot"),
     ("http", "the daemon: two models, and two more that come while one is under load"),
     ("sanitize", "races and wrong addresses in kernels: the cases of `ops` under compute-sanitizer"),
-]
+] + [(f"bench-{i}", f"{model} in fp16, batch 1, 8, 32 and 128: {what}") for i, (model, what) in enumerate([
+    ("ResNet-50", SPEED + HALF), ("MobileNetV2", SAME), ("VGG-19", SAME), ("BERT-base of 128 tokens", SAME + HALF),
+    ("GPT-2 small of 64 tokens", SAME)], 1)]
 NOT_YET = [
     "what neighbours do to each other while a plan changes ([ADR 12](adr/0012-green-partitions-overlap.md))",
-    "speed",
+    "fused nodes beside the same nodes one by one; each kernel of ours beside its floor (of a model's segments `bench-N` tells)",
+    "two, four and eight models side by side under the planner's cut, an equal one, none, and one at a time",
+    "partition modes beside each other; what serving leaves of the engine's rate",
 ]
 
 NOTHING = """**Nothing of this version has been validated on a GPU.** What is tested without one (`make check-cuda`): the real
@@ -85,6 +93,61 @@ def listing(title, rows):
     return [f"\n## {title}\n\n"] + [f"- {r}\n" for r in rows] if rows else []
 
 
+# ---- benches: a table for each model
+def us(row):
+    if not row or "value" not in row:
+        return "-"
+    return f"{row['value'] / 1000:.3g} ({min(row['turns']) / 1000:.3g} to {max(row['turns']) / 1000:.3g})"
+
+
+def beside(ours, others):
+    """Our time over that of the best of the others, in each turn: the median, and the ends."""
+    turns = list(zip(*(o["turns"] for o in others)))
+    if not turns or not ours:
+        return "-"
+    ratio = sorted(a / min(b) for a, b in zip(ours["turns"], turns))
+    return f"{ratio[len(ratio) // 2]:.2f} ({ratio[0]:.2f} to {ratio[-1]:.2f})"
+
+
+def of_floor(ours, work):
+    """Of the rate of products; the floor of nodes, and of all of them joined, over our time."""
+    if not ours or "nodes_us" not in work or not ours["value"]:
+        return ["-"] * 3
+    rate = work["matrix_gflop"] / ours["value"] / work["matrix_tflops"] * 1e3
+    return [f"{100 * part:.0f} %" for part in (rate, work["nodes_us"] / ours["value"], work["least_us"] / ours["value"])]
+
+
+TORCH = ["torch eager", "torch graphs", "torch compile"]
+
+
+def bench_row(batch, ways):
+    ours = ways.get("graphs")
+    cells = [str(batch)] + [us(ways.get(w)) for w in ["graphs", "eager", "served"] + TORCH]
+    cells += [beside(ours, [ways[w] for w in TORCH if "value" in ways.get(w, {})])]
+    return "| " + " | ".join(cells + of_floor(ours, ways.get("roofline", {}))) + " |\n"
+
+
+def bench_table(cases):
+    """Of a part bench-N."""
+    rows = collections.OrderedDict()
+    for r in cases.values():
+        if r["ok"] and "way" in r:
+            rows.setdefault((r["model"], r["batch"]), {})[r["way"]] = r
+    if not rows:
+        return []
+    model = next(iter(rows))[0]
+    out = [f"\n## {model}\n\nMilliseconds, the median of {max(len(w.get('graphs', {}).get('turns', [])) for w in rows.values())} turns and the ends.\n\n",
+           "| batch | captured | one by one | with copies | PyTorch eager | graphs | compiled | ours over its best | "
+           "of the rate of products | of the floor of nodes | of the floor of all |\n" + "| --- " * 11 + "|\n"]
+    out += [bench_row(batch, ways) for (_, batch), ways in sorted(rows.items(), key=lambda kv: kv[0][1])]
+    for (_, batch), ways in rows.items():
+        if "sizes" in ways.get("by size", {}):
+            listed = ", ".join(f"{n} SMs {t / 1000:.3g} ms" for n, t in ways["by size"]["sizes"])
+            out.append(f"\nBatch {batch} by size: {listed}; {ways['by size']['text']}.\n")
+    why = sorted({f"{w}: {shown(ways[w]['text'])}" for ways in rows.values() for w in TORCH if w in ways and "value" not in ways[w]})
+    return out + [f"\n{w}\n" for w in why]
+
+
 def page(newest):
     out = ["# Results on GPUs\n\n", SOMETHING if newest else NOTHING, "\n| what | validated | with |\n| --- | --- | --- |\n"]
     for part, what, *prefix in PARTS:
@@ -95,6 +158,8 @@ def page(newest):
     every = [(p, case, r) for p in dict.fromkeys(p for p, *_ in PARTS) for case, r in newest.get(p, {}).items()]
     out += listing("Wrong", [f"{p}, {shown(c)}: {shown(r.get('text', ''))}" for p, c, r in every if r["ok"] is False and c != "(end)"])
     out += listing("Not run yet", [f"{p}, {shown(c)}: `{COMMAND}{p}`" for p, c, r in every if r["ok"] is None])
+    for part in sorted(p for p in newest if p.startswith("bench-")):
+        out += bench_table(newest[part])
     figures = [(c, r) for p, c, r in every if p in ("facts", "models") and r["ok"] and c != "(end)"]
     if figures:
         out += ["\n## Figures\n\n| of | figure |\n| --- | --- |\n"]
