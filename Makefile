@@ -74,6 +74,8 @@ GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(filter-out $(NO_GPU:%=test
 GPU_TOOLS := $(if $(CUDA),$(addprefix $(B)/test/gpu/,bench compare facts fill))
 FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so \
          $(if $(CUDA_LACKS),,libcublasLt.so.13 libcudnn.so.9) without/libcublasLt.so.13 without/libcudnn.so.9)
+# Of no flavour, and with or without a toolkit.
+TOOLKIT_CHECK := $(if $(filter build,$(B)),test/gpu/toolkit_check.sh)
 BENCH := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/bench/bench_*.c))
 PROGRAMS := $(if $(wildcard daemon/main.c),$(B)/gpuletd) $(if $(CLI_SRC),$(B)/gpuletctl)
 
@@ -245,13 +247,13 @@ check: all tests man ## everything but check-fresh and check-systemd
 	@test/check.sh layers unit fuzz ops cuda onnx http docs units clang asan tsan
 
 check-fast: tests check-layers ## layers, unit, ops: a minute
-	@BUILD=$(B) test/run.sh $(UNIT) $(OPS) $(GPU) $(if $(CUDA),test/gpu/ops.sh)
+	@BUILD=$(B) test/run.sh $(UNIT) $(OPS) $(GPU) $(if $(CUDA),test/gpu/ops.sh) $(TOOLKIT_CHECK)
 
 check-layers: $(call obj,$(PLAN_SRC)) ## who includes whom, and what the planner may call
 	@test/layers.sh $(B) "$(CC)"
 
 check-unit: tests ## modules, races
-	@BUILD=$(B) test/run.sh $(filter-out $(B)/test/fuzz/%,$(UNIT)) test/race/quick.sh
+	@BUILD=$(B) test/run.sh $(filter-out $(B)/test/fuzz/%,$(UNIT)) test/race/quick.sh $(TOOLKIT_CHECK)
 
 check-fuzz: tests ## the corpora of all fuzz targets, and broken input made at random
 	@test/run.sh $(filter $(B)/test/fuzz/%,$(UNIT))
@@ -272,7 +274,7 @@ check-cuda: tests ## the CUDA plug-in, and its kernels on the host, on a fake of
 gpu-bundle: all tests ## a folder that validates everything on a machine with a GPU
 	@$(if $(CUDA),test/gpu/bundle.sh $(B),echo 'skipped: no CUDA toolkit'; false)
 
-check-http: all ## the daemon from outside: clients, state, bad input
+check-http: all $(if $(CUDA),$(FAKES)) ## the daemon from outside: clients, state, bad input
 	@BUILD=$(B) TEST_TIMEOUT=1800 test/run.sh test/http/run.sh
 
 check-onnx: tests ## the tests that come with ONNX, in process and through HTTP

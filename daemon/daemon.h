@@ -20,7 +20,7 @@ struct gpuletd {
     struct engine *engine;
     struct store *store;
     struct v2_turn data_turn, admin_turn;
-    struct err no_gpu; /* with backend = auto: why the CPU serves; set before the servers start */
+    struct err no_gpu; /* why the CPU serves, where it does; set before the servers start */
     /* Set by the main thread, data when the models of the state are loaded; metrics read them. */
     struct http_server *_Atomic data, *_Atomic admin;
 

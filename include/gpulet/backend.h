@@ -217,7 +217,8 @@ extern const struct host_late host_late;
 /* The table of that name; "cuda" is opened from a shared object.  -ENOENT lists the names. */
 int backend_find(const char *name, const struct backend **ret, struct err *err);
 /* What the operator configured: a name as above, or "auto": cuda where its plug-in finds a device,
- * else cpu, and *no_gpu (code 0 otherwise) says why not cuda.  A plug-in that is there but wrong,
- * and a partition mode that is named but cannot be had, are errors.  Main thread. */
+ * else cpu.  Where it is cpu, *no_gpu (code 0 otherwise) says why not cuda.  A plug-in that is
+ * there but wrong, and a partition mode that is named but cannot be had, are errors.  Main thread.
+ */
 int backend_choose(const char *name, const struct backend_config *cfg, const struct backend **ret,
                    struct err *no_gpu, struct err *err);

@@ -58,6 +58,8 @@ int backend_choose(const char *name, const struct backend_config *cfg, const str
     size_t n;
 
     *no_gpu = (struct err){0};
+    if (STREQ(name, "cpu"))
+        (void)err_set(no_gpu, -ENODEV, "none is looked for, as device.backend is cpu and not auto");
     if (!STREQ(name, "auto"))
         return backend_find(name, ret, err);
     int r = backend_find("cuda", ret, err);

@@ -79,6 +79,16 @@ static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n,
     return 0;
 }
 
+/* One of the devices keeps a copy of the weights for each gpu-let.  A model says so, not a device:
+ * what another of them would share is then counted too often, never too seldom. */
+static bool copies_weights(const struct engine *e, const uint32_t *device, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!e->device[device[i]].info.weights_shared)
+            return true;
+    return false;
+}
+
 /* Requests come as they like: once rates are known, queues are what makes them late.  Before that
  * the devices are divided by what a cycle takes. */
 static void rules_choose(struct problem *p, struct plan_model *m)
@@ -101,6 +111,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
     if (!m || epoch_interference(e, ep, &f) < 0 ||
         devices_copy(e, ep->device, ep->n_devices, &f, &ep->arena, &p) < 0)
         return oom(err);
+    bool copies = copies_weights(e, ep->device, ep->n_devices);
     for (uint32_t i = 0; i < ep->n_routes; i++) {
         const struct loaded *l = ep->route[i].l;
         const struct served *s = ep->route[i].served;
@@ -112,6 +123,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
                                    .best_effort = s->spec.best_effort,
                                    .weights_bytes = l->weights_bytes,
                                    .slot_bytes = l->slot_bytes,
+                                   .weights_per_let = copies,
                                    .profile = profiles_copy(&ep->arena, l, &f, p.n_types)};
         if (!m[i].name || !m[i].profile)
             return oom(err);
@@ -134,6 +146,7 @@ int loaded_problem(struct engine *e, const struct loaded *l, struct arena *a, st
                              .max_batch = l->profile.batch[l->profile.n_batch - 1],
                              .weights_bytes = l->weights_bytes,
                              .slot_bytes = l->slot_bytes,
+                             .weights_per_let = copies_weights(e, device, n),
                              .profile = profiles_copy(a, l, &f, p.n_types)};
     *ret = p;
     return m->name && m->profile ? 0 : -ENOMEM;

@@ -119,7 +119,7 @@ serve_search() {
     json=$(serve_bench --search "$@")
     r=$?
     rps=$(number capacity_rps <<<"$json") || { serve_none "$case" "$(tail -n 1 "$serve_dir/bench.err")"; return; }
-    serve_line "$case" "$rps" requests/s "$rps requests/s in all, 99 % of each model in time$([ $r = 0 ] || echo '; void: this machine sent them too late')"
+    serve_line "$case" "$rps" requests/s "$(printf %.1f "$rps") requests/s in all, 99 % of each model in time$([ $r = 0 ] || echo '; void: this machine sent them too late')"
 }
 
 # ---- the parts
@@ -150,7 +150,7 @@ serve_mode() {
     local first=${serve_models[0]} second=${serve_models[1]} alone beside
     serve_search "$1, two models" "$first" "$second"
     if alone=$(serve_p99 "$1" "$first"); then
-        serve_line "$1, the first alone" "$alone" ms "99 % of ${first%%=*} within $alone ms at ${first#*=} ms"
+        serve_line "$1, the first alone" "$alone" ms "99 % of ${first%%=*} within $alone ms, asked as often as was said"
         beside=$(serve_p99 "$1" "$first" "${second%%=*}=${ABUSE:-6000}@${second#*@}") &&
             serve_line "$1, beside one that asks for too much" "$beside" ms \
                 "99 % of ${first%%=*} within $beside ms beside ${ABUSE:-6000} requests/s for ${second%%=*}; alone $alone ms"
@@ -209,7 +209,7 @@ serve_check() { # case, what was learnt, command...
         serve_none "$case" "$said" wrong
     fi
 }
-part_profile() {
+serve_part_profile() {
     local file=$out/profile.json
     serve_state=$out/serve-8
     if serve_start auto gpuletd "$serve_state" && serve_register "${serve_models[@]}" && serve_learns && serve_get /v1/problem >"$file"; then
@@ -221,6 +221,11 @@ part_profile() {
     fi
     serve_stop
 }
-for n in serve-2 serve-4 serve-8; do eval "part_bench-$n() { serve_part_serve ${n#serve-}; }"; done
-part_bench-modes() { serve_part_modes; }
-part_bench-alone() { serve_part_alone; }
+serve_part() {
+    trap 'serve_stop; mps_stop' EXIT # of the subshell that a part is
+    "$@"
+}
+for n in 2 4 8; do eval "part_bench-serve-$n() { serve_part serve_part_serve $n; }"; done
+part_bench-modes() { serve_part serve_part_modes; }
+part_bench-alone() { serve_part serve_part_alone; }
+part_profile() { serve_part serve_part_profile; }

@@ -32,6 +32,7 @@ what='facts have their lines' && ok test "$(results '"part": "facts".*"case": "(
 fact() { what="$1" && ok test "$(results "\"part\": \"facts\", \"case\": \"$2\", \"ok\": true, \"text\": \"$3")" -gt 0; }
 fact 'how the SMs can be grouped is a fact' 'green contexts: smallest groups of SMs' '16 groups of 8 SMs, 4 left'
 fact 'two green contexts are found disjoint' 'green contexts: two green contexts have no SM in common' '0'
+fact 'what a device says of itself in a green context is a fact' "green contexts: a green context: SMs by the device's attribute, by its own" '132, 8'
 fact 'a graph is found in the partition that it was made for' 'graphs: a graph keeps its partition.*' '8 of its SMs, 0 others'
 fact 'launching is timed by the number of kernels' "graphs: 1000 kernels as a graph: the host's part" '.*"value": [0-9.e]*, "unit": "us"'
 fact 'bandwidth has its unit' 'links: copy to the device, pinned memory' '.*"unit": "GB/s"'
@@ -55,7 +56,20 @@ what='half precisions are compared, too' && ok test "$(results '"case": "shuffle
 what='operators are right' && ok env ONLY=Softmax bash -c "$(declare -f run); out=$out b=$b; run --part ops"
 what='each operator case has its line' && ok test "$(results '"part": "ops".*Softmax.*"ok": true')" -gt 3
 what='operators are right without libraries' && ok env ONLY=MatMul bash -c "$(declare -f run); out=$out b=$b; run --part plain"
-what='the daemon loses no request' && ok run --part http
+what='the daemon is right in each mode' && ok run --part http
+for mode in auto green shared mps; do
+    in="\"gpu\": \"fake GPU.*, ${mode/auto/green}\", \"part\": \"http\", \"case\": \"$mode: .*\", \"ok\": true"
+    what="$mode: every step of it" && ok test "$(results "$in")" = 8
+    what="$mode: it is the mode that was asked for" && ok test "$(results "$in, \"text\": \"gpu0: .* units in granules of [0-9]*, ${mode/auto/green}, ")" = 1
+    what="$mode: while it is cut anew both models are answered" && ok test "$(results "$in, \"text\": \"[1-9][0-9]* sent, .* 0 failed, 0 wrong, 0 lost\"")" = 1
+done
+apart() { what="$1" && ok test "$(results "\"case\": \"$2: they have.*\"ok\": true, \"text\": \"$3\"")" = 1; }
+apart 'green: two models have SMs of their own' green 'gpu-let [0-9]*: 32 units, granules 0-3 of gpu0: one; gpu-let [0-9]*: 32 units, granules 4-7 of gpu0: two'
+apart 'mps: two models have a cap each' mps 'gpu-let [0-9]*: 32 units, granules 0-15 of gpu0: one; gpu-let [0-9]*: 32 units, granules 16-31 of gpu0: two'
+apart 'shared: two models have all SMs' shared 'gpu-let [0-9]*: 132 units, granules 0 of gpu0: one, two'
+before=$(results '"part": "http"')
+what='a part of which a mode cannot be had is right' && ok run --part http
+what='and no mode is run again' && ok test "$(results '"part": "http"')" = "$before"
 what='what the sanitizer finds is a failure' && ok no env ONLY=Softmax bash -c "$(declare -f run); out=$out b=$b; run --part sanitize"
 what='of the case in which it was found' && ok test "$(results '"part": "sanitize".*"ok": false, "text": "========= Invalid')" = 1
 what='the others pass' && ok test "$(results '"part": "sanitize".*Softmax.*"ok": true')" -gt 2
@@ -83,6 +97,19 @@ for known in resnet50=4089184256 mobilenet_v2=300774272 vgg19=19632062464 bert-b
         ".venv-test/bin/python test/gpu/bench_torch.py --count '${known%=*}' | grep -q '\"multiply_adds\": ${known#*=},'"
 done
 
+serves() { env SERVE='digits-batch=20@500 digits=20@500' SERVE_S=1 SERVE_WARMUP=0.2 SETTLE=1 ABUSE=300 TURNS=1 BENCH_ARGS='-m 64 -t 1' \
+    ONLY="$2" bash -c "$(declare -f run); out=$out b=$b; run --part $1"; }
+number() { results "\"part\": \"$1\", \"case\": \"$2\", \"ok\": true, \"value\": [0-9.]*[1-9]"; }
+what='models side by side are searched for their rate' && ok serves bench-serve-2 'the planner'
+what='which is found' && ok test "$(number bench-serve-2 '2 models, the cut of the planner')" = 1
+what='in another way too' && ok serves bench-serve-2 'one at a time'
+what='which has its own' && ok test "$(number bench-serve-2 '2 models, one at a time')" = 1
+what='modes are compared' && ok serves bench-modes 'mps, '
+what='each as what a neighbour does' && ok test "$(number bench-modes 'mps, the first alone')/$(number bench-modes 'mps, beside one that asks for too much')" = 1/1
+what='a model alone is beside its engine' && ok serves bench-alone 'digits-batch'
+what='both of which have a number' && ok test "$(number bench-alone 'digits-batch, within its SLO')/$(results '"part": "bench-alone".*batch 32, graphs", "ok": true')" = 1/1
+what='what a daemon measures is kept' && ok serves profile ''
+what='and can be converted and planned with' && ok bash -c "test/plan/convert_saved.py '$out/profile.json' h200 2 >'$out/h200.json' && '$b/gpuletctl' plan '$out/h200.json' | grep -q '^h200-'"
 with_torch() {
     .venv-test/bin/python test/gpu/bench_torch.py --device cpu --turns 2 --turn-ms 1 mobilenet_v2 1 -- env LD_LIBRARY_PATH="$PWD/$b/test/gpu" \
         GPULET_PLUGIN_DIR="$PWD/$b" "$b/test/gpu/bench" -m 64 -t 1 "$b/gpu-bundle/models/digits" 1 >"$out/torch"
@@ -99,8 +126,40 @@ test/gpu/results.py "$out/results.jsonl" >"$out/page"
 what='the page has the figures' && ok grep -q '^| shufflenet_v2 on cuda, batch 8 | output' "$out/page"
 what='a bench has its table' && ok grep -Eq '^\| 9 \| [0-9.e-]+ \(.*%' "$out/page"
 what='and its sizes' && ok grep -q '^Batch 1 by size: 8 SMs .* ms; rows a second and SM: on' "$out/page"
+what='models side by side have theirs' && ok grep -q "^The planner's cut over the best of the 1 others: [0-9]" "$out/page"
+what='and the daemon beside its engine' && ok grep -q '^digits-batch, within its SLO: [0-9]* % of what the engine does at batch 32' "$out/page"
 what='and what was wrong' && ok grep -q '^- sanitize, .*Invalid __global__ read' "$out/page"
 what='and when, where and how many' && ok grep -q "$(date -u +%Y)-.*$(cat "$b/gpu-bundle/commit"), fake GPU, CUDA 13.0, driver .*, green: 26 right | \`run.sh OUT --part models" "$out/page"
+what='and of each mode' && ok grep -q '^| the daemon, `partition-mode = shared`.*, shared: 8 right |' "$out/page"
+what='of one that cannot be had why not' && ok grep -q '^| the daemon, `partition-mode = mig`.*not validated.*: cannot be had: .*not a MIG instance' "$out/page"
+
+# Part http on other machines: FAKE_GPU, the mode, and how it ends.
+on() { rm "$out/results.jsonl"; FAKE_GPU=$1 ONLY="$2: " run --part http; }
+line() { results "\"part\": \"http\", \"case\": \"$1: the daemon serves in this mode\", \"ok\": $2, \"text\": \"$3"; }
+what='a machine without green contexts is not wrong' && ok on version=12040 green
+what='but has its line, which says why' && ok test "$(line green null "cannot be had: .*the driver is of CUDA 12.4, 12.5 is needed")" = 1
+printf '#!/bin/sh\necho "no room in /dev/shm"; exit 1\n' >"$out/bin/nvidia-cuda-mps-control"
+what='nor is one where no daemon of MPS starts' && ok on gpus=1 mps
+what='which has what that said' && ok test "$(line mps null 'cannot be had: nvidia-cuda-mps-control: no room in /dev/shm')" = 1
+test/gpu/results.py "$out/results.jsonl" >"$out/page"
+what='on the page it is not validated' && ok grep -q '^| the daemon, `partition-mode = mps`.*not validated.*no room in /dev/shm' "$out/page"
+what='a MIG instance is a mode, too' && ok on mig=1 mig
+what='an error of the driver is one in every mode' && ok no env FAKE_GPU_FAIL=cuDevSmResourceSplitByCount bash -c "$(declare -f run on); out=$out b=$b; on gpus=1 green"
+what='and says which' && ok test "$(line green false 'gpuletd: .*cuDevSmResourceSplitByCount: CUDA_ERROR')" = 1
+what='a mode that has no time is not right' && ok no env BUDGET=0 bash -c "$(declare -f run on); out=$out b=$b; on gpus=1 green"
+what='and its steps are named' && ok test "$(results '"case": "green: .*", "ok": null, "text": "not run"')" = 8
+
+cat >"$out/bin/compute-sanitizer" <<'TOOL'
+#!/bin/sh
+echo '========= COMPUTE-SANITIZER'
+echo '========= Error: Device not supported. Please refer to the "Supported Devices" section of the documentation'
+while [ "${1#--}" != "$1" ]; do shift 2; done
+exec "$@"
+TOOL
+rm "$out/results.jsonl"
+what='where the sanitizer refuses the device nothing is wrong' && ok run --part sanitize
+what='nothing is right' && ok test "$(results '"ok": true')" = 0
+what='and why is said' && ok test "$(results '"case": "compute-sanitizer", "ok": null, "text": "cannot be had: .*Device not supported')" = 1
 
 rm "$out/results.jsonl"
 what='a part without a GPU fails' && ok no env FAKE_GPU=gpus=0 LD_LIBRARY_PATH="$PWD/$b/test/gpu" "$b/gpu-bundle/run.sh" "$out" --part models

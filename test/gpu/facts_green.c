@@ -76,6 +76,18 @@ static int switching(const struct let *two, struct err *err)
     return 0;
 }
 
+/* What the device says of itself there: grids must not go by it. */
+static int attribute(const struct let *l, struct err *err)
+{
+    int sms = 0, r = GPU(ctx_set_current(l->ctx), err);
+
+    if (r == 0)
+        r = GPU(device_attribute(&sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0), err);
+    if (r == 0)
+        fact("a green context: SMs by the device's attribute, by its own", "%d, %u", sms, l->sms);
+    return r;
+}
+
 /* Which SMs a kernel on a let's stream was on; how many. */
 static int seen_by(const struct let *l, const struct code *c, CUdeviceptr at, uint32_t *ret,
                    struct err *err)
@@ -138,6 +150,8 @@ int facts_green(struct err *err)
         r = let_open(&two[i], &group[i], err);
     if (r == 0 && n >= 2)
         r = switching(two, err);
+    if (r == 0 && n >= 2)
+        r = attribute(&two[0], err);
     if (r == 0 && n >= 2)
         r = places(two, err);
     for (unsigned i = 2; i-- > 0;)

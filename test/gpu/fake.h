@@ -8,7 +8,7 @@
  *
  * A test sets the knobs before the plug-in is asked anything; a process that is only started with
  * the library in its LD_LIBRARY_PATH sets them with FAKE_GPU, such as "gpus=2 sms=108 major=8";
- * FAKE_GPU_FAIL names a call that fails once. */
+ * FAKE_GPU_FAIL names a call that fails once, with fail_code. */
 #pragma once
 
 #include <stdbool.h>

@@ -194,14 +194,15 @@ static CUresult up(void)
     knob(env, "gpus", &fake.gpus);
     knob(env, "sms", &fake.sms);
     knob(env, "major", &fake.major);
-    knob(env, "version", &fake.version);
     knob(env, "mps", &fake.mps);
     knob(env, "mig", &fake.mig);
+    knob(env, "vmm_private", &fake.vmm_private);
     knob(env, "greatest", &fake.greatest);
     if (getenv("FAKE_GPU_FAIL")) {
         fake.fail_call = getenv("FAKE_GPU_FAIL");
         fake.fail_code = CUDA_ERROR_OUT_OF_MEMORY;
         fake.fail_times = 1;
+        knob(env, "fail_code", &fake.fail_code);
     }
     knob(env, "capture_refused", &fake.capture_refused);
     knob(env, "library_cuda", &fake.library_cuda);
@@ -1251,6 +1252,7 @@ EXPORTED CUresult CUDAAPI cuGetProcAddress(const char *name, void **ret, int ver
     (void)flags;
     *ret = NULL;
     *status = CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    knob(getenv("FAKE_GPU"), "version", &fake.version); /* asked before cuInit() */
     for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
         if (strcmp(calls[i].name, name) == 0 && calls[i].since <= fake.version &&
             calls[i].since <= version) {

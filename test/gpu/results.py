@@ -17,6 +17,10 @@ SPEED = ("not slower than the best way of PyTorch at batch 1 and 8 (aim: 0.8 of 
          "one by one; beside what copies and products take at least; how much a small gpu-let does with each of its SMs")
 SAME = "the same"
 HALF = "; at batch 128 half of the rate of products"
+MODES = {  # of part http, and what two models have there
+    "auto": "two models in the first of the others that can be had", "green": "two models on SMs of their own", "shared": "two models on all SMs",
+    "mps": "two models with a cap of SMs each", "mig": "two models on a MIG instance (`CUDA_VISIBLE_DEVICES=MIG-…`)",
+}
 PARTS = [  # part, what it shows, and if that is shown by some of its cases: how they begin
     ("facts", "what a device is and how it can be cut, whether a daemon of MPS can be started and its contexts share "
               "memory, whether green contexts and graphs keep to their SMs; what contexts, launches, graphs, being told "
@@ -29,16 +33,23 @@ PARTS = [  # part, what it shows, and if that is shown by some of its cases: how
     ("plain", "the same by own kernels alone, without cuBLASLt and cuDNN"),
     ("models", "models against the cpu backend, batch 1 and 8, in fp16 and bf16, too: small ones with their weights, one that "
                "ends on the host (NonMaxSuppression), eight large ones whose weights are made on the spot"),
-    ("http", "the daemon: two models, and two more that come while one is under load"),
+    *[("http", f"the daemon, `partition-mode = {mode}`: {what}, at once; the GPU cut anew under load, two more models", mode + ": ")
+      for mode, what in MODES.items()],
     ("sanitize", "races and wrong addresses in kernels: the cases of `ops` under compute-sanitizer"),
 ] + [(f"bench-{i}", f"{model} in fp16, batch 1, 8, 32 and 128: {what}") for i, (model, what) in enumerate([
     ("ResNet-50", SPEED + HALF), ("MobileNetV2", SAME), ("VGG-19", SAME), ("BERT-base of 128 tokens", SAME + HALF),
-    ("GPT-2 small of 64 tokens", SAME)], 1)]
+    ("GPT-2 small of 64 tokens", SAME)], 1)] + [
+    ("bench-serve-2", "two models side by side, each within its SLO, as the planner cuts: not below the best of one at a time on the "
+                      "whole device, all at once without partitions, and equal parts by more than 2 % (aim: 1.35 times that)"),
+    ("bench-serve-4", "four models: the same"), ("bench-serve-8", "eight models: the same"),
+    ("bench-modes", "modes green, mps and shared beside each other: two models within their SLOs, and what one that asks for too much "
+                    "does to the other one's 99th percentile (what a re-cut takes, and a gpu-let of memory, is in part `facts`)"),
+    ("bench-alone", "serving beside the engine without a daemon, ResNet-50 and BERT-base: at least 95 % of its rate within the SLO"),
+    ("profile", "what a daemon measures of eight models, of neighbours too: the profile of this device for planner and replay "
+                "(`test/plan/convert_saved.py`)")]
 NOT_YET = [
     "what neighbours do to each other while a plan changes ([ADR 12](adr/0012-green-partitions-overlap.md))",
     "fused nodes beside the same nodes one by one; each kernel of ours beside its floor (of a model's segments `bench-N` tells)",
-    "two, four and eight models side by side under the planner's cut, an equal one, none, and one at a time",
-    "partition modes beside each other; what serving leaves of the engine's rate",
 ]
 
 NOTHING = """**Nothing of this version has been validated on a GPU.** What is tested without one (`make check-cuda`): the real
@@ -53,7 +64,8 @@ kernels compiled for the host.
 HOW = """`make gpu-bundle` makes the folder `build/gpu-bundle` and an archive of it (38 MB) for x86-64 Linux with glibc 2.36 or
 newer and a driver; in it lies `run.sh` (`test/gpu/run.sh`), which looks for cuBLASLt and cuDNN there. It appends a line of JSON for each case to
 OUT/results.jsonl; each part ends within nine minutes and goes on where it stopped when it is started again, and
-`--left` says what is missing. `--first` takes a minute. The lines go to a file in docs/gpu-results, and
+`--left` says what is missing. `--first` takes a minute. Part http starts the daemon once in each partition mode; one that
+cannot be had on that machine has a line with the reason, and is not validated. The lines go to a file in docs/gpu-results, and
 `test/gpu/results.py >docs/gpu-results.md` makes this page of them.
 """
 
@@ -83,7 +95,10 @@ def verdict(cases):
     told = [r for case, r in cases.items() if case != "(end)"]
     last = max(cases.values(), key=lambda r: r["date"])
     right, wrong = (sum(r["ok"] is ok for r in told) for ok in (True, False))
-    text = f"{last['date']}, {last['commit']}, {shown(last['gpu'])}: {right} right"
+    text = f"{last['date']}, {last['commit']}, {shown(last['gpu'])}: "
+    if told and right + wrong == 0:
+        return f"**not validated**: {text}{shown(told[0].get('text', ''))}"
+    text += f"{right} right"
     text += f", **{wrong} wrong**" if wrong else ""
     left = len(told) - right - wrong
     return text + (f", {left} not run" if left else "")
@@ -148,6 +163,24 @@ def bench_table(cases):
     return out + [f"\n{w}\n" for w in why]
 
 
+def serve_table(part, cases):
+    """Of bench-serve-N, bench-modes and bench-alone: what is not a turn."""
+    rows = [(case, r) for case, r in cases.items() if r["ok"] and "way" not in r and case != "(end)"]
+    if not rows:
+        return []
+    out = [f"\n## {part}\n\n| of | found |\n| --- | --- |\n"] + [f"| {shown(case)} | {shown(r['text'])} |\n" for case, r in rows]
+    rates = {case.split(", ", 1)[1]: r["value"] for case, r in rows if r.get("unit") == "requests/s"}
+    ours, others = rates.pop("the cut of the planner", None), [v for v in rates.values() if v > 0]
+    if part.startswith("bench-serve") and ours and others:
+        out.append(f"\nThe planner's cut over the best of the {len(others)} others: {ours / max(others):.2f}.\n")
+    for case, r in rows:
+        engine = cases.get(case.split(",")[0] + ", batch 32, graphs", {})
+        if engine.get("value") and r.get("unit") == "requests/s":
+            share = r["value"] / (32e6 / engine["value"])
+            out.append(f"\n{shown(case)}: {100 * share:.0f} % of what the engine does at batch 32.\n")
+    return out
+
+
 def page(newest):
     out = ["# Results on GPUs\n\n", SOMETHING if newest else NOTHING, "\n| what | validated | with |\n| --- | --- | --- |\n"]
     for part, what, *prefix in PARTS:
@@ -157,10 +190,11 @@ def page(newest):
     out += ["\n", HOW]
     every = [(p, case, r) for p in dict.fromkeys(p for p, *_ in PARTS) for case, r in newest.get(p, {}).items()]
     out += listing("Wrong", [f"{p}, {shown(c)}: {shown(r.get('text', ''))}" for p, c, r in every if r["ok"] is False and c != "(end)"])
-    out += listing("Not run yet", [f"{p}, {shown(c)}: `{COMMAND}{p}`" for p, c, r in every if r["ok"] is None])
+    out += listing("Not validated", [f"{p}, {shown(c)}: {shown(r['text'])}: `{COMMAND}{p}`" for p, c, r in every if r["ok"] is None])
     for part in sorted(p for p in newest if p.startswith("bench-")):
         out += bench_table(newest[part])
-    figures = [(c, r) for p, c, r in every if p in ("facts", "models") and r["ok"] and c != "(end)"]
+        out += serve_table(part, newest[part])
+    figures = [(c, r) for p, c, r in every if p in ("facts", "models", "http") and r["ok"] and c != "(end)" and r.get("text")]
     if figures:
         out += ["\n## Figures\n\n| of | figure |\n| --- | --- |\n"]
         out += [f"| {shown(c)} | {shown(r.get('text', ''))} |\n" for c, r in figures]

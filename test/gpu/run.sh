@@ -7,10 +7,10 @@
 # minutes and goes on where it stopped: a case that has its line for this commit is not run again,
 # one that has none is named at the end.  --first: facts and one model, in three minutes.  --left:
 # what has not been run.  plain: ops without cuBLASLt and cuDNN, which otherwise are looked for in
-# LD_LIBRARY_PATH, a toolkit and Python's nvidia packages.  bench-N: bench.sh.  bench-serve-N, bench-modes,
-# bench-alone, profile: bench_serve.sh.
-# Status 0: every case is right.  BUDGET=SECONDS for each part, ONLY=PART of
-# the names of ops, models and sanitize, LOAD=SECONDS of http.
+# LD_LIBRARY_PATH, a toolkit and Python's nvidia packages.  http: the daemon in each partition mode that can be had
+# (http.sh).  bench-N: bench.sh.  bench-serve-N, bench-modes, bench-alone, profile: bench_serve.sh.  Status 0: every
+# case is right.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not of facts), LOAD=SECONDS of
+# http.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 wheels=$(python3 -c 'import glob, nvidia; print(*[f for p in nvidia.__path__ for f in glob.glob(p + "/*/lib")], sep=":")' 2>/dev/null)
@@ -25,22 +25,31 @@ results=$out/results.jsonl
 touch "$results"
 gpu=$("$here/facts" --device 2>/dev/null) || gpu='no device'
 case $gpu in *cuBLASLt*cuDNN*) libraries=yes ;; *) libraries= ;; esac
-stamp="\"commit\": \"$commit\", \"date\": \"$(date -u +%F)\", \"gpu\": \"$gpu\""
+# What every line begins with; in a mode that is not what auto takes, with that one.
+stamp_of() {
+    local where=$gpu
+    case $1,$gpu in auto,*) ;; *,*,*) where="${gpu%, *}, $1" ;; esac
+    echo "\"commit\": \"$commit\", \"date\": \"$(date -u +%F)\", \"gpu\": \"$where\""
+}
+stamp=$(stamp_of auto)
 
 # Lines of JSON on stdin, into the results of a part.
 keep() { sed -u "s|^{|{$stamp, \"part\": \"$1\", |" | tee -a "$results"; }
-# "ok - name" and "not ok - name" as JSON; what follows is its text.
+# "ok - name", "not ok - name" and "none - name" as JSON; what follows is its text.
 from_lines() {
     awk 'function put() { if (name != "") {
              gsub(/["\\]/, "", name); gsub(/["\\]/, "", text)
              printf "{\"case\": \"%s\", \"ok\": %s, \"text\": \"%s\"}\n", name, ok, text; fflush() }
              name = ""; text = "" }
-         /^(not )?ok - / { put(); ok = /^ok/ ? "true" : "false"; name = $0; sub(/^(not )?ok - /, "", name) }
+         /^(not ok|ok|none) - / { put(); ok = /^ok/ ? "true" : /^not/ ? "false" : "null"
+                                  name = $0; sub(/^(not ok|ok|none) - /, "", name) }
          /^#   / { text = text (text == "" ? "" : "; ") substr($0, 5) }
          END { put() }'
 }
 # Names of the cases of a part that have their line.
 ran() { sed -n "s|^{\"commit\": \"$commit\".*\"part\": \"$1\", \"case\": \"\(.*\)\", \"ok\": [tf].*|\1|p" "$results" | sort -u; }
+# The part has its line that compute-sanitizer cannot be had here.
+refused() { grep -q "^{\"commit\": \"$commit\".*\"part\": \"sanitize\", \"case\": \"compute-sanitizer\", \"ok\": null" "$results"; }
 # Names that a part must have; "(end)" where only it knows them.
 cases() {
     case $1 in
@@ -49,7 +58,9 @@ cases() {
             for b in 1 8 ${libraries:+'8, fp16' '8, bf16'}; do echo "$(basename "$m") on cuda, batch $b"; done
         done | grep -v '^detector .*16$' | grep -F -- "$only" ;;
     plain) [ -z "$libraries" ] || without "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
-    ops | sanitize) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
+    sanitize) refused || "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
+    ops) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
+    http) http_cases | grep -F -- "$only" ;;
     bench-[1-5]) bench_cases "${1#bench-}" ;;
     bench-* | profile) serve_cases "${1#bench-}" ;;
     *) echo '(end)' ;;
@@ -71,26 +82,31 @@ part_facts() {
     [ $r -ge 124 ] || facts_mps
     ended facts $((r > $? ? r : $?))
 }
-# A daemon of MPS for as long as it takes, with a folder of its own.  No setting of a device is changed.
 facts_mps() (
     say() { echo "{\"case\": \"mps: $1\", \"ok\": true, \"text\": \"$(tr -d '"\\\n' <<<"$2")\"}"; }
-    control=nvidia-cuda-mps-control
-    command -v $control >/dev/null || { say "a daemon cannot be started" "there is no $control"; exit 0; }
-    dir=$(mktemp -d /tmp/mps.XXXXXX)
-    export CUDA_MPS_PIPE_DIRECTORY=$dir CUDA_MPS_LOG_DIRECTORY=$dir
-    if said=$(timeout 20 $control -d 2>&1); then
-        say "a daemon can be started" "$said"
-        timed "$here/facts" --mps "$here/models/digits"
-        r=$?
-        echo quit | timeout 20 $control >/dev/null 2>&1
-    else
+    trap mps_stop EXIT
+    if ! mps_start; then
         say "a daemon cannot be started" "$said"
-        r=0
+        exit 0
     fi
-    cat "$dir"/*.log >"$out/mps.log" 2>/dev/null
-    rm -rf "$dir"
-    exit $r
+    say "a daemon can be started" "$said"
+    timed "$here/facts" --mps "$here/models/digits"
 )
+# A daemon of MPS with a folder of its own, until mps_stop; else `said` is why there is none.  No setting of
+# a device is changed.
+mps_start() {
+    local control=nvidia-cuda-mps-control
+    command -v $control >/dev/null || { said="there is no $control"; return 1; }
+    mps_dir=$(mktemp -d /tmp/mps.XXXXXX)
+    export CUDA_MPS_PIPE_DIRECTORY=$mps_dir CUDA_MPS_LOG_DIRECTORY=$mps_dir
+    said=$(timeout 20 $control -d 2>&1) || { said="$control: ${said:-status $?}"; return 1; }
+}
+mps_stop() {
+    [ -n "${mps_dir-}" ] || return 0
+    echo quit | timeout 20 nvidia-cuda-mps-control >/dev/null 2>&1
+    cat "$mps_dir"/*.log >>"$out/mps.log" 2>/dev/null
+    rm -rf "$mps_dir"
+}
 ended() { [ "$2" -ge 124 ] || echo "{\"case\": \"(end)\", \"ok\": $([ "$2" = 0 ] && echo true || echo false), \"text\": \"status $2\"}"; }
 
 # As on a machine that lacks the libraries: what the loader finds first is none.
@@ -114,14 +130,21 @@ part_models() {
 }
 
 # What the tool finds between two cases is the second one's.  After an error the device is gone, and the
-# next start goes on behind the case that had it.
+# next start goes on behind the case that had it.  A device that it refuses is asked with one case before:
+# what runs without being looked at is not right.
+sanitizer() { timed compute-sanitizer --report-api-errors no --print-limit 4 "$here/test_ops" "$@" cuda 2>&1 | tee -a "$out/sanitize.log"; }
 part_sanitize() {
-    command -v compute-sanitizer >/dev/null || { echo '{"case": "compute-sanitizer", "ok": false, "text": "not found"}'; return; }
-    local before=-1 now=0
+    local before=-1 now=0 why='there is no compute-sanitizer'
+    ! command -v compute-sanitizer >/dev/null ||
+        why=$(sanitizer -k "$(left sanitize | head -n 1)" | sed -n 's/^========= *\(.*not supported.*\)/\1/p' | head -n 1)
+    if [ -n "$why" ]; then
+        printf 'none - compute-sanitizer\n#   cannot be had: %s\n' "$why" | from_lines | keep sanitize
+        return
+    fi
     while [ "$now" -gt "$before" ] && [ -n "$(left sanitize)" ] && [ "$(seconds_left)" -gt 0 ]; do
         before=$now
         ran sanitize >"$out/ran"
-        timed compute-sanitizer --report-api-errors no --print-limit 4 "$here/test_ops" -s "$out/ran" ${only:+-k "$only"} cuda 2>&1 | tee -a "$out/sanitize.log" |
+        sanitizer -s "$out/ran" ${only:+-k "$only"} |
             awk '/^=========.*(Invalid|Error|error|Race|Uninit|Misaligned|Leaked|exception)/ && !/ERROR SUMMARY: 0/ { found = found "#   " $0 "\n" }
                  /^#   / { print }
                  /^(not )?ok - / { if (found != "") sub(/^ok/, "not ok"); print; printf "%s", found; found = ""; fflush() }' |
@@ -130,36 +153,7 @@ part_sanitize() {
     done
 }
 
-# The daemon: two models, load on one, and two more come and go meanwhile.
-part_http() {
-    local dir ctl pid r=0 i
-    dir=$(mktemp -d)
-    printf '[http]\nlisten = 127.0.0.1:%s\n[admin]\nlisten = 127.0.0.1:%s\nsocket = %s/admin.sock\n[state]\ndirectory = %s/state\n[device]\nbackend = cuda\n' \
-        "${PORT:-18000}" $((${PORT:-18000} + 1)) "$dir" "$dir" >"$dir/conf"
-    "$here/gpuletd" --config "$dir/conf" >"$out/daemon.log" 2>&1 &
-    pid=$!
-    ctl="$here/gpuletctl --server unix:$dir/admin.sock"
-    for ((i = 0; i < 300; i++)); do [ -S "$dir/admin.sock" ] && $ctl status >/dev/null 2>&1 && break; sleep 0.1; done
-    say() { if [ "$1" = 0 ]; then echo "ok - $2"; else echo "not ok - $2"; r=1; fi; }
-    {
-        $ctl register one "$here/models/digits/model.onnx" >/dev/null; say $? "a model is taken"
-        $ctl register two "$here/models/digits/model.onnx" >/dev/null; say $? "and a second"
-        "$here/gpuletctl" bench --to "http://127.0.0.1:${PORT:-18000}" --duration "${LOAD:-15}" one=50@500 --json >"$dir/bench.json" &
-        bench=$!
-        for i in 3 4; do $ctl register "n$i" "$here/models/digits/model.onnx" >/dev/null; say $? "model $i comes under load"; done
-        wait $bench
-        grep -q '"failed": 0' "$dir/bench.json" && grep -q '"lost": 0' "$dir/bench.json"
-        say $? "no request failed and none was lost while the GPU was cut anew"
-        kill -TERM $pid
-        wait $pid
-        say $? "SIGTERM drains and ends with status 0"
-        cp "$dir/bench.json" "$out/bench.json"
-        [ $r = 0 ]
-    } > >(from_lines)
-    r=$?
-    rm -rf "$dir"
-    ended http $r
-}
+. "$here/http.sh"
 
 . "$here/bench.sh"
 . "$here/bench_serve.sh"
@@ -168,7 +162,7 @@ part_http() {
 name_left() {
     left "$1" | while IFS= read -r name; do
         echo "not run: part $1, $name" >&2
-        echo "{\"case\": \"$name\", \"ok\": null, \"text\": \"not run in the time of the part\"}"
+        echo "{\"case\": \"$name\", \"ok\": null, \"text\": \"not run\"}"
     done
 }
 run_part() {
@@ -176,7 +170,7 @@ run_part() {
         echo "part $1 was run for $commit"
     else
         until=$((SECONDS + budget))
-        if [ "$1" = sanitize ]; then part_sanitize; else part_"$1" | keep "$1"; fi
+        case $1 in sanitize | http) part_"$1" ;; *) part_"$1" | keep "$1" ;; esac
         name_left "$1" | keep "$1" >/dev/null
     fi
     ! grep -q "^{\"commit\": \"$commit\".*\"part\": \"$1\".*\"ok\": false" "$results" && [ -z "$(left "$1")" ]

@@ -1,6 +1,7 @@
 """The daemon with the real CUDA plug-in on a fake driver (test/gpu/fake.h): its kernels run on the host.
 
 What this cannot show: anything of a GPU's."""
+import http.client
 import json
 import signal
 import subprocess
@@ -12,8 +13,9 @@ import pytest
 
 import models
 import test_late
-from daemon import ENV, GPULETD
+from daemon import ENV, GPULETD, until
 from test_planning import ROOT, run, run_json
+from test_state import metric_pending
 
 sys.path.insert(0, str(models.MODELS))
 import detector  # noqa: E402
@@ -92,6 +94,39 @@ def test_no_request_is_lost_while_the_gpu_is_cut_anew(gpu):
     for t in threads:
         t.join()
     assert not failures and n[0] > 0, failures[:3]
+
+
+@pytest.mark.parametrize("private", [0, 1])
+def test_a_copy_of_the_weights_for_each_context_is_said_and_planned_for(gpu, private):
+    d = gpu(f"gpus=1 mps=1 vmm_private={private}", "mps")
+    d.put("digits", DIGITS)
+    device = d.admin_get("/v1/devices")["devices"][0]
+    assert device["weights_shared"] == (not private)
+    assert ("each context has its own weights" in device["why"]) == bool(private)
+    assert d.admin_get("/v1/problem")["models"][0].get("weights_per_let", False) == bool(private)
+    models.reference.compare(d.infer_binary("digits", digits(3)), right(digits(3)))
+
+
+def test_sigterm_under_load_answers_everything_accepted_on_a_gpu(gpu):
+    d = gpu("gpus=1", "green")
+    d.put("digits", DIGITS, "?max_batch=8")
+    inputs, wanted, answered, failures, n = digits(8), right(digits(8)), [], [], 12
+
+    def ask():
+        try:
+            models.reference.compare(d.infer_binary("digits", inputs), wanted)
+            answered.append(1)
+        except (AssertionError, OSError) as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=ask) for _ in range(n)]
+    for t in threads:
+        t.start()
+    until(lambda: len(answered) + len(failures) + metric_pending(d) >= n, 20, "all requests to be accepted", d)
+    d.signal(signal.SIGTERM)
+    for t in threads:
+        t.join()
+    assert d.wait() == 0 and not failures and len(answered) == n, failures[:3]
 
 
 @pytest.mark.parametrize("libraries", [True, False])
@@ -178,6 +213,20 @@ def test_a_copy_that_fails_fails_its_request_with_gpulet_and_model(gpu, monkeypa
     said = [e for e in d.admin_get("/v1/events")["events"] if e["event"] == "run"]
     assert [(e["model"], e["gpulet"]) for e in said] == [("wide", gpulet)], said
     assert (d.infer_binary("wide", {"x": x})["y"] == np.maximum(x, 0)).all()
+
+
+def test_an_error_that_no_process_survives_ends_the_daemon_with_70_and_names_gpulet_and_model(gpu, monkeypatch):
+    monkeypatch.setitem(ENV, "FAKE_GPU_FAIL", "cuMemcpyHtoDAsync")
+    d = gpu("gpus=1 fail_code=700")
+    d.put("wide", models.onnx_model(
+        [("Relu", ["x"], ["y"])], {"x": ("float32", ["batch", 4])}, {"y": ("float32", ["batch", 4])}))
+    gpulet = d.admin_get("/v1/gpulets")["gpulets"][0]["id"]
+    try:
+        d.infer_binary("wide", {"x": np.zeros((1, 4), np.float32)}, status=503)
+    except (OSError, http.client.HTTPException):
+        pass  # it has left before it could answer
+    assert d.wait() == 70
+    assert f"gpu-let {gpulet} lost its device while running model 'wide'; leaving to be restarted" in d.log.read_text()
 
 
 @pytest.mark.parametrize("greatest, says", [(-5, "runs on streams of 6 priorities"),

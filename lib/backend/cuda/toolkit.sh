@@ -1,7 +1,8 @@
 #!/bin/sh
 # The CUDA toolkit to build the plug-in with: prints "NVCC MAJOR.MINOR INCLUDE-FOLDER ARCH...",
 # or nothing where there is none of 12.4 or newer.  ARCH: what it can make code for, of what we want.
-for nvcc in "${NVCC:-nvcc}" /usr/local/cuda/bin/nvcc; do
+# 90 and not 90a: no kernel uses what only that has.  NVCC in the environment is the only one that is tried; empty: none.
+for nvcc in ${NVCC-nvcc /usr/local/cuda/bin/nvcc}; do
     nvcc=$(command -v "$nvcc" 2>/dev/null) || continue
     version=$("$nvcc" --version 2>/dev/null | sed -n 's/.*release \([0-9]*\.[0-9]*\).*/\1/p')
     major=${version%.*} minor=${version#*.}
