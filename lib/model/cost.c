@@ -141,31 +141,59 @@ static double roi_points(const struct node *n, const struct tensor *x, const str
     return ratio > 0 ? ratio * ratio : MAX((double)x->dims[2] * (double)x->dims[3] / bins, 1);
 }
 
-double node_flops(const struct node *n, const struct tensor *const in[COST_INPUTS],
-                  const struct tensor *out)
+/* Keys that a query meets: those of before, and its own. */
+static double attention_keys(const struct tensor *const *in)
+{
+    double past = in[4] ? (double)in[4]->dims[2] : 0;
+
+    return past + (double)in[1]->dims[in[1]->rank == 3 ? 1 : 2];
+}
+
+double node_matrix_flops(const struct node *n, const struct tensor *const in[COST_INPUTS],
+                         const struct tensor *out)
 {
     double n_out = elems(out);
 
     switch (n->op) {
     case OP_Conv:
-        return n_out * (2 * (double)in[1]->dims[1] * taps(in[1]) + (in[2] ? 1 : 0));
     case OP_ConvInteger:
+    case OP_DeformConv:
         return n_out * 2 * (double)in[1]->dims[1] * taps(in[1]);
     case OP_ConvTranspose:
         return elems(in[0]) * 2 * (double)in[1]->dims[1] * taps(in[1]);
-    case OP_DeformConv: /* each tap is read between its neighbours */
-        return n_out * 10 * (double)in[1]->dims[1] * taps(in[1]);
     case OP_QLinearConv:
         return n_out * 2 * (double)in[3]->dims[1] * taps(in[3]);
     case OP_Gemm:
-        return n_out *
-               (2 * (double)in[0]->dims[node_int(n, "transA", 0) ? 0 : 1] + (in[2] ? 1 : 0));
+        return n_out * 2 * (double)in[0]->dims[node_int(n, "transA", 0) ? 0 : 1];
     case OP_MatMul:
     case OP_MatMulInteger:
     case OP_QLinearMatMul:
         return n_out * 2 * (double)in[0]->dims[in[0]->rank - 1];
     case OP_Einsum:
         return einsum_flops(n, in);
+    case OP_RNN:
+    case OP_GRU:
+    case OP_LSTM: /* every row of X meets W, every state R */
+        return 2 * elems(in[0]) / MAX(1.0, (double)in[0]->dims[2]) * (elems(in[1]) + elems(in[2]));
+    case OP_Attention: /* each query meets the keys, then the values */
+        return 2 * (elems(in[0]) + n_out) * attention_keys(in);
+    default:
+        return 0;
+    }
+}
+
+double node_flops(const struct node *n, const struct tensor *const in[COST_INPUTS],
+                  const struct tensor *out)
+{
+    double n_out = elems(out), matrix = node_matrix_flops(n, in, out);
+
+    switch (n->op) {
+    case OP_Conv:
+    case OP_Gemm:
+    case OP_MatMul:
+        return matrix + (in[2] ? n_out : 0);
+    case OP_DeformConv: /* each tap is read between its neighbours */
+        return 5 * matrix;
     case OP_Det:
         return elems(in[0]) * (double)in[0]->dims[in[0]->rank - 1];
     case OP_TopK: /* as the reference does it */
@@ -173,18 +201,12 @@ double node_flops(const struct node *n, const struct tensor *const in[COST_INPUT
     case OP_AveragePool:
     case OP_MaxPool:
         return n_out * window_flops(n);
-    case OP_RNN:
-    case OP_GRU:
-    case OP_LSTM: /* every row of X meets W, every state R */
-        return 2 * elems(in[0]) / MAX(1.0, (double)in[0]->dims[2]) * (elems(in[1]) + elems(in[2]));
-    case OP_Attention: /* each query meets the keys, then the values */
-        return 4 * elems(in[0]) * (double)in[1]->dims[in[1]->rank == 3 ? 1 : 2];
     case OP_LpPool:
         return n_out * window_flops(n) * 10;
     case OP_RoiAlign:
         return n_out * 8 * roi_points(n, in[0], out);
     default:
-        return MAX(n_out, elems(in[0])) * per_elem(n->op);
+        return matrix > 0 ? matrix : MAX(n_out, elems(in[0])) * per_elem(n->op);
     }
 }
 
@@ -204,17 +226,25 @@ static double io_bytes(const struct bound *b, const struct node *n)
     return bytes;
 }
 
+const struct tensor *cost_tensors(const struct bound *b, const struct node *n,
+                                  const struct tensor *in[COST_INPUTS])
+{
+    const struct tensor *out = NULL;
+
+    for (uint32_t i = 0; i < COST_INPUTS; i++)
+        in[i] = i >= n->n_in || n->in[i] == VALUE_NONE ? NULL : &b->value[n->in[i]];
+    for (uint32_t i = 0; !out && i < n->n_out; i++)
+        out = n->out[i] == VALUE_NONE ? NULL : &b->value[n->out[i]];
+    return out;
+}
+
 struct cost node_cost(const struct bound *b, uint32_t node)
 {
     const struct node *n = &b->graph->nodes[node];
-    const struct tensor *in[COST_INPUTS] = {0}, *out = NULL;
+    const struct tensor *in[COST_INPUTS], *out = cost_tensors(b, n, in);
 
     if (b->skip[node] || b->late_node[node])
         return (struct cost){0};
-    for (uint32_t i = 0; i < n->n_in && i < COST_INPUTS; i++)
-        in[i] = n->in[i] == VALUE_NONE ? NULL : &b->value[n->in[i]];
-    for (uint32_t i = 0; !out && i < n->n_out; i++)
-        out = n->out[i] == VALUE_NONE ? NULL : &b->value[n->out[i]];
     struct cost c = {.flops = node_flops(n, in, out) + elems(out) * n->n_post,
                      .bytes = io_bytes(b, n)};
     if (n->op == OP_Gather && in[0] && in[1]) /* only the rows that are asked for */

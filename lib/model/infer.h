@@ -20,9 +20,15 @@ bool infer_by_data(enum op_id op); /* result shapes depend on data: late unless 
 int graph_bind_shapes(const struct graph *g, const struct shape_key *key, struct arena *a,
                       struct bound **ret, struct err *err);
 #define COST_INPUTS 16 /* inputs of a node that its work may depend on */
+/* A node's first inputs, NULL: omitted; returns its first result. */
+const struct tensor *cost_tensors(const struct bound *b, const struct node *n,
+                                  const struct tensor *in[COST_INPUTS]);
 /* Operations of a node whose shapes are known; in[] are its first inputs, NULL: omitted. */
 double node_flops(const struct node *n, const struct tensor *const in[COST_INPUTS],
                   const struct tensor *out);
+/* Of these, the multiplications and additions of products: what matrix units can do. */
+double node_matrix_flops(const struct node *n, const struct tensor *const in[COST_INPUTS],
+                         const struct tensor *out);
 /* Within the graph's limits for one value?  -EINVAL with shape and limit. */
 int graph_check_size(const struct graph *g, const struct tensor *t, struct err *err);
 

@@ -73,10 +73,61 @@ what='and no mode is run again' && ok test "$(results '"part": "http"')" = "$bef
 what='what the sanitizer finds is a failure' && ok no env ONLY=Softmax bash -c "$(declare -f run); out=$out b=$b; run --part sanitize"
 what='of the case in which it was found' && ok test "$(results '"part": "sanitize".*"ok": false, "text": "========= Invalid')" = 1
 what='the others pass' && ok test "$(results '"part": "sanitize".*Softmax.*"ok": true')" -gt 2
+# A small model, and PyTorch on the host if it is there.
+benches() { env BENCH=digits-batch BATCHES='1 9' BENCH_ARGS='-m 64 -t 2' TURNS=3 PYTHON="$PWD/.venv-test/bin/python" \
+    bash -c "$(declare -f run); out=$out b=$b; run $*"; }
+bench_line() { results "\"part\": \"bench-1\", \"case\": \"digits-batch, $1\", \"ok\": true.*$2"; }
+turns='"turns": \[[0-9.]*, [0-9.]*, [0-9.]*\]'
+what='a model is timed in turns' && ok benches --part bench-1
+what='with its graphs' && ok test "$(bench_line 'batch 9, graphs' "$turns")" = 1
+what='without them' && ok test "$(bench_line 'batch 9, eager' "$turns")" = 1
+what='and with copies' && ok test "$(bench_line 'batch 9, served' "$turns")" = 1
+what='what is counted of it grows with the batch' && ok test \
+    "$(bench_line 'batch 1, roofline' '"matrix_gflop": 0.00107648,')/$(bench_line 'batch 9, roofline' '"matrix_gflop": 0.00968832,')" = 1/1
+what='and on gpu-lets of each size' && ok test "$(bench_line 'batch 1, by size' '"sizes": \[\[8, [0-9.]*\], \[16, .*\[132, ')" = 1
+what='what PyTorch does not do has its reason' && ok test "$(bench_line 'batch 1, torch compile' '"text": "[A-Za-z]*Error: ')" = 1
+lines=$(results '"part": "bench-1"')
+what='a bench that was run is not run again' && ok benches --part bench-1 && ok test "$(results '"part": "bench-1"')" = "$lines"
+"$b/gpu-bundle/fill" "$b/gpu-bundle/models/shufflenet_v2"
+what='what a network of known size takes is counted' && ok bash -c \
+    "'$b/gpu-bundle/bench' --count '$b/gpu-bundle/models/shufflenet_v2' 1 | grep -q '\"matrix_gflop\": 0.289816'"
+for known in resnet50=4089184256 mobilenet_v2=300774272 vgg19=19632062464 bert-base=11174215680 gpt2-small=7981547520; do
+    .venv-test/bin/python -c 'import torch' 2>/dev/null || continue
+    what="PyTorch's ${known%=*} has the same products" && ok bash -c \
+        ".venv-test/bin/python test/gpu/bench_torch.py --count '${known%=*}' | grep -q '\"multiply_adds\": ${known#*=},'"
+done
+
+serves() { env SERVE='digits-batch=20@500 digits=20@500' SERVE_S=1 SERVE_WARMUP=0.2 SETTLE=1 ABUSE=300 TURNS=1 BENCH_ARGS='-m 64 -t 1' \
+    ONLY="$2" bash -c "$(declare -f run); out=$out b=$b; run --part $1"; }
+number() { results "\"part\": \"$1\", \"case\": \"$2\", \"ok\": true, \"value\": [0-9.]*[1-9]"; }
+what='models side by side are searched for their rate' && ok serves bench-serve-2 'the planner'
+what='which is found' && ok test "$(number bench-serve-2 '2 models, the cut of the planner')" = 1
+what='in another way too' && ok serves bench-serve-2 'one at a time'
+what='which has its own' && ok test "$(number bench-serve-2 '2 models, one at a time')" = 1
+what='modes are compared' && ok serves bench-modes 'mps, '
+what='each as what a neighbour does' && ok test "$(number bench-modes 'mps, the first alone')/$(number bench-modes 'mps, beside one that asks for too much')" = 1/1
+what='a model alone is beside its engine' && ok serves bench-alone 'digits-batch'
+what='both of which have a number' && ok test "$(number bench-alone 'digits-batch, within its SLO')/$(results '"part": "bench-alone".*batch 32, graphs", "ok": true')" = 1/1
+what='what a daemon measures is kept' && ok serves profile ''
+what='and can be converted and planned with' && ok bash -c "test/plan/convert_saved.py '$out/profile.json' h200 2 >'$out/h200.json' && '$b/gpuletctl' plan '$out/h200.json' | grep -q '^h200-'"
+with_torch() {
+    .venv-test/bin/python test/gpu/bench_torch.py --device cpu --turns 2 --turn-ms 1 mobilenet_v2 1 -- env LD_LIBRARY_PATH="$PWD/$b/test/gpu" \
+        GPULET_PLUGIN_DIR="$PWD/$b" "$b/test/gpu/bench" -m 64 -t 1 "$b/gpu-bundle/models/digits" 1 >"$out/torch"
+}
+if .venv-test/bin/python -c 'import torch' 2>/dev/null; then
+    what='PyTorch runs in turns with us' && ok with_torch
+    what='and its turns are told' && ok grep -q '^{"case": "mobilenet_v2, batch 1, torch eager", "ok": true.*"turns": \[[0-9.]*, [0-9.]*\]' "$out/torch"
+    what='as are ours' && ok grep -q '^{"case": "digits, batch 1, graphs", "ok": true.*"turns": \[[0-9.]*, [0-9.]*\]' "$out/torch"
+fi
+
 what='what is left is listed by part' && ok test "$(ONLY=Sigmoid run --left | grep -c '^part ops: .*Sigmoid')" -gt 0
 
 test/gpu/results.py "$out/results.jsonl" >"$out/page"
 what='the page has the figures' && ok grep -q '^| shufflenet_v2 on cuda, batch 8 | output' "$out/page"
+what='a bench has its table' && ok grep -Eq '^\| 9 \| [0-9.e-]+ \(.*%' "$out/page"
+what='and its sizes' && ok grep -q '^Batch 1 by size: 8 SMs .* ms; rows a second and SM: on' "$out/page"
+what='models side by side have theirs' && ok grep -q "^The planner's cut over the best of the 1 others: [0-9]" "$out/page"
+what='and the daemon beside its engine' && ok grep -q '^digits-batch, within its SLO: [0-9]* % of what the engine does at batch 32' "$out/page"
 what='and what was wrong' && ok grep -q '^- sanitize, .*Invalid __global__ read' "$out/page"
 what='and when, where and how many' && ok grep -q "$(date -u +%Y)-.*$(cat "$b/gpu-bundle/commit"), fake GPU, CUDA 13.0, driver .*, green: 26 right | \`run.sh OUT --part models" "$out/page"
 what='and of each mode' && ok grep -q '^| the daemon, `partition-mode = shared`.*, shared: 8 right |' "$out/page"

@@ -13,6 +13,10 @@ import os
 import sys
 
 COMMAND = "run.sh OUT --part "
+SPEED = ("not slower than the best way of PyTorch at batch 1 and 8 (aim: 0.8 of its time); captured graphs beside launches "
+         "one by one; beside what copies and products take at least; how much a small gpu-let does with each of its SMs")
+SAME = "the same"
+HALF = "; at batch 128 half of the rate of products"
 MODES = {  # of part http, and what two models have there
     "auto": "two models in the first of the others that can be had", "green": "two models on SMs of their own", "shared": "two models on all SMs",
     "mps": "two models with a cap of SMs each", "mig": "two models on a MIG instance (`CUDA_VISIBLE_DEVICES=MIG-…`)",
@@ -32,10 +36,20 @@ PARTS = [  # part, what it shows, and if that is shown by some of its cases: how
     *[("http", f"the daemon, `partition-mode = {mode}`: {what}, at once; the GPU cut anew under load, two more models", mode + ": ")
       for mode, what in MODES.items()],
     ("sanitize", "races and wrong addresses in kernels: the cases of `ops` under compute-sanitizer"),
-]
+] + [(f"bench-{i}", f"{model} in fp16, batch 1, 8, 32 and 128: {what}") for i, (model, what) in enumerate([
+    ("ResNet-50", SPEED + HALF), ("MobileNetV2", SAME), ("VGG-19", SAME), ("BERT-base of 128 tokens", SAME + HALF),
+    ("GPT-2 small of 64 tokens", SAME)], 1)] + [
+    ("bench-serve-2", "two models side by side, each within its SLO, as the planner cuts: not below the best of one at a time on the "
+                      "whole device, all at once without partitions, and equal parts by more than 2 % (aim: 1.35 times that)"),
+    ("bench-serve-4", "four models: the same"), ("bench-serve-8", "eight models: the same"),
+    ("bench-modes", "modes green, mps and shared beside each other: two models within their SLOs, and what one that asks for too much "
+                    "does to the other one's 99th percentile (what a re-cut takes, and a gpu-let of memory, is in part `facts`)"),
+    ("bench-alone", "serving beside the engine without a daemon, ResNet-50 and BERT-base: at least 95 % of its rate within the SLO"),
+    ("profile", "what a daemon measures of eight models, of neighbours too: the profile of this device for planner and replay "
+                "(`test/plan/convert_saved.py`)")]
 NOT_YET = [
     "what neighbours do to each other while a plan changes ([ADR 12](adr/0012-green-partitions-overlap.md))",
-    "speed",
+    "fused nodes beside the same nodes one by one; each kernel of ours beside its floor (of a model's segments `bench-N` tells)",
 ]
 
 NOTHING = """**Nothing of this version has been validated on a GPU.** What is tested without one (`make check-cuda`): the real
@@ -94,6 +108,79 @@ def listing(title, rows):
     return [f"\n## {title}\n\n"] + [f"- {r}\n" for r in rows] if rows else []
 
 
+# ---- benches: a table for each model
+def us(row):
+    if not row or "value" not in row:
+        return "-"
+    return f"{row['value'] / 1000:.3g} ({min(row['turns']) / 1000:.3g} to {max(row['turns']) / 1000:.3g})"
+
+
+def beside(ours, others):
+    """Our time over that of the best of the others, in each turn: the median, and the ends."""
+    turns = list(zip(*(o["turns"] for o in others)))
+    if not turns or not ours:
+        return "-"
+    ratio = sorted(a / min(b) for a, b in zip(ours["turns"], turns))
+    return f"{ratio[len(ratio) // 2]:.2f} ({ratio[0]:.2f} to {ratio[-1]:.2f})"
+
+
+def of_floor(ours, work):
+    """Of the rate of products; the floor of nodes, and of all of them joined, over our time."""
+    if not ours or "nodes_us" not in work or not ours["value"]:
+        return ["-"] * 3
+    rate = work["matrix_gflop"] / ours["value"] / work["matrix_tflops"] * 1e3
+    return [f"{100 * part:.0f} %" for part in (rate, work["nodes_us"] / ours["value"], work["least_us"] / ours["value"])]
+
+
+TORCH = ["torch eager", "torch graphs", "torch compile"]
+
+
+def bench_row(batch, ways):
+    ours = ways.get("graphs")
+    cells = [str(batch)] + [us(ways.get(w)) for w in ["graphs", "eager", "served"] + TORCH]
+    cells += [beside(ours, [ways[w] for w in TORCH if "value" in ways.get(w, {})])]
+    return "| " + " | ".join(cells + of_floor(ours, ways.get("roofline", {}))) + " |\n"
+
+
+def bench_table(cases):
+    """Of a part bench-N."""
+    rows = collections.OrderedDict()
+    for r in cases.values():
+        if r["ok"] and "way" in r:
+            rows.setdefault((r["model"], r["batch"]), {})[r["way"]] = r
+    if not rows:
+        return []
+    model = next(iter(rows))[0]
+    out = [f"\n## {model}\n\nMilliseconds, the median of {max(len(w.get('graphs', {}).get('turns', [])) for w in rows.values())} turns and the ends.\n\n",
+           "| batch | captured | one by one | with copies | PyTorch eager | graphs | compiled | ours over its best | "
+           "of the rate of products | of the floor of nodes | of the floor of all |\n" + "| --- " * 11 + "|\n"]
+    out += [bench_row(batch, ways) for (_, batch), ways in sorted(rows.items(), key=lambda kv: kv[0][1])]
+    for (_, batch), ways in rows.items():
+        if "sizes" in ways.get("by size", {}):
+            listed = ", ".join(f"{n} SMs {t / 1000:.3g} ms" for n, t in ways["by size"]["sizes"])
+            out.append(f"\nBatch {batch} by size: {listed}; {ways['by size']['text']}.\n")
+    why = sorted({f"{w}: {shown(ways[w]['text'])}" for ways in rows.values() for w in TORCH if w in ways and "value" not in ways[w]})
+    return out + [f"\n{w}\n" for w in why]
+
+
+def serve_table(part, cases):
+    """Of bench-serve-N, bench-modes and bench-alone: what is not a turn."""
+    rows = [(case, r) for case, r in cases.items() if r["ok"] and "way" not in r and case != "(end)"]
+    if not rows:
+        return []
+    out = [f"\n## {part}\n\n| of | found |\n| --- | --- |\n"] + [f"| {shown(case)} | {shown(r['text'])} |\n" for case, r in rows]
+    rates = {case.split(", ", 1)[1]: r["value"] for case, r in rows if r.get("unit") == "requests/s"}
+    ours, others = rates.pop("the cut of the planner", None), [v for v in rates.values() if v > 0]
+    if part.startswith("bench-serve") and ours and others:
+        out.append(f"\nThe planner's cut over the best of the {len(others)} others: {ours / max(others):.2f}.\n")
+    for case, r in rows:
+        engine = cases.get(case.split(",")[0] + ", batch 32, graphs", {})
+        if engine.get("value") and r.get("unit") == "requests/s":
+            share = r["value"] / (32e6 / engine["value"])
+            out.append(f"\n{shown(case)}: {100 * share:.0f} % of what the engine does at batch 32.\n")
+    return out
+
+
 def page(newest):
     out = ["# Results on GPUs\n\n", SOMETHING if newest else NOTHING, "\n| what | validated | with |\n| --- | --- | --- |\n"]
     for part, what, *prefix in PARTS:
@@ -104,6 +191,9 @@ def page(newest):
     every = [(p, case, r) for p in dict.fromkeys(p for p, *_ in PARTS) for case, r in newest.get(p, {}).items()]
     out += listing("Wrong", [f"{p}, {shown(c)}: {shown(r.get('text', ''))}" for p, c, r in every if r["ok"] is False and c != "(end)"])
     out += listing("Not validated", [f"{p}, {shown(c)}: {shown(r['text'])}: `{COMMAND}{p}`" for p, c, r in every if r["ok"] is None])
+    for part in sorted(p for p in newest if p.startswith("bench-")):
+        out += bench_table(newest[part])
+        out += serve_table(part, newest[part])
     figures = [(c, r) for p, c, r in every if p in ("facts", "models", "http") and r["ok"] and c != "(end)" and r.get("text")]
     if figures:
         out += ["\n## Figures\n\n| of | figure |\n| --- | --- |\n"]

@@ -1,22 +1,23 @@
 #!/bin/bash
 # What only a GPU can tell, from the folder that `make gpu-bundle` makes.
 #
-#     run.sh OUT --first | --left | --part facts|ops|plain|models|http|sanitize ...
+#     run.sh OUT --first | --left | --part facts|ops|plain|models|http|sanitize|bench-1|...|profile ...
 #
 # Appends a line of JSON for each case to OUT/results.jsonl, for test/gpu/results.py.  A part has nine
 # minutes and goes on where it stopped: a case that has its line for this commit is not run again,
 # one that has none is named at the end.  --first: facts and one model, in three minutes.  --left:
 # what has not been run.  plain: ops without cuBLASLt and cuDNN, which otherwise are looked for in
 # LD_LIBRARY_PATH, a toolkit and Python's nvidia packages.  http: the daemon in each partition mode that can be had
-# (http.sh).  Status 0: every case is right.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not
-# of facts), LOAD=SECONDS of http.
+# (http.sh).  bench-N: bench.sh.  bench-serve-N, bench-modes, bench-alone, profile: bench_serve.sh.  Status 0: every
+# case is right.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not of facts), LOAD=SECONDS of
+# http.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 wheels=$(python3 -c 'import glob, nvidia; print(*[f for p in nvidia.__path__ for f in glob.glob(p + "/*/lib")], sep=":")' 2>/dev/null)
 export GPULET_PLUGIN_DIR="$here"
 export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/lib:/usr/local/cuda/lib64${wheels:+:$wheels}"
 commit=$(cat "$here/commit")
-[ $# -ge 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd) budget=${BUDGET:-540} only=${ONLY:-}
 shift
@@ -60,6 +61,8 @@ cases() {
     sanitize) refused || "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
     ops) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
     http) http_cases | grep -F -- "$only" ;;
+    bench-[1-5]) bench_cases "${1#bench-}" ;;
+    bench-* | profile) serve_cases "${1#bench-}" ;;
     *) echo '(end)' ;;
     esac | sort
 }
@@ -152,6 +155,9 @@ part_sanitize() {
 
 . "$here/http.sh"
 
+. "$here/bench.sh"
+. "$here/bench_serve.sh"
+
 # Fills a line with nothing for what was not run, so that it shows in the results, too.
 name_left() {
     left "$1" | while IFS= read -r name; do
@@ -175,9 +181,9 @@ while [ $# -gt 0 ]; do
     case $1 in
     --first) budget=120 run_part facts || bad=1
         only=digits budget=50 run_part models || bad=1 ;;
-    --left) for part in facts ops plain models http sanitize; do left $part | sed "s/^/part $part: /"; done ;;
+    --left) for part in facts ops plain models http sanitize $bench_parts; do left $part | sed "s/^/part $part: /"; done ;;
     --part) case ${2-} in
-        facts | ops | plain | models | http | sanitize) run_part "$2" || bad=1; shift ;;
+        facts | ops | plain | models | http | sanitize | bench-[1-5] | bench-serve-[248] | bench-modes | bench-alone | profile) run_part "$2" || bad=1; shift ;;
         *) echo "no part '${2-}'"; exit 2 ;;
         esac ;;
     *) echo "no option '$1'"; exit 2 ;;

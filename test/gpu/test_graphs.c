@@ -1,5 +1,6 @@
 /* Captured graphs, on the fake driver: when they are made, what they do, and what is done without.
  */
+#include "eager.h"
 #include "run_rig.h"
 
 #define WIDTH 4
@@ -93,6 +94,25 @@ static void a_run_replays_a_graph_of_each_segment_in_mode_mps(void)
 static void a_run_replays_a_graph_of_each_segment_in_mode_shared(void)
 {
     a_run_replays_a_graph_of_each_segment_in_mode("shared");
+}
+
+/* What test/gpu/bench compares. */
+static void the_same_slot_launches_one_by_one_while_it_has_no_graphs(void)
+{
+    CUgraphExec none[2] = {NULL, NULL};
+
+    open_slot("green");
+    forget_calls();
+    CUgraphExec *made = graphs_swap(slot, none);
+    run_right();
+    CHECK(!called("cuGraphLaunch"));
+    CHECK_EQ(times("cuLaunchKernel"), 4);
+    CHECK(graphs_swap(slot, made) == none);
+    forget_calls();
+    run_right();
+    CHECK_EQ(times("cuGraphLaunch"), 2);
+    CHECK(!called("cuLaunchKernel"));
+    close_model();
 }
 
 /* All calls that a request makes, and how often. */
@@ -234,6 +254,7 @@ int main(void)
     ALONE(a_run_replays_a_graph_of_each_segment_in_mode_green);
     ALONE(a_run_replays_a_graph_of_each_segment_in_mode_mps);
     ALONE(a_run_replays_a_graph_of_each_segment_in_mode_shared);
+    ALONE(the_same_slot_launches_one_by_one_while_it_has_no_graphs);
     ALONE(a_request_calls_these_and_nothing_else);
     ALONE(a_graph_is_made_after_everything_has_run_once);
     ALONE(what_cannot_be_captured_is_launched_step_by_step_and_said);

@@ -2,7 +2,9 @@
 
 What this cannot show: anything of a GPU's."""
 import http.client
+import json
 import signal
+import subprocess
 import sys
 import threading
 
@@ -12,7 +14,7 @@ import pytest
 import models
 import test_late
 from daemon import ENV, GPULETD, until
-from test_planning import run
+from test_planning import ROOT, run, run_json
 from test_state import metric_pending
 
 sys.path.insert(0, str(models.MODELS))
@@ -276,3 +278,26 @@ def test_a_reload_does_not_disturb_a_gpu_that_serves(gpu):
     for _ in range(5):
         d.signal(signal.SIGHUP)
         models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
+
+
+def test_what_was_measured_on_a_gpu_is_planned_with_and_replayed_elsewhere(gpu, tmp_path):
+    d = gpu("gpus=1", "green")
+    for name in ("one", "two"):
+        d.put(name, DIGITS, "?slo_ms=2000&rate_rps=2&max_batch=4")
+    (tmp_path / "running.json").write_text(d.admin("GET", "/v1/problem").body.decode())
+    measured = {m["name"]: m["profile"]["gpu0"] for m in d.admin_get("/v1/problem")["models"]}
+    assert all(len(p["batch"]) > 1 and len(p["units"]) > 1 for p in measured.values())
+    d.stop()
+    file = tmp_path / "h200.json"
+    file.write_text(subprocess.run([ROOT / "test/plan/convert_saved.py", tmp_path / "running.json", "h200", "2"], capture_output=True,
+                                   check=True, text=True).stdout)
+    kept = json.loads(file.read_text())
+    assert [t["name"] for t in kept["types"]] == ["h200"] and kept["types"][0]["granules"] == 16
+    for m in kept["models"]:
+        assert m["profile"]["h200"]["batch"] == measured[m["name"]]["batch"] and m["slo_ms"] == 2000 and m["rate_rps"] == 2
+        assert np.allclose(m["profile"]["h200"]["run_ms"], measured[m["name"]]["run_ms"])
+    plan = run_json("plan", file)
+    assert {x["device"] for x in plan["gpulets"]} <= {"h200-0", "h200-1"}
+    assert {s["model"] for x in plan["gpulets"] for s in x["shares"]} == {"one", "two"}
+    replayed = run_json("simulate", file, "--duration", 60)
+    assert replayed["offered"] > 100 and replayed["in_time_share"] > 0.99

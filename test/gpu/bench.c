@@ -1,0 +1,451 @@
+/* How fast a model runs on a GPU, beside what its graph says is the least, as lines of JSON for
+ * test/gpu/run.sh.
+ *
+ *     bench [OPTIONS] FOLDER BATCH          in turns with somebody else
+ *     bench --sizes [OPTIONS] FOLDER BATCH  on gpu-lets from small to all of it
+ *     bench --count [OPTIONS] FOLDER BATCH  only what the graph says; needs no device
+ *
+ *     -p PRECISION  fp16 unless said      -t MS  how long a measurement goes on: 100
+ *     -m SIDE       of the matrices by which the device's rate is measured: 8192
+ *
+ * In turns: each line on stdin asks for one, which is measured and answered by a line "turn"; at
+ * the end of stdin come the results.  Who asks can measure something else in between, and is then
+ * compared with us at the same temperature.  A turn measures the same executable in the same slot
+ * with its captured graphs, and with launches one by one (both on the device, without copies), and
+ * then from submit to the return of wait, with copies to and from the host's memory.
+ *
+ * All free dimensions but the batch are 1; inputs are zeros. */
+#include "bench.h"
+#include "eager.h"
+
+#include <gpulet/clock.h>
+#include <gpulet/model.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define RUNS_MIN 5
+#define RUNS_MAX 200
+#define TURNS_MAX 64
+
+const struct backend *be;
+unsigned turn_ms = 100;
+static enum precision precision = PRECISION_FP16;
+static unsigned side = 8192;
+static const char *model_name;
+static int64_t batch;
+
+/* ---- what is measured */
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+void sort_values(double *value, unsigned n)
+{
+    qsort(value, n, sizeof(*value), by_value);
+}
+
+int subject_open(struct device *dev, unsigned n_granules, const struct compile_args *args,
+                 struct subject *ret, struct err *err)
+{
+    struct granules set = {{0}};
+
+    *ret = (struct subject){0};
+    for (unsigned i = 0; i < n_granules; i++)
+        granules_add(&set, i);
+    int r = be->part_open(dev, &set, &ret->part, &ret->units, err);
+    if (r == 0)
+        r = be->compile(ret->part, args, &ret->exe, err);
+    if (r == 0)
+        r = be->slot_open(ret->exe, &ret->slot, err);
+    if (r == 0)
+        be->exe_info(ret->exe, &ret->info);
+    return r;
+}
+
+void subject_close(struct subject *s)
+{
+    if (s->slot)
+        be->slot_close(s->slot);
+    if (s->exe)
+        be->release(s->exe);
+    if (s->part)
+        be->part_close(s->part);
+    *s = (struct subject){0};
+}
+
+static unsigned runs_for(double us)
+{
+    double n = turn_ms * 1e3 / MAX(us, 1);
+
+    return n < RUNS_MIN ? RUNS_MIN : n > RUNS_MAX ? RUNS_MAX : (unsigned)n;
+}
+
+static int probed_us(const struct subject *s, unsigned from, unsigned to, unsigned n, double *ret,
+                     struct err *err)
+{
+    uint64_t ns[RUNS_MAX];
+    double us[RUNS_MAX];
+    int r = be->probe(s->slot, from, to, n, ns, err);
+
+    for (unsigned i = 0; i < n && r == 0; i++)
+        us[i] = (double)ns[i] / 1e3;
+    if (r == 0) {
+        sort_values(us, n);
+        *ret = us[n / 2];
+    }
+    return r;
+}
+
+int subject_us(const struct subject *s, unsigned from, unsigned to, double *ret, struct err *err)
+{
+    double about_us = 0;
+    int r = probed_us(s, from, to, 3, &about_us, err);
+
+    return r < 0 ? r : probed_us(s, from, to, runs_for(about_us), ret, err);
+}
+
+static int eager_us(const struct subject *s, double *ret, struct err *err)
+{
+    CUgraphExec *none = calloc(s->info.n_segments, sizeof(*none));
+
+    if (!none)
+        return err_set(err, -ENOMEM, "out of memory");
+    CUgraphExec *made = graphs_swap(s->slot, none);
+    int r = subject_us(s, 0, s->info.n_segments, ret, err);
+    (void)graphs_swap(s->slot, made);
+    free(none);
+    return r;
+}
+
+static bool has_graphs(const struct subject *s)
+{
+    for (unsigned i = 0; i < s->info.n_segments; i++)
+        if (s->slot->graph[i])
+            return true;
+    return false;
+}
+
+static int one_served(const struct subject *s, const struct io *io, double *ret_us, struct err *err)
+{
+    struct done done = {.rc = -EIO};
+    uint64_t start = clock_now_ns();
+    ticket t;
+    int r = be->submit(s->slot, 0, 0, s->info.n_segments, io, &t);
+
+    while (r == 0 && be->wait(s->part, USEC_NEVER, &done, 1) == 0)
+        ;
+    *ret_us = (double)(clock_now_ns() - start) / 1e3;
+    return r < 0 || done.rc < 0 ? err_set(err, r < 0 ? r : done.rc, "a run failed") : 0;
+}
+
+static int served_us(const struct subject *s, const struct io *io, double *ret, struct err *err)
+{
+    double us[RUNS_MAX], about_us = 0;
+    int r = one_served(s, io, &about_us, err);
+    unsigned n = runs_for(about_us);
+
+    for (unsigned i = 0; i < n && r == 0; i++)
+        r = one_served(s, io, &us[i], err);
+    if (r == 0) {
+        sort_values(us, n);
+        *ret = us[n / 2];
+    }
+    return r;
+}
+
+/* ---- the model */
+struct bench {
+    struct model *m;
+    struct arena arena;
+    struct bound *bound;
+    struct work *node, all;
+    struct device *dev;
+    struct device_info info;
+    struct rates rates;
+    struct host_region region;
+    const void *in[MAX_IO];
+    void *out[MAX_IO];
+};
+
+static int bench_bind(struct bench *b, const char *folder, struct err *err)
+{
+    int r = model_open(folder, NULL, PRECISION_FP32, &b->m, err);
+    const struct graph *g = r < 0 ? NULL : model_graph(b->m);
+    struct shape_key key = {.n = g ? g->n_syms : 0};
+
+    if (r == 0 && batch > 1 && g->batch_sym < 0)
+        r = err_set(err, -ENOTSUP, "it does not batch: %s", g->why_single);
+    for (uint32_t i = 0; i < key.n; i++)
+        key.dim[i] = (int32_t)i == g->batch_sym ? batch : 1;
+    if (r == 0)
+        r = graph_bind(g, &key, &b->arena, &b->bound, err);
+    if (r == 0 && !(b->node = calloc(g->n_nodes + 1, sizeof(*b->node))))
+        r = err_set(err, -ENOMEM, "out of memory");
+    return r < 0 ? r : graph_work(b->bound, precision, b->node, &b->all, err);
+}
+
+/* Memory for inputs and outputs, known to the device. */
+static int bench_memory(struct bench *b, struct err *err)
+{
+    const struct graph *g = b->bound->graph;
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; i < g->n_in; i++)
+        bytes += align_up(b->bound->value[g->in[i]].bytes, 4096);
+    for (uint32_t i = 0; i < g->n_out; i++)
+        bytes += align_up(b->bound->value[g->out[i]].bytes, 4096);
+    b->region = (struct host_region){.memfd = -1, .bytes = bytes};
+    b->region.base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (b->region.base == MAP_FAILED)
+        return err_set(err, -ENOMEM, "%zu bytes of inputs and outputs", bytes);
+    char *at = b->region.base;
+    for (uint32_t i = 0; i < g->n_in;
+         i++, at += align_up(b->bound->value[g->in[i - 1]].bytes, 4096))
+        b->in[i] = at;
+    for (uint32_t i = 0; i < g->n_out;
+         i++, at += align_up(b->bound->value[g->out[i - 1]].bytes, 4096))
+        b->out[i] = at;
+    return be->host_open(b->dev, &b->region, err);
+}
+
+static unsigned granules_most(const struct bench *b)
+{
+    return b->info.max_granules ? MIN(b->info.max_granules, b->info.n_granules)
+                                : b->info.n_granules;
+}
+
+static int bench_device(struct bench *b, struct err *err)
+{
+    struct backend_config cfg = {0};
+    struct device_info info[16];
+    size_t n;
+    int r = backend_find("cuda", &be, err);
+
+    if (r == 0)
+        r = be->devices(&cfg, info, ARRAY_SIZE(info), &n, err);
+    if (r == 0)
+        r = be->dev_open(&cfg, 0, &b->dev, err);
+    if (r == 0) {
+        b->info = info[0];
+        r = rates_measure(b->dev, granules_most(b), precision, side, &b->rates, err);
+    }
+    return r < 0 ? r : bench_memory(b, err);
+}
+
+static void bench_close(struct bench *b)
+{
+    if (b->region.bytes)
+        be->host_close(b->dev, &b->region);
+    if (b->dev)
+        be->dev_close(b->dev);
+    free(b->node);
+    arena_done(&b->arena);
+    model_free(b->m);
+}
+
+/* ---- lines */
+static void line_begin(const char *way)
+{
+    printf("{\"case\": \"%s, batch %" PRId64 ", %s\", \"ok\": true, ", model_name, batch, way);
+    printf("\"model\": \"%s\", \"batch\": %" PRId64 ", \"way\": \"%s\", \"precision\": \"%s\"",
+           model_name, batch, way, precision_name(precision));
+}
+
+static void line_failed(const char *way, const struct err *err)
+{
+    char clean[sizeof(err->msg)];
+    size_t n = 0;
+
+    for (const char *p = err->msg; *p; p++)
+        if (*p != '"' && *p != '\\')
+            clean[n++] = *p;
+    clean[n] = 0;
+    printf("{\"case\": \"%s, batch %" PRId64 ", %s\", \"ok\": false, \"text\": \"%s\"}\n",
+           model_name, batch, way, clean);
+}
+
+static void line_turns(const char *way, const double *turn, unsigned n, const char *more_of_it)
+{
+    double sorted[TURNS_MAX];
+
+    memcpy(sorted, turn, n * sizeof(*turn));
+    sort_values(sorted, n);
+    line_begin(way);
+    printf(", \"value\": %.2f, \"unit\": \"us\", \"turns\": [", sorted[n / 2]);
+    for (unsigned i = 0; i < n; i++)
+        printf("%s%.2f", i ? ", " : "", turn[i]);
+    printf("], \"text\": \"%.2f us (%.2f to %.2f, %u turns)%s%s\"}\n", sorted[n / 2], sorted[0],
+           sorted[n - 1], n, *more_of_it ? "; " : "", more_of_it);
+}
+
+static void line_work(const struct bench *b)
+{
+    double border = graph_border_bytes(b->bound, precision);
+
+    line_begin("roofline");
+    printf(", \"matrix_gflop\": %.6g, \"other_gflop\": %.6g, \"weights_mb\": %.6g, "
+           "\"moved_mb\": %.6g, \"border_mb\": %.6g",
+           b->all.matrix_flops / 1e9, b->all.other_flops / 1e9, b->all.weight_bytes / 1e6,
+           b->all.moved_bytes / 1e6, border / 1e6);
+    if (b->dev) {
+        struct work joined = b->all;
+        joined.moved_bytes = border;
+        printf(", \"matrix_tflops\": %.6g, \"copy_gbs\": %.6g, \"nodes_us\": %.2f, "
+               "\"least_us\": %.2f",
+               b->rates.matrix_flops_per_s / 1e12, b->rates.bytes_per_s / 1e9,
+               nodes_floor_us(b->node, b->bound->graph->n_nodes, &b->rates),
+               work_floor_us(&joined, &b->rates));
+    }
+    printf(", \"text\": \"%.4g GFLOP of products, %.4g MB of weights, %.4g MB moved%s%s\"}\n",
+           b->all.matrix_flops / 1e9, b->all.weight_bytes / 1e6, b->all.moved_bytes / 1e6,
+           b->dev ? "; " : "", b->info.library);
+}
+
+/* ---- in turns */
+enum way { GRAPHS, EAGER, SERVED, N_WAYS };
+static const char *const way_names[] = {"graphs", "eager", "served"};
+
+static int turn(const struct bench *b, const struct subject *s, double us[N_WAYS], struct err *err)
+{
+    struct io_part rows = {.rows = (uint32_t)batch, .in = b->in, .out = b->out};
+    struct io io = {.n_parts = 1, .part = &rows};
+    int r = subject_us(s, 0, s->info.n_segments, &us[GRAPHS], err);
+
+    if (r == 0)
+        r = eager_us(s, &us[EAGER], err);
+    return r < 0 ? r : served_us(s, &io, &us[SERVED], err);
+}
+
+/* A part of the model beside the floor of its nodes: which of them is far from it? */
+static int line_segments(const struct bench *b, const struct subject *s, struct err *err)
+{
+    const struct graph *g = b->bound->graph;
+    double us[64];
+    unsigned n = MIN(s->info.n_segments, (unsigned)ARRAY_SIZE(us));
+    int r = 0;
+
+    for (unsigned i = 0; i < n && r == 0; i++)
+        r = subject_us(s, i, i + 1, &us[i], err);
+    if (r < 0)
+        return r;
+    line_begin("segments");
+    printf(", \"segments\": [");
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t from = i < g->n_segments ? g->cut[i] : g->n_nodes;
+        uint32_t to = i < g->n_segments ? g->cut[i + 1] : g->n_nodes;
+        printf("%s[%.2f, %.2f]", i ? ", " : "", us[i],
+               nodes_floor_us(b->node + from, to - from, &b->rates));
+    }
+    printf("], \"text\": \"of %u parts, each: us, and the floor of its nodes\"}\n", n);
+    return 0;
+}
+
+static int in_turns(const struct bench *b, struct err *err)
+{
+    struct compile_args args = {.model = model_name, .bound = b->bound, .precision = precision};
+    double us[N_WAYS][TURNS_MAX], now[N_WAYS];
+    struct subject s;
+    unsigned n = 0;
+    char line[16];
+    int r = subject_open(b->dev, granules_most(b), &args, &s, err);
+
+    if (r == 0) { /* whoever waits for the first turn knows that we are ready */
+        printf("ready\n");
+        fflush(stdout);
+    }
+    while (r == 0 && n < TURNS_MAX && fgets(line, sizeof(line), stdin)) {
+        r = turn(b, &s, now, err);
+        for (unsigned w = 0; w < N_WAYS && r == 0; w++)
+            us[w][n] = now[w];
+        n += r == 0;
+        printf("turn\n");
+        fflush(stdout);
+    }
+    if (r == 0 && n > 0) {
+        line_work(b);
+        for (enum way w = 0; w < N_WAYS; w++)
+            line_turns(way_names[w], us[w], n,
+                       w == GRAPHS && !has_graphs(&s) ? "no graph was made" : s.info.note);
+        r = line_segments(b, &s, err);
+    }
+    subject_close(&s);
+    return r;
+}
+
+/* ---- sizes */
+static int sizes(const struct bench *b, struct err *err)
+{
+    struct compile_args args = {.model = model_name, .bound = b->bound, .precision = precision};
+    unsigned all = granules_most(b), n = 0, best = 0;
+    double us[16];
+    uint32_t units[16];
+    int r = 0;
+
+    for (unsigned g = 1; r == 0; g = MIN(2 * g, all), n++) {
+        struct subject s;
+        r = subject_open(b->dev, g, &args, &s, err);
+        if (r == 0)
+            r = subject_us(&s, 0, s.info.n_segments, &us[n], err);
+        units[n] = s.units;
+        subject_close(&s);
+        if (r == 0 && us[n] * units[n] < us[best] * units[best])
+            best = n;
+        if (g == all)
+            break;
+    }
+    if (r < 0)
+        return r;
+    line_begin("by size");
+    printf(", \"sizes\": [");
+    for (unsigned i = 0; i <= n; i++)
+        printf("%s[%u, %.2f]", i ? ", " : "", units[i], us[i]);
+    /* In a second and on an SM, of the best size over all of the device. */
+    double ratio = us[n] * units[n] / MAX(us[best] * units[best], 1e-3);
+    printf("], \"value\": %.3f, \"unit\": \"x\", \"best_units\": %u, \"text\": \"rows a second and "
+           "SM: on %u SMs %.2f of those on %u\"}\n",
+           ratio, units[best], units[best], ratio, units[n]);
+    return 0;
+}
+
+/* ---- */
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 && argv[1][0] == '-' && argv[1][1] == '-' ? argv[1] : "";
+    struct bench b = {0};
+    struct err err = {0};
+    int c;
+
+    argc -= *what != 0;
+    argv += *what != 0;
+    while ((c = getopt(argc, argv, "p:t:m:")) != -1)
+        if (c == 'p'   ? precision_of(optarg, &precision) < 0
+            : c == 't' ? (turn_ms = (unsigned)atoi(optarg)) < 1
+            : c == 'm' ? (side = (unsigned)atoi(optarg)) < 1
+                       : true)
+            return 2;
+    if (argc - optind != 2 || (batch = atoll(argv[optind + 1])) < 1)
+        return 2;
+    model_name = base_name(argv[optind]);
+    arena_init(&b.arena);
+    int r = bench_bind(&b, argv[optind], &err);
+    if (r == 0 && STREQ(what, "--count"))
+        line_work(&b);
+    else if (r == 0 && (r = bench_device(&b, &err)) == 0)
+        r = STREQ(what, "--sizes") ? sizes(&b, &err) : in_turns(&b, &err);
+    if (r < 0)
+        line_failed(STREQ(what, "--sizes") ? "by size" : "graphs", &err);
+    bench_close(&b);
+    return r < 0;
+}

@@ -1,0 +1,31 @@
+/* What test/gpu/bench measures with, and its parts. */
+#pragma once
+
+#include <gpulet/backend.h>
+#include <gpulet/roofline.h>
+
+/* A model compiled for a batch, in a partition. */
+struct subject {
+    struct part *part;
+    uint32_t units; /* SMs really got */
+    struct exe *exe;
+    struct slot *slot;
+    struct exe_info info;
+};
+extern const struct backend *be;
+extern unsigned turn_ms; /* how long one measurement goes on */
+
+/* On the first n granules; a failed one is closed by subject_close(), too. */
+int subject_open(struct device *dev, unsigned n_granules, const struct compile_args *args,
+                 struct subject *ret, struct err *err);
+void subject_close(struct subject *s);
+/* Median time on the device of segments [from, to), on zeros that are there: no copies. */
+int subject_us(const struct subject *s, unsigned from, unsigned to, double *ret, struct err *err);
+
+void sort_values(double *value, unsigned n);
+
+/* What this device does at best, on n granules: products of side x side matrices in a precision,
+ * one after the other, by whatever the backend does products with; and copies of 256 MiB within its
+ * memory, whose bytes are read and written. */
+int rates_measure(struct device *dev, unsigned n_granules, enum precision precision, unsigned side,
+                  struct rates *ret, struct err *err);
