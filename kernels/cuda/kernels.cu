@@ -1,6 +1,8 @@
 /* All kernels of the plug-in: one file of code for the device. */
 #include "attention.cuh"
 #include "elementwise.cuh"
+/* These activate. */
+#include "depthwise.cuh"
 #include "half.cuh"
 #include "index.cuh"
 #include "move.cuh"

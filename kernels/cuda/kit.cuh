@@ -14,6 +14,12 @@
     extern "C" __global__ void __launch_bounds__(GPU_THREADS)                                      \
         gpulet_##name(const __grid_constant__ struct name##_args a)
 #define DEVICE __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+/* All of it in one access: V is as aligned as it is large. */
+template <typename V> DEVICE void read_aligned(V *v, const void *x) { *v = *(const V *)x; }
+template <typename V> DEVICE void write_aligned(void *y, const V *v) { *(V *)y = *v; }
+/* Off by two units of the last place; 0 where y is infinite or nearly. */
+DEVICE float ratio(float x, float y) { return __fdividef(x, y); }
 #else
 #include "test/gpu/kernels_host.h"
 #endif

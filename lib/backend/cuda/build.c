@@ -3,6 +3,7 @@
 
 #define STEPS_MAX 1000000u
 #define BLOCKS_PER_SM 8
+#define THREADS_LEAST 64 /* of a block */
 
 int build_fail(struct build *b, int code, const char *what)
 {
@@ -158,8 +159,13 @@ static int add_step(struct build *b, struct step is, const void *args, const str
 int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
                uint32_t n_holes, const struct hole *holes)
 {
-    int64_t blocks = n / GPU_THREADS + (n % GPU_THREADS != 0);
+    unsigned threads = GPU_THREADS;
+
+    while (threads > THREADS_LEAST && n < (int64_t)threads * b->part->units)
+        threads /= 2; /* little work is for all SMs, too */
+    int64_t blocks = n / threads + (n % threads != 0);
     struct step step = {.kernel = k,
+                        .threads = threads,
                         .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
                         .bytes = (uint32_t)bytes,
                         .n_holes = n_holes};
@@ -179,6 +185,11 @@ int build_call(struct build *b, struct call *c, const void *args, size_t bytes, 
 int64_t count_of(const struct tensor *t)
 {
     return span(t, 0, t->rank);
+}
+
+int32_t vector_of(int64_t n)
+{
+    return n % 8 == 0 ? 8 : n % 4 == 0 ? 4 : n % 2 == 0 ? 2 : 1;
 }
 
 int64_t span(const struct tensor *t, uint32_t from, uint32_t to)

@@ -32,9 +32,9 @@ struct call {
 };
 struct step {
     enum gpu_kernel kernel;
-    struct call *call; /* or NULL: the kernel */
-    unsigned blocks;
-    uint32_t bytes, n_holes; /* of args */
+    struct call *call;        /* or NULL: the kernel */
+    unsigned blocks, threads; /* of a block */
+    uint32_t bytes, n_holes;  /* of args */
     const void *args;
     const struct hole *hole;
 };
@@ -132,6 +132,8 @@ int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret
 /* The first inputs, of which any may be missing. */
 int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret);
 int64_t count_of(const struct tensor *t);
+/* So many numbers of 16 bits may be read at once where rows of n lie behind each other. */
+int32_t vector_of(int64_t n);
 int64_t span(const struct tensor *t, uint32_t from, uint32_t to);
 void strides_of(const struct tensor *t, int64_t ret[MAX_RANK]);
 /* t as read by y's elements: stride 0 where it is broadcast. */
@@ -180,6 +182,8 @@ bool half_is(const struct build *b, uint32_t v, bool last);
  * last, which FP32 never has. */
 int build_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
 int build_out_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
+/* Constant filters (channels, 1, kernel) as (kernel, channels) in 16 bits. */
+int build_filters(struct build *b, uint32_t v, struct ref *ret);
 /* From 16 bits to FP32. */
 int half_back(struct build *b, uint32_t v, struct ref *ret);
 void half_forget(struct build *b, uint32_t v);
@@ -228,3 +232,13 @@ int window_of(struct build *b, const struct node *n, const struct tensor *x, con
 int lower_pad_mode(struct build *b, const struct node *n, const int64_t begin[MAX_RANK]);
 /* The post steps of the node, in place. */
 int lower_posts(struct build *b, const struct node *n);
+enum gpu_unary post_unary(const struct post *p);
+/* One that activate() of the kernels knows. */
+bool post_is_short(const struct post *p);
+
+/* ---- lower_depthwise.c */
+/* A convolution whose channels have a filter each: our own kernel does it in 16 bits.  The one
+ * place where it is preferred to cuDNN. */
+bool depthwise_is(const struct build *b, const struct node *n, const struct conv_args *a);
+int lower_depthwise(struct build *b, const struct node *n, const struct conv_args *a,
+                    enum dtype type);
