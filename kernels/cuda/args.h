@@ -22,7 +22,8 @@
     K(rnn) K(rnn_first) \
     K(taps) K(grid_sample) K(roi_align) K(deconv) \
     K(einsum) K(attention) K(rotary) \
-    K(depthwise) K(depthwise3) K(depthwise5)
+    K(depthwise) K(depthwise3) K(depthwise5) \
+    K(norm_warp) K(norm_block) K(softmax_warp) K(softmax_block) K(pool_all)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -233,5 +234,6 @@ struct half_args {
 #include "args_depthwise.h"
 #include "args_index.h"
 #include "args_rnn.h"
+#include "args_rows.h"
 #include "args_sample.h"
 #include "args_scan.h"

@@ -10,6 +10,7 @@
 #include "product.cuh"
 #include "reduce.cuh"
 #include "rnn.cuh"
+#include "rows.cuh"
 #include "scan.cuh"
 #include "window.cuh"
 /* These use the windows. */

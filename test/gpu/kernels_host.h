@@ -50,3 +50,5 @@ template <typename V> static inline void write_aligned(void *y, const V *v)
     memcpy(y, v, sizeof(V));
 }
 static inline float ratio(float x, float y) { return x / y; }
+
+#include "team_host.h"

@@ -156,6 +156,18 @@ static int add_step(struct build *b, struct step is, const void *args, const str
     return 0;
 }
 
+static int launch_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes,
+                       int64_t blocks, unsigned threads, uint32_t n_holes, const struct hole *holes)
+{
+    struct step step = {.kernel = k,
+                        .threads = threads,
+                        .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
+                        .bytes = (uint32_t)bytes,
+                        .n_holes = n_holes};
+
+    return blocks == 0 ? 0 : add_step(b, step, args, holes);
+}
+
 int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
                uint32_t n_holes, const struct hole *holes)
 {
@@ -163,14 +175,16 @@ int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t byte
 
     while (threads > THREADS_LEAST && n < (int64_t)threads * b->part->units)
         threads /= 2; /* little work is for all SMs, too */
-    int64_t blocks = n / threads + (n % threads != 0);
-    struct step step = {.kernel = k,
-                        .threads = threads,
-                        .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
-                        .bytes = (uint32_t)bytes,
-                        .n_holes = n_holes};
+    return launch_step(b, k, args, bytes, n / threads + (n % threads != 0), threads, n_holes,
+                       holes);
+}
 
-    return n == 0 ? 0 : add_step(b, step, args, holes);
+int build_rows(struct build *b, enum gpu_kernel warp, enum gpu_kernel block, const void *args,
+               size_t bytes, int64_t n, int64_t count, uint32_t n_holes, const struct hole *holes)
+{
+    if (count <= ROW_WARP)
+        return build_step(b, warp, args, bytes, n * 32, n_holes, holes);
+    return launch_step(b, block, args, bytes, n, GPU_THREADS, n_holes, holes);
 }
 
 int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,

@@ -69,6 +69,18 @@ struct exe {
        */
 #define STATUS_BYTES 256
 
+/* ---- fuse.c: what in front of a node is done in its step */
+struct fused {
+    bool gone;       /* it is itself done by one behind it */
+    uint32_t n;      /* so many are done with it */
+    uint32_t x, add; /* it reads x * scale + add for its first input; add may be VALUE_NONE */
+    uint32_t sum;    /* that input, where others read it too; else VALUE_NONE */
+    float scale;
+};
+struct build;
+/* Once, before lowering: b->fused. */
+int fuse_plan(struct build *b);
+
 /* ---- build.c: what compile() keeps meanwhile */
 struct build {
     struct part *part;
@@ -81,9 +93,10 @@ struct build {
     struct ref *half[2]; /* the same in 16 bits: row-major, and with channels last */
     bool *wants;         /* by value id: a node that computes in 16 bits comes behind it */
     enum precision precision;
-    uint32_t node;    /* being lowered */
-    enum dtype store; /* what it keeps FP32 values in: DT_FP32, or what half_type() says */
-    bool last;        /* and those of `rank` dimensions with channels last */
+    struct fused *fused; /* by node id */
+    uint32_t node;       /* being lowered */
+    enum dtype store;    /* what it keeps FP32 values in: DT_FP32, or what half_type() says */
+    bool last;           /* and those of `rank` dimensions with channels last */
     uint32_t rank;
     uint32_t n_fused;     /* of its post steps: done already */
     bool batch_invariant; /* our own kernels only: they know nothing of the batch */
@@ -102,10 +115,17 @@ int build_zeros(struct build *b, size_t bytes, struct ref *ret);
 /* A launch over n elements; none if n is 0. */
 int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
                uint32_t n_holes, const struct hole *holes);
+/* A warp for each of n rows, or a block where that has more than ROW_WARP numbers. */
+int build_rows(struct build *b, enum gpu_kernel warp, enum gpu_kernel block, const void *args,
+               size_t bytes, int64_t n, int64_t count, uint32_t n_holes, const struct hole *holes);
 #define HOLE(kernel, member, r) ((struct hole){offsetof(struct kernel##_args, member), r})
 #define STEP(b, kernel, args, ...)                                                                 \
     build_step(b, KERNEL_##kernel, &(args), sizeof(args), (args).n,                                \
                ARRAY_SIZE(((struct hole[]){__VA_ARGS__})), (struct hole[]){__VA_ARGS__})
+#define ROWS_STEP(b, kernel, args, ...)                                                            \
+    build_rows(b, KERNEL_##kernel##_warp, KERNEL_##kernel##_block, &(args), sizeof(args),          \
+               (args).n, (args).count, ARRAY_SIZE(((struct hole[]){__VA_ARGS__})),                 \
+               (struct hole[]){__VA_ARGS__})
 /* The same by a library; the exe's from then on. */
 int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,
                const struct hole *holes);
@@ -168,6 +188,8 @@ int half_check(const struct part *p, const struct compile_args *args, struct err
 enum dtype half_type(const struct build *b);
 /* The type in which a convolution or product should have its operands. */
 enum dtype half_for(const struct build *b, const struct node *n);
+/* It stays finite in what the precision stores. */
+bool half_fits(const struct build *b, uint32_t v);
 /* Once, before lowering: b->wants. */
 int half_plan(struct build *b);
 /* v goes on to a node that computes in 16 bits. */

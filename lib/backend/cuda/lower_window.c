@@ -152,6 +152,27 @@ int lower_pool(struct build *b, const struct node *n)
     return r < 0 ? r : pool_step(b, n, a);
 }
 
+/* With channels last: one result is of many places, which a warp shares. */
+static int pool_all_step(struct build *b, const struct node *n, int64_t places, bool mean)
+{
+    const struct tensor *x = in_of(b, n, 0);
+    struct pool_all_args a = {.places = places,
+                              .channels = x->dims[1],
+                              .mean = mean,
+                              .type = (int32_t)b->store,
+                              .vector = vector_of(x->dims[1])};
+    struct ref rx, ry;
+    int r = data_in(b, n->in[0], &rx);
+
+    if (r == 0)
+        r = data_out(b, n->out[0], &ry);
+    a.n = x->dims[0] * ((a.channels / a.vector + 1) / 2);
+    const struct hole holes[] = {HOLE(pool_all, x, rx), HOLE(pool_all, y, ry)};
+    return r < 0
+               ? r
+               : build_step(b, KERNEL_pool_all, &a, sizeof(a), a.n * 32, ARRAY_SIZE(holes), holes);
+}
+
 int lower_global_pool(struct build *b, const struct node *n)
 {
     const struct tensor *x = in_of(b, n, 0), *y = value_of(b, n->out[0]);
@@ -160,6 +181,8 @@ int lower_global_pool(struct build *b, const struct node *n)
 
     if (!is_f32(x))
         return build_no_type(b, x->dtype);
+    if (b->last && each > 0 && a.n > 0)
+        return pool_all_step(b, n, each, a.mean);
     a.window = (struct gpu_window){.in = {1, 1, each},
                                    .out = {1, 1, 1},
                                    .kernel = {1, 1, each},
