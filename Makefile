@@ -179,7 +179,7 @@ $(B)/test/gpu/libcudnn.so.9: $(B)/pic/test/gpu/fake_cudnn.o
 $(B)/test/gpu/libcublasLt.so.13 $(B)/test/gpu/libcudnn.so.9:
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
-	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^ -lm
 
 # No library: what a machine without them has, in front of what this one has.
 $(B)/test/gpu/without/%:

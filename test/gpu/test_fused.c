@@ -288,6 +288,96 @@ static void what_does_not_fit_stays_apart(void)
     close_gpu();
 }
 
+/* ---- what a product takes with it */
+
+/* Two products with an activation, and perhaps a bias and a residual, between; the rows that go in
+ * are about zero. */
+static void two_products(enum post_kind kind, bool bias, bool residual)
+{
+    open_gpu();
+    uint32_t in = input("x", "B 75");
+    uint32_t x = op(OP_LayerNormalization, "", 2, in, weights("75"));
+    uint32_t y = bias ? op(OP_MatMul, "", 3, x, weights("75 75"), weights("75"))
+                      : op(OP_MatMul, "", 2, x, weights("75 75"));
+    struct node *n = &g->nodes[g->n_nodes - 1];
+    if (residual)
+        n->post[n->n_post++] = (struct post){.kind = POST_ADD, .value = x};
+    n->post[n->n_post++] = (struct post){.kind = kind};
+    output(op(OP_MatMul, "", 2, y, weights("75 8")));
+    bind_graph();
+}
+
+static void check_products(size_t n_launches)
+{
+    struct exe_info info;
+    size_t n;
+
+    CHECK(error_in(PRECISION_FP16, ROWS * 8, &info) < 1e-2);
+    CHECK_EQ(info.n_asked, 3);
+    CHECK(error_in(PRECISION_BF16, ROWS * 8, &info) < 5e-2);
+    launched(ROWS * 8, &n);
+    CHECK_EQ(n, n_launches); /* in, the normalisation, and what is not the library's */
+    close_gpu();
+}
+
+static void gelu_by_erf_is_the_library_s_where_16_bits_are_stored(void)
+{
+    two_products(POST_GELU, false, false);
+    check_products(2);
+}
+
+static void gelu_by_tanh_is_the_library_s_too(void)
+{
+    two_products(POST_GELU_TANH, true, false);
+    check_products(2);
+}
+
+static void a_bias_a_residual_and_gelu_are_one_product(void)
+{
+    two_products(POST_GELU, true, true);
+    check_products(2);
+}
+
+static void an_activation_that_the_library_has_not_follows(void)
+{
+    two_products(POST_SIGMOID, true, true);
+    check_products(3);
+}
+
+static void what_the_library_refuses_to_fuse_follows_in_place(void)
+{
+    open_fake();
+    fake->library_refuses = 2;
+    two_products(POST_GELU, true, true);
+    check_products(4); /* the residual, Gelu */
+}
+
+/* The library's form is off by 4e-4, which FP32 would show, and so would scores. */
+static void fp32_has_the_gelu_that_the_model_says(void)
+{
+    struct exe_info info;
+
+    two_products(POST_GELU, true, false);
+    CHECK_EQ(compile_in(PRECISION_FP32, &exe), 0);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    be->exe_info(exe, &info);
+    CHECK_EQ(info.n_steps, 4); /* the normalisation, two products, Gelu */
+    close_model();
+}
+
+static void the_last_product_has_the_gelu_that_the_model_says(void)
+{
+    size_t n;
+
+    open_gpu();
+    output(op(OP_MatMul, "", 2, input("x", "B 75"), weights("75 8")));
+    post_of_last(POST_GELU);
+    bind_graph();
+    launched(ROWS * 8, &n);
+    CHECK_EQ(n, 2); /* in, Gelu */
+    close_gpu();
+}
+
 int main(void)
 {
     ALONE(a_depthwise_convolution_and_its_activation_are_one_launch_of_ours);
@@ -308,5 +398,12 @@ int main(void)
     ALONE(a_mask_may_differ_by_head_and_row);
     ALONE(a_mask_may_differ_by_head_alone);
     ALONE(what_does_not_fit_stays_apart);
+    ALONE(gelu_by_erf_is_the_library_s_where_16_bits_are_stored);
+    ALONE(gelu_by_tanh_is_the_library_s_too);
+    ALONE(a_bias_a_residual_and_gelu_are_one_product);
+    ALONE(an_activation_that_the_library_has_not_follows);
+    ALONE(what_the_library_refuses_to_fuse_follows_in_place);
+    ALONE(fp32_has_the_gelu_that_the_model_says);
+    ALONE(the_last_product_has_the_gelu_that_the_model_says);
     return check_end();
 }
