@@ -161,7 +161,7 @@ static int pool_all_step(struct build *b, const struct node *n, int64_t places, 
                               .mean = mean,
                               .type = (int32_t)b->store,
                               .vector = vector_of(x->dims[1])};
-    struct ref rx, ry;
+    struct ref rx, ry = {0};
     int r = data_in(b, n->in[0], &rx);
 
     if (r == 0)
