@@ -91,17 +91,23 @@ static inline bool team_step(void)
     return moved | team_release(0, team->n, TEAM_AT_BLOCK);
 }
 
+static __attribute__((noinline)) void team_prepare(unsigned i)
+{
+    ucontext_t *at = &team->at[i];
+
+    (void)getcontext(at);
+    at->uc_stack.ss_sp = team->stacks + (size_t)i * TEAM_STACK;
+    at->uc_stack.ss_size = TEAM_STACK;
+    at->uc_link = NULL;
+    makecontext(at, team_thread, 0);
+    team->state[i] = TEAM_RUNS;
+    team->turn[i] = 0;
+}
+
 static inline void team_block(void)
 {
-    for (unsigned i = 0; i < team->n; i++) {
-        (void)getcontext(&team->at[i]);
-        team->at[i].uc_stack.ss_sp = team->stacks + (size_t)i * TEAM_STACK;
-        team->at[i].uc_stack.ss_size = TEAM_STACK;
-        team->at[i].uc_link = NULL;
-        makecontext(&team->at[i], team_thread, 0);
-        team->state[i] = TEAM_RUNS;
-        team->turn[i] = 0;
-    }
+    for (unsigned i = 0; i < team->n; i++)
+        team_prepare(i);
     while (team_step())
         ;
     if (team_release(0, team->n, TEAM_ENDED))
