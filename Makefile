@@ -69,7 +69,7 @@ LIB := $(B)/libgpulet.a
 UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/test_*.c test/fuzz/fuzz_*.c))
 OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
 # The real cuDNN leaks of its own: not under sanitizers.
-NO_GPU := $(if $(CUDA_LACKS),test_libraries test_convolutions test_half test_cudnn) $(if $(filter release,$(FLAVOUR)),,test_cudnn)
+NO_GPU := $(if $(CUDA_LACKS),test_libraries test_convolutions test_half test_fused test_cudnn) $(if $(filter release,$(FLAVOUR)),,test_cudnn)
 GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(filter-out $(NO_GPU:%=test/gpu/%.c),$(wildcard test/gpu/test_*.c))))
 GPU_TOOLS := $(if $(CUDA),$(addprefix $(B)/test/gpu/,bench compare facts fill))
 FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so \
@@ -161,7 +161,7 @@ $(B)/test/gpu/bench: $(B)/test/gpu/facts_code.o $(call obj,test/gpu/bench_rates.
     test/gpu/facts_%,$(FACTS_SRC)) test/gpu/facts_driver.c)
 
 # The same kernels for the host: the fake driver runs them.
-$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h test/gpu/kernels_host.h
+$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h test/gpu/kernels_host.h test/gpu/team_host.h
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
 	@g++ -std=c++17 -O1 -g -Wall -Wextra -Werror -fPIC -shared -I. $(FLAGS_$(FLAVOUR):-fPIE=) -x c++ -o $@ \
@@ -184,7 +184,7 @@ $(B)/test/gpu/libcudnn.so.9: $(B)/pic/test/gpu/fake_cudnn.o
 $(B)/test/gpu/libcublasLt.so.13 $(B)/test/gpu/libcudnn.so.9:
 	@mkdir -p $(@D)
 	@echo '  LD  $@'
-	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^
+	@$(CC) $(filter-out -pie,$(LD_$(FLAVOUR))) -shared -pthread -Wl,-soname,$(@F) -o $@ $^ -lm
 
 # No library: what a machine without them has, in front of what this one has.
 $(B)/test/gpu/without/%:

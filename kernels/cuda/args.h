@@ -21,7 +21,9 @@
     K(quantize) K(range) K(conv_bytes) K(product_bytes) K(add_bytes) \
     K(rnn) K(rnn_first) \
     K(taps) K(grid_sample) K(roi_align) K(deconv) \
-    K(einsum) K(attention) K(rotary)
+    K(einsum) K(attention) K(rotary) \
+    K(depthwise) K(depthwise3) K(depthwise5) \
+    K(norm_warp) K(norm_block) K(softmax_warp) K(softmax_block) K(pool_all)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -195,13 +197,14 @@ struct conv_args {
     struct gpu_window window;
 };
 
-/* x (planes, in, last), y (planes, out, last); n = elements of y.  Mean: over what lies inside, or
- * also the padding where count_pad. */
+/* x (planes, in, last), y (planes, out, last); a thread has `vector` neighbours, which divides
+ * `last` and is 1 of F32; n * vector = elements of y.  Mean: over what lies inside, or also the
+ * padding where count_pad. */
 struct pool_args {
     const void *x;
     void *y;
     int64_t n, last; /* channels where they lie last, else 1 */
-    int32_t mean, count_pad, type;
+    int32_t mean, count_pad, type, vector;
     struct gpu_window window;
 };
 
@@ -228,7 +231,9 @@ struct half_args {
 
 #include "args_attention.h"
 #include "args_bytes.h"
+#include "args_depthwise.h"
 #include "args_index.h"
 #include "args_rnn.h"
+#include "args_rows.h"
 #include "args_sample.h"
 #include "args_scan.h"

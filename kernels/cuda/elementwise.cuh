@@ -53,6 +53,25 @@ DEVICE float unary_float(int op, float x, float alpha, float beta)
     }
 }
 
+/* Activations behind a kernel that has its results in registers and stores 16 bits; -1: none.  Those
+ * of a few instructions: the others would double it, and are steps of their own. */
+#define ACTIVATION(name, y)                                                                        \
+    case GPU_U_##name:                                                                             \
+        for (int j = 0; j < N; j++)                                                                \
+            x[j] = y;                                                                              \
+        break
+template <int N> DEVICE void activate(int op, float (&x)[N], float alpha, float beta)
+{
+    switch (op) {
+        ACTIVATION(relu, unary_float(GPU_U_relu, x[j], 0, 0));
+        ACTIVATION(clip, unary_float(GPU_U_clip, x[j], alpha, beta));
+        ACTIVATION(sigmoid, ratio(1, 1 + expf(-x[j])));
+        ACTIVATION(hard_swish, unary_float(GPU_U_hard_swish, x[j], 0, 0));
+        ACTIVATION(silu, ratio(x[j], 1 + expf(-x[j])));
+    default: break;
+    }
+}
+
 template <typename T> DEVICE T unary_int(int op, T x)
 {
     switch (op) {

@@ -3,7 +3,7 @@
  *     KERNEL(fill) { EACH (i, a.n) ...; }
  *
  * Built for the host (test/gpu/kernels_host.h) the same text runs its blocks and threads one after
- * the other, which is why no kernel here has a barrier. */
+ * the other; those of a TEAM_KERNEL each until it waits for others (test/gpu/team_host.h). */
 #pragma once
 
 #include "args.h"
@@ -14,6 +14,18 @@
     extern "C" __global__ void __launch_bounds__(GPU_THREADS)                                      \
         gpulet_##name(const __grid_constant__ struct name##_args a)
 #define DEVICE __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+/* All of it in one access: V is as aligned as it is large. */
+template <typename V> DEVICE void read_aligned(V *v, const void *x) { *v = *(const V *)x; }
+template <typename V> DEVICE void write_aligned(void *y, const V *v) { *(V *)y = *v; }
+/* For a kernel whose threads wait for each other, all of a warp or of a block at the same place. */
+#define TEAM_KERNEL KERNEL
+#define SHARED __shared__
+DEVICE void block_wait() { __syncthreads(); }
+/* x of the lane whose number differs in the bits of k. */
+DEVICE float lane_xor(float x, int k) { return __shfl_xor_sync(0xffffffff, x, k); }
+/* Off by two units of the last place; 0 where y is infinite or nearly. */
+DEVICE float ratio(float x, float y) { return __fdividef(x, y); }
 #else
 #include "test/gpu/kernels_host.h"
 #endif
@@ -64,6 +76,14 @@ DEVICE float number(bf16 x) { return bf16_to(x.bits); }
 DEVICE void put(float *y, float x) { *y = x; }
 DEVICE void put(fp16 *y, float x) { y->bits = fp16_fit(x); }
 DEVICE void put(bf16 *y, float x) { y->bits = bf16_of(x); }
+
+/* Rounded as if it had been written: the largest mask of FP16 then hides what it is added to. */
+template <typename T> DEVICE float as_stored(float x)
+{
+    T y;
+    put(&y, x);
+    return number(y);
+}
 
 /* f<T>(...) with T as it is stored.  For loops; what is one number in and one out branches. */
 #define BY_TYPE(type, f, ...)                                                                      \

@@ -1,5 +1,5 @@
 /* Convolution and pooling, directly: a thread for each number of the result. */
-#include "kit.cuh"
+#include "vector.cuh"
 
 /* Splits a place of the result: *ret_o its position, returns plane (all that comes before). */
 DEVICE int64_t window_split(const gpu_window &w, int64_t i, int64_t ret_o[3])
@@ -61,26 +61,50 @@ KERNEL(conv)
     }
 }
 
-template <typename T> DEVICE void pool_one(const pool_args &a, int64_t i)
+template <typename T, int N> DEVICE void pool_some(const pool_args &a, int64_t i)
 {
     const gpu_window &w = a.window;
-    int64_t o[3], n = 0, channel = i % a.last, row = window_split(w, i / a.last, o);
+    int64_t o[3], n = 0, channel = i * N % a.last, row = window_split(w, i * N / a.last, o);
     const T *x = (const T *)a.x + row * w.in[0] * w.in[1] * w.in[2] * a.last + channel;
-    float acc = a.mean ? 0 : -__builtin_huge_valf();
+    float acc[N], v[N];
 
+UNROLL
+    for (int j = 0; j < N; j++)
+        acc[j] = a.mean ? 0 : -__builtin_huge_valf();
     EACH_PLACE (w, k) {
         int64_t p = window_read(w, o, k);
         n += p >= 0 || (a.count_pad && window_inside(w, o, k));
         if (p < 0)
             continue;
-        float v = number(x[p * a.last]);
-        acc = a.mean ? acc + v : v > acc || v != v ? v : acc;
+        load(v, x + p * a.last);
+UNROLL
+        for (int j = 0; j < N; j++)
+            acc[j] = a.mean ? acc[j] + v[j] : v[j] > acc[j] || v[j] != v[j] ? v[j] : acc[j];
     }
-    put((T *)a.y + i, !a.mean ? acc : n > 0 ? acc / (float)n : 0);
+UNROLL
+    for (int j = 0; j < N; j++)
+        acc[j] = !a.mean ? acc[j] : n > 0 ? acc[j] / (float)n : 0;
+    store((T *)a.y + i * N, acc);
+}
+
+template <typename T> DEVICE void pool_half(const pool_args &a, int64_t i)
+{
+    switch (a.vector) {
+    case 8: return pool_some<T, 8>(a, i);
+    case 4: return pool_some<T, 4>(a, i);
+    case 2: return pool_some<T, 2>(a, i);
+    default: return pool_some<T, 1>(a, i);
+    }
 }
 
 KERNEL(pool)
 {
-    EACH (i, a.n)
-        BY_TYPE(a.type, pool_one, a, i);
+    EACH (i, a.n) {
+        if (a.type == GPU_F16)
+            pool_half<fp16>(a, i);
+        else if (a.type == GPU_BF16)
+            pool_half<bf16>(a, i);
+        else
+            pool_some<float, 1>(a, i);
+    }
 }

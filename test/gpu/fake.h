@@ -39,7 +39,8 @@ struct fake_gpu {
     int fail_after;            /* but lets so many pass before */
     int library_workspace;     /* bytes that whatever they offer wants: 4096 */
     int library_cuda;          /* the CUDA that the libraries are made for: 13000 */
-    int library_refuses; /* they know no way to do: 1 anything, 2 what is fused behind a bias */
+    int library_refuses; /* they know no way to do: 1 anything, 2 what is fused behind a bias, or an
+                            activation behind a product */
     /* what was done */
     int splits[FAKE_GPUS_MAX];
     int contexts, green, streams, mappings, registered, primaries; /* alive now */

@@ -4,6 +4,7 @@
 #include "fake_lib.h"
 
 #include <cublasLt.h>
+#include <math.h>
 
 #define VERSION 130100
 #define PREFERRED_ALIGN 256
@@ -248,7 +249,26 @@ static uint64_t job_shape(const struct job *j)
 
 static bool has_bias(const struct desc *d)
 {
-    return d->epilogue == CUBLASLT_EPILOGUE_BIAS || d->epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+    return d->epilogue == CUBLASLT_EPILOGUE_BIAS || d->epilogue == CUBLASLT_EPILOGUE_RELU_BIAS ||
+           d->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
+}
+
+static bool has_relu(const struct desc *d)
+{
+    return d->epilogue == CUBLASLT_EPILOGUE_RELU || d->epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+}
+
+static bool has_gelu(const struct desc *d)
+{
+    return d->epilogue == CUBLASLT_EPILOGUE_GELU || d->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
+}
+
+/* Gelu is the form with tanh. */
+static float activated(const struct desc *d, float x)
+{
+    if (has_gelu(d))
+        return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
+    return has_relu(d) && x < 0 ? 0 : x;
 }
 
 EXPORTED cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
@@ -272,7 +292,8 @@ EXPORTED cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
         driver()->broken("the bias is set before the heuristic is asked");
     if (is->sms <= 0)
         driver()->broken("the heuristic is told the partition's SMs");
-    if (driver()->gpu->library_refuses == 1)
+    if (driver()->gpu->library_refuses == 1 ||
+        (driver()->gpu->library_refuses == 2 && (has_relu(is) || has_gelu(is))))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     const struct algo good = {MAGIC, p->align,
                               p->workspace < WORKSPACE_BYTES ? p->workspace : WORKSPACE_BYTES,
@@ -332,8 +353,6 @@ static float sum_of(const struct job *j, int64_t z, uint64_t row, uint64_t col)
 static void job_run(const void *data)
 {
     const struct job *j = data;
-    uint32_t e = j->desc.epilogue;
-    bool relu = e == CUBLASLT_EPILOGUE_RELU || e == CUBLASLT_EPILOGUE_RELU_BIAS;
 
     scribble(j->workspace, j->workspace_bytes);
     for (int64_t z = 0; z < j->d.batch; z++)
@@ -346,7 +365,7 @@ static void job_run(const void *data)
                     x += fake_load(j->desc.bias, type_of(&j->d), (int64_t)row);
                 fake_store(j->pd, type_of(&j->d),
                            z * j->d.step + (int64_t)row + (int64_t)col * j->d.ld,
-                           relu && x < 0 ? 0 : x);
+                           activated(&j->desc, x));
             }
 }
 

@@ -4,6 +4,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 struct gpu_place {
     unsigned x;
@@ -11,6 +14,7 @@ struct gpu_place {
 static thread_local gpu_place blockIdx, threadIdx, blockDim, gridDim;
 
 #define DEVICE static inline
+#define UNROLL
 /* gpulet_NAME_args_bytes: of its arguments. */
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 #define KERNEL(name)                                                                               \
@@ -26,3 +30,25 @@ static thread_local gpu_place blockIdx, threadIdx, blockDim, gridDim;
                 name##_thread(*(const struct name##_args *)args);                                  \
     }                                                                                              \
     static void name##_thread(const struct name##_args &a)
+
+/* A device faults where an access is not aligned to its size. */
+static inline void must_align(const void *p, size_t bytes)
+{
+    if ((uintptr_t)p % bytes == 0)
+        return;
+    fprintf(stderr, "a kernel accesses %zu bytes at %p\n", bytes, p);
+    abort();
+}
+template <typename V> static inline void read_aligned(V *v, const void *x)
+{
+    must_align(x, sizeof(V));
+    memcpy(v, x, sizeof(V));
+}
+template <typename V> static inline void write_aligned(void *y, const V *v)
+{
+    must_align(y, sizeof(V));
+    memcpy(y, v, sizeof(V));
+}
+static inline float ratio(float x, float y) { return x / y; }
+
+#include "team_host.h"

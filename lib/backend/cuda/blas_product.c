@@ -31,7 +31,7 @@ struct product {
     int64_t m, n, k, stack;
     struct matrix a, b;
     float alpha, beta;
-    bool bias, relu;
+    bool bias, relu, gelu;
     struct ref c; /* added, times beta; REF_NONE: nothing */
 };
 
@@ -108,8 +108,17 @@ static bool bias_fits(const struct product_args *a, struct ref bias, struct prod
     return along && (a->bias_row == a->cols || a->rows == 1) && ret->stack == 1;
 }
 
-/* As many post steps as the epilogue does: a residual, then Relu. */
-static int fuse(struct build *b, const struct node *n, enum dtype out, struct product *p)
+/* The library's Gelu is the form with tanh, of which nobody says how exact it is.  It is off the
+ * one with erf by 4.1e-4 at most: where the result is stored in 16 bits that is both; FP32 gets
+ * neither. */
+static bool is_gelu(const struct post *p, enum dtype out)
+{
+    return out != DT_FP32 && (p->kind == POST_GELU || p->kind == POST_GELU_TANH);
+}
+
+/* As many post steps as the epilogue does: a residual, then Relu or Gelu. */
+static int fuse(struct build *b, const struct node *n, enum dtype out, struct product *p,
+                uint32_t *ret_n)
 {
     uint32_t i = 0;
     int r = 0;
@@ -118,11 +127,12 @@ static int fuse(struct build *b, const struct node *n, enum dtype out, struct pr
         r = build_as(b, n->post[i++].value, out, false, &p->c);
         p->beta = 1;
     }
-    if (i < n->n_post && n->post[i].kind == POST_RELU) {
-        p->relu = true;
-        i++;
+    if (i < n->n_post) {
+        p->relu = n->post[i].kind == POST_RELU;
+        p->gelu = is_gelu(&n->post[i], out);
+        i += p->relu || p->gelu;
     }
-    b->n_fused = i;
+    *ret_n = i;
     return r;
 }
 
@@ -148,13 +158,18 @@ static int set_desc(struct blas_call *c, cublasLtMatmulDescAttributes_t what, co
     return BLAS(desc_set(c->desc, what, to, bytes), err);
 }
 
+static uint32_t epilogue_of(const struct product *p)
+{
+    return p->relu   ? (p->bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU)
+           : p->gelu ? (p->bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU)
+           : p->bias ? CUBLASLT_EPILOGUE_BIAS
+                     : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
 static int describe(struct blas_call *c, const struct product *p, uint32_t sms, struct err *err)
 {
     static const void *const stand_in = (const void *)(uintptr_t)ALIGN; /* as aligned as any is */
-    uint32_t epilogue = p->bias && p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS
-                        : p->bias          ? CUBLASLT_EPILOGUE_BIAS
-                        : p->relu          ? CUBLASLT_EPILOGUE_RELU
-                                           : CUBLASLT_EPILOGUE_DEFAULT;
+    uint32_t epilogue = epilogue_of(p);
     int32_t op_a = p->a.op, op_b = p->b.op, target = (int32_t)sms;
     int r = BLAS(desc_create(&c->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
 
@@ -296,40 +311,49 @@ static void blas_free_auto(struct blas_call **c)
         blas_free(&(*c)->call);
 }
 
-int blas_product(struct build *b, const struct node *n, const struct product_args *a,
-                 const struct product_refs *refs, bool *ret_taken)
+/* With the first n_fused post steps. */
+static int attempt(struct build *b, const struct node *n, const struct product *p, uint32_t n_fused,
+                   const struct product_refs *refs, bool *ret_taken)
 {
-    struct product p;
-
-    *ret_taken = false;
-    if (!b->part->blas || b->batch_invariant || !operands(*a, &p) || !bias_fits(a, refs->bias, &p))
-        return 0;
     AUTO(blas_free) struct blas_call *c = calloc(1, sizeof(*c));
+
     if (!c)
         return err_set(b->err, -ENOMEM, "out of memory");
-    int r = fuse(b, n, refs->out, &p);
-    if (r < 0)
-        return r;
-    p.in = type_of(refs->in);
-    p.out = type_of(refs->out);
     c->call = (struct call){.node = n, .run = blas_run, .free = blas_free};
-    c->alpha = p.alpha;
-    c->beta = p.beta;
-    c->bias = p.bias;
-    r = describe(c, &p, b->part->units, b->err);
+    c->alpha = p->alpha;
+    c->beta = p->beta;
+    c->bias = p->bias;
+    int r = describe(c, p, b->part->units, b->err);
     if (r == 0)
-        r = layouts(c, &p, b->err);
+        r = layouts(c, p, b->err);
     if (r == 0)
         r = algorithm(c, b->part, ret_taken, b->err);
     if (r < 0)
         return build_wrap(b);
-    if (!*ret_taken) {
-        b->n_fused = 0;
+    if (!*ret_taken)
         return 0;
-    }
-    r = emit(b, c, &p, refs);
+    b->n_fused = n_fused;
+    r = emit(b, c, p, refs);
     if (r == 0)
         (void)TAKE(c); /* the exe's */
     return r;
+}
+
+int blas_product(struct build *b, const struct node *n, const struct product_args *a,
+                 const struct product_refs *refs, bool *ret_taken)
+{
+    struct product p;
+    uint32_t n_fused;
+
+    *ret_taken = false;
+    if (!b->part->blas || b->batch_invariant || !operands(*a, &p) || !bias_fits(a, refs->bias, &p))
+        return 0;
+    p.in = type_of(refs->in);
+    p.out = type_of(refs->out);
+    struct product bare = p;
+    int r = fuse(b, n, refs->out, &p, &n_fused);
+    if (r == 0)
+        r = attempt(b, n, &p, n_fused, refs, ret_taken);
+    return r < 0 || *ret_taken || n_fused == 0 ? r : attempt(b, n, &bare, 0, refs, ret_taken);
 }
 #endif

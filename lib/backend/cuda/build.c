@@ -3,6 +3,7 @@
 
 #define STEPS_MAX 1000000u
 #define BLOCKS_PER_SM 8
+#define THREADS_LEAST 64 /* of a block */
 
 int build_fail(struct build *b, int code, const char *what)
 {
@@ -155,16 +156,35 @@ static int add_step(struct build *b, struct step is, const void *args, const str
     return 0;
 }
 
-int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
-               uint32_t n_holes, const struct hole *holes)
+static int launch_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes,
+                       int64_t blocks, unsigned threads, uint32_t n_holes, const struct hole *holes)
 {
-    int64_t blocks = n / GPU_THREADS + (n % GPU_THREADS != 0);
     struct step step = {.kernel = k,
+                        .threads = threads,
                         .blocks = (unsigned)MIN(blocks, b->part->units * BLOCKS_PER_SM),
                         .bytes = (uint32_t)bytes,
                         .n_holes = n_holes};
 
-    return n == 0 ? 0 : add_step(b, step, args, holes);
+    return blocks == 0 ? 0 : add_step(b, step, args, holes);
+}
+
+int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
+               uint32_t n_holes, const struct hole *holes)
+{
+    unsigned threads = GPU_THREADS;
+
+    while (threads > THREADS_LEAST && n < (int64_t)threads * b->part->units)
+        threads /= 2; /* little work is for all SMs, too */
+    return launch_step(b, k, args, bytes, n / threads + (n % threads != 0), threads, n_holes,
+                       holes);
+}
+
+int build_rows(struct build *b, enum gpu_kernel warp, enum gpu_kernel block, const void *args,
+               size_t bytes, int64_t n, int64_t count, uint32_t n_holes, const struct hole *holes)
+{
+    if (count <= ROW_WARP)
+        return build_step(b, warp, args, bytes, n * 32, n_holes, holes);
+    return launch_step(b, block, args, bytes, n, GPU_THREADS, n_holes, holes);
 }
 
 int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,
@@ -179,6 +199,11 @@ int build_call(struct build *b, struct call *c, const void *args, size_t bytes, 
 int64_t count_of(const struct tensor *t)
 {
     return span(t, 0, t->rank);
+}
+
+int32_t vector_of(int64_t n)
+{
+    return n % 8 == 0 ? 8 : n % 4 == 0 ? 4 : n % 2 == 0 ? 2 : 1;
 }
 
 int64_t span(const struct tensor *t, uint32_t from, uint32_t to)

@@ -245,7 +245,8 @@ static int lower_all(struct build *b)
         while (s + 1 < x->n_segments && g->cut[s + 1] <= i)
             x->first_step[++s] = x->n_steps;
         b->node = i;
-        int r = b->bound->skip[i] || b->bound->late_node[i] ? 0 : lower(b, &g->nodes[i]);
+        bool none = b->bound->skip[i] || b->bound->late_node[i] || b->fused[i].gone;
+        int r = none ? 0 : lower(b, &g->nodes[i]);
         if (r == 0)
             r = part_yield(b->part, b->err);
         if (r < 0)
@@ -281,6 +282,8 @@ static int build_all(struct build *b)
         r = place_inputs(b);
     if (r == 0)
         r = half_plan(b);
+    if (r == 0)
+        r = fuse_plan(b);
     if (r == 0)
         r = lower_all(b);
     if (r < 0)

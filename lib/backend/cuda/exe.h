@@ -32,9 +32,9 @@ struct call {
 };
 struct step {
     enum gpu_kernel kernel;
-    struct call *call; /* or NULL: the kernel */
-    unsigned blocks;
-    uint32_t bytes, n_holes; /* of args */
+    struct call *call;        /* or NULL: the kernel */
+    unsigned blocks, threads; /* of a block */
+    uint32_t bytes, n_holes;  /* of args */
     const void *args;
     const struct hole *hole;
 };
@@ -69,6 +69,18 @@ struct exe {
        */
 #define STATUS_BYTES 256
 
+/* ---- fuse.c: what in front of a node is done in its step */
+struct fused {
+    bool gone;       /* it is itself done by one behind it */
+    uint32_t n;      /* so many are done with it */
+    uint32_t x, add; /* it reads x * scale + add for its first input; add may be VALUE_NONE */
+    uint32_t sum;    /* that input, where others read it too; else VALUE_NONE */
+    float scale;
+};
+struct build;
+/* Once, before lowering: b->fused. */
+int fuse_plan(struct build *b);
+
 /* ---- build.c: what compile() keeps meanwhile */
 struct build {
     struct part *part;
@@ -81,9 +93,10 @@ struct build {
     struct ref *half[2]; /* the same in 16 bits: row-major, and with channels last */
     bool *wants;         /* by value id: a node that computes in 16 bits comes behind it */
     enum precision precision;
-    uint32_t node;    /* being lowered */
-    enum dtype store; /* what it keeps FP32 values in: DT_FP32, or what half_type() says */
-    bool last;        /* and those of `rank` dimensions with channels last */
+    struct fused *fused; /* by node id */
+    uint32_t node;       /* being lowered */
+    enum dtype store;    /* what it keeps FP32 values in: DT_FP32, or what half_type() says */
+    bool last;           /* and those of `rank` dimensions with channels last */
     uint32_t rank;
     uint32_t n_fused;     /* of its post steps: done already */
     bool batch_invariant; /* our own kernels only: they know nothing of the batch */
@@ -102,10 +115,17 @@ int build_zeros(struct build *b, size_t bytes, struct ref *ret);
 /* A launch over n elements; none if n is 0. */
 int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
                uint32_t n_holes, const struct hole *holes);
+/* A warp for each of n rows, or a block where that has more than ROW_WARP numbers. */
+int build_rows(struct build *b, enum gpu_kernel warp, enum gpu_kernel block, const void *args,
+               size_t bytes, int64_t n, int64_t count, uint32_t n_holes, const struct hole *holes);
 #define HOLE(kernel, member, r) ((struct hole){offsetof(struct kernel##_args, member), r})
 #define STEP(b, kernel, args, ...)                                                                 \
     build_step(b, KERNEL_##kernel, &(args), sizeof(args), (args).n,                                \
                ARRAY_SIZE(((struct hole[]){__VA_ARGS__})), (struct hole[]){__VA_ARGS__})
+#define ROWS_STEP(b, kernel, args, ...)                                                            \
+    build_rows(b, KERNEL_##kernel##_warp, KERNEL_##kernel##_block, &(args), sizeof(args),          \
+               (args).n, (args).count, ARRAY_SIZE(((struct hole[]){__VA_ARGS__})),                 \
+               (struct hole[]){__VA_ARGS__})
 /* The same by a library; the exe's from then on. */
 int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,
                const struct hole *holes);
@@ -132,6 +152,8 @@ int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret
 /* The first inputs, of which any may be missing. */
 int build_inputs(struct build *b, const struct node *n, uint32_t count, struct ref *ret);
 int64_t count_of(const struct tensor *t);
+/* So many numbers of 16 bits may be read at once where rows of n lie behind each other. */
+int32_t vector_of(int64_t n);
 int64_t span(const struct tensor *t, uint32_t from, uint32_t to);
 void strides_of(const struct tensor *t, int64_t ret[MAX_RANK]);
 /* t as read by y's elements: stride 0 where it is broadcast. */
@@ -166,6 +188,8 @@ int half_check(const struct part *p, const struct compile_args *args, struct err
 enum dtype half_type(const struct build *b);
 /* The type in which a convolution or product should have its operands. */
 enum dtype half_for(const struct build *b, const struct node *n);
+/* It stays finite in what the precision stores. */
+bool half_fits(const struct build *b, uint32_t v);
 /* Once, before lowering: b->wants. */
 int half_plan(struct build *b);
 /* v goes on to a node that computes in 16 bits. */
@@ -180,6 +204,8 @@ bool half_is(const struct build *b, uint32_t v, bool last);
  * last, which FP32 never has. */
 int build_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
 int build_out_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
+/* Constant filters (channels, 1, kernel) as (kernel, channels) in 16 bits. */
+int build_filters(struct build *b, uint32_t v, struct ref *ret);
 /* From 16 bits to FP32. */
 int half_back(struct build *b, uint32_t v, struct ref *ret);
 void half_forget(struct build *b, uint32_t v);
@@ -228,3 +254,13 @@ int window_of(struct build *b, const struct node *n, const struct tensor *x, con
 int lower_pad_mode(struct build *b, const struct node *n, const int64_t begin[MAX_RANK]);
 /* The post steps of the node, in place. */
 int lower_posts(struct build *b, const struct node *n);
+enum gpu_unary post_unary(const struct post *p);
+/* One that activate() of the kernels knows. */
+bool post_is_short(const struct post *p);
+
+/* ---- lower_depthwise.c */
+/* A convolution whose channels have a filter each: our own kernel does it in 16 bits.  The one
+ * place where it is preferred to cuDNN. */
+bool depthwise_is(const struct build *b, const struct node *n, const struct conv_args *a);
+int lower_depthwise(struct build *b, const struct node *n, const struct conv_args *a,
+                    enum dtype type);

@@ -150,7 +150,7 @@ int slot_launch(struct slot *s, uint32_t i, CUstream stream, struct err *err)
     /* The driver takes a kernel of a library where it wants a function. */
     CUfunction f = (CUfunction)x->part->dev->kernel[step->kernel];
 
-    return GPU(launch(f, step->blocks, 1, 1, GPU_THREADS, 1, 1, 0, stream, args, NULL), err);
+    return GPU(launch(f, step->blocks, 1, 1, step->threads, 1, 1, 0, stream, args, NULL), err);
 }
 
 static int segment(struct slot *s, unsigned i, struct err *err)

@@ -47,7 +47,7 @@ static bool half_node(const struct build *b, const struct node *n)
     return n->op != OP_MatMul || in_of(b, n, 1)->rank >= 2;
 }
 
-static bool fits(const struct build *b, uint32_t v)
+bool half_fits(const struct build *b, uint32_t v)
 {
     const struct constant *c = v == VALUE_NONE ? NULL : b->graph->values[v].constant;
     const float *x = c ? c->t.data : NULL;
@@ -63,7 +63,7 @@ enum dtype half_for(const struct build *b, const struct node *n)
     if (half_type(b) == DT_FP32 || !half_node(b, n))
         return DT_FP32;
     for (uint32_t i = 1; i < n->n_in; i++)
-        if (!fits(b, n->in[i]))
+        if (!half_fits(b, n->in[i]))
             return DT_FP32; /* it would be infinite */
     return half_type(b);
 }
@@ -216,6 +216,24 @@ static uint32_t origin(const struct build *b, uint32_t v)
     return v;
 }
 
+static bool is_known(const struct build *b, uint32_t v)
+{
+    return value_of(b, v)->data || b->graph->values[v].constant;
+}
+
+/* In 16 bits, or from outside; of what is done by a node behind it: one of its operands. */
+static bool is_there(const struct build *b, uint32_t v)
+{
+    uint32_t p = b->graph->values[origin(b, v)].producer;
+    bool any = p == NODE_NONE || half_is(b, v, false) || half_is(b, v, true);
+
+    for (uint32_t i = 0; !any && b->fused[p].gone && i < b->graph->nodes[p].n_in; i++) {
+        uint32_t in = b->graph->nodes[p].in[i];
+        any = in != VALUE_NONE && !is_known(b, in) && is_there(b, in);
+    }
+    return any;
+}
+
 /* What FP32 has been left in is not rounded for an operator that could as well read that: one of
  * the operands is in 16 bits, or comes from outside, or all are constants. */
 static bool begins(const struct build *b, const struct node *n)
@@ -227,10 +245,9 @@ static bool begins(const struct build *b, const struct node *n)
         if (v == VALUE_NONE)
             continue;
         n_data++;
-        if (value_of(b, v)->data || b->graph->values[v].constant)
+        if (is_known(b, v))
             n_constant++;
-        else if (half_is(b, v, false) || half_is(b, v, true) ||
-                 b->graph->values[origin(b, v)].producer == NODE_NONE)
+        else if (is_there(b, v))
             return true;
     }
     return n_data > 0 && n_constant == n_data;
@@ -260,9 +277,9 @@ void half_begin(struct build *b, const struct node *n)
         !goes_on(b, n) || !begins(b, n))
         return;
     for (uint32_t i = 0; i < n->n_in; i++)
-        if (!fits(b, operand(b, n, i)))
+        if (!half_fits(b, operand(b, n, i)))
             return;
     b->store = half_type(b);
     b->last = (keeps(n) & LAST) && in_last(b, n);
-    b->exe->n_asked++;
+    b->exe->n_asked += 1 + b->fused[b->node].n;
 }

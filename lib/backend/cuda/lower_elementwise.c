@@ -274,6 +274,17 @@ static const enum gpu_unary posts[] = {
     [POST_SILU] = GPU_U_silu,       [POST_GELU_TANH] = GPU_U_gelu_tanh,
 };
 
+enum gpu_unary post_unary(const struct post *p)
+{
+    return posts[p->kind];
+}
+
+bool post_is_short(const struct post *p)
+{
+    return p->kind == POST_RELU || p->kind == POST_CLIP || p->kind == POST_SIGMOID ||
+           p->kind == POST_HARDSWISH || p->kind == POST_SILU;
+}
+
 /* One post step on what is at ry, as b->store and b->last say. */
 static int post_step(struct build *b, const struct tensor *y, const struct post *p, struct ref ry)
 {

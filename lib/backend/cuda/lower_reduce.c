@@ -98,6 +98,41 @@ int lower_arg(struct build *b, const struct node *n)
     return r < 0 ? r : STEP(b, arg_reduce, a, HOLE(arg_reduce, x, rx), HOLE(arg_reduce, y, ry));
 }
 
+/* Of 16 bits 8 numbers at once, of FP32 4, where all rows begin as aligned. */
+static int32_t row_vector(int32_t type, int64_t count)
+{
+    int32_t most = type == DT_FP32 ? 4 : 8;
+
+    return count % most == 0 ? most : 1;
+}
+
+/* Rows that lie behind each other, with what is fused in front of them. */
+static int softmax_rows(struct build *b, const struct node *n, const struct softmax_args *a)
+{
+    const struct fused *f = &b->fused[b->node];
+    const struct tensor *y = value_of(b, n->out[0]);
+    struct softmax_rows_args s = {.n = a->n,
+                                  .count = a->count,
+                                  .scale = f->scale,
+                                  .log_of = a->log_of,
+                                  .type = a->type,
+                                  .vector = row_vector(a->type, a->count)};
+    int64_t stride[1][MAX_RANK];
+    struct ref x, mask = {0}, ry;
+    int r = data_in(b, f->x, &x);
+
+    if (r == 0 && f->add != VALUE_NONE) {
+        strides_broadcast(value_of(b, f->add), y, stride[0]);
+        walk_make(&s.of_mask, y->rank - 1, y->dims, 1, stride);
+        r = data_in(b, f->add, &mask);
+    }
+    if (r == 0)
+        r = data_out(b, n->out[0], &ry);
+    return r < 0 ? r
+                 : ROWS_STEP(b, softmax, s, HOLE(softmax_rows, x, x),
+                             HOLE(softmax_rows, mask, mask), HOLE(softmax_rows, y, ry));
+}
+
 /* Over one axis since opset 13, over all from `axis` on before. */
 int lower_softmax(struct build *b, const struct node *n)
 {
@@ -115,6 +150,8 @@ int lower_softmax(struct build *b, const struct node *n)
     a.count = one ? x->dims[axis] : span(x, axis, x->rank);
     a.step = one ? span(x, axis + 1, x->rank) : 1;
     a.n = a.count ? span(x, 0, axis) * a.step : 0;
+    if (a.step == 1)
+        return softmax_rows(b, n, &a);
     int r = data_in(b, n->in[0], &rx);
     if (r == 0)
         r = data_out(b, n->out[0], &ry);
@@ -122,9 +159,32 @@ int lower_softmax(struct build *b, const struct node *n)
 }
 
 /* ---- normalisations */
+
+/* Rows with a scale for each of their numbers, and a sum in front of them. */
+static int norm_rows(struct build *b, const struct norm_args *a, const struct ref ref[6])
+{
+    const struct fused *f = &b->fused[b->node];
+    struct norm_rows_args s = {.n = a->n,
+                               .count = a->count,
+                               .eps = a->eps,
+                               .rms = a->rms,
+                               .type = a->type,
+                               .vector = row_vector(a->type, a->count)};
+    struct ref add = {0}, sum = {0};
+    int r = f->add == VALUE_NONE ? 0 : data_in(b, f->add, &add);
+
+    if (r == 0 && f->sum != VALUE_NONE)
+        r = data_out(b, f->sum, &sum);
+    return r < 0 ? r
+                 : ROWS_STEP(b, norm, s, HOLE(norm_rows, x, ref[0]), HOLE(norm_rows, add, add),
+                             HOLE(norm_rows, scale, ref[1]), HOLE(norm_rows, bias, ref[2]),
+                             HOLE(norm_rows, y, ref[3]), HOLE(norm_rows, sum, sum),
+                             HOLE(norm_rows, ret_mean, ref[4]), HOLE(norm_rows, ret_inv, ref[5]));
+}
+
 static int norm_step(struct build *b, const struct node *n, struct norm_args a)
 {
-    struct ref rx, scale, bias, y, mean = {0}, inv = {0};
+    struct ref ref[6] = {{0}}; /* x, scale, bias, y, mean, inverse deviation */
 
     for (uint32_t i = 0; i < n->n_in && i < 3; i++)
         if (!is_f32(in_of(b, n, i)))
@@ -135,21 +195,23 @@ static int norm_step(struct build *b, const struct node *n, struct norm_args a)
     if (a.count == 0)
         a.n = 0;
     a.type = (int32_t)data_type(b, in_of(b, n, 0));
-    int r = data_in(b, n->in[0], &rx);
+    int r = data_in(b, b->fused[b->node].x, &ref[0]);
     if (r == 0)
-        r = build_in(b, n->in[1], &scale);
+        r = build_in(b, n->in[1], &ref[1]);
     if (r == 0)
-        r = build_optional(b, n, 2, &bias);
+        r = build_optional(b, n, 2, &ref[2]);
     if (r == 0)
-        r = data_out(b, n->out[0], &y);
-    if (r == 0 && n->n_out > 1 && n->out[1] != VALUE_NONE)
-        r = build_out(b, n->out[1], &mean);
-    if (r == 0 && n->n_out > 2 && n->out[2] != VALUE_NONE)
-        r = build_out(b, n->out[2], &inv);
-    return r < 0 ? r
-                 : STEP(b, norm, a, HOLE(norm, x, rx), HOLE(norm, scale, scale),
-                        HOLE(norm, bias, bias), HOLE(norm, y, y), HOLE(norm, ret_mean, mean),
-                        HOLE(norm, ret_inv, inv));
+        r = data_out(b, n->out[0], &ref[3]);
+    for (uint32_t i = 1; i < 3 && r == 0; i++)
+        if (n->n_out > i && n->out[i] != VALUE_NONE)
+            r = build_out(b, n->out[i], &ref[3 + i]);
+    if (r < 0)
+        return r;
+    if (a.div == 1 && a.mod == a.count)
+        return norm_rows(b, &a, ref);
+    return STEP(b, norm, a, HOLE(norm, x, ref[0]), HOLE(norm, scale, ref[1]),
+                HOLE(norm, bias, ref[2]), HOLE(norm, y, ref[3]), HOLE(norm, ret_mean, ref[4]),
+                HOLE(norm, ret_inv, ref[5]));
 }
 
 /* LayerNormalization and RMSNormalization: rows from `axis` on. */

@@ -73,6 +73,20 @@ static int conv_by_library(struct build *b, const struct node *n, const struct c
     return r < 0 ? r : dnn_conv(b, n, a, ref, ret_taken);
 }
 
+/* In 16 bits: by our own kernel where that should be faster, else by the library. */
+static int conv_half(struct build *b, const struct node *n, const struct conv_args *a,
+                     struct conv_refs *ref, bool *ret_taken)
+{
+    *ret_taken = depthwise_is(b, n, a);
+    int r =
+        *ret_taken ? lower_depthwise(b, n, a, ref->type) : conv_by_library(b, n, a, ref, ret_taken);
+
+    b->exe->n_asked += *ret_taken;
+    if (!*ret_taken)
+        half_forget(b, n->out[0]);
+    return r;
+}
+
 int lower_conv(struct build *b, const struct node *n)
 {
     const struct tensor *x = in_of(b, n, 0), *f = in_of(b, n, 1), *y = value_of(b, n->out[0]);
@@ -90,10 +104,7 @@ int lower_conv(struct build *b, const struct node *n)
                    f->rank != x->rank || f->dims[1] != a.channels / a.groups))
         r = build_fail(b, -EINVAL, "channels, filters and groups do not go together");
     if (r == 0 && ref.type != DT_FP32) {
-        r = conv_by_library(b, n, &a, &ref, &taken);
-        b->exe->n_asked += taken;
-        if (!taken)
-            half_forget(b, n->out[0]);
+        r = conv_half(b, n, &a, &ref, &taken);
         ref.type = DT_FP32;
     }
     if (r == 0 && !taken)
@@ -115,6 +126,8 @@ static int pool_step(struct build *b, const struct node *n, struct pool_args a)
         r = data_out(b, n->out[0], &ry);
     a.type = (int32_t)data_type(b, x);
     a.last = b->last ? x->dims[1] : 1;
+    a.vector = a.type == DT_FP32 ? 1 : vector_of(a.last);
+    a.n /= a.vector;
     return r < 0 ? r : STEP(b, pool, a, HOLE(pool, x, rx), HOLE(pool, y, ry));
 }
 
@@ -139,6 +152,27 @@ int lower_pool(struct build *b, const struct node *n)
     return r < 0 ? r : pool_step(b, n, a);
 }
 
+/* With channels last: one result is of many places, which a warp shares. */
+static int pool_all_step(struct build *b, const struct node *n, int64_t places, bool mean)
+{
+    const struct tensor *x = in_of(b, n, 0);
+    struct pool_all_args a = {.places = places,
+                              .channels = x->dims[1],
+                              .mean = mean,
+                              .type = (int32_t)b->store,
+                              .vector = vector_of(x->dims[1])};
+    struct ref rx, ry = {0};
+    int r = data_in(b, n->in[0], &rx);
+
+    if (r == 0)
+        r = data_out(b, n->out[0], &ry);
+    a.n = x->dims[0] * ((a.channels / a.vector + 1) / 2);
+    const struct hole holes[] = {HOLE(pool_all, x, rx), HOLE(pool_all, y, ry)};
+    return r < 0
+               ? r
+               : build_step(b, KERNEL_pool_all, &a, sizeof(a), a.n * 32, ARRAY_SIZE(holes), holes);
+}
+
 int lower_global_pool(struct build *b, const struct node *n)
 {
     const struct tensor *x = in_of(b, n, 0), *y = value_of(b, n->out[0]);
@@ -147,6 +181,8 @@ int lower_global_pool(struct build *b, const struct node *n)
 
     if (!is_f32(x))
         return build_no_type(b, x->dtype);
+    if (b->last && each > 0 && a.n > 0)
+        return pool_all_step(b, n, each, a.mean);
     a.window = (struct gpu_window){.in = {1, 1, each},
                                    .out = {1, 1, 1},
                                    .kernel = {1, 1, each},
