@@ -730,6 +730,7 @@ static void a_lost_partition_is_opened_again_and_what_waited_is_served(void)
     struct err err;
 
     rig_load_ok(&r, "m", 1, dir_batch);
+    uint32_t opens = fake.opens; /* the points' before the first plan, too */
     fake.run_us = 30000;
     fake.lose_runs = 1;
     for (unsigned i = 0; i < 2; i++) {
@@ -741,7 +742,7 @@ static void a_lost_partition_is_opened_again_and_what_waited_is_served(void)
     CHECK(rig_next(&r, WAIT_MS) == &q[1].item);
     CHECK(rig_right(&q[1]));
     CHECK_EQ(engine_health(r.e, &err), 0);
-    CHECK_EQ(fake.opens, 2);
+    CHECK_EQ(fake.opens, opens + 1);
     CHECK_EQ(fake.enters, 2);
     CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
     rig_drop(&q[0]);
