@@ -26,7 +26,7 @@ serve_cases() {
     modes) for m in $serve_modes; do printf "$m, %s\n" 'two models' 'the first alone' 'beside one that asks for too much'; done ;;
     alone) for m in "${serve_models[@]:0:2}"; do
             echo "${m%%=*}, within its SLO"
-            printf "${m%%=*}, batch 32, %s\n" roofline graphs eager served segments
+            printf "${m%%=*}, batch 32, %s\n" roofline graphs eager served unfused segments
         done ;;
     profile) printf '%s\n' 'what is measured is kept' 'it can be planned with' 'it can be replayed' ;;
     esac | grep -F -- "$only"
