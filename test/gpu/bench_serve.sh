@@ -36,7 +36,7 @@ serve_cases() {
 # Mode, policy, state folder.  Its end is serve_stop's.
 serve_start() {
     serve_dir=$(mktemp -d)
-    printf '[http]\nlisten = 127.0.0.1:%s\n[admin]\nlisten = 127.0.0.1:%s\nsocket = %s/admin.sock\n[state]\ndirectory = %s\n[device]\nbackend = cuda\npartition-mode = %s\n[plan]\npolicy = %s\n[limits]\nhost-bytes = 16G\n' \
+    printf '[http]\nlisten = 127.0.0.1:%s\n[admin]\nlisten = 127.0.0.1:%s\nsocket = %s/admin.sock\n[state]\ndirectory = %s\n[device]\nbackend = cuda\npartition-mode = %s\n[plan]\npolicy = %s\n[limits]\nhost-bytes = 6G\n' \
         "$serve_port" $((serve_port + 1)) "$serve_dir" "$3" "$1" "$2" >"$serve_dir/conf"
     "$here/gpuletd" --config "$serve_dir/conf" >"$serve_dir/log" 2>&1 &
     serve_pid=$!

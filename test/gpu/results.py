@@ -61,12 +61,13 @@ SOMETHING = """What a GPU has shown of this version, and what none has been aske
 (`make check-cuda`): the real plug-in on a fake driver that keeps the driver's documented rules, and its
 kernels compiled for the host.
 """
-HOW = """`make gpu-bundle` makes the folder `build/gpu-bundle` and an archive of it (38 MB) for x86-64 Linux with glibc 2.36 or
+HOW = """`make gpu-bundle` makes the folder `build/gpu-bundle` and an archive of it (41 MB) for x86-64 Linux with glibc 2.36 or
 newer and a driver; in it lies `run.sh` (`test/gpu/run.sh`), which looks for cuBLASLt and cuDNN there. It appends a line of JSON for each case to
 OUT/results.jsonl; each part ends within nine minutes and goes on where it stopped when it is started again, and
-`--left` says what is missing. `--first` takes a minute. Part http starts the daemon once in each partition mode; one that
-cannot be had on that machine has a line with the reason, and is not validated. The lines go to a file in docs/gpu-results, and
-`test/gpu/results.py >docs/gpu-results.md` makes this page of them.
+`--left` says what is missing. `--first` takes a minute. The benches time PyTorch beside us where `python3` has it,
+and name it as missing where not; in what order and for how long is told at the top of `bench.sh` and `bench_serve.sh`. Part http starts the daemon once in
+each partition mode; one that cannot be had on that machine has a line with the reason, and is not validated. The lines go
+to a file in docs/gpu-results, and `test/gpu/results.py >docs/gpu-results.md` makes this page of them.
 """
 
 
