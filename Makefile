@@ -157,7 +157,7 @@ $(B)/test/gpu/facts_code.o: lib/backend/cuda/embed.S build/cuda/facts.fatbin
 FACTS_SRC := $(wildcard test/gpu/facts_*.c) lib/backend/cuda/driver.c lib/backend/cuda/error.c
 $(B)/test/gpu/facts: $(B)/test/gpu/facts_code.o $(call obj,$(FACTS_SRC))
 
-$(B)/test/gpu/bench: $(B)/test/gpu/facts_code.o $(call obj,test/gpu/bench_rates.c $(filter-out \
+$(B)/test/gpu/bench: $(B)/test/gpu/facts_code.o $(call obj,$(wildcard test/gpu/bench_*.c) $(filter-out \
     test/gpu/facts_%,$(FACTS_SRC)) test/gpu/facts_driver.c)
 
 # The same kernels for the host: the fake driver runs them.

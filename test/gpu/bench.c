@@ -4,6 +4,7 @@
  *     bench [OPTIONS] FOLDER BATCH          in turns with somebody else
  *     bench --sizes [OPTIONS] FOLDER BATCH  on gpu-lets from small to all of it
  *     bench --count [OPTIONS] FOLDER BATCH  only what the graph says; needs no device
+ *     bench --kernels [OPTIONS] BATCH       each kernel of ours beside its floor
  *
  *     -p PRECISION  fp16 unless said      -t MS  how long a measurement goes on: 100
  *     -m SIDE       of the matrices by which the device's rate is measured: 8192
@@ -76,6 +77,17 @@ void subject_close(struct subject *s)
     if (s->part)
         be->part_close(s->part);
     *s = (struct subject){0};
+}
+
+int graph_ready(struct graph *g, struct err *err)
+{
+    int r = graph_infer(g, err);
+
+    if (r < 0)
+        return r;
+    graph_analyse_batch(g);
+    r = graph_settle_late(g, err);
+    return r < 0 ? r : graph_cut(g, err);
 }
 
 static unsigned runs_for(double us)
@@ -160,6 +172,7 @@ static int served_us(const struct subject *s, const struct io *io, double *ret, 
 
 /* ---- the model */
 struct bench {
+    const char *folder;
     struct model *m;
     struct arena arena;
     struct bound *bound;
@@ -172,19 +185,25 @@ struct bench {
     void *out[MAX_IO];
 };
 
+static int bind_batch(const struct graph *g, struct arena *a, struct bound **ret, struct err *err)
+{
+    struct shape_key key = {.n = g->n_syms};
+
+    if (batch > 1 && g->batch_sym < 0)
+        return err_set(err, -ENOTSUP, "it does not batch: %s", g->why_single);
+    for (uint32_t i = 0; i < key.n; i++)
+        key.dim[i] = (int32_t)i == g->batch_sym ? batch : 1;
+    return graph_bind(g, &key, a, ret, err);
+}
+
 static int bench_bind(struct bench *b, const char *folder, struct err *err)
 {
     int r = model_open(folder, NULL, PRECISION_FP32, &b->m, err);
-    const struct graph *g = r < 0 ? NULL : model_graph(b->m);
-    struct shape_key key = {.n = g ? g->n_syms : 0};
 
-    if (r == 0 && batch > 1 && g->batch_sym < 0)
-        r = err_set(err, -ENOTSUP, "it does not batch: %s", g->why_single);
-    for (uint32_t i = 0; i < key.n; i++)
-        key.dim[i] = (int32_t)i == g->batch_sym ? batch : 1;
+    b->folder = folder;
     if (r == 0)
-        r = graph_bind(g, &key, &b->arena, &b->bound, err);
-    if (r == 0 && !(b->node = calloc(g->n_nodes + 1, sizeof(*b->node))))
+        r = bind_batch(model_graph(b->m), &b->arena, &b->bound, err);
+    if (r == 0 && !(b->node = calloc(model_graph(b->m)->n_nodes + 1, sizeof(*b->node))))
         r = err_set(err, -ENOMEM, "out of memory");
     return r < 0 ? r : graph_work(b->bound, precision, b->node, &b->all, err);
 }
@@ -234,12 +253,12 @@ static int bench_device(struct bench *b, struct err *err)
         b->info = info[0];
         r = rates_measure(b->dev, granules_most(b), precision, side, &b->rates, err);
     }
-    return r < 0 ? r : bench_memory(b, err);
+    return r;
 }
 
 static void bench_close(struct bench *b)
 {
-    if (b->region.bytes)
+    if (b->region.bytes && b->region.base != MAP_FAILED)
         be->host_close(b->dev, &b->region);
     if (b->dev)
         be->dev_close(b->dev);
@@ -256,17 +275,18 @@ static void line_begin(const char *way)
            model_name, batch, way, precision_name(precision));
 }
 
-static void line_failed(const char *way, const struct err *err)
+/* Why there is no figure. */
+static void line_none(const char *way, bool ok, const char *why)
 {
-    char clean[sizeof(err->msg)];
+    char clean[sizeof(((struct err *)0)->msg)];
     size_t n = 0;
 
-    for (const char *p = err->msg; *p; p++)
+    for (const char *p = why; *p && n + 1 < sizeof(clean); p++)
         if (*p != '"' && *p != '\\')
             clean[n++] = *p;
     clean[n] = 0;
-    printf("{\"case\": \"%s, batch %" PRId64 ", %s\", \"ok\": false, \"text\": \"%s\"}\n",
-           model_name, batch, way, clean);
+    printf("{\"case\": \"%s, batch %" PRId64 ", %s\", \"ok\": %s, \"text\": \"%s\"}\n", model_name,
+           batch, way, ok ? "true" : "false", clean);
 }
 
 static void line_turns(const char *way, const double *turn, unsigned n, const char *more_of_it)
@@ -307,10 +327,11 @@ static void line_work(const struct bench *b)
 }
 
 /* ---- in turns */
-enum way { GRAPHS, EAGER, SERVED, N_WAYS };
-static const char *const way_names[] = {"graphs", "eager", "served"};
+enum way { GRAPHS, EAGER, SERVED, UNFUSED, N_WAYS };
+static const char *const way_names[] = {"graphs", "eager", "served", "unfused"};
 
-static int turn(const struct bench *b, const struct subject *s, double us[N_WAYS], struct err *err)
+static int turn(const struct bench *b, const struct subject *s, const struct subject *unfused,
+                double us[N_WAYS], struct err *err)
 {
     struct io_part rows = {.rows = (uint32_t)batch, .in = b->in, .out = b->out};
     struct io io = {.n_parts = 1, .part = &rows};
@@ -318,7 +339,11 @@ static int turn(const struct bench *b, const struct subject *s, double us[N_WAYS
 
     if (r == 0)
         r = eager_us(s, &us[EAGER], err);
-    return r < 0 ? r : served_us(s, &io, &us[SERVED], err);
+    if (r == 0)
+        r = served_us(s, &io, &us[SERVED], err);
+    return r < 0 || !unfused->slot
+               ? r
+               : subject_us(unfused, 0, unfused->info.n_segments, &us[UNFUSED], err);
 }
 
 /* A part of the model beside the floor of its nodes: which of them is far from it? */
@@ -345,35 +370,78 @@ static int line_segments(const struct bench *b, const struct subject *s, struct 
     return 0;
 }
 
-static int in_turns(const struct bench *b, struct err *err)
+static void lines(const struct bench *b, const struct subject *s, double us[][TURNS_MAX],
+                  unsigned n, const char *why_fused)
 {
-    struct compile_args args = {.model = model_name, .bound = b->bound, .precision = precision};
-    double us[N_WAYS][TURNS_MAX], now[N_WAYS];
-    struct subject s;
+    line_work(b);
+    for (enum way w = 0; w < N_WAYS; w++) {
+        if (w == UNFUSED && *why_fused)
+            line_none(way_names[w], true, why_fused);
+        else
+            line_turns(way_names[w], us[w], n,
+                       w == GRAPHS && !has_graphs(s) ? "no graph was made" : s->info.note);
+    }
+}
+
+static int turns(const struct bench *b, const struct subject *s, const struct subject *unfused,
+                 const char *why_fused, struct err *err)
+{
+    double us[N_WAYS][TURNS_MAX], now[N_WAYS] = {0};
     unsigned n = 0;
     char line[16];
-    int r = subject_open(b->dev, granules_most(b), &args, &s, err);
+    int r = 0;
 
-    if (r == 0) { /* whoever waits for the first turn knows that we are ready */
-        printf("ready\n");
-        fflush(stdout);
-    }
+    printf("ready\n"); /* to whoever waits for the first turn */
+    fflush(stdout);
     while (r == 0 && n < TURNS_MAX && fgets(line, sizeof(line), stdin)) {
-        r = turn(b, &s, now, err);
+        r = turn(b, s, unfused, now, err);
         for (unsigned w = 0; w < N_WAYS && r == 0; w++)
             us[w][n] = now[w];
         n += r == 0;
         printf("turn\n");
         fflush(stdout);
     }
-    if (r == 0 && n > 0) {
-        line_work(b);
-        for (enum way w = 0; w < N_WAYS; w++)
-            line_turns(way_names[w], us[w], n,
-                       w == GRAPHS && !has_graphs(&s) ? "no graph was made" : s.info.note);
-        r = line_segments(b, &s, err);
+    if (r < 0 || n == 0)
+        return r;
+    lines(b, s, us, n, why_fused);
+    return line_segments(b, s, err);
+}
+
+/* Not every model can do without passes: err says why not. */
+static void unfused_open(const struct bench *b, struct plain *p, struct arena *a,
+                         struct subject *ret, struct err *err)
+{
+    struct compile_args args = {.model = model_name, .precision = precision};
+    struct bound *bound;
+    int r = plain_open(b->folder, p, err);
+
+    if (r == 0)
+        r = bind_batch(p->graph, a, &bound, err);
+    args.bound = r == 0 ? bound : NULL;
+    if (r == 0 && (r = subject_open(b->dev, granules_most(b), &args, ret, err)) < 0)
+        subject_close(ret);
+}
+
+static int in_turns(struct bench *b, struct err *err)
+{
+    struct compile_args args = {.model = model_name, .bound = b->bound, .precision = precision};
+    struct subject s = {0}, unfused = {0};
+    struct plain plain = {0};
+    struct err why_fused = {0};
+    struct arena a;
+    int r = bench_memory(b, err);
+
+    arena_init(&a);
+    if (r == 0)
+        r = subject_open(b->dev, granules_most(b), &args, &s, err);
+    if (r == 0) {
+        unfused_open(b, &plain, &a, &unfused, &why_fused);
+        r = turns(b, &s, &unfused, why_fused.msg, err);
     }
+    subject_close(&unfused);
     subject_close(&s);
+    arena_done(&a);
+    plain_close(&plain);
     return r;
 }
 
@@ -435,17 +503,23 @@ int main(int argc, char **argv)
             : c == 'm' ? (side = (unsigned)atoi(optarg)) < 1
                        : true)
             return 2;
-    if (argc - optind != 2 || (batch = atoll(argv[optind + 1])) < 1)
+    bool of_kernels = STREQ(what, "--kernels");
+    if (argc - optind != (of_kernels ? 1 : 2) || (batch = atoll(argv[argc - 1])) < 1)
         return 2;
-    model_name = base_name(argv[optind]);
+    model_name = of_kernels ? "kernels" : base_name(argv[optind]);
     arena_init(&b.arena);
-    int r = bench_bind(&b, argv[optind], &err);
+    int r = of_kernels ? 0 : bench_bind(&b, argv[optind], &err);
     if (r == 0 && STREQ(what, "--count"))
         line_work(&b);
     else if (r == 0 && (r = bench_device(&b, &err)) == 0)
-        r = STREQ(what, "--sizes") ? sizes(&b, &err) : in_turns(&b, &err);
+        r = of_kernels ? kernels_measure(b.dev, granules_most(&b), batch, &b.rates, &err)
+            : STREQ(what, "--sizes") ? sizes(&b, &err)
+                                     : in_turns(&b, &err);
     if (r < 0)
-        line_failed(STREQ(what, "--sizes") ? "by size" : "graphs", &err);
+        line_none(STREQ(what, "--sizes") ? "by size"
+                  : of_kernels           ? "all"
+                                         : "graphs",
+                  false, err.msg);
     bench_close(&b);
     return r < 0;
 }

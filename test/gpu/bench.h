@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gpulet/backend.h>
+#include <gpulet/model.h>
 #include <gpulet/roofline.h>
 
 /* A model compiled for a batch, in a partition. */
@@ -22,6 +23,19 @@ void subject_close(struct subject *s);
 /* Median time on the device of segments [from, to), on zeros that are there: no copies. */
 int subject_us(const struct subject *s, unsigned from, unsigned to, double *ret, struct err *err);
 
+/* Shapes, batch and segments of a graph that was read or built. */
+int graph_ready(struct graph *g, struct err *err);
+
+/* The model of a folder as its file has it: no pass has folded or fused anything. */
+struct plain {
+    struct mapping file, *ext;
+    uint32_t n_ext;
+    struct graph *graph;
+};
+/* A failed one is closed by plain_close(), too. */
+int plain_open(const char *folder, struct plain *ret, struct err *err);
+void plain_close(struct plain *p);
+
 void sort_values(double *value, unsigned n);
 
 /* What this device does at best, on n granules: products of side x side matrices in a precision,
@@ -29,3 +43,8 @@ void sort_values(double *value, unsigned n);
  * memory, whose bytes are read and written. */
 int rates_measure(struct device *dev, unsigned n_granules, enum precision precision, unsigned side,
                   struct rates *ret, struct err *err);
+
+/* Nodes that our own kernels do, each alone, in fp32 and for so many rows: a line of each, beside
+ * the floor of its bytes. */
+int kernels_measure(struct device *dev, unsigned n_granules, int64_t batch,
+                    const struct rates *rates, struct err *err);

@@ -2,7 +2,6 @@
 #include "bench.h"
 #include "facts_driver.h"
 
-#include <gpulet/model.h>
 #include <math.h>
 #include <string.h>
 
@@ -48,19 +47,6 @@ static int build(struct graph *g, int64_t side)
     return r;
 }
 
-static int prepare(struct graph *g, struct arena *a, struct bound **ret, struct err *err)
-{
-    struct shape_key none = {0};
-    int r = graph_infer(g, err);
-
-    graph_analyse_batch(g);
-    if (r == 0)
-        r = graph_settle_late(g, err);
-    if (r == 0)
-        r = graph_cut(g, err);
-    return r < 0 ? r : graph_bind(g, &none, a, ret, err);
-}
-
 static int products_time(struct device *dev, unsigned n_granules, const struct bound *b,
                          enum precision precision, double *ret, struct err *err)
 {
@@ -84,13 +70,16 @@ static int products(struct device *dev, unsigned n_granules, enum precision prec
                     unsigned side, double *ret, struct err *err)
 {
     AUTO(graph_free) struct graph *g = graph_new(17);
+    struct shape_key none = {0};
     struct arena a;
     struct bound *b;
 
     if (!g || build(g, side) < 0)
         return err_set(err, -ENOMEM, "out of memory for products of %u x %u", side, side);
     arena_init(&a);
-    int r = prepare(g, &a, &b, err);
+    int r = graph_ready(g, err);
+    if (r == 0)
+        r = graph_bind(g, &none, &a, &b, err);
     if (r == 0)
         r = products_time(dev, n_granules, b, precision, ret, err);
     arena_done(&a);

@@ -26,7 +26,7 @@ serve_cases() {
     modes) for m in $serve_modes; do printf "$m, %s\n" 'two models' 'the first alone' 'beside one that asks for too much'; done ;;
     alone) for m in "${serve_models[@]:0:2}"; do
             echo "${m%%=*}, within its SLO"
-            printf "${m%%=*}, batch 32, %s\n" roofline graphs eager served segments
+            printf "${m%%=*}, batch 32, %s\n" roofline graphs eager served unfused segments
         done ;;
     profile) printf '%s\n' 'what is measured is kept' 'it can be planned with' 'it can be replayed' ;;
     esac | grep -F -- "$only"
@@ -36,7 +36,7 @@ serve_cases() {
 # Mode, policy, state folder.  Its end is serve_stop's.
 serve_start() {
     serve_dir=$(mktemp -d)
-    printf '[http]\nlisten = 127.0.0.1:%s\n[admin]\nlisten = 127.0.0.1:%s\nsocket = %s/admin.sock\n[state]\ndirectory = %s\n[device]\nbackend = cuda\npartition-mode = %s\n[plan]\npolicy = %s\n[limits]\nhost-bytes = 16G\n' \
+    printf '[http]\nlisten = 127.0.0.1:%s\n[admin]\nlisten = 127.0.0.1:%s\nsocket = %s/admin.sock\n[state]\ndirectory = %s\n[device]\nbackend = cuda\npartition-mode = %s\n[plan]\npolicy = %s\n[limits]\nhost-bytes = 6G\n' \
         "$serve_port" $((serve_port + 1)) "$serve_dir" "$3" "$1" "$2" >"$serve_dir/conf"
     "$here/gpuletd" --config "$serve_dir/conf" >"$serve_dir/log" 2>&1 &
     serve_pid=$!

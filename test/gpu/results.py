@@ -14,7 +14,7 @@ import sys
 
 COMMAND = "run.sh OUT --part "
 SPEED = ("not slower than the best way of PyTorch at batch 1 and 8 (aim: 0.8 of its time); captured graphs beside launches "
-         "one by one; beside what copies and products take at least; how much a small gpu-let does with each of its SMs")
+         "one by one, fused nodes beside those of the file; beside what copies and products take at least; how much a small gpu-let does with each of its SMs")
 SAME = "the same"
 HALF = "; at batch 128 half of the rate of products"
 MODES = {  # of part http, and what two models have there
@@ -39,6 +39,7 @@ PARTS = [  # part, what it shows, and if that is shown by some of its cases: how
 ] + [(f"bench-{i}", f"{model} in fp16, batch 1, 8, 32 and 128: {what}") for i, (model, what) in enumerate([
     ("ResNet-50", SPEED + HALF), ("MobileNetV2", SAME), ("VGG-19", SAME), ("BERT-base of 128 tokens", SAME + HALF),
     ("GPT-2 small of 64 tokens", SAME)], 1)] + [
+    ("bench-kernels", "each kernel of ours alone, beside the floor of its bytes"),
     ("bench-serve-2", "two models side by side, each within its SLO, as the planner cuts: not below the best of one at a time on the "
                       "whole device, all at once without partitions, and equal parts by more than 2 % (aim: 1.35 times that)"),
     ("bench-serve-4", "four models: the same"), ("bench-serve-8", "eight models: the same"),
@@ -49,7 +50,6 @@ PARTS = [  # part, what it shows, and if that is shown by some of its cases: how
                 "(`test/plan/convert_saved.py`)")]
 NOT_YET = [
     "what neighbours do to each other while a plan changes ([ADR 12](adr/0012-green-partitions-overlap.md))",
-    "fused nodes beside the same nodes one by one; each kernel of ours beside its floor (of a model's segments `bench-N` tells)",
 ]
 
 NOTHING = """**Nothing of this version has been validated on a GPU.** What is tested without one (`make check-cuda`): the real
@@ -61,12 +61,13 @@ SOMETHING = """What a GPU has shown of this version, and what none has been aske
 (`make check-cuda`): the real plug-in on a fake driver that keeps the driver's documented rules, and its
 kernels compiled for the host.
 """
-HOW = """`make gpu-bundle` makes the folder `build/gpu-bundle` and an archive of it (38 MB) for x86-64 Linux with glibc 2.36 or
+HOW = """`make gpu-bundle` makes the folder `build/gpu-bundle` and an archive of it (41 MB) for x86-64 Linux with glibc 2.36 or
 newer and a driver; in it lies `run.sh` (`test/gpu/run.sh`), which looks for cuBLASLt and cuDNN there. It appends a line of JSON for each case to
 OUT/results.jsonl; each part ends within nine minutes and goes on where it stopped when it is started again, and
-`--left` says what is missing. `--first` takes a minute. Part http starts the daemon once in each partition mode; one that
-cannot be had on that machine has a line with the reason, and is not validated. The lines go to a file in docs/gpu-results, and
-`test/gpu/results.py >docs/gpu-results.md` makes this page of them.
+`--left` says what is missing. `--first` takes a minute. The benches time PyTorch beside us where `python3` has it,
+and name it as missing where not; in what order and for how long is told at the top of `bench.sh` and `bench_serve.sh`. Part http starts the daemon once in
+each partition mode; one that cannot be had on that machine has a line with the reason, and is not validated. The lines go
+to a file in docs/gpu-results, and `test/gpu/results.py >docs/gpu-results.md` makes this page of them.
 """
 
 
@@ -137,7 +138,7 @@ TORCH = ["torch eager", "torch graphs", "torch compile"]
 
 def bench_row(batch, ways):
     ours = ways.get("graphs")
-    cells = [str(batch)] + [us(ways.get(w)) for w in ["graphs", "eager", "served"] + TORCH]
+    cells = [str(batch)] + [us(ways.get(w)) for w in ["graphs", "eager", "unfused", "served"] + TORCH]
     cells += [beside(ours, [ways[w] for w in TORCH if "value" in ways.get(w, {})])]
     return "| " + " | ".join(cells + of_floor(ours, ways.get("roofline", {}))) + " |\n"
 
@@ -152,8 +153,8 @@ def bench_table(cases):
         return []
     model = next(iter(rows))[0]
     out = [f"\n## {model}\n\nMilliseconds, the median of {max(len(w.get('graphs', {}).get('turns', [])) for w in rows.values())} turns and the ends.\n\n",
-           "| batch | captured | one by one | with copies | PyTorch eager | graphs | compiled | ours over its best | "
-           "of the rate of products | of the floor of nodes | of the floor of all |\n" + "| --- " * 11 + "|\n"]
+           "| batch | captured | one by one | not fused | with copies | PyTorch eager | graphs | compiled | ours over its best | "
+           "of the rate of products | of the floor of nodes | of the floor of all |\n" + "| --- " * 12 + "|\n"]
     out += [bench_row(batch, ways) for (_, batch), ways in sorted(rows.items(), key=lambda kv: kv[0][1])]
     for (_, batch), ways in rows.items():
         if "sizes" in ways.get("by size", {}):
@@ -164,7 +165,7 @@ def bench_table(cases):
 
 
 def serve_table(part, cases):
-    """Of bench-serve-N, bench-modes and bench-alone: what is not a turn."""
+    """Of bench-serve-N, bench-modes, bench-alone and bench-kernels: what is not a turn."""
     rows = [(case, r) for case, r in cases.items() if r["ok"] and "way" not in r and case != "(end)"]
     if not rows:
         return []

@@ -8,7 +8,7 @@
 # one that has none is named at the end.  --first: facts and one model, in three minutes.  --left:
 # what has not been run.  plain: ops without cuBLASLt and cuDNN, which otherwise are looked for in
 # LD_LIBRARY_PATH, a toolkit and Python's nvidia packages.  http: the daemon in each partition mode that can be had
-# (http.sh).  bench-N: bench.sh.  bench-serve-N, bench-modes, bench-alone, profile: bench_serve.sh.  Status 0: every
+# (http.sh).  bench-N, bench-kernels: bench.sh.  bench-serve-N, bench-modes, bench-alone, profile: bench_serve.sh.  Status 0: every
 # case is right.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not of facts), LOAD=SECONDS of
 # http.
 set -u
@@ -62,6 +62,7 @@ cases() {
     ops) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
     http) http_cases | grep -F -- "$only" ;;
     bench-[1-5]) bench_cases "${1#bench-}" ;;
+    bench-kernels) echo '(end)' ;;
     bench-* | profile) serve_cases "${1#bench-}" ;;
     *) echo '(end)' ;;
     esac | sort
@@ -183,7 +184,7 @@ while [ $# -gt 0 ]; do
         only=digits budget=50 run_part models || bad=1 ;;
     --left) for part in facts ops plain models http sanitize $bench_parts; do left $part | sed "s/^/part $part: /"; done ;;
     --part) case ${2-} in
-        facts | ops | plain | models | http | sanitize | bench-[1-5] | bench-serve-[248] | bench-modes | bench-alone | profile) run_part "$2" || bad=1; shift ;;
+        facts | ops | plain | models | http | sanitize | bench-[1-5] | bench-kernels | bench-serve-[248] | bench-modes | bench-alone | profile) run_part "$2" || bad=1; shift ;;
         *) echo "no part '${2-}'"; exit 2 ;;
         esac ;;
     *) echo "no option '$1'"; exit 2 ;;
