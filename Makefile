@@ -156,7 +156,7 @@ FACTS_SRC := $(wildcard test/gpu/facts_*.c) lib/backend/cuda/driver.c lib/backen
 $(B)/test/gpu/facts: $(B)/test/gpu/facts_code.o $(call obj,$(FACTS_SRC))
 
 # The same kernels for the host: the fake driver runs them.
-$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h test/gpu/kernels_host.h test/gpu/team_host.h
+$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h $(wildcard test/gpu/*_host.h)
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
 	@g++ -std=c++17 -O1 -g -Wall -Wextra -Werror -fPIC -shared -I. $(FLAGS_$(FLAVOUR):-fPIE=) -x c++ -o $@ \
