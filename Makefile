@@ -161,7 +161,7 @@ $(B)/test/gpu/bench: $(B)/test/gpu/facts_code.o $(call obj,$(wildcard test/gpu/b
     test/gpu/facts_%,$(FACTS_SRC)) test/gpu/facts_driver.c)
 
 # The same kernels for the host: the fake driver runs them.
-$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h test/gpu/kernels_host.h test/gpu/team_host.h
+$(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h $(wildcard test/gpu/*_host.h)
 	@mkdir -p $(@D)
 	@echo '  CXX $@'
 	@g++ -std=c++17 -O1 -g -Wall -Wextra -Werror -fPIC -shared -I. $(FLAGS_$(FLAVOUR):-fPIE=) -x c++ -o $@ \

@@ -23,7 +23,8 @@
     K(taps) K(grid_sample) K(roi_align) K(deconv) \
     K(einsum) K(attention) K(rotary) \
     K(depthwise) K(depthwise3) K(depthwise5) \
-    K(norm_warp) K(norm_block) K(softmax_warp) K(softmax_block) K(pool_all)
+    K(norm_warp) K(norm_block) K(softmax_warp) K(softmax_block) K(pool_all) \
+    K(attend64) K(attend128)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -230,6 +231,7 @@ struct half_args {
 };
 
 #include "args_attention.h"
+#include "args_attend.h"
 #include "args_bytes.h"
 #include "args_depthwise.h"
 #include "args_index.h"

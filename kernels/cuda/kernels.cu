@@ -1,5 +1,6 @@
 /* All kernels of the plug-in: one file of code for the device. */
 #include "attention.cuh"
+#include "attend.cuh"
 #include "elementwise.cuh"
 /* These activate. */
 #include "depthwise.cuh"

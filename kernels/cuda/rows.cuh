@@ -1,25 +1,6 @@
 /* Normalisation and softmax of rows: a warp for each, a block for a long one.  Sums are in FP32, the
  * variance in a pass of its own. */
-#include "vector.cuh"
-
-#define WARP 32
-#define LOWEST (-__builtin_huge_valf())
-
-DEVICE float warp_sum(float x)
-{
-    UNROLL
-    for (int k = WARP / 2; k > 0; k /= 2)
-        x += lane_xor(x, k);
-    return x;
-}
-
-DEVICE float warp_max(float x)
-{
-    UNROLL
-    for (int k = WARP / 2; k > 0; k /= 2)
-        x = fmaxf(x, lane_xor(x, k));
-    return x;
-}
+#include "warp.cuh"
 
 /* Who shares a row: all of them get the same sum and the same maximum. */
 struct warp_team {

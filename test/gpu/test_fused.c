@@ -378,6 +378,125 @@ static void the_last_product_has_the_gelu_that_the_model_says(void)
     close_gpu();
 }
 
+/* ---- attention */
+#define SEQ 70 /* more than a tile, and no multiple of anything */
+#define HEADS 2
+
+/* x of rows about zero becomes (batch, heads, rows, width), as exporters write it. */
+static uint32_t heads_of(uint32_t x, int width)
+{
+    char w[40];
+
+    (void)snprintf(w, sizeof(w), "75 %d", SEQ * HEADS * width);
+    uint32_t y = op(OP_MatMul, "", 2, x, weights(w));
+    y = op(OP_Reshape, "", 2, y, ints(4, 0, SEQ, HEADS, width));
+    return op(OP_Transpose, "perm=0,2,1,3", 1, y);
+}
+
+/* Whether row sees key: the lower triangle, or all but every fifth. */
+static uint32_t seen(bool causal, bool inverted)
+{
+    static uint8_t x[SEQ * SEQ];
+    const int64_t dims[] = {1, 1, SEQ, SEQ};
+
+    for (int i = 0; i < SEQ * SEQ; i++)
+        x[i] = (causal ? i % SEQ <= i / SEQ : i % 5 != 0) != inverted;
+    return constant_of(DT_BOOL, 4, dims, x);
+}
+
+enum masking { NO_MASK, ADDED, CAUSAL, CHOSEN, HIDDEN };
+
+static uint32_t masked(uint32_t x, uint32_t scores, enum masking how)
+{
+    if (how == ADDED) {
+        uint32_t m = op(OP_MatMul, "", 2, x, weights("75 70"));
+        return op(OP_Add, "", 2, scores, op(OP_Reshape, "", 2, m, ints(4, 0, 1, 1, SEQ)));
+    }
+    if (how == HIDDEN)
+        return op(OP_Where, "", 3, seen(false, true), scalar(-1e9f), scores);
+    return how == NO_MASK ? scores
+                          : op(OP_Where, "", 3, seen(how == CAUSAL, false), scores, scalar(-1e9f));
+}
+
+/* The keys of a model that keeps them are read twice. */
+static void attention(int width, enum masking how, bool keys_kept)
+{
+    char w[40];
+
+    open_gpu();
+    uint32_t in = input("x", "B 75");
+    uint32_t x = op(OP_LayerNormalization, "", 2, in, weights("75"));
+    uint32_t q = heads_of(x, width), k = heads_of(x, width), v = heads_of(x, width);
+    uint32_t kt = op(OP_Transpose, "perm=0,1,3,2", 1, k);
+    uint32_t s = op(OP_Div, "", 2, op(OP_MatMul, "", 2, q, kt), scalar((float)width));
+    uint32_t p = op(OP_Softmax, "axis=-1", 1, masked(x, s, how));
+    uint32_t y = op(OP_MatMul, "", 2, p, v);
+    if (keys_kept)
+        y = op(OP_Add, "", 2, y, k);
+    y = op(OP_Transpose, "perm=0,2,1,3", 1, y);
+    y = op(OP_Reshape, "", 2, y, ints(3, 0, SEQ, HEADS * width));
+    (void)snprintf(w, sizeof(w), "%d 4", HEADS * width);
+    output(op(OP_MatMul, "", 2, y, weights(w)));
+    bind_graph();
+}
+
+static void check_attention(unsigned n_asked, size_t n_launches)
+{
+    struct exe_info info;
+    size_t n;
+
+    CHECK(error_in(PRECISION_FP16, ROWS * SEQ * 4, &info) < 1e-2);
+    CHECK_EQ(info.n_asked, n_asked);
+    CHECK(error_in(PRECISION_BF16, ROWS * SEQ * 4, &info) < 5e-2);
+    launched(ROWS * SEQ * 4, &n);
+    CHECK_EQ(n, n_launches); /* in, the normalisation, attention */
+    close_gpu();
+}
+
+static void attention_is_one_launch_with_what_turns_its_operands(void)
+{
+    attention(16, NO_MASK, false);
+    check_attention(14, 3);
+}
+
+static void attention_takes_a_mask_that_is_added(void)
+{
+    attention(32, ADDED, false);
+    check_attention(16, 3);
+}
+
+static void attention_takes_a_triangle(void)
+{
+    attention(16, CAUSAL, false);
+    check_attention(15, 3);
+}
+
+static void attention_takes_a_mask_that_chooses(void)
+{
+    attention(80, CHOSEN, false);
+    check_attention(15, 3);
+}
+
+static void attention_takes_a_mask_that_hides(void)
+{
+    attention(8, HIDDEN, false);
+    check_attention(15, 3);
+}
+
+/* Turned once for who else reads them; and what comes behind is no Transpose. */
+static void attention_leaves_what_others_read(void)
+{
+    attention(16, NO_MASK, true);
+    check_attention(15, 6);
+}
+
+/* Vectors of 8 would not begin where rows do. */
+static void attention_of_other_widths_stays_apart(void)
+{
+    attention(12, ADDED, false);
+    check_attention(16, 8); /* each Transpose, softmax */
+}
+
 int main(void)
 {
     ALONE(a_depthwise_convolution_and_its_activation_are_one_launch_of_ours);
@@ -405,5 +524,12 @@ int main(void)
     ALONE(what_the_library_refuses_to_fuse_follows_in_place);
     ALONE(fp32_has_the_gelu_that_the_model_says);
     ALONE(the_last_product_has_the_gelu_that_the_model_says);
+    ALONE(attention_is_one_launch_with_what_turns_its_operands);
+    ALONE(attention_takes_a_mask_that_is_added);
+    ALONE(attention_takes_a_triangle);
+    ALONE(attention_takes_a_mask_that_chooses);
+    ALONE(attention_takes_a_mask_that_hides);
+    ALONE(attention_leaves_what_others_read);
+    ALONE(attention_of_other_widths_stays_apart);
     return check_end();
 }

@@ -156,8 +156,8 @@ static int add_step(struct build *b, struct step is, const void *args, const str
     return 0;
 }
 
-static int launch_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes,
-                       int64_t blocks, unsigned threads, uint32_t n_holes, const struct hole *holes)
+int build_blocks(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t blocks,
+                 unsigned threads, uint32_t n_holes, const struct hole *holes)
 {
     struct step step = {.kernel = k,
                         .threads = threads,
@@ -175,8 +175,8 @@ int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t byte
 
     while (threads > THREADS_LEAST && n < (int64_t)threads * b->part->units)
         threads /= 2; /* little work is for all SMs, too */
-    return launch_step(b, k, args, bytes, n / threads + (n % threads != 0), threads, n_holes,
-                       holes);
+    return build_blocks(b, k, args, bytes, n / threads + (n % threads != 0), threads, n_holes,
+                        holes);
 }
 
 int build_rows(struct build *b, enum gpu_kernel warp, enum gpu_kernel block, const void *args,
@@ -184,7 +184,7 @@ int build_rows(struct build *b, enum gpu_kernel warp, enum gpu_kernel block, con
 {
     if (count <= ROW_WARP)
         return build_step(b, warp, args, bytes, n * 32, n_holes, holes);
-    return launch_step(b, block, args, bytes, n, GPU_THREADS, n_holes, holes);
+    return build_blocks(b, block, args, bytes, n, GPU_THREADS, n_holes, holes);
 }
 
 int build_call(struct build *b, struct call *c, const void *args, size_t bytes, uint32_t n_holes,

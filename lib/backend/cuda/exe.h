@@ -76,6 +76,13 @@ struct fused {
     uint32_t x, add; /* it reads x * scale + add for its first input; add may be VALUE_NONE */
     uint32_t sum;    /* that input, where others read it too; else VALUE_NONE */
     float scale;
+    struct attend *attend; /* a product that ends an attention: all of it; or NULL */
+};
+/* q, k, v, mask, y: values, mask may be VALUE_NONE. */
+struct attend {
+    uint32_t q, k, v, mask, y;
+    int64_t batch;
+    struct attend_args args; /* but for n, the types and the addresses */
 };
 struct build;
 /* Once, before lowering: b->fused. */
@@ -115,6 +122,9 @@ int build_zeros(struct build *b, size_t bytes, struct ref *ret);
 /* A launch over n elements; none if n is 0. */
 int build_step(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t n,
                uint32_t n_holes, const struct hole *holes);
+/* So many blocks, if the grid can be as large: a kernel goes on where it ends. */
+int build_blocks(struct build *b, enum gpu_kernel k, const void *args, size_t bytes, int64_t blocks,
+                 unsigned threads, uint32_t n_holes, const struct hole *holes);
 /* A warp for each of n rows, or a block where that has more than ROW_WARP numbers. */
 int build_rows(struct build *b, enum gpu_kernel warp, enum gpu_kernel block, const void *args,
                size_t bytes, int64_t n, int64_t count, uint32_t n_holes, const struct hole *holes);
@@ -257,6 +267,9 @@ int lower_posts(struct build *b, const struct node *n);
 enum gpu_unary post_unary(const struct post *p);
 /* One that activate() of the kernels knows. */
 bool post_is_short(const struct post *p);
+
+/* ---- lower_attend.c */
+int lower_attend(struct build *b, const struct attend *at);
 
 /* ---- lower_depthwise.c */
 /* A convolution whose channels have a filter each: our own kernel does it in 16 bits.  The one

@@ -1,14 +1,10 @@
 /* Nodes that a node behind them does with what it does itself, so that what lies between is never
- * written: a sum in front of a LayerNormalization; a factor and a mask in front of a Softmax.
+ * written: a sum in front of a LayerNormalization; a factor and a mask in front of a Softmax; all
+ * of attention (fuse_attention.c).
  *
  * Found in the bound graph, when it is compiled: shapes are numbers there, and other backends keep
  * the nodes that their libraries want. */
-#include "exe.h"
-
-/* Who reads a value, in the order of execution. */
-struct readers {
-    uint32_t n, first;
-};
+#include "fuse.h"
 
 static void read_by(struct readers *r, uint32_t v, uint32_t node)
 {
@@ -35,8 +31,7 @@ static struct readers *readers_of(struct build *b)
     return r;
 }
 
-/* The node that makes v on the device, while the model runs; or NULL. */
-static const struct node *maker(const struct build *b, uint32_t v, uint32_t *ret_id)
+const struct node *fuse_maker(const struct build *b, uint32_t v, uint32_t *ret_id)
 {
     uint32_t id = v == VALUE_NONE ? NODE_NONE : b->graph->values[v].producer;
 
@@ -58,7 +53,7 @@ static bool is_sum(const struct build *b, const struct node *n)
            half_fits(b, n->in[0]) && half_fits(b, n->in[1]);
 }
 
-static void take(struct build *b, struct fused *into, uint32_t id)
+void fuse_take(struct build *b, struct fused *into, uint32_t id)
 {
     b->fused[id].gone = true;
     into->n++;
@@ -80,7 +75,7 @@ static bool has_rows(const struct build *b, const struct node *n)
 static void fuse_norm(struct build *b, const struct readers *r, uint32_t id)
 {
     uint32_t v = b->graph->nodes[id].in[0], add;
-    const struct node *n = maker(b, v, &add);
+    const struct node *n = fuse_maker(b, v, &add);
     struct fused *f = &b->fused[id];
 
     if (!is_sum(b, n) || !has_rows(b, &b->graph->nodes[id]) || r[v].first != id ||
@@ -90,14 +85,12 @@ static void fuse_norm(struct build *b, const struct readers *r, uint32_t id)
     f->x = n->in[0];
     f->add = n->in[1];
     f->sum = r[v].n > 1 ? v : VALUE_NONE;
-    take(b, f, add);
+    fuse_take(b, f, add);
 }
 
 /* ---- softmax(x * scale + mask) */
 
-/* x times, or divided by, a number that is known. */
-static bool is_scaled(const struct build *b, const struct node *n, uint32_t *ret_x,
-                      float *ret_scale)
+bool fuse_is_scaled(const struct build *b, const struct node *n, uint32_t *ret_x, float *ret_scale)
 {
     if (!n || (n->op != OP_Mul && n->op != OP_Div) || n->n_post > 0)
         return false;
@@ -122,7 +115,7 @@ static bool is_masked(const struct build *b, const struct node *n, uint32_t *ret
 
     for (uint32_t k = 0; k < 4; k++) { /* a product first */
         uint32_t maker_id, x = n->in[k % 2], mask = n->in[1 - k % 2];
-        const struct node *m = maker(b, x, &maker_id);
+        const struct node *m = fuse_maker(b, x, &maker_id);
         const struct tensor *t = value_of(b, mask);
         bool product = m && (m->op == OP_MatMul || m->op == OP_Mul || m->op == OP_Div);
         if (!same_dims(value_of(b, x), y) || t->rank == 0 ||
@@ -145,16 +138,16 @@ static void fuse_softmax(struct build *b, const struct readers *r, uint32_t id)
 
     if (axis != -1 && axis != (int64_t)y->rank - 1)
         return;
-    n = maker(b, v, &from);
+    n = fuse_maker(b, v, &from);
     if (is_sum(b, n) && r[v].n == 1 && is_masked(b, n, &x, &mask)) {
         f->add = mask;
-        take(b, f, from);
+        fuse_take(b, f, from);
         f->x = v = x;
-        n = maker(b, v, &from);
+        n = fuse_maker(b, v, &from);
     }
-    if (n && r[v].n == 1 && is_scaled(b, n, &x, &f->scale)) {
+    if (n && r[v].n == 1 && fuse_is_scaled(b, n, &x, &f->scale)) {
         f->x = x;
-        take(b, f, from);
+        fuse_take(b, f, from);
     }
 }
 
@@ -162,20 +155,26 @@ int fuse_plan(struct build *b)
 {
     const struct graph *g = b->graph;
     const struct readers *r = readers_of(b);
+    int ret = 0;
 
     b->fused = ARENA_ARRAY(&b->scratch, struct fused, g->n_nodes + 1);
     if (!r || !b->fused)
         return err_set(b->err, -ENOMEM, "out of memory");
-    for (uint32_t i = 0; i < g->n_nodes; i++) {
+    for (uint32_t i = 0; i < g->n_nodes; i++)
+        b->fused[i] = (struct fused){.x = g->nodes[i].n_in ? g->nodes[i].in[0] : VALUE_NONE,
+                                     .add = VALUE_NONE,
+                                     .sum = VALUE_NONE,
+                                     .scale = 1};
+    for (uint32_t i = 0; i < g->n_nodes && ret == 0; i++) {
         const struct node *n = &g->nodes[i];
-        b->fused[i] = (struct fused){
-            .x = n->n_in ? n->in[0] : VALUE_NONE, .add = VALUE_NONE, .sum = VALUE_NONE, .scale = 1};
         if (b->bound->skip[i] || b->bound->late_node[i])
             continue;
         if (n->op == OP_LayerNormalization || n->op == OP_RMSNormalization)
             fuse_norm(b, r, i);
         if (n->op == OP_Softmax || n->op == OP_LogSoftmax)
             fuse_softmax(b, r, i);
+        if (n->op == OP_MatMul)
+            ret = fuse_attention(b, r, i);
     }
-    return 0;
+    return ret;
 }

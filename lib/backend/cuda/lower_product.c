@@ -80,6 +80,8 @@ static void stacks(const struct tensor *ta, const struct tensor *tb, struct gpu_
 
 int lower_matmul(struct build *b, const struct node *n)
 {
+    if (b->fused[b->node].attend)
+        return lower_attend(b, b->fused[b->node].attend);
     struct tensor ta = as_matrix(in_of(b, n, 0), false), tb = as_matrix(in_of(b, n, 1), true);
     int64_t inner = ta.dims[ta.rank - 1], cols = tb.dims[tb.rank - 1];
     struct product_args a = {.n = count_of(value_of(b, n->out[0])),

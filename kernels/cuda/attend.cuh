@@ -1,0 +1,216 @@
+/* Attention in one kernel.  A warp has 16 queries, and goes with its block through the keys and
+ * values, tile by tile in shared memory; products by tensor cores, the softmax as it goes, in FP32:
+ * what was summed up is scaled down whenever a larger score comes.
+ *
+ * What a lane has of a product (mma.m16n8k16 of the PTX manual; g = lane / 4, t = lane % 4):
+ *     a     rows g and g + 8, columns 2t, 2t + 1 and 2t + 8, 2t + 9: {g, g + 8} of the first, then
+ *           of the second pair
+ *     b     the same pairs of its rows, of column g
+ *     c     rows g and g + 8, columns 2t, 2t + 1
+ * So the scores of two neighbours of 8 keys are, rounded, a of the second product. */
+#include "warp.cuh"
+
+template <int D> struct alignas(16) attend_tile {
+    uint16_t k[ATTEND_KEYS][D + 8]; /* 8 more: rows begin in different banks */
+    uint16_t v[D][ATTEND_KEYS + 8]; /* turned: pairs of keys are read */
+};
+
+/* What a lane knows of its 16 queries. */
+template <int D> struct attend_state {
+    uint32_t q[D / 16][4];
+    float y[D / 8][4];
+    float top[2], sum[2]; /* of rows g and g + 8; the sum is of this lane's columns */
+};
+
+DEVICE uint32_t pair_at(const uint16_t *x)
+{
+    uint32_t v;
+    read_aligned(&v, x);
+    return v;
+}
+
+template <typename T> DEVICE uint32_t pair_of(float lo, float hi)
+{
+    T a, b;
+    put(&a, lo);
+    put(&b, hi);
+    return a.bits | (uint32_t)b.bits << 16;
+}
+
+template <int D>
+DEVICE void attend_load(const attend_args &a, const uint16_t *k, const uint16_t *v, int64_t from,
+                        attend_tile<D> &tile)
+{
+    for (int i = threadIdx.x; i < ATTEND_KEYS * D / 8; i += blockDim.x) {
+        int key = i / 2 % ATTEND_KEYS, c = (i % 2 + i / (2 * ATTEND_KEYS) * 2) * 8;
+        words<8> of_k = {}, of_v = {};
+        if (from + key < a.keys && c < a.width) {
+            read_aligned(&of_k, k + (from + key) * a.of_k.row + c);
+            read_aligned(&of_v, v + (from + key) * a.of_v.row + c);
+        }
+        write_aligned(&tile.k[key][c], &of_k);
+        UNROLL
+        for (int j = 0; j < 8; j++)
+            tile.v[c + j][key] = (uint16_t)(of_v.w[j / 2] >> j % 2 * 16);
+    }
+}
+
+template <int D>
+DEVICE void attend_queries(const attend_args &a, const uint16_t *q, int64_t row, int t,
+                           attend_state<D> &s)
+{
+    UNROLL
+    for (int k = 0; k < D / 16; k++)
+        UNROLL
+        for (int i = 0; i < 4; i++) {
+            int64_t r = row + i % 2 * 8, c = k * 16 + t * 2 + i / 2 * 8;
+            s.q[k][i] = r < a.rows && c < a.width ? pair_at(q + r * a.of_q.row + c) : 0;
+        }
+}
+
+/* The score of a query and a key that are there. */
+template <typename T>
+DEVICE float attend_masked(const attend_args &a, float x, int64_t of_mask, int64_t row, int64_t key)
+{
+    if (a.causal)
+        return key > row + a.keys - a.rows ? as_stored<T>(a.other) : x;
+    if (!a.mask)
+        return x;
+    of_mask += row * a.mask_stride[2] + key * a.mask_stride[3];
+    if (a.mask_type == GPU_BOOL)
+        return (((const uint8_t *)a.mask)[of_mask] != 0) == (a.shows != 0) ? x : as_stored<T>(a.other);
+    return as_stored<T>(x + number(((const T *)a.mask)[of_mask]));
+}
+
+/* A tile: its scores, which become weights, and what they add to y. */
+template <typename T, int D>
+DEVICE void attend_step(const attend_args &a, const attend_tile<D> &tile, int64_t of_mask,
+                        int64_t row, int64_t from, attend_state<D> &s)
+{
+    int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+    float p[ATTEND_KEYS / 8][4], top[2] = {s.top[0], s.top[1]}, less[2];
+
+    UNROLL
+    for (int j = 0; j < ATTEND_KEYS / 8; j++) {
+        UNROLL
+        for (int i = 0; i < 4; i++)
+            p[j][i] = 0;
+        UNROLL
+        for (int k = 0; k < D / 16; k++) {
+            const uint16_t *b = &tile.k[j * 8 + g][k * 16 + t * 2];
+            mma<T>(p[j], s.q[k], pair_at(b), pair_at(b + 8));
+        }
+        UNROLL
+        for (int i = 0; i < 4; i++) {
+            int64_t r = row + i / 2 * 8, key = from + j * 8 + t * 2 + i % 2;
+            p[j][i] = key >= a.keys ? LOWEST
+                      : r < a.rows  ? attend_masked<T>(a, p[j][i] * a.scale, of_mask, r, key)
+                                    : 0;
+            top[i / 2] = fmaxf(top[i / 2], p[j][i]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < 2; i++) { /* four lanes have a row */
+        top[i] = fmaxf(top[i], lane_xor(top[i], 1));
+        top[i] = fmaxf(top[i], lane_xor(top[i], 2));
+        less[i] = top[i] == LOWEST ? 0 : top[i]; /* nothing seen yet: no difference of infinities */
+        float by = expf(s.top[i] - less[i]);
+        s.top[i] = top[i];
+        s.sum[i] *= by;
+        UNROLL
+        for (int j = 0; j < D / 8; j++) {
+            s.y[j][i * 2] *= by;
+            s.y[j][i * 2 + 1] *= by;
+        }
+    }
+    UNROLL
+    for (int j = 0; j < ATTEND_KEYS / 8; j++)
+        UNROLL
+        for (int i = 0; i < 4; i++) {
+            p[j][i] = expf(p[j][i] - less[i / 2]);
+            s.sum[i / 2] += p[j][i];
+        }
+    UNROLL
+    for (int u = 0; u < ATTEND_KEYS / 16; u++) {
+        const float(&lo)[4] = p[2 * u], (&hi)[4] = p[2 * u + 1];
+        const uint32_t w[4] = {pair_of<T>(lo[0], lo[1]), pair_of<T>(lo[2], lo[3]),
+                               pair_of<T>(hi[0], hi[1]), pair_of<T>(hi[2], hi[3])};
+        UNROLL
+        for (int j = 0; j < D / 8; j++) {
+            const uint16_t *b = &tile.v[j * 8 + g][u * 16 + t * 2];
+            mma<T>(s.y[j], w, pair_at(b), pair_at(b + 8));
+        }
+    }
+}
+
+/* A row that saw nothing but -inf is NaN, as a softmax of it is. */
+template <typename T, int D>
+DEVICE void attend_store(const attend_args &a, uint16_t *y, int64_t row, attend_state<D> &s)
+{
+    int t = threadIdx.x % 4;
+
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        s.sum[i] += lane_xor(s.sum[i], 1);
+        s.sum[i] += lane_xor(s.sum[i], 2);
+        float by = 1 / s.sum[i];
+        UNROLL
+        for (int j = 0; j < D / 8; j++) {
+            uint32_t v = pair_of<T>(s.y[j][i * 2] * by, s.y[j][i * 2 + 1] * by);
+            if (row + i * 8 < a.rows && j * 8 < a.width)
+                write_aligned(y + (row + i * 8) * a.of_y.row + j * 8 + t * 2, &v);
+        }
+    }
+}
+
+DEVICE int64_t head_of(const gpu_heads &of, int64_t b, int64_t h) { return b * of.batch + h * of.head; }
+
+template <typename T, int D> DEVICE void attend_all(const attend_args &a, attend_tile<D> &tile)
+{
+    int64_t each = (int64_t)blockDim.x / WARP * ATTEND_ROWS, blocks = (a.rows + each - 1) / each;
+
+    for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
+        int64_t first = i % blocks * each, h = i / blocks % a.heads, b = i / blocks / a.heads;
+        int64_t row = first + threadIdx.x / WARP * ATTEND_ROWS + threadIdx.x % WARP / 4;
+        int64_t end = a.causal && first + each + a.keys - a.rows < a.keys
+                          ? first + each + a.keys - a.rows
+                          : a.keys;
+        const uint16_t *k = (const uint16_t *)a.k + head_of(a.of_k, b, h);
+        const uint16_t *v = (const uint16_t *)a.v + head_of(a.of_v, b, h);
+        int64_t of_mask = b * a.mask_stride[0] + h * a.mask_stride[1];
+        bool works = row - threadIdx.x % WARP / 4 < a.rows; /* all of a warp or none */
+        attend_state<D> s = {};
+        s.top[0] = s.top[1] = LOWEST;
+        attend_queries(a, (const uint16_t *)a.q + head_of(a.of_q, b, h), row, threadIdx.x % 4, s);
+        for (int64_t from = 0; from < end; from += ATTEND_KEYS) {
+            block_wait(); /* for whoever still reads the last tile */
+            attend_load(a, k, v, from, tile);
+            block_wait();
+            if (works)
+                attend_step<T>(a, tile, of_mask, row, from, s);
+        }
+        if (works)
+            attend_store<T>(a, (uint16_t *)a.y + head_of(a.of_y, b, h), row, s);
+    }
+}
+
+/* One tile for both types: shared memory is counted for the whole kernel. */
+template <int D> DEVICE void attend_typed(const attend_args &a)
+{
+    SHARED attend_tile<D> tile;
+
+    if (a.type == GPU_F16)
+        attend_all<fp16>(a, tile);
+    else
+        attend_all<bf16>(a, tile);
+}
+
+TEAM_KERNEL(attend64)
+{
+    attend_typed<64>(a);
+}
+
+TEAM_KERNEL(attend128)
+{
+    attend_typed<128>(a);
+}
