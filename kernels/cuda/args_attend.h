@@ -5,8 +5,8 @@
 #define ATTEND_KEYS 64 /* of a tile */
 
 /* y = softmax(q * k^T * scale, masked) * v, for each sample and head; type: F16 or BF16 of q, k, v, y
- * and of a mask that is added.  Element (b, h, row, j) of each lies at its strides, j next to j + 1;
- * width is a multiple of 8, as are all strides.  n: tasks, of ATTEND_ROWS queries for each warp of a
+ * and of a mask that is added.  Element (b, h, row, j) of each lies at its strides from element
+ * `from_` on, j next to j + 1; width is a multiple of 8, as is all of that.  n: tasks, of ATTEND_ROWS queries for each warp of a
  * block.
  * mask: NULL, or added, or BOOL: where that is not `shows`, the score is `other`.  causal: the same
  * for keys behind row + keys - rows, without a mask.
@@ -14,7 +14,7 @@
 struct attend_args {
     const void *q, *k, *v, *mask;
     void *y;
-    int64_t n, heads, rows, keys, width;
+    int64_t n, heads, rows, keys, width, from_q, from_k, from_v;
     struct gpu_heads of_q, of_k, of_v, of_y;
     int64_t mask_stride[4];
     float scale, other;

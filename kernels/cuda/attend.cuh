@@ -82,57 +82,75 @@ DEVICE float attend_masked(const attend_args &a, float x, int64_t of_mask, int64
     return as_stored<T>(x + number(((const T *)a.mask)[of_mask]));
 }
 
-/* A tile: its scores, which become weights, and what they add to y. */
+/* Of a tile, what a lane has of 8 keys each. */
+struct attend_scores {
+    float of[ATTEND_KEYS / 8][4];
+};
+
 template <typename T, int D>
-DEVICE void attend_step(const attend_args &a, const attend_tile<D> &tile, int64_t of_mask,
-                        int64_t row, int64_t from, attend_state<D> &s)
+DEVICE void attend_score(const attend_args &a, const attend_tile<D> &tile, int64_t of_mask,
+                         int64_t row, int64_t from, const attend_state<D> &s, attend_scores &p)
 {
     int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
-    float p[ATTEND_KEYS / 8][4], top[2] = {s.top[0], s.top[1]}, less[2];
 
     UNROLL
     for (int j = 0; j < ATTEND_KEYS / 8; j++) {
         UNROLL
         for (int i = 0; i < 4; i++)
-            p[j][i] = 0;
+            p.of[j][i] = 0;
         UNROLL
         for (int k = 0; k < D / 16; k++) {
             const uint16_t *b = &tile.k[j * 8 + g][k * 16 + t * 2];
-            mma<T>(p[j], s.q[k], pair_at(b), pair_at(b + 8));
+            mma<T>(p.of[j], s.q[k], pair_at(b), pair_at(b + 8));
         }
         UNROLL
         for (int i = 0; i < 4; i++) {
             int64_t r = row + i / 2 * 8, key = from + j * 8 + t * 2 + i % 2;
-            p[j][i] = key >= a.keys ? LOWEST
-                      : r < a.rows  ? attend_masked<T>(a, p[j][i] * a.scale, of_mask, r, key)
-                                    : 0;
-            top[i / 2] = fmaxf(top[i / 2], p[j][i]);
+            p.of[j][i] = key >= a.keys ? LOWEST
+                         : r < a.rows
+                             ? attend_masked<T>(a, p.of[j][i] * a.scale, of_mask, r, key)
+                             : 0;
         }
     }
+}
+
+/* Scores become weights by the largest so far; what there is already is scaled to it. */
+template <int D> DEVICE void attend_weigh(attend_scores &p, attend_state<D> &s)
+{
     UNROLL
-    for (int i = 0; i < 2; i++) { /* four lanes have a row */
-        top[i] = fmaxf(top[i], lane_xor(top[i], 1));
-        top[i] = fmaxf(top[i], lane_xor(top[i], 2));
-        less[i] = top[i] == LOWEST ? 0 : top[i]; /* nothing seen yet: no difference of infinities */
-        float by = expf(s.top[i] - less[i]);
-        s.top[i] = top[i];
+    for (int i = 0; i < 2; i++) { /* of the lane's two rows; four lanes have a row */
+        float top = s.top[i], less, by;
+        UNROLL
+        for (int j = 0; j < ATTEND_KEYS / 8; j++)
+            top = fmaxf(top, fmaxf(p.of[j][i * 2], p.of[j][i * 2 + 1]));
+        top = fmaxf(top, lane_xor(top, 1));
+        top = fmaxf(top, lane_xor(top, 2));
+        less = top == LOWEST ? 0 : top; /* nothing seen yet: no difference of infinities */
+        by = expf(s.top[i] - less);
+        s.top[i] = top;
         s.sum[i] *= by;
         UNROLL
         for (int j = 0; j < D / 8; j++) {
             s.y[j][i * 2] *= by;
             s.y[j][i * 2 + 1] *= by;
         }
-    }
-    UNROLL
-    for (int j = 0; j < ATTEND_KEYS / 8; j++)
         UNROLL
-        for (int i = 0; i < 4; i++) {
-            p[j][i] = expf(p[j][i] - less[i / 2]);
-            s.sum[i / 2] += p[j][i];
+        for (int j = 0; j < ATTEND_KEYS / 4; j++) {
+            float &x = p.of[j / 2][i * 2 + j % 2];
+            x = expf(x - less);
+            s.sum[i] += x;
         }
+    }
+}
+
+template <typename T, int D>
+DEVICE void attend_add(const attend_tile<D> &tile, const attend_scores &p, attend_state<D> &s)
+{
+    int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+
     UNROLL
     for (int u = 0; u < ATTEND_KEYS / 16; u++) {
-        const float(&lo)[4] = p[2 * u], (&hi)[4] = p[2 * u + 1];
+        const float(&lo)[4] = p.of[2 * u], (&hi)[4] = p.of[2 * u + 1];
         const uint32_t w[4] = {pair_of<T>(lo[0], lo[1]), pair_of<T>(lo[2], lo[3]),
                                pair_of<T>(hi[0], hi[1]), pair_of<T>(hi[2], hi[3])};
         UNROLL
@@ -175,19 +193,23 @@ template <typename T, int D> DEVICE void attend_all(const attend_args &a, attend
         int64_t end = a.causal && first + each + a.keys - a.rows < a.keys
                           ? first + each + a.keys - a.rows
                           : a.keys;
-        const uint16_t *k = (const uint16_t *)a.k + head_of(a.of_k, b, h);
-        const uint16_t *v = (const uint16_t *)a.v + head_of(a.of_v, b, h);
+        const uint16_t *k = (const uint16_t *)a.k + a.from_k + head_of(a.of_k, b, h);
+        const uint16_t *v = (const uint16_t *)a.v + a.from_v + head_of(a.of_v, b, h);
         int64_t of_mask = b * a.mask_stride[0] + h * a.mask_stride[1];
         bool works = row - threadIdx.x % WARP / 4 < a.rows; /* all of a warp or none */
         attend_state<D> s = {};
+        attend_scores p;
         s.top[0] = s.top[1] = LOWEST;
-        attend_queries(a, (const uint16_t *)a.q + head_of(a.of_q, b, h), row, threadIdx.x % 4, s);
+        attend_queries(a, (const uint16_t *)a.q + a.from_q + head_of(a.of_q, b, h), row, threadIdx.x % 4, s);
         for (int64_t from = 0; from < end; from += ATTEND_KEYS) {
             block_wait(); /* for whoever still reads the last tile */
             attend_load(a, k, v, from, tile);
             block_wait();
-            if (works)
-                attend_step<T>(a, tile, of_mask, row, from, s);
+            if (!works)
+                continue;
+            attend_score<T>(a, tile, of_mask, row, from, s, p);
+            attend_weigh(p, s);
+            attend_add<T>(tile, p, s);
         }
         if (works)
             attend_store<T>(a, (uint16_t *)a.y + head_of(a.of_y, b, h), row, s);

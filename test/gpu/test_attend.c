@@ -50,12 +50,12 @@ static bool hides(const struct attend_args *a, int64_t of_mask, int64_t row, int
 /* One row, into want. */
 static void plain(const struct attend_args *a, int64_t b, int64_t h, int64_t row, float *want)
 {
-    const uint16_t *qr = q + b * a->of_q.batch + h * a->of_q.head + row * a->of_q.row;
+    const uint16_t *qr = q + a->from_q + b * a->of_q.batch + h * a->of_q.head + row * a->of_q.row;
     int64_t of_mask = b * a->mask_stride[0] + h * a->mask_stride[1];
     float *w = calloc((size_t)a->keys, sizeof(*w)), top = -INFINITY, sum = 0;
 
     for (int64_t t = 0; t < a->keys; t++) {
-        const uint16_t *kr = k + b * a->of_k.batch + h * a->of_k.head + t * a->of_k.row;
+        const uint16_t *kr = k + a->from_k + b * a->of_k.batch + h * a->of_k.head + t * a->of_k.row;
         for (int64_t j = 0; j < a->width; j++)
             w[t] += number(a->type, qr[j]) * number(a->type, kr[j]);
         w[t] *= a->scale;
@@ -72,7 +72,8 @@ static void plain(const struct attend_args *a, int64_t b, int64_t h, int64_t row
         for (int64_t t = 0; t < a->keys; t++)
             want[j] +=
                 w[t] / sum *
-                number(a->type, v[b * a->of_v.batch + h * a->of_v.head + t * a->of_v.row + j]);
+                number(a->type,
+                       v[a->from_v + b * a->of_v.batch + h * a->of_v.head + t * a->of_v.row + j]);
     }
     free(w);
 }
@@ -167,6 +168,8 @@ static void heads_may_lie_apart_or_beside_each_other(void)
     /* Queries, keys and values as one product gives them. */
     a.of_q = (struct gpu_heads){.batch = 40 * 288, .head = 32, .row = 288};
     a.of_k = a.of_v = a.of_q;
+    a.from_k = 96;
+    a.from_v = 192;
     check_attend(a, 2, 4);
 }
 

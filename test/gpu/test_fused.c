@@ -483,6 +483,44 @@ static void attention_takes_a_mask_that_hides(void)
     check_attention(15, 3);
 }
 
+/* Queries, keys and values of one product: read where they lie. */
+static void attention_of_parts(bool other)
+{
+    open_gpu();
+    uint32_t in = input("x", "B 75");
+    uint32_t x = op(OP_LayerNormalization, "", 2, in, weights("75")), of[3];
+    uint32_t all = op(OP_MatMul, "", 2, x, weights("75 6720"));
+    all = op(OP_Reshape, "", 2, all, ints(3, 0, SEQ, 96));
+    of[0] = op_outs("", OP_Split, "axis=-1", 3, 1, &all);
+    uint32_t value = of[0] + 2;
+    for (uint32_t i = 3; i-- > 0;) {
+        uint32_t y = op(OP_Reshape, "", 2, of[0] + i, ints(4, 0, SEQ, HEADS, 16));
+        of[i] = op(OP_Transpose, i == 1 ? "perm=0,2,3,1" : "perm=0,2,1,3", 1, y);
+    }
+    uint32_t q = op(OP_Mul, "", 2, of[0], scalar(0.25f));
+    uint32_t k = op(OP_Mul, "", 2, of[1], scalar(0.25f));
+    uint32_t s = op(OP_MatMul, "", 2, q, k);
+    uint32_t y = op(OP_MatMul, "", 2, op(OP_Softmax, "axis=-1", 1, s), of[2]);
+    y = op(OP_Reshape, "", 2, op(OP_Transpose, "perm=0,2,1,3", 1, y), ints(3, 0, SEQ, 32));
+    if (other)
+        y = op(OP_Add, "", 2, y, value);
+    output(op(OP_MatMul, "", 2, y, weights("32 4")));
+    bind_graph();
+}
+
+static void attention_reads_parts_of_one_product_where_they_lie(void)
+{
+    attention_of_parts(false);
+    check_attention(13, 3);
+}
+
+/* Then the parts are copied, three launches; and there is the sum. */
+static void attention_leaves_a_split_that_others_read(void)
+{
+    attention_of_parts(true);
+    check_attention(14, 7);
+}
+
 /* Turned once for who else reads them; and what comes behind is no Transpose. */
 static void attention_leaves_what_others_read(void)
 {
@@ -529,6 +567,8 @@ int main(void)
     ALONE(attention_takes_a_triangle);
     ALONE(attention_takes_a_mask_that_chooses);
     ALONE(attention_takes_a_mask_that_hides);
+    ALONE(attention_reads_parts_of_one_product_where_they_lie);
+    ALONE(attention_leaves_a_split_that_others_read);
     ALONE(attention_leaves_what_others_read);
     ALONE(attention_of_other_widths_stays_apart);
     return check_end();

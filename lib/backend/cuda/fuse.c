@@ -56,7 +56,7 @@ static bool is_sum(const struct build *b, const struct node *n)
 void fuse_take(struct build *b, struct fused *into, uint32_t id)
 {
     b->fused[id].gone = true;
-    into->n++;
+    into->n += b->graph->nodes[id].op != OP_Reshape; /* which is no step anyway */
 }
 
 /* ---- a sum in front of a normalisation, which is the first to read it */

@@ -3,17 +3,18 @@
  *     p = Softmax(MatMul(q, k') * factor, masked);  y = MatMul(p, v)
  *
  * over (batch, heads, rows, width).  The mask is added, or a Where with a number.  Transposes of q,
- * k' and v, and of y behind it, are strides of the one kernel; factors of q and k' are its factor.
- * Found from the last product. */
+ * k' and v, and of y behind it, are strides of the one kernel, and so are parts of a Split; factors
+ * of q and k' are its factor. Found from the last product. */
 #include "fuse.h"
 
 #define WIDTH_MOST 128
 #define VIEW_MOST 4 /* nodes that one operand comes through */
 
-/* ---- an operand, without the Transposes and factors that only it comes through */
+/* ---- an operand, without what only it comes through */
 struct view {
-    uint32_t v, n_gone, gone[VIEW_MOST];
-    int64_t stride[MAX_RANK];
+    uint32_t v, n_gone, gone[VIEW_MOST + 1];
+    uint32_t split; /* v is what this node splits, or NODE_NONE */
+    int64_t from, stride[MAX_RANK];
     float scale;
 };
 
@@ -34,13 +35,41 @@ static bool permutation(const struct node *n, uint32_t rank, uint32_t ret[MAX_RA
     return true;
 }
 
-static void view_of(const struct build *b, const struct readers *r, uint32_t v, struct view *ret)
+/* Heads (batch, rows, heads, width) of a part of what a Split along the last of three dimensions
+ * has: where the part lies in it. */
+static bool part_of(const struct build *b, const struct readers *r, struct view *w, int64_t own[4])
+{
+    uint32_t reshape, split;
+    const struct node *n = r[w->v].n == 1 ? fuse_maker(b, w->v, &reshape) : NULL;
+    const struct tensor *y = value_of(b, w->v);
+
+    if (!n || n->op != OP_Reshape || r[n->in[0]].n != 1 || y->rank != 4)
+        return false;
+    uint32_t part = n->in[0];
+    const struct tensor *t = value_of(b, part);
+    n = fuse_maker(b, part, &split);
+    if (!n || n->op != OP_Split || t->rank != 3 || t->dims[0] != y->dims[0] ||
+        t->dims[1] != y->dims[1] || (node_int(n, "axis", 0) != 2 && node_int(n, "axis", 0) != -1))
+        return false;
+    for (uint32_t i = 0; n->out[i] != part; i++)
+        w->from += value_of(b, n->out[i])->dims[2];
+    w->v = n->in[0];
+    w->split = split;
+    w->gone[w->n_gone++] = reshape;
+    int64_t row = value_of(b, w->v)->dims[2];
+    memcpy(own, ((const int64_t[]){t->dims[1] * row, row, y->dims[3], 1}), 4 * sizeof(*own));
+    return true;
+}
+
+/* Transposes and factors, and where parts is true what part_of() says. */
+static void view_of(const struct build *b, const struct readers *r, uint32_t v, bool parts,
+                    struct view *ret)
 {
     uint32_t rank = value_of(b, v)->rank, at[MAX_RANK], perm[MAX_RANK], id, x;
     int64_t own[MAX_RANK];
     float scale;
 
-    *ret = (struct view){.v = v, .scale = 1};
+    *ret = (struct view){.v = v, .split = NODE_NONE, .scale = 1};
     for (uint32_t i = 0; i < rank; i++)
         at[i] = i;
     for (const struct node *n;
@@ -56,7 +85,8 @@ static void view_of(const struct build *b, const struct readers *r, uint32_t v, 
             break;
         ret->gone[ret->n_gone++] = id;
     }
-    strides_of(value_of(b, ret->v), own);
+    if (!parts || !part_of(b, r, ret, own))
+        strides_of(value_of(b, ret->v), own);
     for (uint32_t i = 0; i < rank; i++)
         ret->stride[i] = own[at[i]];
 }
@@ -65,13 +95,15 @@ static void view_of(const struct build *b, const struct readers *r, uint32_t v, 
 static bool heads_fit(const struct view *w, uint32_t row, uint32_t inner, struct gpu_heads *ret)
 {
     *ret = (struct gpu_heads){.batch = w->stride[0], .head = w->stride[1], .row = w->stride[row]};
-    return w->stride[inner] == 1 && ret->batch % 8 == 0 && ret->head % 8 == 0 && ret->row % 8 == 0;
+    return w->stride[inner] == 1 && ret->batch % 8 == 0 && ret->head % 8 == 0 &&
+           ret->row % 8 == 0 && w->from % 8 == 0;
 }
 
 /* ---- what is found on the way */
 struct found {
     struct attend *at;
     struct view q, k, v;
+    uint32_t split;           /* whose three parts they are, or NODE_NONE */
     uint32_t n_gone, gone[4]; /* softmax, Where, a factor, the first product */
 };
 
@@ -161,6 +193,19 @@ static bool has_dims(const struct tensor *t, const int64_t dims[4])
     return t->rank == 4 && memcmp(t->dims, dims, 4 * sizeof(*dims)) == 0;
 }
 
+/* A Split is left out where nobody else wants anything of it. */
+static void views(const struct build *b, const struct readers *r, const struct node *scores,
+                  const struct node *last, bool parts, struct found *f)
+{
+    view_of(b, r, scores->in[0], parts, &f->q);
+    view_of(b, r, scores->in[1], parts, &f->k);
+    view_of(b, r, last->in[1], parts, &f->v);
+    uint32_t s = f->q.split;
+    bool all =
+        s != NODE_NONE && f->k.split == s && f->v.split == s && b->graph->nodes[s].n_out == 3;
+    f->split = all ? s : NODE_NONE;
+}
+
 static bool operands_fit(const struct build *b, const struct readers *r, const struct node *scores,
                          const struct node *last, struct found *f)
 {
@@ -174,13 +219,16 @@ static bool operands_fit(const struct build *b, const struct readers *r, const s
     if (!has_dims(q, of_q) || !has_dims(k, of_k) || !has_dims(v, of_v) || a->width % 8 != 0 ||
         a->width > WIDTH_MOST || count_of(q) == 0 || count_of(k) == 0)
         return false;
-    view_of(b, r, scores->in[0], &f->q);
-    view_of(b, r, scores->in[1], &f->k);
-    view_of(b, r, last->in[1], &f->v);
+    views(b, r, scores, last, true, f);
+    if (f->split == NODE_NONE)
+        views(b, r, scores, last, false, f);
     a->scale *= f->q.scale * f->k.scale;
     f->at->q = f->q.v;
     f->at->k = f->k.v;
     f->at->v = f->v.v;
+    a->from_q = f->q.from;
+    a->from_k = f->k.from;
+    a->from_v = f->v.from;
     return f->v.scale == 1 && heads_fit(&f->q, 2, 3, &a->of_q) &&
            heads_fit(&f->k, 3, 2, &a->of_k) && heads_fit(&f->v, 2, 3, &a->of_v) &&
            half_fits(b, f->q.v) && half_fits(b, f->k.v) && half_fits(b, f->v.v);
@@ -246,6 +294,8 @@ int fuse_attention(struct build *b, const struct readers *r, uint32_t id)
     take_view(b, into, &f.q);
     take_view(b, into, &f.k);
     take_view(b, into, &f.v);
+    if (f.split != NODE_NONE)
+        fuse_take(b, into, f.split);
     if (behind != NODE_NONE)
         fuse_take(b, into, behind);
     return 0;
