@@ -10,14 +10,9 @@
  * partition under it.  Kicks take part_lock, so that no kick meets a partition being closed. */
 #include "engine_priv.h"
 
-#include <sched.h>
 #include <stdio.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define LATELY_US (2 * USEC_PER_SEC)
-#define SLICE_NS 100000 /* the least that Linux gives */
 
 /* ---- predicted work; under g->lock */
 static usec_t run_us(const struct seat *s, const struct keyq *q, uint32_t rows)
@@ -912,25 +907,6 @@ static void gpulet_wait(struct gpulet *g, usec_t until_us)
         wait_backend(g, until_us);
 }
 
-/* An executor that has something to do is let in at once where others keep its core busy, as the
- * threads of the servers do with large bodies: who asks for short slices is, and gets no more of
- * the core for it (Linux 6.12).  Where that is refused or unknown it waits for its turn. */
-static void ask_short_slices(void)
-{
-    const struct {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t slice_ns, deadline_ns, period_ns;
-    } attr = {.size = sizeof(attr),
-              .policy = SCHED_OTHER,
-              .nice = getpriority(PRIO_PROCESS, 0),
-              .slice_ns = SLICE_NS};
-
-    (void)syscall(SYS_sched_setattr, 0, &attr, 0);
-}
-
 void *gpulet_main(void *arg)
 {
     struct gpulet *g = arg;
@@ -940,7 +916,6 @@ void *gpulet_main(void *arg)
 
     (void)snprintf(name, sizeof(name), "gpulet-%u", g->id % 100000);
     (void)pthread_setname_np(pthread_self(), name);
-    ask_short_slices();
     while (!stop || atomic_load(&g->n_flying) > 0) {
         struct batch_view view;
         struct err err;

@@ -6,6 +6,7 @@ import platform
 import re
 import struct
 
+import numpy as np
 import pytest
 
 import models
@@ -43,6 +44,9 @@ def test_the_builder_stands_back_behind_executors(d):
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12),
                     reason="Linux 6.12 or newer, x86-64: slices are asked for and told")  # fmt: skip
-def test_executors_ask_for_shorter_slices_than_others_have(d):
+def test_executors_on_cores_ask_for_shorter_slices_than_others_have(make):
+    d = make(backend="cpu")
+    d.put("m", models.identity())
+    d.infer_binary("m", {"x": np.ones((1, 4), np.float32)})  # it has entered its partition
     executors, others = threads(d, "gpulet-"), threads(d, "http-data")
     assert max(t["slice_ns"] for t in executors.values()) < min(t["slice_ns"] for t in others.values())
