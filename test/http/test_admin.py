@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -406,12 +407,25 @@ def test_a_drained_daemon_refuses_inference_and_readiness_until_it_is_undrained(
     np.testing.assert_array_equal(daemon.infer("base", {"x": X})["y"], X)
 
 
+def settled(d):
+    """The metrics when no reply is left to be counted: that is done after it was sent."""
+    looks = [d.metrics()]
+
+    def is_settled():
+        time.sleep(0.05)
+        looks.append(d.metrics())
+        return metric(looks[-1], "gpuletd_http_replies", port="data") == metric(looks[-2], "gpuletd_http_replies", port="data")
+
+    until(is_settled, 20, "the replies to be counted", d)
+    return looks[-1]
+
+
 def test_metrics_are_prometheus_text_and_count(daemon):
-    before = daemon.metrics()
+    before = settled(daemon)
     for _ in range(3):
         daemon.infer("base", {"x": np.tile(X, (2, 1))})
     daemon.infer("base", {"y": X}, status=400)
-    after = daemon.metrics()
+    after = settled(daemon)
 
     def more(name, **labels):
         return metric(after, name, **labels) - metric(before, name, **labels)
