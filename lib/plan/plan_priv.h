@@ -130,8 +130,8 @@ struct rehearsed {                        /* of a model */
     uint32_t offered, in_time;
 };
 /* So many requests of all models together through gpuletd's run-time functions on a plan of device
- * 0, all of whose shares are one stream.  False: a run has no prediction, there are more gpu-lets
- * than REHEARSE_LETS, or the arena is full.  Equal seeds give equal arrivals whatever the plan.
- * What it takes of the arena is not given back. */
+ * 0, all of whose shares are one stream.  False: a run has no prediction, a share not a row,
+ * there are more gpu-lets than REHEARSE_LETS, or the arena is full.  Equal seeds give equal
+ * arrivals whatever the plan. What it takes of the arena is not given back. */
 bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
               struct arena *a, struct rehearsed *ret);

@@ -66,6 +66,8 @@ static bool chair_fill(struct stage *s, struct chair *c, const struct plan_share
 {
     const struct plan_model *m = &s->p->model[from->model];
 
+    if (from->batch == 0)
+        return false; /* not even a row of it is run there */
     c->model = from->model;
     c->first = NOBODY;
     c->part = m->rate_rps > 0 ? from->rate_rps / m->rate_rps : 0;

@@ -252,6 +252,16 @@ static void a_short_rehearsal_counts_who_still_waits(void)
     CHECK_EQ(r[0].offered + r[1].offered + r[2].offered + r[3].offered, 90);
 }
 
+/* As a plan may have it that was made for other run times. */
+static void a_share_without_a_row_cannot_be_rehearsed(void)
+{
+    struct rehearsed r[MODELS];
+
+    case_make(3, ARRIVALS_PACED, ORDER_DEFERRED);
+    plan.gpulet[0].share[0].batch = 0;
+    CHECK(!rehearse(&problem, &plan, 100, 1, &arena, r));
+}
+
 int main(void)
 {
     RUN(poisson_arrivals_in_turns);
@@ -261,6 +271,7 @@ int main(void)
     RUN(bursts_by_deadline);
     RUN(bursts_deferred);
     RUN(a_short_rehearsal_counts_who_still_waits);
+    RUN(a_share_without_a_row_cannot_be_rehearsed);
     arena_done(&arena);
     return check_end();
 }
