@@ -3,11 +3,12 @@
 
 #define ATTEND_ROWS 16 /* queries of a warp */
 #define ATTEND_KEYS 64 /* of a tile */
+#define ATTEND_THREADS 128 /* of a block */
+#define ATTEND_EACH (ATTEND_THREADS / 32 * ATTEND_ROWS) /* queries of a block */
 
 /* y = softmax(q * k^T * scale, masked) * v, for each sample and head; type: F16 or BF16 of q, k, v, y
  * and of a mask that is added.  Element (b, h, row, j) of each lies at its strides from element
- * `from_` on, j next to j + 1; width is a multiple of 8, as is all of that.  n: tasks, of ATTEND_ROWS queries for each warp of a
- * block.
+ * `from_` on, j next to j + 1; width is a multiple of 8, as is all of that.  n: tasks, of ATTEND_EACH queries.
  * mask: NULL, or added, or BOOL: where that is not `shows`, the score is `other`.  causal: the same
  * for keys behind row + keys - rows, without a mask.
  * attend64: width <= 64; attend128: <= 128. */

@@ -37,21 +37,34 @@ template <typename T> DEVICE uint32_t pair_of(float lo, float hi)
     return a.bits | (uint32_t)b.bits << 16;
 }
 
+/* A tile's keys and values, by all threads of the block: as many accesses are on their way at once as
+ * registers allow, as one after the other each would take as long as all of them. */
 template <int D>
 DEVICE void attend_load(const attend_args &a, const uint16_t *k, const uint16_t *v, int64_t from,
                         attend_tile<D> &tile)
 {
-    for (int i = threadIdx.x; i < ATTEND_KEYS * D / 8; i += blockDim.x) {
-        int key = i / 2 % ATTEND_KEYS, c = (i % 2 + i / (2 * ATTEND_KEYS) * 2) * 8;
-        words<8> of_k = {}, of_v = {};
-        if (from + key < a.keys && c < a.width) {
-            read_aligned(&of_k, k + (from + key) * a.of_k.row + c);
-            read_aligned(&of_v, v + (from + key) * a.of_v.row + c);
-        }
-        write_aligned(&tile.k[key][c], &of_k);
+    constexpr int AT_ONCE = 4;
+
+    for (int first = threadIdx.x; first < ATTEND_KEYS * D / 8; first += AT_ONCE * ATTEND_THREADS) {
+        words<8> of_k[AT_ONCE] = {}, of_v[AT_ONCE] = {};
         UNROLL
-        for (int j = 0; j < 8; j++)
-            tile.v[c + j][key] = (uint16_t)(of_v.w[j / 2] >> j % 2 * 16);
+        for (int u = 0; u < AT_ONCE; u++) {
+            int i = first + u * ATTEND_THREADS;
+            int key = i / 2 % ATTEND_KEYS, c = (i % 2 + i / (2 * ATTEND_KEYS) * 2) * 8;
+            if (from + key < a.keys && c < a.width) {
+                read_aligned(&of_k[u], k + (from + key) * a.of_k.row + c);
+                read_aligned(&of_v[u], v + (from + key) * a.of_v.row + c);
+            }
+        }
+        UNROLL
+        for (int u = 0; u < AT_ONCE; u++) {
+            int i = first + u * ATTEND_THREADS;
+            int key = i / 2 % ATTEND_KEYS, c = (i % 2 + i / (2 * ATTEND_KEYS) * 2) * 8;
+            write_aligned(&tile.k[key][c], &of_k[u]);
+            UNROLL
+            for (int j = 0; j < 8; j++)
+                tile.v[c + j][key] = (uint16_t)(of_v[u].w[j / 2] >> j % 2 * 16);
+        }
     }
 }
 
@@ -68,28 +81,53 @@ DEVICE void attend_queries(const attend_args &a, const uint16_t *q, int64_t row,
         }
 }
 
-/* The score of a query and a key that are there. */
-template <typename T>
-DEVICE float attend_masked(const attend_args &a, float x, int64_t of_mask, int64_t row, int64_t key)
-{
-    if (a.causal)
-        return key > row + a.keys - a.rows ? as_stored<T>(a.other) : x;
-    if (!a.mask)
-        return x;
-    of_mask += row * a.mask_stride[2] + key * a.mask_stride[3];
-    if (a.mask_type == GPU_BOOL)
-        return (((const uint8_t *)a.mask)[of_mask] != 0) == (a.shows != 0) ? x : as_stored<T>(a.other);
-    return as_stored<T>(x + number(((const T *)a.mask)[of_mask]));
-}
-
 /* Of a tile, what a lane has of 8 keys each. */
 struct attend_scores {
     float of[ATTEND_KEYS / 8][4];
 };
 
+/* f(score, i, key): of the lane's row i and a key that may lie behind the last. */
+template <typename F> DEVICE void attend_each(attend_scores &p, int64_t from, F f)
+{
+    UNROLL
+    for (int j = 0; j < ATTEND_KEYS / 8; j++)
+        UNROLL
+        for (int i = 0; i < 4; i++)
+            f(p.of[j][i], i / 2, from + j * 8 + threadIdx.x % 4 * 2 + i % 2);
+}
+
+/* Rows behind the last see what the last one sees; nobody gets their results. */
+template <typename T>
+DEVICE void attend_masked(const attend_args &a, attend_scores &p, int64_t of_mask, int64_t row,
+                          int64_t from)
+{
+    float other = as_stored<T>(a.other);
+    int64_t at[2], last = a.keys - 1;
+
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        int64_t r = row + i * 8 < a.rows ? row + i * 8 : a.rows - 1;
+        at[i] = a.causal ? r + a.keys - a.rows : of_mask + r * a.mask_stride[2];
+    }
+    if (a.causal)
+        attend_each(p, from, [&](float &x, int i, int64_t key) { x = key > at[i] ? other : x; });
+    else if (a.mask && a.mask_type == GPU_BOOL)
+        attend_each(p, from, [&](float &x, int i, int64_t key) {
+            const uint8_t *m = (const uint8_t *)a.mask + at[i];
+            x = (m[(key < last ? key : last) * a.mask_stride[3]] != 0) == (a.shows != 0) ? x : other;
+        });
+    else if (a.mask)
+        attend_each(p, from, [&](float &x, int i, int64_t key) {
+            const T *m = (const T *)a.mask + at[i];
+            x = as_stored<T>(x + number(m[(key < last ? key : last) * a.mask_stride[3]]));
+        });
+    if (from + ATTEND_KEYS > a.keys)
+        attend_each(p, from, [&](float &x, int, int64_t key) { x = key > last ? LOWEST : x; });
+}
+
 template <typename T, int D>
-DEVICE void attend_score(const attend_args &a, const attend_tile<D> &tile, int64_t of_mask,
-                         int64_t row, int64_t from, const attend_state<D> &s, attend_scores &p)
+DEVICE void attend_score(const attend_args &a, const attend_tile<D> &tile, const attend_state<D> &s,
+                         attend_scores &p)
 {
     int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
 
@@ -104,13 +142,8 @@ DEVICE void attend_score(const attend_args &a, const attend_tile<D> &tile, int64
             mma<T>(p.of[j], s.q[k], pair_at(b), pair_at(b + 8));
         }
         UNROLL
-        for (int i = 0; i < 4; i++) {
-            int64_t r = row + i / 2 * 8, key = from + j * 8 + t * 2 + i % 2;
-            p.of[j][i] = key >= a.keys ? LOWEST
-                         : r < a.rows
-                             ? attend_masked<T>(a, p.of[j][i] * a.scale, of_mask, r, key)
-                             : 0;
-        }
+        for (int i = 0; i < 4; i++)
+            p.of[j][i] *= a.scale;
     }
 }
 
@@ -126,7 +159,7 @@ template <int D> DEVICE void attend_weigh(attend_scores &p, attend_state<D> &s)
         top = fmaxf(top, lane_xor(top, 1));
         top = fmaxf(top, lane_xor(top, 2));
         less = top == LOWEST ? 0 : top; /* nothing seen yet: no difference of infinities */
-        by = expf(s.top[i] - less);
+        by = exp_of(s.top[i] - less);
         s.top[i] = top;
         s.sum[i] *= by;
         UNROLL
@@ -137,7 +170,7 @@ template <int D> DEVICE void attend_weigh(attend_scores &p, attend_state<D> &s)
         UNROLL
         for (int j = 0; j < ATTEND_KEYS / 4; j++) {
             float &x = p.of[j / 2][i * 2 + j % 2];
-            x = expf(x - less);
+            x = exp_of(x - less);
             s.sum[i] += x;
         }
     }
@@ -185,7 +218,8 @@ DEVICE int64_t head_of(const gpu_heads &of, int64_t b, int64_t h) { return b * o
 
 template <typename T, int D> DEVICE void attend_all(const attend_args &a, attend_tile<D> &tile)
 {
-    int64_t each = (int64_t)blockDim.x / WARP * ATTEND_ROWS, blocks = (a.rows + each - 1) / each;
+    constexpr int64_t each = ATTEND_EACH;
+    int64_t blocks = (a.rows + each - 1) / each;
 
     for (int64_t i = blockIdx.x; i < a.n; i += gridDim.x) {
         int64_t first = i % blocks * each, h = i / blocks % a.heads, b = i / blocks / a.heads;
@@ -207,7 +241,8 @@ template <typename T, int D> DEVICE void attend_all(const attend_args &a, attend
             block_wait();
             if (!works)
                 continue;
-            attend_score<T>(a, tile, of_mask, row, from, s, p);
+            attend_score<T>(a, tile, s, p);
+            attend_masked<T>(a, p, of_mask, row, from);
             attend_weigh(p, s);
             attend_add<T>(tile, p, s);
         }

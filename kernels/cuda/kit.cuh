@@ -26,6 +26,8 @@ DEVICE void block_wait() { __syncthreads(); }
 DEVICE float lane_xor(float x, int k) { return __shfl_xor_sync(0xffffffff, x, k); }
 /* Off by two units of the last place; 0 where y is infinite or nearly. */
 DEVICE float ratio(float x, float y) { return __fdividef(x, y); }
+/* e to the x: where x is not far below 0 off by a few units of the last place. */
+DEVICE float exp_of(float x) { return __expf(x); }
 #else
 #include "test/gpu/kernels_host.h"
 #endif

@@ -74,7 +74,7 @@ template <typename T, int N, int C, typename Team> DEVICE void norm_rows(const n
 
     for (int64_t row = team.first(); row < a.n; row += team.step()) {
         int64_t at = row * a.count;
-        float v[C ? C : 1][N], w[N], mean = 0, squares = 0;
+        float v[C ? C : 1][N], scale[C ? C : 1][N], bias[C ? C : 1][N], w[N], mean = 0, squares = 0;
         auto read = [&](int i, int64_t c) {
             load(v[i], (const T *)a.x + at + c);
             if (a.add) {
@@ -82,33 +82,37 @@ template <typename T, int N, int C, typename Team> DEVICE void norm_rows(const n
                 add_to(v[i], w);
             }
         };
-        auto again = [&](int i, int64_t c) {
-            if (C == 0)
-                read(i, c);
+        auto params = [&](int i, int64_t c) {
+            load(scale[i], a.scale + c);
+            if (a.bias)
+                load(bias[i], a.bias + c);
         };
         own_columns<N, C>(team, a.count, [&](int i, int64_t c) {
             read(i, c);
+            if (C) /* what is kept is asked for at once: waiting is what a row takes */
+                params(i, c);
             for (int j = 0; j < N; j++)
                 mean += v[i][j];
         });
         mean = a.rms ? 0 : team.sum(mean) / (float)a.count;
         own_columns<N, C>(team, a.count, [&](int i, int64_t c) {
-            again(i, c);
+            if (C == 0)
+                read(i, c);
             for (int j = 0; j < N; j++)
                 squares += (v[i][j] - mean) * (v[i][j] - mean);
         });
         float inv = 1 / sqrtf(team.sum(squares) / (float)a.count + a.eps);
         own_columns<N, C>(team, a.count, [&](int i, int64_t c) {
-            again(i, c);
+            if (C == 0) {
+                read(i, c);
+                params(i, c);
+            }
             if (a.sum)
                 store((T *)a.sum + at + c, v[i]);
-            load(w, a.scale + c);
             for (int j = 0; j < N; j++)
-                v[i][j] = (v[i][j] - mean) * inv * w[j];
-            if (a.bias) {
-                load(w, a.bias + c);
-                add_to(v[i], w);
-            }
+                v[i][j] = (v[i][j] - mean) * inv * scale[i][j];
+            if (a.bias)
+                add_to(v[i], bias[i]);
             store((T *)a.y + at + c, v[i]);
         });
         if (team.rank() == 0 && a.ret_mean)

@@ -123,7 +123,7 @@ int subject_us(const struct subject *s, unsigned from, unsigned to, double *ret,
 
 static int eager_us(const struct subject *s, double *ret, struct err *err)
 {
-    CUgraphExec *none = calloc(s->info.n_segments, sizeof(*none));
+    CUgraphExec *none = calloc(s->info.n_segments + 1, sizeof(*none));
 
     if (!none)
         return err_set(err, -ENOMEM, "out of memory");

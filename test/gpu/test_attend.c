@@ -86,10 +86,10 @@ static struct gpu_heads heads_of(const struct attend_args *a, int64_t rows, bool
                               .row = apart ? a->width : a->heads * a->width};
 }
 
-/* Runs it with so many warps in a block, fewer blocks than tasks; nothing beside y is touched. */
-static void check_attend(struct attend_args a, int64_t batch, unsigned warps)
+/* Runs it with fewer blocks than tasks; nothing beside y is touched. */
+static void check_attend(struct attend_args a, int64_t batch)
 {
-    int64_t each = warps * ATTEND_ROWS, n = batch * a.heads * a.rows * a.width;
+    int64_t n = batch * a.heads * a.rows * a.width;
     double worst = 0, most = 0;
     float want[128];
 
@@ -97,12 +97,12 @@ static void check_attend(struct attend_args a, int64_t batch, unsigned warps)
     a.k = k;
     a.v = v;
     a.y = y;
-    a.n = batch * a.heads * ((a.rows + each - 1) / each);
+    a.n = batch * a.heads * ((a.rows + ATTEND_EACH - 1) / ATTEND_EACH);
     fill(a.type, q, MOST, 1, 2);
     fill(a.type, k, MOST, 2, 2);
     fill(a.type, v, MOST, 3, 1);
     memset(y, 0x7e, sizeof(y));
-    kernel(a.width)(&a, a.n > 2 ? 2 : 1, warps * 32);
+    kernel(a.width)(&a, a.n > 2 ? 2 : 1, ATTEND_THREADS);
     for (int64_t b = 0; b < batch; b++)
         for (int64_t h = 0; h < a.heads; h++)
             for (int64_t row = 0; row < a.rows; row++) {
@@ -139,7 +139,7 @@ static struct attend_args args(int64_t heads, int64_t rows, int64_t keys, int64_
 static void every_width_that_8_divides_is_done(void)
 {
     for (int64_t width = 8; width <= 128; width += 8)
-        check_attend(args(2, 20, 24, width), 1, 1);
+        check_attend(args(2, 20, 24, width), 1);
 }
 
 static void rows_and_keys_need_not_fill_a_tile(void)
@@ -147,15 +147,15 @@ static void rows_and_keys_need_not_fill_a_tile(void)
     static const int64_t counts[] = {1, 15, 17, 63, 64, 65, 130};
 
     for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-        check_attend(args(1, counts[i], 70, 16), 1, 2);
-        check_attend(args(1, 9, counts[i], 16), 1, 1);
+        check_attend(args(1, counts[i], 70, 16), 1);
+        check_attend(args(1, 9, counts[i], 16), 1);
     }
 }
 
-static void blocks_have_one_to_four_warps(void)
+static void warps_of_a_block_may_have_no_rows(void)
 {
-    for (unsigned warps = 1; warps <= 4; warps++)
-        check_attend(args(3, 100, 100, 64), 2, warps);
+    for (int64_t rows = 64; rows <= 128; rows += 16)
+        check_attend(args(3, rows, 100, 64), 2);
 }
 
 static void heads_may_lie_apart_or_beside_each_other(void)
@@ -164,13 +164,13 @@ static void heads_may_lie_apart_or_beside_each_other(void)
 
     a.of_k = heads_of(&a, 40, true);
     a.of_y = heads_of(&a, 33, true);
-    check_attend(a, 2, 2);
+    check_attend(a, 2);
     /* Queries, keys and values as one product gives them. */
     a.of_q = (struct gpu_heads){.batch = 40 * 288, .head = 32, .row = 288};
     a.of_k = a.of_v = a.of_q;
     a.from_k = 96;
     a.from_v = 192;
-    check_attend(a, 2, 4);
+    check_attend(a, 2);
 }
 
 static void it_is_the_same_in_bf16(void)
@@ -178,7 +178,7 @@ static void it_is_the_same_in_bf16(void)
     struct attend_args a = args(2, 50, 90, 80);
 
     a.type = GPU_BF16;
-    check_attend(a, 2, 4);
+    check_attend(a, 2);
 }
 
 static void a_mask_is_added_for_each_key_row_or_head(void)
@@ -189,13 +189,13 @@ static void a_mask_is_added_for_each_key_row_or_head(void)
     a.mask_type = GPU_F16;
     fill(GPU_F16, mask, MOST, 4, 3);
     a.mask_stride[3] = 1;
-    check_attend(a, 2, 2);
+    check_attend(a, 2);
     a.mask_stride[0] = 70;
-    check_attend(a, 2, 2);
+    check_attend(a, 2);
     a.mask_stride[2] = 70;
     a.mask_stride[1] = 37 * 70;
     a.mask_stride[0] = 2 * 37 * 70;
-    check_attend(a, 2, 2);
+    check_attend(a, 2);
 }
 
 /* The largest that FP16 has, for whole tiles, too: nothing of what is hidden is seen. */
@@ -208,10 +208,10 @@ static void what_a_mask_hides_has_no_weight(void)
     a.mask_stride[3] = 1;
     for (size_t i = 0; i < 200; i++)
         mask[i] = i < 70 || i % 3 == 0 ? fp16_fit(-1e9f) : 0;
-    check_attend(a, 1, 2);
+    check_attend(a, 1);
     for (size_t i = 0; i < 200; i++)
         mask[i] = i < 70 || i % 3 == 0 ? fp16_of(-INFINITY) : 0;
-    check_attend(a, 1, 2);
+    check_attend(a, 1);
 }
 
 static void a_mask_may_choose_between_a_score_and_a_number(void)
@@ -226,10 +226,10 @@ static void a_mask_may_choose_between_a_score_and_a_number(void)
     a.mask_stride[3] = 1;
     a.shows = 1;
     a.other = -3;
-    check_attend(a, 2, 2);
+    check_attend(a, 2);
     a.shows = 0;
     a.other = -60000;
-    check_attend(a, 2, 2);
+    check_attend(a, 2);
 }
 
 static void a_row_sees_nothing_behind_it_where_that_is_asked_for(void)
@@ -238,18 +238,18 @@ static void a_row_sees_nothing_behind_it_where_that_is_asked_for(void)
 
     a.causal = 1;
     a.other = -60000;
-    check_attend(a, 1, 4);
+    check_attend(a, 1);
     a = args(2, 30, 150, 16); /* the last 30 of 150 */
     a.causal = 1;
     a.other = -60000;
-    check_attend(a, 1, 1);
+    check_attend(a, 1);
 }
 
 int main(void)
 {
     RUN(every_width_that_8_divides_is_done);
     RUN(rows_and_keys_need_not_fill_a_tile);
-    RUN(blocks_have_one_to_four_warps);
+    RUN(warps_of_a_block_may_have_no_rows);
     RUN(heads_may_lie_apart_or_beside_each_other);
     RUN(it_is_the_same_in_bf16);
     RUN(a_mask_is_added_for_each_key_row_or_head);

@@ -121,7 +121,7 @@ static void a_run_makes_nothing_and_allocates_nothing(void)
     open_model("green");
     forget_calls();
     CHECK_EQ(run_one(slot, part, ROWS, x, y), 0);
-    CHECK(called("cuLaunchKernel"));
+    CHECK(called("cuGraphLaunch"));
     for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
         CHECK(!called(makers[i]));
     close_model();
@@ -180,12 +180,14 @@ static void a_launch_that_fails_fails_its_run_alone(void)
     ticket t;
 
     open_model("green");
-    fake->fail_call = "cuLaunchKernel";
-    fake->fail_code = 2;
-    fake->fail_times = 1;
-    CHECK_EQ(be->submit(slot, 0, 0, 2, &io, &t), -EIO);
-    CHECK_EQ(be->fault(part), FAULT_NONE);
-    CHECK_EQ(run_one(slot, part, ROWS, x, y), 0);
+    for (unsigned segments = 1; segments <= 2; segments++) { /* of one launch, and all as a graph */
+        fake->fail_call = segments == 1 ? "cuLaunchKernel" : "cuGraphLaunch";
+        fake->fail_code = 2;
+        fake->fail_times = 1;
+        CHECK_EQ(be->submit(slot, 0, 0, segments, &io, &t), -EIO);
+        CHECK_EQ(be->fault(part), FAULT_NONE);
+        CHECK_EQ(run_one(slot, part, ROWS, x, y), 0);
+    }
     fake->fail_code = 719;
     fake->fail_times = 1;
     CHECK_EQ(be->submit(slot, 0, 0, 2, &io, &t), -ENODEV);

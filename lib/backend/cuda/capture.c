@@ -1,4 +1,5 @@
-/* Captured graphs: a segment's launches become one.
+/* Captured graphs: a segment's launches become one, and so do those of the whole run: one graph
+ * behind the other costs the device some microseconds each time, which most runs can do without.
  *
  * Made when a slot is opened, so that no run makes one.  Everything is run once before, as what a
  * library or the driver does at first use cannot be captured.  A graph runs in the context that it
@@ -12,10 +13,24 @@
 #define NODE_BYTES ((size_t)10 << 10)
 #define PART_BYTES_MAX ((size_t)256 << 20)
 
-/* One launch is not made faster by a graph of it. */
-static uint32_t worth(const struct exe *x, unsigned segment)
+/* Graph i is that of segment i, the last one that of all of them. */
+static unsigned graphs(const struct exe *x)
 {
-    uint32_t n = x->first_step[segment + 1] - x->first_step[segment];
+    return x->n_segments + (x->n_segments > 1);
+}
+static uint32_t begin_of(const struct exe *x, unsigned i)
+{
+    return i < x->n_segments ? x->first_step[i] : 0;
+}
+static uint32_t end_of(const struct exe *x, unsigned i)
+{
+    return i < x->n_segments ? x->first_step[i + 1] : x->n_steps;
+}
+
+/* One launch is not made faster by a graph of it. */
+static uint32_t worth(const struct exe *x, unsigned i)
+{
+    uint32_t n = end_of(x, i) - begin_of(x, i);
 
     return n > 1 ? n : 0;
 }
@@ -24,7 +39,7 @@ size_t graphs_bytes(const struct exe *x)
 {
     size_t bytes = 0;
 
-    for (unsigned i = 0; i < x->n_segments; i++)
+    for (unsigned i = 0; i < graphs(x); i++)
         bytes += worth(x, i) ? GRAPH_BYTES + worth(x, i) * NODE_BYTES : 0;
     return bytes;
 }
@@ -41,18 +56,18 @@ static int warm(struct slot *s, struct err *err)
     return r < 0 ? r : waited;
 }
 
-static int launches(struct slot *s, unsigned segment, struct err *err)
+static int launches(struct slot *s, unsigned i, struct err *err)
 {
     const struct exe *x = s->exe;
     int r = 0;
 
-    for (uint32_t i = x->first_step[segment]; i < x->first_step[segment + 1] && r == 0; i++)
-        r = slot_launch(s, i, x->part->builders, err);
+    for (uint32_t k = begin_of(x, i); k < end_of(x, i) && r == 0; k++)
+        r = slot_launch(s, k, x->part->builders, err);
     return r;
 }
 
 /* A capture that was begun is ended whatever comes. */
-static int capture(struct slot *s, unsigned segment, CUgraph *ret, struct err *err)
+static int capture(struct slot *s, unsigned i, CUgraph *ret, struct err *err)
 {
     CUstream stream = s->exe->part->builders;
     struct err ending;
@@ -60,22 +75,22 @@ static int capture(struct slot *s, unsigned segment, CUgraph *ret, struct err *e
 
     if (r < 0)
         return r;
-    r = launches(s, segment, err);
+    r = launches(s, i, err);
     int ended = GPU(capture_end(stream, ret), &ending);
     if (r == 0 && ended < 0)
         *err = ending;
     return r < 0 ? r : ended;
 }
 
-static int graph_open(struct slot *s, unsigned segment, struct err *err)
+static int graph_open(struct slot *s, unsigned i, struct err *err)
 {
     CUgraph graph = NULL;
-    int r = capture(s, segment, &graph, err);
+    int r = capture(s, i, &graph, err);
 
     if (r == 0)
-        r = GPU(graph_make(&s->graph[segment], graph, 0), err);
+        r = GPU(graph_make(&s->graph[i], graph, 0), err);
     if (r == 0) /* else its first launch would do it */
-        r = GPU(graph_upload(s->graph[segment], s->exe->part->builders), err);
+        r = GPU(graph_upload(s->graph[i], s->exe->part->builders), err);
     if (graph)
         (void)cu.graph_destroy(graph);
     return r;
@@ -83,7 +98,7 @@ static int graph_open(struct slot *s, unsigned segment, struct err *err)
 
 static void drop(struct slot *s)
 {
-    for (unsigned i = 0; s->graph && i < s->exe->n_segments; i++) {
+    for (unsigned i = 0; s->graph && i < graphs(s->exe); i++) {
         if (s->graph[i])
             (void)cu.graph_exec_destroy(s->graph[i]);
         s->graph[i] = NULL;
@@ -94,7 +109,7 @@ static int open_all(struct slot *s, struct err *err)
 {
     int r = 0;
 
-    for (unsigned i = 0; i < s->exe->n_segments && r == 0; i++)
+    for (unsigned i = 0; i < graphs(s->exe) && r == 0; i++)
         r = worth(s->exe, i) ? graph_open(s, i, err) : 0;
     return r < 0 ? r : GPU(stream_wait(s->exe->part->builders), err);
 }

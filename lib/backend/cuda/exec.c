@@ -32,7 +32,7 @@ static int slot_fill(struct slot *s)
     s->args = calloc(1, x->args_bytes + 1);
     s->first = calloc(x->n_steps + 1, sizeof(*s->first));
     s->state = calloc(x->n_steps + 1, sizeof(*s->state));
-    s->graph = calloc(x->n_segments, sizeof(*s->graph));
+    s->graph = calloc(x->n_segments + 1, sizeof(*s->graph));
     if (!s->args || !s->first || !s->state || !s->graph)
         return -ENOMEM;
     for (uint32_t i = 0; i < x->n_steps; i++) {
@@ -153,6 +153,12 @@ int slot_launch(struct slot *s, uint32_t i, CUstream stream, struct err *err)
     return GPU(launch(f, step->blocks, 1, 1, step->threads, 1, 1, 0, stream, args, NULL), err);
 }
 
+/* All of the run in one, if there is such a graph. */
+static bool is_whole(const struct slot *s, unsigned from, unsigned to)
+{
+    return from == 0 && to == s->exe->n_segments && to > 1 && s->graph[to];
+}
+
 static int segment(struct slot *s, unsigned i, struct err *err)
 {
     const struct exe *x = s->exe;
@@ -202,6 +208,8 @@ static int compute(struct slot *s, unsigned from, unsigned to, const struct io *
         r = GPU(zero_async(status_address(s), 0, sizeof(*s->status), stream), err);
     if (r == 0 && from == 0 && !s->apart)
         r = inputs_copy(s, io, stream, err);
+    if (r == 0 && is_whole(s, from, to))
+        return GPU(graph_launch(s->graph[to], stream), err);
     for (unsigned i = from; i < to && r == 0; i++)
         r = segment(s, i, err);
     return r;

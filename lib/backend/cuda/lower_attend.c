@@ -1,20 +1,6 @@
 /* All of an attention, found by fuse_attention.c, in one step. */
 #include "exe.h"
 
-#define WARPS_MOST 4u /* of a block: they share what they read of keys and values */
-
-/* Fewer where that leaves SMs without work. */
-static unsigned warps_of(const struct build *b, const struct attend_args *a, int64_t batch,
-                         int64_t *ret_tasks)
-{
-    for (unsigned warps = WARPS_MOST;; warps /= 2) {
-        int64_t each = (int64_t)warps * ATTEND_ROWS;
-        *ret_tasks = batch * a->heads * ((a->rows + each - 1) / each);
-        if (warps == 1 || *ret_tasks >= b->part->units)
-            return warps;
-    }
-}
-
 static int mask_in(struct build *b, uint32_t v, enum dtype type, int32_t *ret_type, struct ref *ret)
 {
     bool is_bool = v != VALUE_NONE && value_of(b, v)->dtype == DT_BOOL;
@@ -40,11 +26,11 @@ int lower_attend(struct build *b, const struct attend *at)
         r = build_out_as(b, at->y, type, false, &y);
     if (r < 0)
         return r;
-    unsigned warps = warps_of(b, &a, at->batch, &a.n);
+    a.n = at->batch * a.heads * ((a.rows + ATTEND_EACH - 1) / ATTEND_EACH);
     a.type = (int32_t)type;
     b->exe->n_asked += 1 + b->fused[b->node].n;
     const struct hole holes[] = {HOLE(attend, q, q), HOLE(attend, k, k), HOLE(attend, v, v),
                                  HOLE(attend, mask, mask), HOLE(attend, y, y)};
     return build_blocks(b, a.width > 64 ? KERNEL_attend128 : KERNEL_attend64, &a, sizeof(a), a.n,
-                        warps * 32, ARRAY_SIZE(holes), holes);
+                        ATTEND_THREADS, ARRAY_SIZE(holes), holes);
 }

@@ -14,6 +14,7 @@ struct slot {
     uint32_t *first;    /* by step: where its arguments begin */
     void **state;       /* by step: a library's */
     CUgraphExec *graph; /* by segment: its launches, captured; NULL: they are made one by one */
+                        /* [n_segments]: those of the whole run, where there are several */
     size_t graph_bytes;
     int32_t *status; /* pinned: what BUF_STATUS held at the end */
     CUevent event[N_EVENTS];
@@ -62,7 +63,7 @@ int outputs_behind(struct slot *s, const struct io *io, CUstream *ret, struct er
 /* ---- capture.c; builder, the partition's context is current */
 /* What the graphs of a slot may take, as far as is known. */
 size_t graphs_bytes(const struct exe *x);
-/* Runs the steps once, then captures each segment.  What the driver does not capture is launched
+/* Runs the steps once, then captures each segment, and all of them.  What the driver does not capture is launched
  * step by step, and exe->note says why. */
 int graphs_open(struct slot *s, struct err *err);
 void graphs_close(struct slot *s);
