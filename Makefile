@@ -41,8 +41,10 @@ PLUGIN := $(if $(CUDA),$(B)/gpulet-cuda.so)
 # Headers of libraries that it uses where they are found at run time; absent: built without.
 CUDA_LACKS := $(strip $(if $(CUDA),$(foreach h,cublasLt.h cudnn_graph.h,\
     $(if $(wildcard $(addsuffix /$h,$(word 3,$(CUDA)) /usr/include /usr/include/x86_64-linux-gnu)),,$h))))
-# Its kernels: machine code for these architectures, and PTX of the last for later ones.  Of no flavour.
+# Its kernels: machine code for these architectures, and PTX of the last for later ones, which take none
+# of a number with a letter.  Of no flavour.
 CUDA_ARCHS ?= $(wordlist 4,9,$(CUDA))
+CUDA_PTX = $(patsubst %f,%,$(patsubst %a,%,$(lastword $(CUDA_ARCHS))))
 FATBIN := build/cuda/kernels.fatbin
 
 # Flags for parts of the tree.  The planner's arithmetic must not depend on the machine; the sum of two
@@ -135,7 +137,7 @@ build/cuda/archs: FORCE
 
 NVCC_FLAGS = $(word 1,$(CUDA)) -std=c++17 -O3 -I. --fatbin -Xfatbin -compress-all \
              $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a) \
-             -gencode=arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+             -gencode=arch=compute_$(CUDA_PTX),code=compute_$(CUDA_PTX)
 
 $(FATBIN): $(wildcard kernels/cuda/*) build/cuda/archs
 	@echo '  NVCC $@'

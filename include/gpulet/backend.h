@@ -7,8 +7,9 @@
 #pragma once
 
 #include <gpulet/graph.h>
+#include <pthread.h>
 
-#define BACKEND_ABI 6
+#define BACKEND_ABI 7
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -56,6 +57,10 @@ struct backend_config {
     char cpu_units[256]; /* "auto", or a list of cores: "1-3,6" */
     char sim_file[256];
     size_t run_bytes; /* most that the late part of a run may take; 0: RUN_BYTES */
+    /* Builder.  Starts a thread for runs: what the builder starts itself would be as nice as it is.
+     * 0 or a negative errno.  NULL: whoever asks may start it. */
+    int (*thread)(void *ctx, pthread_t *ret, void *(*fn)(void *), void *arg);
+    void *thread_ctx;
 };
 
 struct device_info {

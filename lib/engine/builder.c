@@ -5,8 +5,9 @@
  * a long load is interrupted by whatever is more urgent, and serving never waits for the builder.
  * It runs at nice +10.
  *
- * A thread inherits the nice value of its creator and may not lower it again, so executors are
- * started by another small thread, the spawner, which does nothing else. */
+ * A thread inherits the nice value of its creator and may not lower it again, so executors, and
+ * what a backend starts for runs, are started by another small thread, the spawner, which does
+ * nothing else. */
 #include "engine_priv.h"
 
 #include <malloc.h>
@@ -229,6 +230,14 @@ static void *builder_main(void *arg)
 }
 
 /* ---- the spawner */
+struct spawn {
+    pthread_t *ret;
+    void *(*fn)(void *);
+    void *arg;
+    int rc;
+    bool done;
+};
+
 static void *spawner_main(void *arg)
 {
     struct engine *e = arg;
@@ -236,9 +245,10 @@ static void *spawner_main(void *arg)
     (void)pthread_setname_np(pthread_self(), "spawner");
     (void)pthread_mutex_lock(&e->spawn_lock);
     while (!e->spawn_stop) {
-        if (e->spawn && !e->spawn_done) {
-            e->spawn_rc = -pthread_create(&e->spawn->thread, NULL, gpulet_main, e->spawn);
-            e->spawn_done = true;
+        struct spawn *s = e->spawn;
+        if (s && !s->done) {
+            s->rc = -pthread_create(s->ret, NULL, s->fn, s->arg);
+            s->done = true;
             (void)pthread_cond_broadcast(&e->spawn_cond);
         }
         (void)pthread_cond_wait(&e->spawn_cond, &e->spawn_lock);
@@ -247,18 +257,19 @@ static void *spawner_main(void *arg)
     return NULL;
 }
 
-int spawn_executor(struct engine *e, struct gpulet *g)
+int spawn_thread(void *engine, pthread_t *ret, void *(*fn)(void *), void *arg)
 {
+    struct engine *e = engine;
+    struct spawn s = {.ret = ret, .fn = fn, .arg = arg};
+
     (void)pthread_mutex_lock(&e->spawn_lock);
-    e->spawn = g;
-    e->spawn_done = false;
+    e->spawn = &s;
     (void)pthread_cond_broadcast(&e->spawn_cond);
-    while (!e->spawn_done)
+    while (!s.done)
         (void)pthread_cond_wait(&e->spawn_cond, &e->spawn_lock);
     e->spawn = NULL;
-    int r = e->spawn_rc;
     (void)pthread_mutex_unlock(&e->spawn_lock);
-    return r;
+    return s.rc;
 }
 
 static void spawner_stop(struct engine *e)

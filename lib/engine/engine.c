@@ -17,6 +17,8 @@ static int engine_init(struct engine *e, const struct engine_config *cfg, struct
     int r;
 
     e->cfg = *cfg;
+    e->cfg.device.thread = spawn_thread;
+    e->cfg.device.thread_ctx = e;
     e->b = cfg->backend;
     e->changes_tail = &e->changes;
     e->events.fd = -1;

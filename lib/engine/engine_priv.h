@@ -532,7 +532,8 @@ void job_done(struct job *job, struct cq *cq, int rc, const struct err *err);
 void builder_wake(struct engine *e);
 int builder_start(struct engine *e, struct err *err);
 void builder_stop(struct engine *e);
-int spawn_executor(struct engine *e, struct gpulet *g);
+/* Not as nice as the builder, which asks; e is an engine: struct backend_config has it, too. */
+int spawn_thread(void *e, pthread_t *ret, void *(*fn)(void *), void *arg);
 
 /* ---- events.c */
 struct event {
@@ -614,9 +615,8 @@ struct engine {
     pthread_t spawner;
     pthread_mutex_t spawn_lock;
     pthread_cond_t spawn_cond;
-    struct gpulet *spawn; /* to be started */
-    int spawn_rc;
-    bool spawn_stop, spawn_done;
+    struct spawn *spawn; /* to be started */
+    bool spawn_stop;
     pthread_cond_t start_cond;
     int start_rc; /* of the builder's start, under lock */
     bool started;

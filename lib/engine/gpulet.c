@@ -1015,7 +1015,7 @@ int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, s
     if (!g)
         return err_set(err, -ENOMEM, "out of memory");
     int r = part_open(g, &g->part, &g->units, err);
-    if (r == 0 && (r = spawn_executor(e, g)) < 0)
+    if (r == 0 && (r = spawn_thread(e, &g->thread, gpulet_main, g)) < 0)
         (void)err_set(err, r, "no thread for gpu-let %u: %s", g->id, strerror(-r));
     if (r < 0) {
         part_close(g);

@@ -5,8 +5,11 @@
 
 #include "fake_rig.h"
 
+#include <dirent.h>
+
 #define ROWS 3
 
+static struct backend_config device_cfg; /* but for the mode; what a test sets before */
 static struct device *dev;
 static struct part *part;
 static struct arena arena;
@@ -26,7 +29,7 @@ static inline struct part *cut(unsigned from)
 
 static inline void open_device(const char *mode)
 {
-    struct backend_config cfg = {0};
+    struct backend_config cfg = device_cfg;
     struct device_info info[2];
     size_t n;
 
@@ -105,4 +108,46 @@ static inline struct done done_of(struct slot *s, struct part *p, unsigned from,
     CHECK_EQ(be->wait(p, USEC_NEVER, &done, 1), 1);
     CHECK_EQ(done.ticket, t);
     return done;
+}
+
+/* What a run may call.  All else makes something, loads it, or asks how. */
+static inline bool runs(const char *call, size_t n)
+{
+    static const char *const all[] = {
+        "cuCtxSetCurrent",     "cuEventRecord",    "cuEventElapsedTime",
+        "cuStreamWaitEvent",   "cuStreamQuery",    "cuMemcpyHtoDAsync",
+        "cuMemcpyDtoHAsync",   "cuMemsetD8Async",  "cuGraphLaunch",
+        "cuLaunchKernel",      "cuLaunchHostFunc", "cublasLtMatmulDescSetAttribute",
+        "cudnnBackendExecute", "cublasLtMatmul",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        if (strlen(all[i]) == n && memcmp(all[i], call, n) == 0)
+            return true;
+    return false;
+}
+
+/* Since the calls were forgotten there were runs, and nothing was made. */
+static inline void check_only_runs(void)
+{
+    CHECK(called("cuLaunchHostFunc"));
+    for (const char *p = fake->log; *p; p += strcspn(p, "\n") + 1) {
+        int n = (int)strcspn(p, "\n");
+        if (!runs(p, (size_t)n))
+            printf("# %.*s\n", n, p);
+        CHECK(runs(p, (size_t)n));
+    }
+}
+
+/* Of this process. */
+static inline unsigned threads(void)
+{
+    DIR *d = opendir("/proc/self/task");
+    unsigned n = 0;
+
+    assert(d);
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    (void)closedir(d);
+    return n;
 }

@@ -2,6 +2,8 @@
  * for each other. */
 #include "run_rig.h"
 
+#include <pthread.h>
+
 static struct tensor out[MAX_IO];
 
 /* Two rows of boxes: the second is the first moved by a tenth, the third lies apart. */
@@ -36,13 +38,18 @@ static void open_late(void)
 }
 
 /* y = Relu(x) on the device; where it is not zero is found behind that, and y is an output, too. */
-static void non_zero(void)
+static void non_zero_graph(void)
 {
-    open_device("green");
     start(17);
     uint32_t y = op(OP_Relu, "", 1, input("x", "2 3"));
     output(op(OP_NonZero, "", 1, y));
     output(y);
+}
+
+static void non_zero(void)
+{
+    open_device("green");
+    non_zero_graph();
     open_late();
 }
 
@@ -159,7 +166,7 @@ static void a_run_of_another_model_ends_before_the_late_part_of_an_earlier_one(v
 /* Zeros are an index out of range here: of no rows there is no first. */
 static void what_the_host_cannot_run_fails_alone_and_says_why(void)
 {
-    const float some[] = {0, 3}, none[] = {0, 0};
+    const float one[] = {0, 3}, none[] = {0, 0};
     const void *in[] = {none};
     uint64_t ns[2];
     struct done done;
@@ -171,11 +178,11 @@ static void what_the_host_cannot_run_fails_alone_and_says_why(void)
                  int_scalar(0)));
     open_late();
     CHECK_EQ(be->probe(slot, 0, 1, 2, ns, &err), 0);
-    CHECK_EQ(infer(some), 0);
+    CHECK_EQ(infer(one), 0);
     CHECK_EQ(*(const int64_t *)out[0].data, 1);
     CHECK_EQ(infer_on(slot, exe, in, &done), -EINVAL);
     CHECK(done.why && strstr(done.why, "'first' (Gather)"));
-    CHECK_EQ(infer(some), 0);
+    CHECK_EQ(infer(one), 0);
     close_model();
 }
 
@@ -230,6 +237,132 @@ static void heavy_work_on_the_host_is_refused_by_name(void)
     check_clean();
 }
 
+/* ---- the thread */
+static const float some[] = {0, 1, -1, 0, 0, 2};
+
+/* One that was waited for may be listed a moment longer. */
+static bool threads_come_to(unsigned n)
+{
+    for (unsigned i = 0; i < 10000 && threads() != n; i++)
+        (void)usleep(1000);
+    return threads() == n;
+}
+
+static void the_first_run_makes_nothing(void)
+{
+    open_device("green");
+    unsigned before = threads();
+    non_zero_graph();
+    open_late();
+    CHECK_EQ(threads(), before + 1);
+    forget_calls();
+    CHECK_EQ(infer(some), 0);
+    check_only_runs();
+    CHECK_EQ(threads(), before + 1);
+    CHECK_EQ(out[0].dims[1], 2);
+    close_model();
+}
+
+static void a_thread_is_there_as_long_as_any_slot_that_may_need_it(void)
+{
+    const void *in = some;
+    struct slot *second;
+    struct done done;
+
+    open_device("green");
+    unsigned before = threads();
+    non_zero_graph();
+    open_late();
+    CHECK_EQ(be->slot_open(exe, &second, &err), 0);
+    CHECK_EQ(threads(), before + 1); /* one for both */
+    be->slot_close(slot);
+    CHECK_EQ(threads(), before + 1);
+    CHECK_EQ(infer_on(second, exe, &in, &done), 0);
+    be->slot_close(second);
+    CHECK(threads_come_to(before));
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    CHECK_EQ(threads(), before + 1);
+    CHECK_EQ(infer(some), 0);
+    close_model();
+}
+
+static void a_model_with_nothing_late_has_none(void)
+{
+    open_device("green");
+    unsigned before = threads();
+    start(17);
+    output(op(OP_Relu, "", 1, input("x", "2 3")));
+    bind_graph();
+    exe = compiled(part);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    CHECK_EQ(threads(), before);
+    close_model();
+}
+
+/* As the engine's spawner, which is not as nice as who opens slots. */
+static int spawned, no_threads;
+static int spawn(void *ctx, pthread_t *ret, void *(*fn)(void *), void *arg)
+{
+    CHECK(ctx == &spawned);
+    if (no_threads)
+        return -EAGAIN;
+    spawned++;
+    return -pthread_create(ret, NULL, fn, arg);
+}
+
+static void it_is_started_as_the_engine_says(void)
+{
+    device_cfg.thread = spawn;
+    device_cfg.thread_ctx = &spawned;
+    non_zero();
+    CHECK_EQ(spawned, 1);
+    CHECK_EQ(infer(some), 0);
+    CHECK_EQ(spawned, 1);
+    close_model();
+}
+
+static void where_there_is_no_thread_no_slot_is_opened(void)
+{
+    struct slot *more;
+
+    device_cfg.thread = spawn;
+    device_cfg.thread_ctx = &spawned;
+    non_zero();
+    be->slot_close(slot);
+    int allocations = fake->allocations, events = fake->events;
+    no_threads = 1;
+    CHECK_EQ(be->slot_open(exe, &more, &err), -EAGAIN);
+    CHECK_HAS(err.msg, "a slot of ");
+    CHECK_HAS(err.msg, ": no thread for what the host does at the end: ");
+    CHECK_EQ(fake->allocations, allocations);
+    CHECK_EQ(fake->events, events);
+    no_threads = 0;
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    CHECK_EQ(infer(some), 0);
+    close_model();
+}
+
+static void what_fails_while_a_slot_is_opened_ends_the_thread(void)
+{
+    struct slot *more;
+
+    open_device("green");
+    unsigned before = threads();
+    non_zero_graph();
+    open_late();
+    be->slot_close(slot);
+    CHECK(threads_come_to(before));
+    for (int i = 0; i < 2; i++) { /* of the slot, and of what late nodes read */
+        fail("cuMemHostAlloc", 2);
+        fake->fail_after = i;
+        CHECK_EQ(be->slot_open(exe, &more, &err), -ENOMEM);
+        CHECK(threads_come_to(before));
+    }
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    CHECK_EQ(infer(some), 0);
+    close_model();
+}
+
 int main(void)
 {
     ALONE(outputs_whose_shape_depends_on_data_follow_each_run);
@@ -239,5 +372,11 @@ int main(void)
     ALONE(a_run_beyond_its_memory_fails_alone);
     ALONE(an_index_out_of_range_on_the_device_ends_the_run);
     ALONE(heavy_work_on_the_host_is_refused_by_name);
+    ALONE(the_first_run_makes_nothing);
+    ALONE(a_thread_is_there_as_long_as_any_slot_that_may_need_it);
+    ALONE(a_model_with_nothing_late_has_none);
+    ALONE(it_is_started_as_the_engine_says);
+    ALONE(where_there_is_no_thread_no_slot_is_opened);
+    ALONE(what_fails_while_a_slot_is_opened_ends_the_thread);
     return check_end();
 }

@@ -111,20 +111,28 @@ static void a_paused_run_resumes(void)
     close_model();
 }
 
-static void a_run_makes_nothing_and_allocates_nothing(void)
+static void the_first_run_makes_nothing_in_every_mode(const char *mode)
 {
-    static const char *const makers[] = {
-        "cuMemAlloc",       "cuMemHostAlloc", "cuMemCreate", "cuGreenCtxStreamCreate",
-        "cuGreenCtxCreate", "cuEventCreate",  "cuCtxCreate", "cuLibraryLoadData",
-        "cuMemHostRegister"};
-
-    open_model("green");
+    open_model(mode);
+    unsigned n = threads();
     forget_calls();
     CHECK_EQ(run_one(slot, part, ROWS, x, y), 0);
     CHECK(called("cuGraphLaunch"));
-    for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
-        CHECK(!called(makers[i]));
+    check_only_runs();
+    CHECK_EQ(threads(), n);
     close_model();
+}
+static void the_first_run_makes_nothing_in_mode_green(void)
+{
+    the_first_run_makes_nothing_in_every_mode("green");
+}
+static void the_first_run_makes_nothing_in_mode_mps(void)
+{
+    the_first_run_makes_nothing_in_every_mode("mps");
+}
+static void the_first_run_makes_nothing_in_mode_shared(void)
+{
+    the_first_run_makes_nothing_in_every_mode("shared");
 }
 
 static void a_kick_ends_a_wait_while_a_run_goes_on(void)
@@ -375,7 +383,9 @@ int main(void)
     ALONE(rows_of_several_requests_come_back_to_each);
     ALONE(fewer_rows_than_the_batch_write_no_more_than_their_own);
     ALONE(a_paused_run_resumes);
-    ALONE(a_run_makes_nothing_and_allocates_nothing);
+    ALONE(the_first_run_makes_nothing_in_mode_green);
+    ALONE(the_first_run_makes_nothing_in_mode_mps);
+    ALONE(the_first_run_makes_nothing_in_mode_shared);
     ALONE(a_kick_ends_a_wait_while_a_run_goes_on);
     ALONE(a_stream_that_fails_is_noticed_although_nothing_is_told);
     ALONE(a_launch_that_fails_fails_its_run_alone);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,7 @@ static struct {
     _Atomic uint64_t compiles, runs, opens, enters, kicks;
     _Atomic uint64_t bad_gather;       /* runs with more rows than the exe has */
     _Atomic int priority, best_effort; /* of the last run, as it was told */
+    int builder_nice, thread_nice;     /* of who opens devices, of a thread that it asks for */
 } fake;
 
 struct device {
@@ -78,11 +80,27 @@ static int fake_devices(const struct backend_config *cfg, struct device_info *re
     return 0;
 }
 
+static int own_nice(void)
+{
+    return getpriority(PRIO_PROCESS, (id_t)gettid());
+}
+
+static void *fake_thread(void *ret_nice)
+{
+    *(int *)ret_nice = own_nice();
+    return NULL;
+}
+
 static int fake_dev_open(const struct backend_config *cfg, unsigned index, struct device **ret,
                          struct err *err)
 {
     static struct device dev;
-    (void)cfg, (void)index, (void)err;
+    pthread_t t;
+
+    (void)index, (void)err;
+    fake.builder_nice = own_nice();
+    assert(cfg->thread(cfg->thread_ctx, &t, fake_thread, &fake.thread_nice) == 0);
+    (void)pthread_join(t, NULL);
     fake.devices++;
     *ret = &dev;
     return 0;

@@ -983,6 +983,15 @@ static void two_hundred_loads_and_unloads_leave_nothing(void)
     rig_free(&r);
 }
 
+static void what_a_backend_starts_for_runs_is_not_as_nice_as_the_builder(void)
+{
+    struct rig r = rig_new(1);
+
+    CHECK_EQ(fake.thread_nice, own_nice());
+    CHECK(fake.builder_nice > own_nice() || own_nice() >= 10);
+    rig_free(&r);
+}
+
 static void stopping_with_models_loaded_closes_everything(void)
 {
     struct rig r = rig_new(4);
@@ -1076,6 +1085,7 @@ int main(void)
     RUN(the_running_problem_and_plan_can_be_read_as_a_file);
     RUN(events_are_numbered_and_read_once);
     RUN(two_hundred_loads_and_unloads_leave_nothing);
+    RUN(what_a_backend_starts_for_runs_is_not_as_nice_as_the_builder);
     RUN(stopping_with_models_loaded_closes_everything);
     RUN(models_come_and_go_on_real_cores);
     fake_cleanup();

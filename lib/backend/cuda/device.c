@@ -95,6 +95,8 @@ int gpu_dev_open(const struct backend_config *cfg, unsigned index, struct device
         return r;
     dev->mode = mode;
     dev->run_bytes = cfg->run_bytes ? cfg->run_bytes : RUN_BYTES;
+    dev->thread = cfg->thread;
+    dev->thread_ctx = cfg->thread_ctx;
     r = mode->open(dev, err);
     if (r == 0)
         r = library_open(dev, err);

@@ -98,6 +98,7 @@ void gpu_slot_close(struct slot *s)
 
     if (!s)
         return;
+    tails_close(s);
     if (part_begin(s->exe->part, &err) == 0) {
         graphs_close(s); /* before what they were captured in */
         states_close(s);
@@ -126,7 +127,9 @@ int gpu_slot_open(struct exe *x, struct slot **ret, struct err *err)
     if (!s)
         return err_set(err, -ENOMEM, "out of memory");
     s->exe = x;
-    int r = part_begin(x->part, err);
+    int r = tails_open(s, err);
+    if (r == 0)
+        r = part_begin(x->part, err);
     if (r == 0) {
         r = slot_take(s, err);
         part_end(x->part);
@@ -296,8 +299,6 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     if (from > to || to > s->exe->n_segments)
         return -EINVAL;
     s->ticket = p->last_ticket + 1;
-    if (s->tail && tails_open(p) < 0)
-        return -EIO;
     if (run_begin(s, from, to, io, &err) < 0)
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret = ++p->last_ticket;

@@ -126,6 +126,8 @@ struct device {
     unsigned n_parts;
     bool pinned;      /* the request memory, by this device */
     size_t run_bytes; /* that the late part of a run may take */
+    int (*thread)(void *ctx, pthread_t *ret, void *(*fn)(void *), void *arg); /* or NULL */
+    void *thread_ctx;
     CUlibrary library;
     CUkernel kernel[GPU_KERNEL_END];
     struct space space;   /* where weights are shared by all contexts */
@@ -167,7 +169,7 @@ struct part {
     bool kicked;           /* under lock */
     struct slot *finished; /* under lock: runs that ended and were not taken yet, oldest first */
 
-    struct tails *tails; /* late.c; made by the executor when it first needs it */
+    struct tails *tails; /* late.c: there while a slot with a late part is; builder */
     ticket last_ticket;  /* executor */
     unsigned n_out;      /* executor: its tickets */
 };
@@ -228,5 +230,3 @@ void gpu_kick(struct part *p);
 /* What runs late nodes; set when the plug-in is opened. */
 extern const struct host_late *gpu_late;
 void gpu_outputs(const struct slot *s, struct tensor *ret);
-/* No run of the partition is under way. */
-void tails_close(struct part *p);

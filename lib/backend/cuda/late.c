@@ -3,7 +3,8 @@
  * Behind the last launch what it reads is copied to memory of the slot's.  When that has ended, a
  * thread of the partition's runs the late nodes, by the cpu backend's kernels (host_late), and then
  * the run has ended.  Meanwhile the device and the executor are free for other runs.  A run at a
- * time: late nodes of a partition wait for each other. */
+ * time: late nodes of a partition wait for each other.  The thread is there as long as a slot that
+ * may need it, so that no run makes one. */
 #include "slot.h"
 
 #include <gpulet/clock.h>
@@ -19,6 +20,7 @@ struct tail {
 
 struct tails {
     pthread_t thread;
+    unsigned n;         /* slots with a late part; builder */
     struct slot *first; /* under the partition's lock: runs to be ended, oldest first */
     bool quit;          /* the same */
 };
@@ -146,19 +148,41 @@ static void *tails_main(void *arg)
     return NULL;
 }
 
-int tails_open(struct part *p)
+static int thread_start(struct part *p, pthread_t *ret)
 {
-    if (p->tails)
-        return 0;
+    const struct device *dev = p->dev;
+
+    return dev->thread ? dev->thread(dev->thread_ctx, ret, tails_main, p)
+                       : -pthread_create(ret, NULL, tails_main, p);
+}
+
+static int tails_make(struct part *p, struct err *err)
+{
     struct tails *t = calloc(1, sizeof(*t));
+
     if (!t)
-        return -ENOMEM;
-    p->tails = t;
-    if (pthread_create(&t->thread, NULL, tails_main, p) == 0)
+        return err_set(err, -ENOMEM, "out of memory");
+    p->tails = t; /* the thread looks at it */
+    int r = thread_start(p, &t->thread);
+    if (r == 0)
         return 0;
     p->tails = NULL;
     free(t);
-    return -EAGAIN;
+    return err_set(err, r, "no thread for what the host does at the end: %s", strerror(-r));
+}
+
+int tails_open(struct slot *s, struct err *err)
+{
+    struct part *p = s->exe->part;
+
+    if (!s->exe->late.bound)
+        return 0;
+    int r = p->tails ? 0 : tails_make(p, err);
+    if (r < 0)
+        return r;
+    p->tails->n++;
+    s->tailed = true;
+    return 0;
 }
 
 void tails_add(struct slot *s)
@@ -170,14 +194,16 @@ void tails_add(struct slot *s)
     *at = s;
 }
 
-void tails_close(struct part *p)
+void tails_close(struct slot *s)
 {
-    if (!p->tails)
+    struct part *p = s->exe->part;
+
+    if (!s->tailed || --p->tails->n > 0)
         return;
     (void)pthread_mutex_lock(&p->lock);
     p->tails->quit = true;
     (void)pthread_cond_broadcast(&p->wake);
     (void)pthread_mutex_unlock(&p->lock);
     (void)pthread_join(p->tails->thread, NULL);
-    free(p->tails);
+    free(TAKE(p->tails));
 }

@@ -93,8 +93,8 @@ void gpu_part_close(struct part *p)
 {
     if (!p)
         return;
-    tails_close(p);
-    handles_close(p); /* before their context */
+    assert(!p->tails); /* all slots are closed */
+    handles_close(p);  /* before their context */
     p->dev->mode->part_close(p);
     p->dev->n_parts--;
     (void)pthread_cond_destroy(&p->wake);

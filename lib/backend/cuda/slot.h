@@ -19,6 +19,7 @@ struct slot {
     int32_t *status; /* pinned: what BUF_STATUS held at the end */
     CUevent event[N_EVENTS];
     struct tail *tail; /* late.c; NULL: nothing is late */
+    bool tailed;       /* it is one of those that the partition's thread is there for */
     bool ends;         /* its run has the last segment */
 
     struct line *line; /* of its run */
@@ -33,8 +34,10 @@ int late_open(struct slot *s, struct err *err);
 void late_close(struct slot *s);
 /* What the host needs is copied out; any thread with the context current. */
 int late_fetch(struct slot *s, CUstream stream, struct err *err);
-/* The executor, before it submits such a run. */
-int tails_open(struct part *p);
+/* The thread that runs late parts is there with the first slot of a partition that has one, and
+ * goes with the last; no run of the slot is under way.  Builder; no context need be current. */
+int tails_open(struct slot *s, struct err *err);
+void tails_close(struct slot *s);
 /* Under the partition's lock, on any thread: the device is done, the late part may run.  It then
  * joins the partition's finished runs. */
 void tails_add(struct slot *s);
