@@ -3,6 +3,7 @@
  *
  *     bench [OPTIONS] FOLDER BATCH          in turns with somebody else
  *     bench --sizes [OPTIONS] FOLDER BATCH  on gpu-lets from small to all of it
+ *     bench --steps [OPTIONS] FOLDER BATCH  each node by itself
  *     bench --count [OPTIONS] FOLDER BATCH  only what the graph says; needs no device
  *     bench --kernels [OPTIONS] BATCH       each kernel of ours beside its floor
  *     bench --rates [OPTIONS]               what the device does at best, as -r takes it
@@ -516,6 +517,23 @@ static int sizes(struct bench *b, struct err *err)
     return r;
 }
 
+/* ---- steps */
+static int steps(struct bench *b, struct err *err)
+{
+    struct compile_args args = {.model = model_name, .bound = b->bound, .precision = precision};
+    struct subject s = {0};
+    int r = cut_each((struct graph *)(uintptr_t)b->bound->graph, err);
+
+    if (r == 0)
+        r = subject_open(b->dev, granules_most(b), &args, &s, err);
+    if (r == 0) {
+        line_begin("steps");
+        r = steps_measure(&s, b->bound->graph, err);
+    }
+    subject_close(&s);
+    return r;
+}
+
 /* ---- */
 static const char *base_name(const char *path)
 {
@@ -547,11 +565,10 @@ static const struct what {
     int n_args;
     bool device, rates;
     const char *fails; /* the case that tells why there is nothing */
-} whats[] = {{"", in_turns, 2, true, true, "graphs"},
-             {"--sizes", sizes, 2, true, false, "by size"},
-             {"--count", count, 2, false, false, "graphs"},
-             {"--kernels", kernels, 1, true, true, "all"},
-             {"--rates", line_rates, 0, true, true, "rates"}};
+} whats[] = {
+    {"", in_turns, 2, true, true, "graphs"},      {"--sizes", sizes, 2, true, false, "by size"},
+    {"--steps", steps, 2, true, false, "steps"},  {"--count", count, 2, false, false, "graphs"},
+    {"--kernels", kernels, 1, true, true, "all"}, {"--rates", line_rates, 0, true, true, "rates"}};
 
 static const struct what *what_of(const char *name)
 {

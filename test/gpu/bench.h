@@ -36,6 +36,11 @@ struct plain {
 int plain_open(const char *folder, struct plain *ret, struct err *err);
 void plain_close(struct plain *p);
 
+/* Cuts a graph behind each node, before it is compiled; then the time of each, and the end of a
+ * line that was begun. */
+int cut_each(struct graph *g, struct err *err);
+int steps_measure(const struct subject *s, const struct graph *g, struct err *err);
+
 /* Everything is set up: waits for its turn to measure, where many are set up at the same time. */
 int gate_enter(const char *who, struct err *err);
 
