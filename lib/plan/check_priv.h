@@ -1,4 +1,4 @@
-/* Between check.c and check_rule.c. */
+/* Between check.c and check_rule.c; and of the check, what planners ask: memory_holds(). */
 #pragma once
 
 #include "plan_priv.h"

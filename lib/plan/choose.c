@@ -85,7 +85,7 @@ static void best_find(struct choice *c, struct offer *ret)
 }
 
 /* At once. */
-static void best_in_haste(struct choice *c, const struct plan *was, struct offer *ret)
+static void best_in_haste(struct choice *c, struct offer *ret)
 {
     struct offer final[FINALISTS] = {0}, o;
 
@@ -94,7 +94,7 @@ static void best_in_haste(struct choice *c, const struct plan *was, struct offer
     offer_make(c, (const uint32_t[]){c->p->n_models}, 1, &o);
     finalist_add(final, &o);
     offers_cut(c, final);
-    if (offer_from(c, was, &o))
+    if (offer_from(c, c->was, &o))
         offer_judge(c, &o, ret);
     for (uint32_t i = 0; i < HASTY; i++)
         if (final[i].n)
@@ -105,14 +105,14 @@ static void best_in_haste(struct choice *c, const struct plan *was, struct offer
 }
 
 /* The planner's plan, in *ret, could not keep everything: *ret is the best that is found. */
-static int choose(struct choice *c, const struct plan *was, struct arena *a, struct plan *ret,
-                  double *ret_score, struct err *err)
+static int choose(struct choice *c, struct arena *a, struct plan *ret, double *ret_score,
+                  struct err *err)
 {
     struct offer best;
     double own = plan_score_last(c, ret);
 
     if (c->effort->hasty)
-        best_in_haste(c, was, &best);
+        best_in_haste(c, &best);
     else
         best_find(c, &best);
     *ret_score = fmax(own, best.score);
@@ -130,9 +130,9 @@ static int make_at_leisure(const struct problem *p, const struct plan *was, stru
     int r = policy_gpuletd.plan_make(p, was, a, &plan, err);
 
     if (r == 0 && !all_met(&plan)) {
-        if (suits(p) && choice_init(&c, p, &full, a)) {
+        if (suits(p) && choice_init(&c, p, was, &full, a)) {
             now = plan_score_last(&c, was);
-            r = choose(&c, was, a, &plan, &then, err);
+            r = choose(&c, a, &plan, &then, err);
         }
         if (r == 0 && is_over(p))
             r = err_set(err, -ECANCELED, "there was no time for a better plan");
@@ -153,9 +153,9 @@ static int make(const struct problem *p, const struct plan *was, struct arena *a
     if (was && p->rules.leisure)
         return make_at_leisure(p, was, a, ret, err);
     int r = policy_gpuletd.plan_make(p, was, a, ret, err);
-    if (r < 0 || all_met(ret) || !suits(p) || !choice_init(&c, p, was ? &hasty : &full, a))
+    if (r < 0 || all_met(ret) || !suits(p) || !choice_init(&c, p, was, was ? &hasty : &full, a))
         return r;
-    return choose(&c, was, a, ret, &score, err);
+    return choose(&c, a, ret, &score, err);
 }
 
 const struct policy policy_ours = {

@@ -30,6 +30,7 @@ struct offer { /* a plan to be */
 
 struct choice {
     const struct problem *p;
+    const struct plan *was; /* the running plan, or NULL: it stays in memory until the next runs */
     const struct plan_type *t;
     void *scratch;
     const struct effort *effort;
@@ -42,8 +43,8 @@ struct choice {
 /* ---- offer.c */
 
 /* False: a run has no prediction, or the arena is full. */
-bool choice_init(struct choice *c, const struct problem *p, const struct effort *e,
-                 struct arena *a);
+bool choice_init(struct choice *c, const struct problem *p, const struct plan *was,
+                 const struct effort *e, struct arena *a);
 /* The time for planning at leisure. */
 bool is_over(const struct problem *p);
 /* By c->n_requests of c->seed; -1: cannot be rehearsed, no effort is left, or it is given up. */
@@ -59,7 +60,8 @@ bool offer_from(const struct choice *c, const struct plan *plan, struct offer *o
 void offer_score(struct choice *c, struct offer *o);
 /* Among the FINALISTS best, the best first. */
 void finalist_add(struct offer *final, const struct offer *o);
-/* Is it better than *best by arrivals that nothing is tuned to?  Then it takes its place. */
+/* Is it better than *best by arrivals that nothing is tuned to, and has it room beside the running
+ * plan?  Then it takes its place. */
 void offer_judge(struct choice *c, const struct offer *o, struct offer *best);
 /* Makes it better, and judges what becomes of it: orders and batches of each gpu-let; then sizes,
  * and batches of each model. */

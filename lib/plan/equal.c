@@ -1,7 +1,8 @@
 /* policy = equal: every model gets an equal share of the granules.
  *
  * The devices are cut into as many equal gpu-lets as there are models (at least as many as the
- * largest partition allows, at most one per granule).  Then models are placed one by one, those
+ * largest partition allows, at most one per granule; fewer, and the rest is left, where sizes,
+ * places, memory or their number are limited).  Then models are placed one by one, those
  * with the tightest SLO first and those without one last, each into the gpu-let with the fewest
  * models where it breaks nobody's SLO; gpu-lets that are still empty then take a second copy of
  * the models in turn.  A model whose SLO cannot hold is placed last, where it harms least.
@@ -9,7 +10,7 @@
  * Latency rule: a request that just missed a batch waits for one run of everything in its gpu-let
  * and then for its own run:  bound(i) = run(i) + sum over shares j of run(j).  Batches are halved,
  * best effort first, until the SLOs hold; at batch 1 that is the smallest SLO that can hold. */
-#include "plan_priv.h"
+#include "published.h"
 
 struct job {
     const struct problem *p;
@@ -93,11 +94,13 @@ static void fit_batches(const struct problem *p, struct plan_gpulet *g)
     }
 }
 
+/* With the most rows that it may run: batches are chosen later. */
 static uint64_t extra_bytes(const struct job *w, uint32_t device, uint32_t model)
 {
     const struct plan_model *m = &w->p->model[model];
+    bool has = w->resident[device * w->p->n_models + model] && !m->weights_per_let;
 
-    return m->slot_bytes + (w->resident[device * w->p->n_models + model] ? 0 : m->weights_bytes);
+    return m->slot_bytes + m->max_batch * m->row_bytes + (has ? 0 : m->weights_bytes);
 }
 
 static bool has_model(const struct plan_gpulet *g, uint32_t model)
@@ -113,7 +116,8 @@ static uint32_t harm(const struct job *w, struct plan_gpulet *g, uint32_t model)
 {
     uint64_t mem = type_of(w->p, g->device)->mem_bytes;
 
-    if (has_model(g, model) || (mem && w->used[g->device] + extra_bytes(w, g->device, model) > mem))
+    if (has_model(g, model) || g->n_shares == pub_max_shares(w->p, w->p->n_models) ||
+        (mem && w->used[g->device] + extra_bytes(w, g->device, model) > mem))
         return PLAN_NONE;
     g->share[g->n_shares++] = (struct plan_share){.model = model};
     fit_batches(w->p, g);
@@ -187,18 +191,68 @@ static void sort_models(struct job *w)
     }
 }
 
-static uint32_t device_lets(const struct problem *p, uint32_t device)
+/* So many as are wanted, or the most below that that the device allows; each has *size granules,
+ * which is 0 where they can be cut freely. */
+static uint32_t lets_allowed(const struct plan_type *t, uint32_t lets, uint32_t *size)
+{
+    uint32_t sizes[PLAN_MAX_GRANULES], same[PLAN_MAX_GRANULES] = {0};
+    uint32_t n = pub_sizes(t, sizes);
+
+    for (; lets > 0; lets--) {
+        *size = 0;
+        for (uint32_t i = 0; i < n && sizes[i] <= t->n_granules / lets; i++)
+            *size = sizes[i];
+        for (uint32_t i = 0; i < lets; i++)
+            same[i] = *size;
+        if (*size && pub_cut(t, same, lets, NULL))
+            break;
+    }
+    return lets;
+}
+
+static uint32_t device_lets(const struct problem *p, uint32_t device, uint32_t *size)
 {
     const struct plan_type *d = type_of(p, device);
     uint64_t all = 0;
 
+    *size = 0;
     for (uint32_t i = 0; i < p->n_devices; i++)
         all += type_of(p, i)->n_granules;
     uint64_t models = ((uint64_t)p->n_models * d->n_granules + all - 1) / MAX(all, 1);
-    uint64_t lets = MAX(MIN(models, d->n_granules), 1);
-    if (d->max_granules)
-        lets = MAX(lets, (d->n_granules + d->max_granules - 1) / d->max_granules);
-    return (uint32_t)lets;
+    uint32_t lets = (uint32_t)MAX(MIN(models, d->n_granules), 1);
+    uint32_t least = d->max_granules ? (d->n_granules + d->max_granules - 1) / d->max_granules : 1;
+    uint32_t most = pub_max_lets(p, device);
+    lets = MAX(lets, least);
+    if (d->n_sizes || d->n_places || most < lets)
+        return lets_allowed(d, MIN(lets, most), size);
+    return lets;
+}
+
+/* Gpu-lets of one size, where the device has places for them. */
+static void cut_sized(const struct plan_type *t, struct plan_gpulet *g, uint32_t lets,
+                      uint32_t size)
+{
+    uint32_t same[PLAN_MAX_GRANULES] = {0};
+    struct plan_granules set[PLAN_MAX_GRANULES] = {0};
+
+    for (uint32_t k = 0; k < lets; k++)
+        same[k] = size;
+    (void)pub_cut(t, same, lets, set); /* as device_lets() has asked */
+    for (uint32_t k = 0; k < lets; k++) {
+        g[k].set = set[k];
+        g[k].units = size * t->granule_units;
+    }
+}
+
+/* As equal as can be, of all granules. */
+static void cut_freely(const struct plan_type *t, struct plan_gpulet *g, uint32_t lets)
+{
+    for (uint32_t k = 0, from = 0; k < lets; k++) {
+        uint32_t to = (uint32_t)((uint64_t)t->n_granules * (k + 1) / lets);
+        g[k].units = (to - from) * t->granule_units;
+        for (; from < to; from++)
+            set_add(&g[k].set, from);
+    }
 }
 
 /* Cut each device into equal runs of granules. */
@@ -207,15 +261,16 @@ static int cut(struct job *w, struct arena *a)
     uint32_t at = 0;
 
     for (uint32_t d = 0; d < w->p->n_devices; d++) {
-        const struct plan_type *dev = type_of(w->p, d);
-        uint32_t lets = device_lets(w->p, d), from = 0;
-        for (uint32_t k = 0; k < lets; k++) {
-            struct plan_gpulet *g = &w->plan->gpulet[at++];
-            uint32_t to = (uint32_t)((uint64_t)dev->n_granules * (k + 1) / lets);
+        const struct plan_type *t = type_of(w->p, d);
+        uint32_t size, lets = device_lets(w->p, d, &size);
+        struct plan_gpulet *g = &w->plan->gpulet[at];
+        if (size)
+            cut_sized(t, g, lets, size);
+        else
+            cut_freely(t, g, lets);
+        w->used[d] = t->pool_bytes + lets * t->let_bytes;
+        for (at += lets; g < &w->plan->gpulet[at]; g++) {
             g->device = d;
-            g->units = (to - from) * dev->granule_units;
-            for (; from < to; from++)
-                set_add(&g->set, from);
             g->share = ARENA_ARRAY(a, struct plan_share, w->p->n_models);
             if (!g->share)
                 return -ENOMEM;
@@ -292,9 +347,10 @@ static void split_rates(struct job *w)
 size_t equal_need(const struct problem *p)
 {
     size_t lets = 0;
+    uint32_t size;
 
     for (uint32_t d = 0; d < p->n_devices; d++)
-        lets += device_lets(p, d);
+        lets += device_lets(p, d, &size);
     return 256 +
            lets * (sizeof(struct plan_gpulet) + p->n_models * sizeof(struct plan_share) + 32) +
            p->n_models * (sizeof(struct plan_verdict) + sizeof(uint32_t) + p->n_devices) +
@@ -306,13 +362,14 @@ static int plan_make_equal(const struct problem *p, const struct plan *was, stru
 {
     struct plan plan = {.n_models = p->n_models};
     struct job w = {.p = p, .plan = &plan};
+    uint32_t size;
     int r = problem_check(p, err);
 
     (void)was; /* the cut depends on the number of models alone: what can stay, stays */
     if (r < 0)
         return r;
     for (uint32_t d = 0; d < p->n_devices; d++)
-        plan.n_gpulets += device_lets(p, d);
+        plan.n_gpulets += device_lets(p, d, &size);
     plan.gpulet = ARENA_ARRAY(a, struct plan_gpulet, plan.n_gpulets);
     plan.verdict = ARENA_ARRAY(a, struct plan_verdict, p->n_models);
     w.order = ARENA_ARRAY(a, uint32_t, p->n_models);

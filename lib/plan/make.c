@@ -116,7 +116,8 @@ int job_init(struct job *j, const struct problem *p, const struct plan *was, str
 {
     uint32_t n = p->n_models;
 
-    *j = (struct job){.p = p, .was = was, .a = a, .free_let = PLAN_NONE, .scale = 1};
+    /* No gpu-let or device has been touched: their stamps are 0. */
+    *j = (struct job){.p = p, .was = was, .a = a, .free_let = PLAN_NONE, .txn = 1, .scale = 1};
     j->budget = p->rules.steps ? p->rules.steps : 20000 + 60 * (uint64_t)n;
     if (kinds_make(j) < 0 || !alloc(j) || !was_index(j))
         return -ENOMEM;

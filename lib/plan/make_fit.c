@@ -16,7 +16,9 @@ static double slo_us(const struct job *j, const struct plan_share *s)
     return j->want[s->model].slo_us;
 }
 
-/* The cell's batch, or the largest below it whose run keeps the limit beside these neighbours. */
+/* The cell's batch, or the largest below it whose run keeps the limit beside these neighbours.  0:
+ * none does; such a gpu-let does not hold, and whoever asked takes it back or tries it elsewhere.
+ */
 static bool batch_set(struct job *j, const struct let *l, struct plan_share *s, double limit_us,
                       const struct pressure *pr, struct estimate *ret)
 {
@@ -34,7 +36,8 @@ static bool batch_set(struct job *j, const struct let *l, struct plan_share *s, 
         mid = (lo + hi) / 2;
     }
     s->batch = lo;
-    s->run_us = (usec_t)(ret->run_us + 0.5);
+    if (lo > 0)
+        s->run_us = (usec_t)(ret->run_us + 0.5);
     return lo > 0;
 }
 
@@ -272,12 +275,13 @@ static bool beside_make(struct job *j, const struct dev *d, struct beside *b)
 
     b->n = b->n_lets = 0;
     for (uint32_t k = d->first; k != PLAN_NONE; k = j->let[k].next) {
-        struct let *l = &j->let[k];
+        const struct let *l = &j->let[k];
         b->let[b->n_lets++] = k;
         for (uint32_t i = 0; i < l->n_shares; i++) {
-            struct plan_share *s = &l->share[i];
-            if (s->usual == 0)
-                s->usual = MAX(cell_of(j, s->model, l->type, l->at)->batch, 1u);
+            if (l->share[i].usual == 0)
+                touch_let(j, k)->share[i].usual =
+                    MAX(cell_of(j, l->share[i].model, l->type, l->at)->batch, 1u);
+            const struct plan_share *s = &l->share[i];
             const struct solo *solo =
                 b->n < CROWD_MAX
                     ? solo_of(j, s->model, d->type, let_units(j, l), s->streams, s->usual)

@@ -3,6 +3,7 @@
  * An offer is judged by a rehearsal (rehearse.c).  It is made better one thing after the other:
  * the orders and batches of each gpu-let, sizes, the batches of each model.  What suits the
  * arrivals that it is tuned to may suit them only, so each step is judged by others. */
+#include "check_priv.h"
 #include "choose.h"
 
 #include <math.h>
@@ -30,9 +31,10 @@ static double run_alone(const struct choice *c, uint32_t model, uint32_t granule
     return predict(&c->t->predict, &l, NULL, 0, &e) ? e.run_us : INFINITY;
 }
 
-bool choice_init(struct choice *c, const struct problem *p, const struct effort *e, struct arena *a)
+bool choice_init(struct choice *c, const struct problem *p, const struct plan *was,
+                 const struct effort *e, struct arena *a)
 {
-    *c = (struct choice){.p = p, .t = type_of(p, 0), .effort = e, .left = e->all};
+    *c = (struct choice){.p = p, .was = was, .t = type_of(p, 0), .effort = e, .left = e->all};
     c->scratch = arena_alloc(a, REHEARSE_NEED);
     for (uint32_t m = 0; m < p->n_models; m++) {
         uint32_t i = m, rows = MIN(p->model[m].max_batch, 2 * TYPICAL);
@@ -339,11 +341,22 @@ static bool tune_caps(struct choice *c, struct offer *best)
     return best->score > before;
 }
 
+/* Beside the running plan, whose memory is there until it has gone. */
+static bool has_room(const struct choice *c, const struct offer *o)
+{
+    struct sheet s = {0};
+
+    sheet_fill(c, o, &s);
+    return memory_holds(c->p, c->was, &s.plan, 0);
+}
+
 /* Is it the best so far for arrivals that nothing was tuned to? */
 void offer_judge(struct choice *c, const struct offer *o, struct offer *best)
 {
     struct offer x = *o;
 
+    if (!has_room(c, o))
+        return;
     c->n_requests = c->effort->last;
     c->seed = SEED + 1;
     (void)better(c, best, &x);

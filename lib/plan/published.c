@@ -17,6 +17,18 @@ uint32_t pub_max_shares(const struct problem *p, uint32_t own)
     return p->rules.max_shares ? MIN(p->rules.max_shares, own) : own;
 }
 
+uint32_t pub_max_lets(const struct problem *p, uint32_t device)
+{
+    const struct plan_type *t = type_of(p, device);
+    uint64_t most = p->rules.max_lets ? p->rules.max_lets : UINT32_MAX;
+
+    if (t->mem_bytes && t->pool_bytes > t->mem_bytes)
+        return 0;
+    if (t->mem_bytes && t->let_bytes)
+        most = MIN(most, (t->mem_bytes - t->pool_bytes) / t->let_bytes);
+    return (uint32_t)most;
+}
+
 static bool has_place(const struct plan_type *t, uint32_t n)
 {
     for (uint32_t i = 0; i < t->n_places; i++)

@@ -25,6 +25,8 @@ double pub_rate(const struct problem *p, uint32_t model);
 double pub_slo_us(const struct problem *p, uint32_t model);
 uint32_t pub_max_shares(const struct problem *p, uint32_t own);
 
+/* Gpu-lets that a device may have by the rules and, empty, by its memory. */
+uint32_t pub_max_lets(const struct problem *p, uint32_t device);
 /* The sizes of a gpu-let that a type of device allows, ascending; returns how many. */
 uint32_t pub_sizes(const struct plan_type *t, uint32_t ret[PLAN_MAX_GRANULES]);
 /* The first granule of the first free place of n granules: of the catalogue, or anywhere;

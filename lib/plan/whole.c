@@ -17,16 +17,14 @@ struct whole {
 };
 
 /* The largest size, as often as it fits. */
-static uint32_t cut(const struct plan_type *t, uint32_t max_lets, uint32_t *size)
+static uint32_t cut(const struct plan_type *t, uint32_t most, uint32_t *size)
 {
     uint32_t sizes[PLAN_MAX_GRANULES], same[PLAN_MAX_GRANULES], n = pub_sizes(t, sizes);
 
     if (n == 0)
         return 0;
     *size = sizes[n - 1];
-    uint32_t lets = t->n_granules / *size;
-    if (max_lets)
-        lets = MIN(lets, max_lets);
+    uint32_t lets = MIN(t->n_granules / *size, most);
     for (uint32_t i = 0; i < lets; i++)
         same[i] = *size;
     while (lets > 0 && !pub_cut(t, same, lets, NULL))
@@ -154,7 +152,7 @@ int whole_make(const struct problem *p, uint32_t most, struct arena *a, struct p
     if (!w.n_of || !w.size || !w.n_lets)
         return err_set(err, -ENOMEM, "plan: the arena is too small");
     for (uint32_t d = 0; d < p->n_devices; d++)
-        lets += w.n_lets[d] = cut(type_of(p, d), p->rules.max_lets, &w.size[d]);
+        lets += w.n_lets[d] = cut(type_of(p, d), pub_max_lets(p, d), &w.size[d]);
     int r = pub_begin(&w.b, p, a, lets, err);
     for (uint32_t d = 0; d < p->n_devices && r == 0; d++)
         r = device_fill(&w, d, err);

@@ -1,6 +1,7 @@
 /* Our planner: published cases, random problems of every shape, search through small ones, growth
  * of its steps, and plans from plans. */
 #include "../check.h"
+#include "../plan/knee.h"
 #include "../plan/random_problem.h"
 #include <gpulet/policy.h>
 #include <gpulet/problem.h>
@@ -624,38 +625,14 @@ static void every_model_gets_a_place_where_there_is_memory(void)
     CHECK_EQ(homeless, 0);
 }
 
-/* A made-up surface: a fixed part, rows that cost less together, and units beyond what the rows can
- * use. */
-static usec_t knee_us(uint32_t batch, uint32_t units, double work_ms, double knee)
+static struct plan_model knee_random(uint64_t *s)
 {
-    double used = fmin(units, knee * sqrt(batch));
+    struct knee k = {.work_ms = 50 + random_below(s, 500), .units = 10 + random_below(s, 50)};
 
-    return (usec_t)(400 + 1000 * work_ms * pow(batch, 0.9) / used);
-}
-
-static const uint32_t knee_batch[] = {1, 2, 4, 8, 16}, knee_units[] = {2, 4, 8, 16, 32, 64, 132};
-
-static void knee_model(uint64_t *s, struct plan_model *m, struct profile *f)
-{
-    uint32_t n = ARRAY_SIZE(knee_batch);
-    usec_t *us = ARENA_ARRAY(&arena, usec_t, n * ARRAY_SIZE(knee_units));
-    double work_ms = 50 + random_below(s, 500), knee = 10 + random_below(s, 50);
-
-    for (uint32_t u = 0; u < ARRAY_SIZE(knee_units); u++)
-        for (uint32_t b = 0; b < n; b++)
-            us[u * n + b] = knee_us(knee_batch[b], knee_units[u], work_ms, knee);
-    *f = (struct profile){.n_batch = n,
-                          .batch = knee_batch,
-                          .n_units = ARRAY_SIZE(knee_units),
-                          .units = knee_units,
-                          .run_us = us};
-    *m = (struct plan_model){.name = "m",
-                             .arrivals = ARRIVALS_POISSON,
-                             .max_batch = 16,
-                             .slo_us = 1000 * (50 + random_below(s, 150)),
-                             .profile = f};
-    m->rate_rps = (0.04 + 0.01 * random_below(s, 26)) * 132 / 16 * 4e6 /
-                  (double)knee_us(4, 16, work_ms, knee);
+    k.slo_us = 1000 * (50 + random_below(s, 150));
+    struct plan_model m = knee_model(&k, &arena);
+    m.rate_rps = knee_rps(&k, 0.04 + 0.01 * random_below(s, 26));
+    return m;
 }
 
 /* By the queue's rule what a newcomer does to those beside it is estimated first and counted then:
@@ -670,13 +647,12 @@ static void queues_that_a_newcomer_fills_are_planned_again(void)
 
     for (uint64_t seed = 120; seed < 200; seed++) {
         struct plan_model model[N], part[N];
-        struct profile profile[N];
         struct plan was = {0};
         uint64_t s = seed;
 
         arena_init(&arena);
         for (uint32_t m = 0; m < N; m++)
-            knee_model(&s, &model[m], &profile[m]);
+            model[m] = knee_random(&s);
         for (uint32_t n = 1; n <= N; n++) { /* asked for one after the other */
             const struct problem p = {.n_types = 1,
                                       .n_devices = 1,

@@ -252,7 +252,7 @@ static void a_short_rehearsal_counts_who_still_waits(void)
     CHECK_EQ(r[0].offered + r[1].offered + r[2].offered + r[3].offered, 90);
 }
 
-/* As a plan may have it that was made for other run times. */
+/* No plan has one; a rehearsal is asked before anybody has checked that. */
 static void a_share_without_a_row_cannot_be_rehearsed(void)
 {
     struct rehearsed r[MODELS];
