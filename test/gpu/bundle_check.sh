@@ -146,6 +146,8 @@ what='nor is one where no daemon of MPS starts' && ok on gpus=1 mps
 what='which has what that said' && ok test "$(line mps null 'cannot be had: nvidia-cuda-mps-control: no room in /dev/shm')" = 1
 test/gpu/results.py "$out/results.jsonl" >"$out/page"
 what='on the page it is not validated' && ok grep -q '^| the daemon, `partition-mode = mps`.*not validated.*no room in /dev/shm' "$out/page"
+what='a device that leaves more than a granule over is right' && ok on groups_lost=1 green
+what='as both halves are all of it' && ok test "$(results '"case": "green: another plan .*"ok": true, "text": ".*: 76 units, granules 7-14 .*: 56 units, granules 0-6 ')" = 1
 what='a MIG instance is a mode, too' && ok on mig=1 mig
 what='an error of the driver is one in every mode' && ok no env FAKE_GPU_FAIL=cuDevSmResourceSplitByCount bash -c "$(declare -f run on); out=$out b=$b; on gpus=1 green"
 what='and says which' && ok test "$(line green false 'gpuletd: .*cuDevSmResourceSplitByCount: CUDA_ERROR')" = 1

@@ -194,6 +194,7 @@ static CUresult up(void)
     knob(env, "gpus", &fake.gpus);
     knob(env, "sms", &fake.sms);
     knob(env, "major", &fake.major);
+    knob(env, "groups_lost", &fake.groups_lost);
     knob(env, "mps", &fake.mps);
     knob(env, "mig", &fake.mig);
     knob(env, "vmm_private", &fake.vmm_private);

@@ -104,8 +104,10 @@ serves() {
         r=$?
         [ $r = 0 ] || return $r
     done <"$dir/status"
-    read -r n_granules granule_units < <(
-        sed -n '1s/.*, \([0-9]*\) units in granules of \([0-9]*\),.*/\1 \2/p' "$dir/status" | awk '{ print $1 / $2, $2 }')
+    # What is left over of granules, which the last one brings along, is not among the units.
+    read -r n_granules device_units < <(
+        sed -nE '1s/.*, ([0-9]+) units in granules of ([0-9]+),.*/\1 \2/p; 2s/.* ([0-9]+) more with the last.*/\1/p' "$dir/status" |
+            awk 'NR == 1 { units = $1; each = $2 } NR == 2 { rest = $1 } END { print units / each, units + rest }')
     return $r
 }
 taken() {
@@ -115,11 +117,11 @@ taken() {
         ctl infer --example "$m" >"$dir/request" && text=$(ctl infer "$m" "$dir/request" 2>&1 >/dev/null) || return
     done
 }
-# Two gpu-lets that serve, one model each, no granule twice, and no more units than the device has, beside
-# what is left over of a granule; or the one of a mode without partitions, with both.
+# Two gpu-lets that serve, one model each, no granule twice, and no more units than the device has; or the one
+# of a mode without partitions, with both.
 apart() {
     ctl plan >"$dir/plan" || return
-    text=$(awk -v n="$n_granules" -v each="$granule_units" '
+    text=$(awk -v n="$n_granules" -v most="$device_units" '
         $4 == "serving" && / (one|two) \(/ {
             lets++; units += $3; both += / one \(.* two \(/ || / two \(.* one \(/
             for (k = split($5, list, ","); k; k--) {
@@ -129,7 +131,7 @@ apart() {
             who = $0; sub(/^.*% +/, "", who); gsub(/ \([^)]*\)/, "", who)
             printf "%sgpu-let %s: %s units, granules %s of %s: %s", (lets > 1 ? "; " : ""), $1, $3, $5, $2, who
         }
-        END { exit !(n > 1 ? lets == 2 && !both && !again && units < (n + 1) * each : lets == 1 && both) }' "$dir/plan")
+        END { exit !(n > 1 ? lets == 2 && !both && !again && units <= most : lets == 1 && both) }' "$dir/plan")
 }
 cut_apart() {
     local q=$((n_granules < 4 ? 1 : n_granules / 4))
