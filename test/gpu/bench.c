@@ -5,9 +5,11 @@
  *     bench --sizes [OPTIONS] FOLDER BATCH  on gpu-lets from small to all of it
  *     bench --count [OPTIONS] FOLDER BATCH  only what the graph says; needs no device
  *     bench --kernels [OPTIONS] BATCH       each kernel of ours beside its floor
+ *     bench --rates [OPTIONS]               what the device does at best, as -r takes it
  *
  *     -p PRECISION  fp16 unless said      -t MS  how long a measurement goes on: 100
  *     -m SIDE       of the matrices by which the device's rate is measured: 8192
+ *     -r T,G        that rate in TFLOP/s, and of copies in GB/s, instead of measuring them
  *
  * In turns: each line on stdin asks for one, which is measured and answered by a line "turn"; at
  * the end of stdin come the results.  Who asks can measure something else in between, and is then
@@ -15,7 +17,7 @@
  * with its captured graphs, and with launches one by one (both on the device, without copies), and
  * then from submit to the return of wait, with copies to and from the host's memory.
  *
- * All free dimensions but the batch are 1; inputs are zeros. */
+ * All free dimensions but the batch are 1; inputs are zeros.  GATE=FILE: bench_gate.c. */
 #include "bench.h"
 #include "eager.h"
 
@@ -34,6 +36,7 @@ const struct backend *be;
 unsigned turn_ms = 100;
 static enum precision precision = PRECISION_FP16;
 static unsigned side = 8192;
+static struct rates known; /* 0: not measured yet */
 static const char *model_name;
 static int64_t batch;
 
@@ -249,11 +252,17 @@ static int bench_device(struct bench *b, struct err *err)
         r = be->devices(&cfg, info, ARRAY_SIZE(info), &n, err);
     if (r == 0)
         r = be->dev_open(&cfg, 0, &b->dev, err);
-    if (r == 0) {
+    if (r == 0)
         b->info = info[0];
-        r = rates_measure(b->dev, granules_most(b), precision, side, &b->rates, err);
-    }
     return r;
+}
+
+static int bench_rates(struct bench *b, struct err *err)
+{
+    b->rates = known;
+    return known.bytes_per_s > 0
+               ? 0
+               : rates_measure(b->dev, granules_most(b), precision, side, &b->rates, err);
 }
 
 static void bench_close(struct bench *b)
@@ -326,6 +335,14 @@ static void line_work(const struct bench *b)
            b->dev ? "; " : "", b->info.library);
 }
 
+static int gate_name(const char *more, struct err *err)
+{
+    char name[300];
+
+    (void)snprintf(name, sizeof(name), "%.200s, batch %" PRId64 "%s", model_name, batch, more);
+    return gate_enter(name, err);
+}
+
 /* ---- in turns */
 enum way { GRAPHS, EAGER, SERVED, UNFUSED, N_WAYS };
 static const char *const way_names[] = {"graphs", "eager", "served", "unfused"};
@@ -393,6 +410,7 @@ static int turns(const struct bench *b, const struct subject *s, const struct su
 
     printf("ready\n"); /* to whoever waits for the first turn */
     fflush(stdout);
+    r = gate_name("", err);
     while (r == 0 && n < TURNS_MAX && fgets(line, sizeof(line), stdin)) {
         r = turn(b, s, unfused, now, err);
         for (unsigned w = 0; w < N_WAYS && r == 0; w++)
@@ -446,38 +464,56 @@ static int in_turns(struct bench *b, struct err *err)
 }
 
 /* ---- sizes */
-static int sizes(const struct bench *b, struct err *err)
+#define SIZES_MAX 16
+
+/* From one granule to all, each twice the one before. */
+static int sizes_open(const struct bench *b, struct subject *s, unsigned *ret_n, struct err *err)
 {
     struct compile_args args = {.model = model_name, .bound = b->bound, .precision = precision};
-    unsigned all = granules_most(b), n = 0, best = 0;
-    double us[16];
-    uint32_t units[16];
+    unsigned all = granules_most(b), g = 1, n = 0;
     int r = 0;
 
-    for (unsigned g = 1; r == 0; g = MIN(2 * g, all), n++) {
-        struct subject s;
-        r = subject_open(b->dev, g, &args, &s, err);
-        if (r == 0)
-            r = subject_us(&s, 0, s.info.n_segments, &us[n], err);
-        units[n] = s.units;
-        subject_close(&s);
-        if (r == 0 && us[n] * units[n] < us[best] * units[best])
-            best = n;
-        if (g == all)
-            break;
-    }
-    if (r < 0)
-        return r;
+    do {
+        r = subject_open(b->dev, g, &args, &s[n++], err);
+    } while (r == 0 && g != all && n < SIZES_MAX && (g = MIN(2 * g, all)));
+    *ret_n = n;
+    return r;
+}
+
+static void line_sizes(const struct subject *s, const double *us, unsigned n)
+{
+    unsigned best = 0;
+
     line_begin("by size");
     printf(", \"sizes\": [");
-    for (unsigned i = 0; i <= n; i++)
-        printf("%s[%u, %.2f]", i ? ", " : "", units[i], us[i]);
+    for (unsigned i = 0; i < n; i++) {
+        printf("%s[%u, %.2f]", i ? ", " : "", s[i].units, us[i]);
+        if (us[i] * s[i].units < us[best] * s[best].units)
+            best = i;
+    }
     /* In a second and on an SM, of the best size over all of the device. */
-    double ratio = us[n] * units[n] / MAX(us[best] * units[best], 1e-3);
+    double ratio = us[n - 1] * s[n - 1].units / MAX(us[best] * s[best].units, 1e-3);
     printf("], \"value\": %.3f, \"unit\": \"x\", \"best_units\": %u, \"text\": \"rows a second and "
            "SM: on %u SMs %.2f of those on %u\"}\n",
-           ratio, units[best], units[best], ratio, units[n]);
-    return 0;
+           ratio, s[best].units, s[best].units, ratio, s[n - 1].units);
+}
+
+static int sizes(struct bench *b, struct err *err)
+{
+    struct subject s[SIZES_MAX];
+    double us[SIZES_MAX];
+    unsigned n = 0;
+    int r = sizes_open(b, s, &n, err);
+
+    if (r == 0)
+        r = gate_name(", by size", err);
+    for (unsigned i = 0; i < n && r == 0; i++)
+        r = subject_us(&s[i], 0, s[i].info.n_segments, &us[i], err);
+    if (r == 0)
+        line_sizes(s, us, n);
+    while (n > 0)
+        subject_close(&s[--n]);
+    return r;
 }
 
 /* ---- */
@@ -488,38 +524,96 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-int main(int argc, char **argv)
+/* ---- what it can be asked for */
+static int line_rates(struct bench *b, struct err *err)
 {
-    const char *what = argc > 1 && argv[1][0] == '-' && argv[1][1] == '-' ? argv[1] : "";
-    struct bench b = {0};
-    struct err err = {0};
+    (void)err;
+    printf("%.6g,%.6g\n", b->rates.matrix_flops_per_s / 1e12, b->rates.bytes_per_s / 1e9);
+    return 0;
+}
+static int kernels(struct bench *b, struct err *err)
+{
+    return kernels_measure(b->dev, granules_most(b), batch, &b->rates, err);
+}
+static int count(struct bench *b, struct err *err)
+{
+    (void)err;
+    line_work(b);
+    return 0;
+}
+static const struct what {
+    const char *name; /* --NAME [OPTIONS], and so many arguments, the last of which is the batch */
+    int (*run)(struct bench *b, struct err *err);
+    int n_args;
+    bool device, rates;
+    const char *fails; /* the case that tells why there is nothing */
+} whats[] = {{"", in_turns, 2, true, true, "graphs"},
+             {"--sizes", sizes, 2, true, false, "by size"},
+             {"--count", count, 2, false, false, "graphs"},
+             {"--kernels", kernels, 1, true, true, "all"},
+             {"--rates", line_rates, 0, true, true, "rates"}};
+
+static const struct what *what_of(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(whats); i++)
+        if (STREQ(whats[i].name, name))
+            return &whats[i];
+    return NULL;
+}
+
+static bool rates_read(const char *text)
+{
+    double t, g;
+
+    if (sscanf(text, "%lf,%lf", &t, &g) != 2 || !(t > 0) || !(g > 0))
+        return false;
+    known = (struct rates){.matrix_flops_per_s = t * 1e12, .bytes_per_s = g * 1e9};
+    return true;
+}
+
+static bool options(int argc, char **argv)
+{
     int c;
 
-    argc -= *what != 0;
-    argv += *what != 0;
-    while ((c = getopt(argc, argv, "p:t:m:")) != -1)
+    while ((c = getopt(argc, argv, "p:t:m:r:")) != -1)
         if (c == 'p'   ? precision_of(optarg, &precision) < 0
             : c == 't' ? (turn_ms = (unsigned)atoi(optarg)) < 1
             : c == 'm' ? (side = (unsigned)atoi(optarg)) < 1
+            : c == 'r' ? !rates_read(optarg)
                        : true)
-            return 2;
-    bool of_kernels = STREQ(what, "--kernels");
-    if (argc - optind != (of_kernels ? 1 : 2) || (batch = atoll(argv[argc - 1])) < 1)
+            return false;
+    return true;
+}
+
+static int run(const struct what *what, const char *folder, struct bench *b, struct err *err)
+{
+    int r = folder ? bench_bind(b, folder, err) : 0;
+
+    if (r == 0 && what->device)
+        r = bench_device(b, err);
+    if (r == 0 && what->rates)
+        r = bench_rates(b, err);
+    return r < 0 ? r : what->run(b, err);
+}
+
+int main(int argc, char **argv)
+{
+    const char *named = argc > 1 && argv[1][0] == '-' && argv[1][1] == '-' ? argv[1] : "";
+    const struct what *what = what_of(named);
+    struct bench b = {0};
+    struct err err = {0};
+
+    argc -= *named != 0;
+    argv += *named != 0;
+    if (!what || !options(argc, argv) || argc - optind != what->n_args ||
+        (what->n_args > 0 && (batch = atoll(argv[argc - 1])) < 1))
         return 2;
-    model_name = of_kernels ? "kernels" : base_name(argv[optind]);
+    const char *folder = what->n_args > 1 ? argv[optind] : NULL;
+    model_name = folder ? base_name(folder) : named + 2;
     arena_init(&b.arena);
-    int r = of_kernels ? 0 : bench_bind(&b, argv[optind], &err);
-    if (r == 0 && STREQ(what, "--count"))
-        line_work(&b);
-    else if (r == 0 && (r = bench_device(&b, &err)) == 0)
-        r = of_kernels ? kernels_measure(b.dev, granules_most(&b), batch, &b.rates, &err)
-            : STREQ(what, "--sizes") ? sizes(&b, &err)
-                                     : in_turns(&b, &err);
+    int r = run(what, folder, &b, &err);
     if (r < 0)
-        line_none(STREQ(what, "--sizes") ? "by size"
-                  : of_kernels           ? "all"
-                                         : "graphs",
-                  false, err.msg);
+        line_none(what->fails, false, err.msg);
     bench_close(&b);
     return r < 0;
 }

@@ -36,6 +36,9 @@ struct plain {
 int plain_open(const char *folder, struct plain *ret, struct err *err);
 void plain_close(struct plain *p);
 
+/* Everything is set up: waits for its turn to measure, where many are set up at the same time. */
+int gate_enter(const char *who, struct err *err);
+
 void sort_values(double *value, unsigned n);
 
 /* What this device does at best, on n granules: products of side x side matrices in a precision,

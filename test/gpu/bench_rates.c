@@ -11,6 +11,16 @@
 
 /* ---- products: y = y W + b, again and again.  Their input is zero, so b is what makes numbers of
  * it, and W keeps them of the same size. */
+#define SOME 65537 /* numbers, and then the same again: no row of W is another one's */
+
+static void fill(float *x, size_t n, float most)
+{
+    for (size_t i = 0; i < MIN(n, (size_t)SOME); i++)
+        x[i] = most * ((float)((uint32_t)(i + 1) * 2654435761u >> 8) / 8388608.f - 1);
+    for (size_t i = SOME; i < n; i += SOME)
+        memcpy(x + i, x, MIN(n - i, (size_t)SOME) * sizeof(*x));
+}
+
 static int constant(struct graph *g, uint32_t rank, const int64_t *dims, float most, uint32_t *ret)
 {
     struct tensor t = {0};
@@ -18,9 +28,7 @@ static int constant(struct graph *g, uint32_t rank, const int64_t *dims, float m
 
     if (r < 0 || !(t.data = arena_alloc(&g->arena, t.bytes)))
         return -ENOMEM;
-    for (size_t i = 0; i < t.bytes / sizeof(float); i++)
-        ((float *)t.data)[i] =
-            most * ((float)((uint32_t)(i + 1) * 2654435761u >> 8) / 8388608.f - 1);
+    fill(t.data, t.bytes / sizeof(float), most);
     return graph_add_const(g, rank == 2 ? "W" : "b", &t, CONST_ARENA, ret);
 }
 

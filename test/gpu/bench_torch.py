@@ -12,10 +12,15 @@ its line says why.  --count: multiply-adds of products and numbers of weights, o
 The networks are written here, as torchvision may be missing: batch norms are folded, as our passes do, the
 weights are random, numbers are fp16, images have their channels last, inputs are zeros.  Attention is
 scaled_dot_product_attention where this PyTorch has it.
+
+GATE=FILE: set up at the same time as others, and measured when it is its turn (bench_gate.c).
 """
 import argparse
+import contextlib
+import fcntl
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -27,7 +32,7 @@ VGG19 = [64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 5
 RESNET50 = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)]  # width, blocks, stride
 MOBILENET_V2 = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
 HIDDEN, HEADS, LAYERS = 768, 12, 12
-counted = [0]  # multiply-adds that are no module's
+counted = None  # [multiply-adds], while they are counted
 
 
 # ---- networks
@@ -96,7 +101,8 @@ def vgg19():
 def attend(q, k, v, mask=None, causal=False):
     import torch
 
-    counted[0] += 2 * q.numel() * k.size(2)
+    if counted is not None:  # else torch.compile would see another program each time
+        counted[0] += 2 * q.numel() * k.size(2)
     fused = getattr(torch.nn.functional, "scaled_dot_product_attention", None)
     if fused:
         return fused(q, k, v, attn_mask=mask, is_causal=causal)
@@ -176,7 +182,9 @@ def made(model, batch, device, half):
 
     torch.manual_seed(7)
     make, tokens, n = NETWORKS[model]
-    net = make().eval().requires_grad_(False).to(device)
+    there = torch.device(device)  # since 2.0 a network can be made where it will be
+    with there if hasattr(there, "__enter__") else contextlib.nullcontext():
+        net = make().eval().requires_grad_(False).to(device)
     net = net.half() if half else net
     if tokens:
         return net, [torch.zeros(batch, tokens, dtype=torch.int64, device=device) for _ in range(n)]
@@ -188,6 +196,8 @@ def count(model):
     import torch
     from torch import nn
 
+    global counted
+    counted = [0]
     net, inputs = made(model, 1, "cpu", False)
 
     def hook(layer, _, y):
@@ -260,11 +270,12 @@ def ways(model, batch, device):
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(f"PyTorch {torch.__version__} sees no device")
         torch.set_grad_enabled(False)
+        torch.backends.cudnn.benchmark = True
         net, inputs = made(model, batch, device, device == "cuda")
+        net(*inputs)
     except Exception as e:  # it is somebody else's program: whatever it says is the result
         return None, "", {w: reason(e) for w in wanted}
     about = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-    torch.backends.cudnn.benchmark = True
     found = {}
     for way in wanted:
         try:
@@ -276,6 +287,9 @@ def ways(model, batch, device):
                 found[way] = (captured if way == "torch graphs" else compiled)(torch, net, inputs)
         except Exception as e:
             found[way] = reason(e)
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # what setting up took, and measuring does not
     return torch, about, found
 
 
@@ -293,13 +307,27 @@ def line(model, batch, way, precision, turns, about):
     print(json.dumps(row), flush=True)
 
 
+def gate_enter(name):
+    """Everything is set up.  What is returned is kept until the process ends."""
+    gate = os.environ.get("GATE")
+    if not gate:
+        return None
+    with open(gate + ".ready", "a", encoding="utf-8") as f:
+        f.write(name + "\n")
+    held = open(gate, encoding="utf-8")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
+
+
 def in_turns(a, command):
-    ours = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    alone = {k: v for k, v in os.environ.items() if k != "GATE"}  # ours is asked when it is our turn
+    ours = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=alone)
     torch, about, found = ways(a.model, a.batch, a.device)
     median = timer(torch, a.device, a.turn_ms) if torch else None
     first = ours.stdout.readline()
     said = "" if first == "ready\n" else first  # not ready: it says why and ends
     turns = {way: [] for way in found}
+    held = gate_enter(f"{a.model}, batch {a.batch}")
     for _ in range(a.turns if not said and first else 0):
         ours.stdin.write("\n")
         ours.stdin.flush()
@@ -316,6 +344,7 @@ def in_turns(a, command):
     print(said + ours.communicate()[0], end="", flush=True)
     for way, run in found.items():
         line(a.model, a.batch, way, "fp16" if a.device == "cuda" else "fp32", turns[way], about if callable(run) else run)
+    del held
     return ours.returncode
 
 

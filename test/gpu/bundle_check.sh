@@ -87,6 +87,31 @@ what='what is counted of it grows with the batch' && ok test \
     "$(bench_line 'batch 1, roofline' '"matrix_gflop": 0.00107648,')/$(bench_line 'batch 9, roofline' '"matrix_gflop": 0.00968832,')" = 1/1
 what='and on gpu-lets of each size' && ok test "$(bench_line 'batch 1, by size' '"sizes": \[\[8, [0-9.]*\], \[16, .*\[132, ')" = 1
 what='what PyTorch does not do has its reason' && ok test "$(bench_line 'batch 1, torch compile' '"text": "[A-Za-z]*Error: ')" = 1
+# All at the same time: models, Python, what else run.sh is told.
+all_benches() { env BENCH="$1" BATCHES='1 9' BENCH_ARGS='-m 64 -t 2' TURNS=3 PYTHON="$2" \
+    bash -c "$(declare -f run); out=$out/all b=$b; run ${*:3}"; }
+all_lines() { grep -c "\"part\": \"bench-$1\", \"case\": \"$2, batch [19], $3" "$out/all/results.jsonl"; }
+mkdir "$out/all"
+what='one that has no model does not keep the others' && ok no all_benches 'digits-batch none' "$PWD/.venv-test/bin/python" --part bench-all
+what='which have their lines as parts of their own have' && ok test "$(all_lines 1 digits-batch '.*", "ok": true')" = "$(bench_line 'batch [19], .*' '')"
+what='each its own' && ok test "$(all_lines 2 none 'graphs", "ok": false, "text": ".*No such file')/$(all_lines 1 none '.*')" = 2/0
+rm -rf "$out/all"/*
+what='without Python, too' && ok all_benches 'digits-batch digits-tiny' none --part bench-all
+what='where each model is in its part' && ok test "$(all_lines 1 digits-batch "graphs\", \"ok\": true.*$turns")/$(all_lines 2 digits-tiny "graphs\", \"ok\": true.*$turns")" = 2/2
+what='and nothing is left' && ok test -z "$(all_benches 'digits-batch digits-tiny' none --left | grep '^part bench-[1-5]: ')"
+at_gate() { # is it set up, and does it wait?
+    exec {held}>"$out/gate" && flock "$held"
+    : >"$out/gate.ready"
+    echo | GATE=$out/gate LD_LIBRARY_PATH=$PWD/$b/test/gpu GPULET_PLUGIN_DIR=$PWD/$b "$b/test/gpu/bench" -m 64 -t 1 "$b/gpu-bundle/models/digits" 1 \
+        >"$out/gated" {held}>&- &
+    for _ in {1..600}; do grep -qx 'digits, batch 1' "$out/gate.ready" && break || sleep 0.1; done
+    ! grep -v '^ready$' "$out/gated"
+    waits=$?
+    exec {held}>&-
+    wait $! && return $waits
+}
+what='who is set up waits at the gate' && ok at_gate
+what='and measures when it is let in' && ok grep -q '^{"case": "digits, batch 1, graphs", "ok": true' "$out/gated"
 lines=$(results '"part": "bench-1"')
 what='a bench that was run is not run again' && ok benches --part bench-1 && ok test "$(results '"part": "bench-1"')" = "$lines"
 "$b/gpu-bundle/fill" "$b/gpu-bundle/models/shufflenet_v2"

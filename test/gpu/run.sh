@@ -1,14 +1,14 @@
 #!/bin/bash
 # What only a GPU can tell, from the folder that `make gpu-bundle` makes.
 #
-#     run.sh OUT --first | --left | --part facts|ops|plain|models|http|sanitize|bench-1|...|profile ...
+#     run.sh OUT --first | --left | --part facts|ops|plain|models|http|sanitize|bench-1|...|bench-all|profile ...
 #
 # Appends a line of JSON for each case to OUT/results.jsonl, for test/gpu/results.py.  A part has nine
 # minutes and goes on where it stopped: a case that has its line for this commit is not run again,
 # one that has none is named at the end.  --first: facts and one model, in three minutes.  --left:
 # what has not been run.  plain: ops without cuBLASLt and cuDNN, which otherwise are looked for in
 # LD_LIBRARY_PATH, a toolkit and Python's nvidia packages.  http: the daemon in each partition mode that can be had
-# (http.sh).  bench-N, bench-kernels: bench.sh.  bench-serve-N, bench-modes, bench-alone, profile: bench_serve.sh.  Status 0: every
+# (http.sh).  bench-N, bench-all, bench-kernels: bench.sh.  bench-serve-N, bench-modes, bench-alone, profile: bench_serve.sh.  Status 0: every
 # case is right.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not of facts), LOAD=SECONDS of
 # http.
 set -u
@@ -172,9 +172,22 @@ run_part() {
     else
         until=$((SECONDS + budget))
         case $1 in sanitize | http) part_"$1" ;; *) part_"$1" | keep "$1" ;; esac
-        name_left "$1" | keep "$1" >/dev/null
     fi
+    told_of "$1"
+}
+# Is it complete and right?  What is missing is named.
+told_of() {
+    name_left "$1" | keep "$1" >/dev/null
     ! grep -q "^{\"commit\": \"$commit\".*\"part\": \"$1\".*\"ok\": false" "$results" && [ -z "$(left "$1")" ]
+}
+
+# bench-1 to bench-5 in the time of one, with the lines that each has by itself.
+run_all_benches() {
+    local part r=0
+    until=$((SECONDS + budget))
+    bench_all
+    for part in bench-{1..5}; do told_of $part || r=1; done
+    return $r
 }
 
 bad=0
@@ -184,6 +197,7 @@ while [ $# -gt 0 ]; do
         only=digits budget=50 run_part models || bad=1 ;;
     --left) for part in facts ops plain models http sanitize $bench_parts; do left $part | sed "s/^/part $part: /"; done ;;
     --part) case ${2-} in
+        bench-all) run_all_benches || bad=1; shift ;;
         facts | ops | plain | models | http | sanitize | bench-[1-5] | bench-kernels | bench-serve-[248] | bench-modes | bench-alone | profile) run_part "$2" || bad=1; shift ;;
         *) echo "no part '${2-}'"; exit 2 ;;
         esac ;;
