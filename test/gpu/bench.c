@@ -9,6 +9,7 @@
  *
  *     -p PRECISION  fp16 unless said      -t MS  how long a measurement goes on: 100
  *     -m SIDE       of the matrices by which the device's rate is measured: 8192
+ *     -n TIMES      of a kernel in a run of --kernels: 8
  *     -r T,G        that rate in TFLOP/s, and of copies in GB/s, instead of measuring them
  *
  * In turns: each line on stdin asks for one, which is measured and answered by a line "turn"; at
@@ -33,7 +34,7 @@
 #define TURNS_MAX 64
 
 const struct backend *be;
-unsigned turn_ms = 100;
+unsigned turn_ms = 100, bench_times = 8;
 static enum precision precision = PRECISION_FP16;
 static unsigned side = 8192;
 static struct rates known; /* 0: not measured yet */
@@ -575,10 +576,11 @@ static bool options(int argc, char **argv)
 {
     int c;
 
-    while ((c = getopt(argc, argv, "p:t:m:r:")) != -1)
+    while ((c = getopt(argc, argv, "p:t:m:n:r:")) != -1)
         if (c == 'p'   ? precision_of(optarg, &precision) < 0
             : c == 't' ? (turn_ms = (unsigned)atoi(optarg)) < 1
             : c == 'm' ? (side = (unsigned)atoi(optarg)) < 1
+            : c == 'n' ? (bench_times = (unsigned)atoi(optarg)) < 1 || bench_times > 32
             : c == 'r' ? !rates_read(optarg)
                        : true)
             return false;

@@ -136,8 +136,11 @@ what='a model alone is beside its engine' && ok serves bench-alone 'digits-batch
 what='both of which have a number' && ok test "$(number bench-alone 'digits-batch, within its SLO')/$(results '"part": "bench-alone".*batch 32, graphs", "ok": true')" = 1/1
 what='what a daemon measures is kept' && ok serves profile ''
 what='and can be converted and planned with' && ok bash -c "test/plan/convert_saved.py '$out/profile.json' h200 2 >'$out/h200.json' && '$b/gpuletctl' plan '$out/h200.json' | grep -q '^h200-'"
-what='kernels are beside their floors' && ok env BENCH_ARGS='-m 64 -t 1' KERNEL_ROWS=1 bash -c "$(declare -f run); out=$out b=$b; run --part bench-kernels"
-what='each of them' && ok test "$(results '"part": "bench-kernels".*"ok": true, "value": [0-9.]*, "unit": "us", "floor_us": [0-9]')" = 11
+what='kernels are beside their floors' && ok env BENCH_ARGS='-m 64 -t 1 -n 2' KERNEL_ROWS=1 bash -c "$(declare -f run); out=$out b=$b; run --part bench-kernels"
+for precision in fp32 fp16; do
+    what="each of them in $precision" && ok test "$(results "\"part\": \"bench-kernels\".*, $precision\", \"ok\": true, \"value\": [0-9.]*, \"unit\": \"us\", \"floor_us\": [0-9]")" = 11
+done
+what='attention as exporters write it is one step' && ok test "$(results '"part": "bench-kernels".*attention, fp16".*"steps": 1')" = 1
 with_torch() {
     .venv-test/bin/python test/gpu/bench_torch.py --device cpu --turns 2 --turn-ms 1 mobilenet_v2 1 -- env LD_LIBRARY_PATH="$PWD/$b/test/gpu" \
         GPULET_PLUGIN_DIR="$PWD/$b" "$b/test/gpu/bench" -m 64 -t 1 "$b/gpu-bundle/models/digits" 1 >"$out/torch"

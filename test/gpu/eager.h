@@ -1,4 +1,4 @@
-/* Launches one by one from a slot that has graphs: the same executable, compared with itself. */
+/* What only a slot itself knows: launches one by one where it has graphs, and how many steps. */
 #pragma once
 
 #include <lib/backend/cuda/slot.h>
@@ -12,4 +12,10 @@ static inline CUgraphExec *graphs_swap(struct slot *s, CUgraphExec *graph)
 
     s->graph = graph;
     return had;
+}
+
+/* Of a segment of its executable. */
+static inline unsigned steps_of(const struct slot *s, unsigned segment)
+{
+    return s->exe->first_step[segment + 1] - s->exe->first_step[segment];
 }
