@@ -31,6 +31,7 @@
 
 #define RUNS_MIN 5
 #define RUNS_MAX 200
+#define RUNS_OF_SEGMENT 20 /* each behind a run of all in front of it */
 #define TURNS_MAX 64
 
 const struct backend *be;
@@ -373,7 +374,7 @@ static int line_segments(const struct bench *b, const struct subject *s, struct 
     int r = 0;
 
     for (unsigned i = 0; i < n && r == 0; i++)
-        r = subject_us(s, i, i + 1, &us[i], err);
+        r = probed_us(s, i, i + 1, RUNS_OF_SEGMENT, &us[i], err);
     if (r < 0)
         return r;
     line_begin("segments");
