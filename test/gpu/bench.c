@@ -10,6 +10,7 @@
  *
  *     -p PRECISION  fp16 unless said      -t MS  how long a measurement goes on: 100
  *     -m SIDE       of the matrices by which the device's rate is measured: 8192
+ *     -n TIMES      of a kernel in a run of --kernels: 8
  *     -r T,G        that rate in TFLOP/s, and of copies in GB/s, instead of measuring them
  *
  * In turns: each line on stdin asks for one, which is measured and answered by a line "turn"; at
@@ -31,10 +32,11 @@
 
 #define RUNS_MIN 5
 #define RUNS_MAX 200
+#define RUNS_OF_SEGMENT 20 /* each behind a run of all in front of it */
 #define TURNS_MAX 64
 
 const struct backend *be;
-unsigned turn_ms = 100;
+unsigned turn_ms = 100, bench_times = 8;
 static enum precision precision = PRECISION_FP16;
 static unsigned side = 8192;
 static struct rates known; /* 0: not measured yet */
@@ -373,7 +375,7 @@ static int line_segments(const struct bench *b, const struct subject *s, struct 
     int r = 0;
 
     for (unsigned i = 0; i < n && r == 0; i++)
-        r = subject_us(s, i, i + 1, &us[i], err);
+        r = probed_us(s, i, i + 1, RUNS_OF_SEGMENT, &us[i], err);
     if (r < 0)
         return r;
     line_begin("segments");
@@ -592,10 +594,11 @@ static bool options(int argc, char **argv)
 {
     int c;
 
-    while ((c = getopt(argc, argv, "p:t:m:r:")) != -1)
+    while ((c = getopt(argc, argv, "p:t:m:n:r:")) != -1)
         if (c == 'p'   ? precision_of(optarg, &precision) < 0
             : c == 't' ? (turn_ms = (unsigned)atoi(optarg)) < 1
             : c == 'm' ? (side = (unsigned)atoi(optarg)) < 1
+            : c == 'n' ? (bench_times = (unsigned)atoi(optarg)) < 1 || bench_times > 32
             : c == 'r' ? !rates_read(optarg)
                        : true)
             return false;

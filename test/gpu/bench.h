@@ -14,7 +14,8 @@ struct subject {
     struct exe_info info;
 };
 extern const struct backend *be;
-extern unsigned turn_ms; /* how long one measurement goes on */
+extern unsigned turn_ms;     /* how long one measurement goes on */
+extern unsigned bench_times; /* so many of a node, at most 32 */
 
 /* On the first n granules; a failed one is closed by subject_close(), too. */
 int subject_open(struct device *dev, unsigned n_granules, const struct compile_args *args,
@@ -52,7 +53,7 @@ void sort_values(double *value, unsigned n);
 int rates_measure(struct device *dev, unsigned n_granules, enum precision precision, unsigned side,
                   struct rates *ret, struct err *err);
 
-/* Nodes that our own kernels do, each alone, in fp32 and for so many rows: a line of each, beside
- * the floor of its bytes. */
+/* Nodes that our own kernels do, each alone, in fp32 and in fp16, for so many rows: a line of each,
+ * beside the floor of its bytes. */
 int kernels_measure(struct device *dev, unsigned n_granules, int64_t batch,
                     const struct rates *rates, struct err *err);

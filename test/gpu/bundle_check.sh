@@ -136,8 +136,11 @@ what='a model alone is beside its engine' && ok serves bench-alone 'digits-batch
 what='both of which have a number' && ok test "$(number bench-alone 'digits-batch, within its SLO')/$(results '"part": "bench-alone".*batch 32, graphs", "ok": true')" = 1/1
 what='what a daemon measures is kept' && ok serves profile ''
 what='and can be converted and planned with' && ok bash -c "test/plan/convert_saved.py '$out/profile.json' h200 2 >'$out/h200.json' && '$b/gpuletctl' plan '$out/h200.json' | grep -q '^h200-'"
-what='kernels are beside their floors' && ok env BENCH_ARGS='-m 64 -t 1' KERNEL_ROWS=1 bash -c "$(declare -f run); out=$out b=$b; run --part bench-kernels"
-what='each of them' && ok test "$(results '"part": "bench-kernels".*"ok": true, "value": [0-9.]*, "unit": "us", "floor_us": [0-9]')" = 11
+what='kernels are beside their floors' && ok env BENCH_ARGS='-m 64 -t 1 -n 2' KERNEL_ROWS=1 bash -c "$(declare -f run); out=$out b=$b; run --part bench-kernels"
+for precision in fp32 fp16; do
+    what="each of them in $precision" && ok test "$(results "\"part\": \"bench-kernels\".*, $precision\", \"ok\": true, \"value\": [0-9.]*, \"unit\": \"us\", \"floor_us\": [0-9]")" = 11
+done
+what='attention as exporters write it is one step' && ok test "$(results '"part": "bench-kernels".*attention, fp16".*"steps": 1')" = 1
 with_torch() {
     .venv-test/bin/python test/gpu/bench_torch.py --device cpu --turns 2 --turn-ms 1 mobilenet_v2 1 -- env LD_LIBRARY_PATH="$PWD/$b/test/gpu" \
         GPULET_PLUGIN_DIR="$PWD/$b" "$b/test/gpu/bench" -m 64 -t 1 "$b/gpu-bundle/models/digits" 1 >"$out/torch"
@@ -151,15 +154,28 @@ fi
 what='what is left is listed by part' && ok test "$(ONLY=Sigmoid run --left | grep -c '^part ops: .*Sigmoid')" -gt 0
 
 test/gpu/results.py "$out/results.jsonl" >"$out/page"
-what='the page has the figures' && ok grep -q '^| shufflenet_v2 on cuda, batch 8 | output' "$out/page"
-what='a bench has its table' && ok grep -Eq '^\| 9 \| [0-9.e-]+ \(.*%' "$out/page"
-what='and its sizes' && ok grep -q '^Batch 1 by size: 8 SMs .* ms; rows a second and SM: on' "$out/page"
+what='the page has the figures' && ok grep -Eq '^\| shufflenet_v2 \| [0-9.e-]+ \| [0-9.e-]+ \|' "$out/page"
+what='a bench has its table' && ok grep -Eq '^\| digits-batch \| 9 \| [0-9.e-]+ \(.*%' "$out/page"
+what='and its sizes' && ok grep -Eq '^\| digits-batch \| 1 \| [0-9.e-]+ \| .* \([0-9]+ SMs\) \|$' "$out/page"
 what='models side by side have theirs' && ok grep -q "^The planner's cut over the best of the 1 others: [0-9]" "$out/page"
 what='and the daemon beside its engine' && ok grep -q '^digits-batch, within its SLO: [0-9]* % of what the engine does at batch 32' "$out/page"
 what='and what was wrong' && ok grep -q '^- sanitize, .*Invalid __global__ read' "$out/page"
-what='and when, where and how many' && ok grep -q "$(date -u +%Y)-.*$(cat "$b/gpu-bundle/commit"), fake GPU, CUDA 13.0, driver .*, green: 26 right | \`run.sh OUT --part models" "$out/page"
+what='and when, where and how many' && ok grep -q "$(date -u +%Y)-.*$(cat "$b/gpu-bundle/commit"), fake GPU, green: 26 right | \`run.sh OUT --part models" "$out/page"
 what='and of each mode' && ok grep -q '^| the daemon, `partition-mode = shared`.*, shared: 8 right |' "$out/page"
 what='of one that cannot be had why not' && ok grep -q '^| the daemon, `partition-mode = mig`.*not validated.*: cannot be had: .*not a MIG instance' "$out/page"
+
+mkdir -p "$out/kept/docs" "$out/kept/test/gpu" && cp test/gpu/results.py "$out/kept/test/gpu"
+kept() { grep -c "$1" "$out/kept/docs/gpu-results/fake.jsonl"; }
+keeps() { "$out/kept/test/gpu/results.py" --keep fake "$@"; }
+what='what a run found is kept' && ok keeps "$out/results.jsonl"
+what='of operators that are right one line' && ok test "$(kept '"part": "ops"')/$(kept '"part": "ops".*"right": [1-9]')" = 1/1
+what='of those that are not each' && ok test "$(kept '"part": "sanitize".*"ok": false')/$(kept '"part": "sanitize"')" = 1/2
+what='and nothing of what was not run' && ok test "$(kept '"text": "not run"')" = 0
+what='its page is that of the run' && ok diff <(grep '^|' "$out/page" | grep -v 'not validated') <(grep '^|' "$out/kept/docs/gpu-results.md" | grep -v 'not validated')
+cp "$out/kept/docs/gpu-results/fake.jsonl" "$out/kept/before"
+grep '"part": "models", "case": "digits on cuda, batch 1"' "$out/results.jsonl" | sed 's/"date": "[^"]*"/"date": "2999-01-01"/' >"$out/later"
+what='a later run of one case leaves the others' && ok keeps "$out/later"
+what='and takes its place' && ok test "$(diff "$out/kept/before" "$out/kept/docs/gpu-results/fake.jsonl" | grep -c '^>')/$(kept 'date": "2999')" = 1/1
 
 # Part http on other machines: FAKE_GPU, the mode, and how it ends.
 on() { rm "$out/results.jsonl"; FAKE_GPU=$1 ONLY="$2: " run --part http; }

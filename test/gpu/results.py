@@ -1,15 +1,21 @@
 #!/usr/bin/python3
 """docs/gpu-results.md, from what run.sh has written.
 
+    test/gpu/results.py --keep NAME OUT/results.jsonl...   after a run: docs/gpu-results/NAME.jsonl and the page
     test/gpu/results.py [RESULTS.jsonl...] >docs/gpu-results.md
 
-Without arguments: docs/gpu-results/*.jsonl, of which there may be none.  Of each part the page has the
-newest commit that was run, and of each case its newest line.  Only the standard library.
+NAME is of the machine, such as h200.  What its file has already stays where the run had no line of it: of
+each case the newest line is kept, one that says "not run" never.  Of the parts with a line for each case of
+test/ops a line for all that were right is kept, and those that were not.
+
+Without arguments the page is of docs/gpu-results/*.jsonl, of which there may be none.  Only the standard
+library.
 """
 import collections
 import glob
 import json
 import os
+import re
 import sys
 
 COMMAND = "run.sh OUT --part "
@@ -26,8 +32,8 @@ PARTS = [  # part, what it shows, and if that is shown by some of its cases: how
               "memory, whether green contexts and graphs keep to their SMs; what contexts, launches, graphs, being told "
               "of an end, copies, the host's memory and a change of partitions take"),
     ("facts", "what priorities of streams do where models share a GPU (`partition-mode = shared`)", "streams: "),
-    ("facts", "from which size on a copy is worth a stream of its own (256 KiB is a guess), what streams and handles take "
-              "(16 MiB for each priority is one, too)", ("streams: ", "shared: a partition of one granule: memory")),
+    ("facts", "from which size on a copy is worth a stream of its own, what streams and handles take "
+              "(16 MiB for each priority are kept for them)", ("streams: a run and", "streams: the smallest copy", "shared: a partition of one granule: memory")),
     ("ops", "operators: every case of `test/ops` against the plain-C reference; those of FP32 in bf16 and fp16, too, where most "
             "operators keep 16 bits"),
     ("plain", "the same by own kernels alone, without cuBLASLt and cuDNN"),
@@ -65,51 +71,101 @@ HOW = """`make gpu-bundle` makes the folder `build/gpu-bundle` and an archive of
 newer and a driver; in it lies `run.sh` (`test/gpu/run.sh`), which looks for cuBLASLt and cuDNN there. It appends a line of JSON for each case to
 OUT/results.jsonl; each part ends within nine minutes and goes on where it stopped when it is started again, and
 `--left` says what is missing. `--first` takes a minute. The benches time PyTorch beside us where `python3` has it,
-and name it as missing where not; in what order and for how long is told at the top of `bench.sh` and `bench_serve.sh`. Part http starts the daemon once in
-each partition mode; one that cannot be had on that machine has a line with the reason, and is not validated. The lines go
-to a file in docs/gpu-results, and `test/gpu/results.py >docs/gpu-results.md` makes this page of them.
+and name it as missing where not; `--part bench-all` sets bench-1 to bench-5 up at the same time; in what order and for how long
+is told at the top of `bench.sh` and `bench_serve.sh`. Part http starts the daemon once in
+each partition mode; one that cannot be had on that machine has a line with the reason, and is not validated.
+`test/gpu/results.py --keep NAME OUT/results.jsonl` takes the lines to docs/gpu-results and makes this page of them.
 """
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+FOLDER = os.path.join(ROOT, "docs", "gpu-results")
+MANY = ("ops", "plain", "sanitize")  # parts with so many cases that those that are right are kept as one
+
+
+# ---- lines
+
+def not_run(r):
+    return r["ok"] is None and r.get("text") == "not run"
 
 
 def read(files):
-    """part -> (commit, {case: its newest line}) of the newest commit."""
-    parts = {}
+    """part -> {case: its newest line}; one that was not run says nothing about what an earlier run found."""
+    parts = collections.OrderedDict()
     for path in files:
         with open(path, encoding="utf-8") as f:
-            for line in f:
-                r = json.loads(line)
-                parts.setdefault(r["part"], collections.OrderedDict()).setdefault(r["commit"], {})[r["case"]] = r
-    newest = {}
-    for part, commits in parts.items():
-        date = {c: max(r["date"] for r in cases.values()) for c, cases in commits.items()}
-        commit = max(commits, key=lambda c: (date[c], list(commits).index(c)))  # of one day: the last
-        newest[part] = commits[commit]
-    return newest
+            for row in map(json.loads, f):
+                cases = parts.setdefault(row["part"], collections.OrderedDict())
+                old = cases.get(row["case"])
+                if not old or not_run(old) or (not not_run(row) and row["date"] >= old["date"]):
+                    cases[row["case"]] = row
+    return parts
 
+
+def condensed(part, cases):
+    """The lines to keep."""
+    rows = [r for r in cases.values() if not not_run(r) and (r["case"] != "(end)" or not r["ok"])]
+    if part not in MANY:
+        return rows
+    count = collections.Counter()
+    for r in rows:
+        if r["ok"]:
+            count[r["commit"], r["date"], r["gpu"]] += r.get("right", 1)
+    return [{"commit": c, "date": d, "gpu": g, "part": part, "case": f"(all) at {c}", "ok": True, "right": n, "text": f"{n} cases"}
+            for (c, d, g), n in count.items()] + [r for r in rows if not r["ok"]]
+
+
+def keep(name, files):
+    path = os.path.join(FOLDER, name + ".jsonl")
+    os.makedirs(FOLDER, exist_ok=True)
+    parts = read(([path] if os.path.exists(path) else []) + files)
+    order = list(dict.fromkeys([p for p, *_ in PARTS] + list(parts)))
+    with open(path, "w", encoding="utf-8") as f:
+        for part in sorted(parts, key=order.index):
+            f.writelines(json.dumps(r) + "\n" for r in condensed(part, parts[part]))
+
+
+# ---- what was found, in words
 
 def shown(text):
     return text.replace("|", "/").replace("<", "&lt;")
 
 
+def machine(r):
+    """What it is, and the mode."""
+    what, mode = r["gpu"].rsplit(", ", 1) if "," in r["gpu"] else (r["gpu"], "")
+    return what, mode
+
+
 def verdict(cases):
     """One cell: when, what, where, and how many."""
-    told = [r for case, r in cases.items() if case != "(end)"]
-    last = max(cases.values(), key=lambda r: r["date"])
-    right, wrong = (sum(r["ok"] is ok for r in told) for ok in (True, False))
-    text = f"{last['date']}, {last['commit']}, {shown(last['gpu'])}: "
-    if told and right + wrong == 0:
-        return f"**not validated**: {text}{shown(told[0].get('text', ''))}"
-    text += f"{right} right"
-    text += f", **{wrong} wrong**" if wrong else ""
-    left = len(told) - right - wrong
-    return text + (f", {left} not run" if left else "")
+    groups = collections.OrderedDict()
+    for case, r in cases.items():
+        if case != "(end)":
+            what, mode = machine(r)
+            groups.setdefault((r["date"], r["commit"], what.split(",")[0], mode), []).append(r)
+    out = []
+    for (date, commit, name, mode), told in sorted(groups.items(), reverse=True):
+        text = shown(f"{date}, {commit}, {name}{', ' * bool(mode)}{mode}: ")
+        right, wrong = sum(r.get("right", 1) for r in told if r["ok"]), sum(r["ok"] is False for r in told)
+        left = sum(r["ok"] is None for r in told)
+        if right + wrong == 0:
+            text = f"**not validated**: {text}{shown(told[0].get('text', ''))}"
+        else:
+            text += f"{right} right" + (f", **{wrong} wrong**" if wrong else "") + (f", {left} not run" if left else "")
+        out.append(text)
+    return "; ".join(out) or "never"
+
+
+def table(titles, rows):
+    if not rows:
+        return []
+    return ["\n| " + " | ".join(titles) + " |\n" + "| --- " * len(titles) + "|\n"] + ["| " + " | ".join(r) + " |\n" for r in rows]
 
 
 def listing(title, rows):
     return [f"\n## {title}\n\n"] + [f"- {r}\n" for r in rows] if rows else []
 
 
-# ---- benches: a table for each model
+# ---- benches
 def us(row):
     if not row or "value" not in row:
         return "-"
@@ -133,39 +189,64 @@ def of_floor(ours, work):
     return [f"{100 * part:.0f} %" for part in (rate, work["nodes_us"] / ours["value"], work["least_us"] / ours["value"])]
 
 
+BENCHED, BATCHES = ["resnet50", "mobilenet_v2", "vgg19", "bert-base", "gpt2-small"], [1, 8, 32, 128]  # of bench.sh
 TORCH = ["torch eager", "torch graphs", "torch compile"]
 
 
-def bench_row(batch, ways):
+def best(ways):
+    """PyTorch's fastest way, and its name."""
+    have = [(ways[w]["value"], w) for w in TORCH if "value" in ways.get(w, {})]
+    return f"{us(ways[min(have)[1]])}, {min(have)[1].split()[1]}" if have else "-"
+
+
+def bench_row(model, batch, ways):
     ours = ways.get("graphs")
-    cells = [str(batch)] + [us(ways.get(w)) for w in ["graphs", "eager", "unfused", "served"] + TORCH]
-    cells += [beside(ours, [ways[w] for w in TORCH if "value" in ways.get(w, {})])]
-    return "| " + " | ".join(cells + of_floor(ours, ways.get("roofline", {}))) + " |\n"
+    cells = [model, str(batch)] + [us(ways.get(w)) for w in ["graphs", "unfused", "eager", "served"]]
+    cells += [best(ways), beside(ours, [ways[w] for w in TORCH if "value" in ways.get(w, {})])]
+    return cells + of_floor(ours, ways.get("roofline", {}))
 
 
-def bench_table(cases):
-    """Of a part bench-N."""
-    rows = collections.OrderedDict()
-    for r in cases.values():
+def bench_sizes(rows):
+    """How long on so many SMs, and what an SM does there beside one of the whole device."""
+    found = [(m, b, ways["by size"]) for (m, b), ways in rows.items() if "sizes" in ways.get("by size", {})]
+    sizes = sorted({n for _, _, r in found for n, _ in r["sizes"]})
+    out = [[m, str(b)] + [f"{dict(map(tuple, r['sizes']))[n] / 1000:.3g}" if n in dict(map(tuple, r["sizes"])) else "-" for n in sizes] +
+           [f"{r['value']:.2f} ({r['best_units']} SMs)"] for m, b, r in found]
+    return ["\n### On a gpu-let\n\nMilliseconds on so many SMs; the last column: the most rows a second and SM, over those on all SMs.\n"] + table(
+        ["model", "batch"] + [f"{n} SMs" for n in sizes] + ["best SM"], out) if found else []
+
+
+def bench_tables(newest):
+    """Of the parts bench-1 to bench-5."""
+    rows, cases = collections.OrderedDict(), [r for p in sorted(newest) if re.fullmatch(r"bench-\d", p) for r in newest[p].values()]
+    for r in cases:
         if r["ok"] and "way" in r:
             rows.setdefault((r["model"], r["batch"]), {})[r["way"]] = r
+    rows = collections.OrderedDict((k, w) for k, w in rows.items() if "graphs" in w or "by size" in w)
     if not rows:
         return []
-    model = next(iter(rows))[0]
-    out = [f"\n## {model}\n\nMilliseconds, the median of {max(len(w.get('graphs', {}).get('turns', [])) for w in rows.values())} turns and the ends.\n\n",
-           "| batch | captured | one by one | not fused | with copies | PyTorch eager | graphs | compiled | ours over its best | "
-           "of the rate of products | of the floor of nodes | of the floor of all |\n" + "| --- " * 12 + "|\n"]
-    out += [bench_row(batch, ways) for (_, batch), ways in sorted(rows.items(), key=lambda kv: kv[0][1])]
-    for (_, batch), ways in rows.items():
-        if "sizes" in ways.get("by size", {}):
-            listed = ", ".join(f"{n} SMs {t / 1000:.3g} ms" for n, t in ways["by size"]["sizes"])
-            out.append(f"\nBatch {batch} by size: {listed}; {ways['by size']['text']}.\n")
-    why = sorted({f"{w}: {shown(ways[w]['text'])}" for ways in rows.values() for w in TORCH if w in ways and "value" not in ways[w]})
-    return out + [f"\n{w}\n" for w in why]
+    models = list(dict.fromkeys(m for m, _ in rows))
+    rows = collections.OrderedDict(sorted(rows.items(), key=lambda kv: (models.index(kv[0][0]), kv[0][1])))
+    of = next((r["precision"] for r in cases if "precision" in r), "fp16")
+    turns = max([len(w["graphs"]["turns"]) for w in rows.values() if "graphs" in w] or [0])
+    out = [f"\n## Speed of models\n\nIn {of}, milliseconds: the median of up to {turns} turns, and the ends. *Graphs*: launches captured, as they are served; *not fused*: "
+           "the file's nodes; *one by one*: launches without graphs; *served*: from submit to its end being told, with copies. "
+           "The last columns are shares: of the rate of large products, and of our time the floor of all nodes, each by "
+           "itself, and of all of them as one.\n"]
+    out += table(["model", "batch", "graphs", "not fused", "one by one", "served", "PyTorch's best way", "graphs over that",
+                  "rate of products", "floor of nodes", "floor of all"],
+                 [bench_row(m, b, w) for (m, b), w in rows.items() if "graphs" in w])
+    for part, model in enumerate(BENCHED, 1):
+        left = [str(b) for b in BATCHES if (model, b) not in rows or "graphs" not in rows[model, b]]
+        out += [f"\nNot measured: {model} at batch {', '.join(left)}: `{COMMAND}bench-{part}`\n"] if left else []
+    why = sorted({f"{r['way']}: {shown(r['text'])}" for r in cases if r.get("way") in TORCH and r["ok"] and "value" not in r})
+    return out + [f"\n{w}\n" for w in why] + bench_sizes(rows)
 
 
 def serve_table(part, cases):
     """Of bench-serve-N, bench-modes, bench-alone and bench-kernels: what is not a turn."""
+    if re.fullmatch(r"bench-\d", part):
+        return []
     rows = [(case, r) for case, r in cases.items() if r["ok"] and "way" not in r and case != "(end)"]
     if not rows:
         return []
@@ -182,29 +263,98 @@ def serve_table(part, cases):
     return out
 
 
+# ---- facts: a table for each topic, and one across where a number is in the names of cases
+TOPICS = {"links": "Copies and the host's memory", "streams": "Streams", "green contexts": "Green contexts", "graphs": "Launches and graphs",
+          "capped contexts": "Contexts of MPS with a cap"}
+ACROSS = {"streams": (r"a run and its copy of (\d+) KiB, (.*)", "copy, KiB"),
+          "graphs": (r"(?:a graph of )?(\d+) kernels:? (.*)", "kernels"),
+          "capped contexts": (r"a context with a cap of (\d+) SMs(?:: (.*))?", "cap of SMs")}
+
+
+def short(text):
+    return shown(re.sub(r", \d+ times\)$", ")", text))
+
+
+def crossed(found, first):
+    """found: (row, column, text)."""
+    columns, lines = list(dict.fromkeys(c for _, c, _ in found)), list(dict.fromkeys(r for r, _, _ in found))
+    cells = {(r, c): short(t) for r, c, t in found}
+    return table([first] + columns, [[r] + [cells.get((r, c), "-") for c in columns] for r in lines])
+
+
+def facts(cases):
+    by_topic = collections.OrderedDict()
+    for case, r in cases.items():
+        if r["ok"] and ": " in case:
+            topic, what = case.split(": ", 1)
+            by_topic.setdefault(topic, []).append((what, r["text"]))
+    out = ["\n## Facts about the device\n"] if by_topic else []
+    for topic in (t for t in by_topic if t in TOPICS):
+        pattern, first = ACROSS.get(topic, ("$.", ""))
+        match = [(re.fullmatch(pattern, what), what, text) for what, text in by_topic[topic]]
+        out.append(f"\n### {TOPICS[topic]}\n")
+        out += table(["of", "found"], [[shown(what), short(text)] for m, what, text in match if not m])
+        out += crossed([(m[1], m[2] or "is", text) for m, _, text in match if m], first)
+    modes = [(what, topic, text) for topic in by_topic if topic in MODES for what, text in by_topic[topic] if text]
+    none = [f"\n{mode}: {what}: {shown(text)}\n" for what, mode, text in modes if what == "cannot be had"]
+    if modes:
+        out.append("\n### Partitions by mode\n\nA re-cut is of a small model, all of which is compiled anew.\n")
+        out += crossed([m for m in modes if m[0] != "cannot be had"], "of")
+    return out + none
+
+
+def models(cases):
+    """How far a model's outputs are off, the farthest of them."""
+    found = []
+    for case, r in cases.items():
+        m = re.fullmatch(r"(.*) on cuda, (.*)", case)
+        off = [float(x) for x in re.findall(r"off by ([\d.e+-]+)", r.get("text", ""))]
+        if m and off:
+            found.append((m[1], m[2], f"{max(off):.2g}" if r["ok"] else f"**{max(off):.2g}**"))
+    return ["\n## Models\n\nThe largest difference from the cpu backend in fp32, over the largest magnitude of that output.\n"] + crossed(
+        found, "model") if found else []
+
+
+def http(cases):
+    return table(["the daemon", "found"], [[shown(c), shown(r["text"])] for c, r in cases.items() if r["ok"] and r.get("text")])
+
+
 def page(newest):
-    out = ["# Results on GPUs\n\n", SOMETHING if newest else NOTHING, "\n| what | validated | with |\n| --- | --- | --- |\n"]
+    out = ["# Results on GPUs\n\n", SOMETHING if newest else NOTHING]
+    on = sorted({machine(r)[0] for cases in newest.values() for r in cases.values()})
+    out += ["\nMachines:\n\n"] + [f"- {shown(m)}\n" for m in on] if on else []
+    rows = []
     for part, what, *prefix in PARTS:
         cases = {c: r for c, r in newest.get(part, {}).items() if c.startswith(*prefix or ("",))}
-        out.append(f"| {what} | {verdict(cases) if cases else 'never'} | `{COMMAND}{part}` |\n")
-    out += [f"| {what} | never | not there yet |\n" for what in NOT_YET]
+        rows.append([what, verdict(cases), f"`{COMMAND}{part}`"])
+    out += table(["what", "validated", "with"], rows + [[what, "never", "not there yet"] for what in NOT_YET])
     out += ["\n", HOW]
     every = [(p, case, r) for p in dict.fromkeys(p for p, *_ in PARTS) for case, r in newest.get(p, {}).items()]
-    out += listing("Wrong", [f"{p}, {shown(c)}: {shown(r.get('text', ''))}" for p, c, r in every if r["ok"] is False and c != "(end)"])
+    out += listing("Wrong", [f"{p}, {shown(c)}: {shown(r.get('text', ''))} ({r['commit']})" for p, c, r in every if r["ok"] is False and c != "(end)"])
     out += listing("Not validated", [f"{p}, {shown(c)}: {shown(r['text'])}: `{COMMAND}{p}`" for p, c, r in every if r["ok"] is None])
+    out += bench_tables(newest)
     for part in sorted(p for p in newest if p.startswith("bench-")):
-        out += bench_table(newest[part])
         out += serve_table(part, newest[part])
-    figures = [(c, r) for p, c, r in every if p in ("facts", "models", "http") and r["ok"] and c != "(end)" and r.get("text")]
-    if figures:
-        out += ["\n## Figures\n\n| of | figure |\n| --- | --- |\n"]
-        out += [f"| {shown(c)} | {shown(r.get('text', ''))} |\n" for c, r in figures]
-    else:
+    out += models(newest.get("models", {}))
+    served = http(newest.get("http", {}))
+    out += ["\n## The daemon in each mode\n"] + served if served else []
+    out += facts(newest.get("facts", {}))
+    if not newest:
         out.append("\nWhen there is something to validate, this page will hold, for each machine on which it ran: date, GPU,\n"
                    "driver and CUDA versions, partition mode, and what was printed.\n")
     return "".join(out)
 
 
+def main(args):
+    if args[:1] == ["--keep"]:
+        if len(args) < 3:
+            sys.exit(__doc__)
+        keep(args[1], args[2:])
+        with open(os.path.join(ROOT, "docs", "gpu-results.md"), "w", encoding="utf-8") as f:
+            f.write(page(read(sorted(glob.glob(FOLDER + "/*.jsonl")))))
+    else:
+        sys.stdout.write(page(read(args or sorted(glob.glob(FOLDER + "/*.jsonl")))))
+
+
 if __name__ == "__main__":
-    root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-    sys.stdout.write(page(read(sys.argv[1:] or sorted(glob.glob(root + "/docs/gpu-results/*.jsonl")))))
+    main(sys.argv[1:])

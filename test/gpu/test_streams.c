@@ -3,9 +3,8 @@
  */
 #include "run_rig.h"
 
-#define WIDE                                                                                       \
-    30000 /* so many numbers: two rows are less than is worth another stream, three more           \
-           */
+/* So many numbers: two rows are less than is worth another stream, three more. */
+#define WIDE 2000
 #define N ((size_t)ROWS * WIDE)
 
 /* Of the one partition of a device, by the order in which they are opened; a level has two. */
@@ -37,13 +36,13 @@ static uint32_t shrinking(uint32_t in)
 }
 static uint32_t growing(uint32_t in)
 {
-    return op(OP_Mul, "", 2, in, weights("1 30000"));
+    return op(OP_Mul, "", 2, in, weights("1 2000"));
 }
 
 static void open_model(const char *mode)
 {
     open_device(mode);
-    copy_model("B 30000", doubling);
+    copy_model("B 2000", doubling);
 }
 
 static struct io *of(uint32_t rows, float *to)
@@ -218,7 +217,7 @@ static void small_copies_are_on_the_stream_of_the_run(void)
 static void small_results_stay_behind_their_run_though_the_inputs_are_large(void)
 {
     open_device("green");
-    copy_model("B 30000", shrinking);
+    copy_model("B 2000", shrinking);
     CHECK_EQ(run(ROWS), 0);
     CHECK(y[0] == 500 && y[ROWS - 1] == 500);
     CHECK_EQ(stream_of("cuMemcpyHtoDAsync"), IN);
