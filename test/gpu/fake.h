@@ -41,6 +41,7 @@ struct fake_gpu {
     int library_cuda;          /* the CUDA that the libraries are made for: 13000 */
     int library_refuses; /* they know no way to do: 1 anything, 2 what is fused behind a bias, or an
                             activation behind a product */
+    int library_columns; /* of the widest product that they do; 0: any */
     /* what was done */
     int splits[FAKE_GPUS_MAX];
     int contexts, green, streams, mappings, registered, primaries; /* alive now */

@@ -292,7 +292,8 @@ EXPORTED cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
         driver()->broken("the bias is set before the heuristic is asked");
     if (is->sms <= 0)
         driver()->broken("the heuristic is told the partition's SMs");
-    if (driver()->gpu->library_refuses == 1 ||
+    if ((driver()->gpu->library_columns && j.m > (uint64_t)driver()->gpu->library_columns) ||
+        driver()->gpu->library_refuses == 1 ||
         (driver()->gpu->library_refuses == 2 && (has_relu(is) || has_gelu(is))))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     const struct algo good = {MAGIC, p->align,

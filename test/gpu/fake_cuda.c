@@ -207,6 +207,7 @@ static CUresult up(void)
     knob(env, "capture_refused", &fake.capture_refused);
     knob(env, "library_cuda", &fake.library_cuda);
     knob(env, "library_refuses", &fake.library_refuses);
+    knob(env, "library_columns", &fake.library_columns);
     if (fake.gpus < 0 || fake.gpus > FAKE_GPUS_MAX)
         abort();
     fake.mps |= mps_answers();

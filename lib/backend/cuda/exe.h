@@ -77,12 +77,26 @@ struct fused {
     uint32_t sum;    /* that input, where others read it too; else VALUE_NONE */
     float scale;
     struct attend *attend; /* a product that ends an attention: all of it; or NULL */
+    struct sides *sides;   /* the first of products that may be one; or NULL */
 };
 /* q, k, v, mask, y: values, mask may be VALUE_NONE. */
 struct attend {
     uint32_t q, k, v, mask, y;
     int64_t batch;
     struct attend_args args; /* but for n, the types and the addresses */
+};
+/* Products of one value by constant matrices that an attention reads, which may be one product by
+ * the matrices side by side. */
+#define SIDES_MOST 3
+#define SIDES_GONE 15
+struct sides {
+    uint32_t n, node[SIDES_MOST]; /* the products, by columns */
+    uint32_t first;               /* to run: it is lowered as all, its result is the name of all */
+    uint32_t n_gone, gone[SIDES_GONE];
+    int64_t cols;           /* of all */
+    bool turned;            /* the matrices have a row for each column */
+    struct attend *attend;  /* it is this, while they are apart, */
+    struct attend together; /* and else this, with all that is in `gone` done */
 };
 struct build;
 /* Once, before lowering: b->fused. */
@@ -216,6 +230,13 @@ int build_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref
 int build_out_as(struct build *b, uint32_t v, enum dtype type, bool last, struct ref *ret);
 /* Constant filters (channels, 1, kernel) as (kernel, channels) in 16 bits. */
 int build_filters(struct build *b, uint32_t v, struct ref *ret);
+/* So many rows, in each as many numbers of one constant, of the next, ..., in 16 bits. */
+struct beside {
+    const struct constant *c; /* NULL: zeros */
+    int64_t each;             /* of a row */
+};
+int build_beside(struct build *b, int64_t rows, uint32_t n, const struct beside *part,
+                 struct ref *ret);
 /* From 16 bits to FP32. */
 int half_back(struct build *b, uint32_t v, struct ref *ret);
 void half_forget(struct build *b, uint32_t v);
@@ -270,6 +291,11 @@ bool post_is_short(const struct post *p);
 
 /* ---- lower_attend.c */
 int lower_attend(struct build *b, const struct attend *at);
+
+/* ---- lower_sides.c */
+/* Node n, which computes a, is the first of products that may be one; *ret_taken: they are, else
+ * each is for itself. */
+int lower_sides(struct build *b, const struct node *n, struct product_args a, bool *ret_taken);
 
 /* ---- lower_depthwise.c */
 /* A convolution whose channels have a filter each: our own kernel does it in 16 bits.  The one

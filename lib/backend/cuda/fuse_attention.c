@@ -3,20 +3,14 @@
  *     p = Softmax(MatMul(q, k') * factor, masked);  y = MatMul(p, v)
  *
  * over (batch, heads, rows, width).  The mask is added, or a Where with a number.  Transposes of q,
- * k' and v, and of y behind it, are strides of the one kernel, and so are parts of a Split; factors
- * of q and k' are its factor. Found from the last product. */
+ * k' and v, and of y behind it, are strides of the one kernel, and so are parts of a Split, and of
+ * products of one value (fuse_sides.c); factors of q and k' are its factor. Found from the last
+ * product. */
 #include "fuse.h"
 
 #define WIDTH_MOST 128
-#define VIEW_MOST 4 /* nodes that one operand comes through */
 
-/* ---- an operand, without what only it comes through */
-struct view {
-    uint32_t v, n_gone, gone[VIEW_MOST + 1];
-    uint32_t split; /* v is what this node splits, or NODE_NONE */
-    int64_t from, stride[MAX_RANK];
-    float scale;
-};
+/* ---- an operand */
 
 /* Dimension i of the result is dimension ret[i] of the operand. */
 static bool permutation(const struct node *n, uint32_t rank, uint32_t ret[MAX_RANK])
@@ -65,18 +59,18 @@ static bool part_of(const struct build *b, const struct readers *r, struct view 
 static void view_of(const struct build *b, const struct readers *r, uint32_t v, bool parts,
                     struct view *ret)
 {
-    uint32_t rank = value_of(b, v)->rank, at[MAX_RANK], perm[MAX_RANK], id, x;
+    uint32_t rank = value_of(b, v)->rank, perm[MAX_RANK], id, x;
     int64_t own[MAX_RANK];
     float scale;
 
     *ret = (struct view){.v = v, .split = NODE_NONE, .scale = 1};
     for (uint32_t i = 0; i < rank; i++)
-        at[i] = i;
+        ret->at[i] = i;
     for (const struct node *n;
          ret->n_gone < VIEW_MOST && r[ret->v].n == 1 && (n = fuse_maker(b, ret->v, &id));) {
         if (n->op == OP_Transpose && permutation(n, rank, perm)) {
             for (uint32_t i = 0; i < rank; i++)
-                at[i] = perm[at[i]];
+                ret->at[i] = perm[ret->at[i]];
             ret->v = n->in[0];
         } else if (fuse_is_scaled(b, n, &x, &scale)) {
             ret->v = x;
@@ -88,11 +82,10 @@ static void view_of(const struct build *b, const struct readers *r, uint32_t v, 
     if (!parts || !part_of(b, r, ret, own))
         strides_of(value_of(b, ret->v), own);
     for (uint32_t i = 0; i < rank; i++)
-        ret->stride[i] = own[at[i]];
+        ret->stride[i] = own[ret->at[i]];
 }
 
-/* Vectors of 8 can be read wherever a row begins. */
-static bool heads_fit(const struct view *w, uint32_t row, uint32_t inner, struct gpu_heads *ret)
+bool fuse_heads(const struct view *w, uint32_t row, uint32_t inner, struct gpu_heads *ret)
 {
     *ret = (struct gpu_heads){.batch = w->stride[0], .head = w->stride[1], .row = w->stride[row]};
     return w->stride[inner] == 1 && ret->batch % 8 == 0 && ret->head % 8 == 0 &&
@@ -229,8 +222,8 @@ static bool operands_fit(const struct build *b, const struct readers *r, const s
     a->from_q = f->q.from;
     a->from_k = f->k.from;
     a->from_v = f->v.from;
-    return f->v.scale == 1 && heads_fit(&f->q, 2, 3, &a->of_q) &&
-           heads_fit(&f->k, 3, 2, &a->of_k) && heads_fit(&f->v, 2, 3, &a->of_v) &&
+    return f->v.scale == 1 && fuse_heads(&f->q, 2, 3, &a->of_q) &&
+           fuse_heads(&f->k, 3, 2, &a->of_k) && fuse_heads(&f->v, 2, 3, &a->of_v) &&
            half_fits(b, f->q.v) && half_fits(b, f->k.v) && half_fits(b, f->v.v);
 }
 
@@ -246,7 +239,7 @@ static uint32_t place_result(const struct build *b, const struct readers *r, uin
 
     at->y = y;
     strides_of(t, w.stride);
-    (void)heads_fit(&w, 2, 3, &at->args.of_y);
+    (void)fuse_heads(&w, 2, 3, &at->args.of_y);
     if (!n || n->op != OP_Transpose || b->bound->late_node[id] || !permutation(n, 4, perm))
         return NODE_NONE;
     strides_of(value_of(b, n->out[0]), own);
@@ -254,7 +247,7 @@ static uint32_t place_result(const struct build *b, const struct readers *r, uin
         w.stride[perm[i]] = own[i];
     if (w.stride[3] != 1)
         return NODE_NONE;
-    (void)heads_fit(&w, 2, 3, &at->args.of_y);
+    (void)fuse_heads(&w, 2, 3, &at->args.of_y);
     at->y = n->out[0];
     return id;
 }
@@ -298,5 +291,6 @@ int fuse_attention(struct build *b, const struct readers *r, uint32_t id)
         fuse_take(b, into, f.split);
     if (behind != NODE_NONE)
         fuse_take(b, into, behind);
-    return 0;
+    const struct view *const of[] = {&f.q, &f.k, &f.v};
+    return f.split == NODE_NONE ? fuse_sides(b, r, of, into->attend) : 0;
 }

@@ -25,6 +25,10 @@ static int product_step(struct build *b, const struct node *n, struct product_ar
     for (uint32_t i = 0; i < n->n_in && i < 3; i++)
         if (!is_f32(in_of(b, n, i)))
             return build_no_type(b, in_of(b, n, i)->dtype);
+    if (b->fused[b->node].sides)
+        r = lower_sides(b, n, a, &taken);
+    if (r < 0 || taken)
+        return r;
     if (ref.in != DT_FP32) {
         ref.out = half_wanted(b, n->out[0]) ? ref.in : DT_FP32;
         r = by_library(b, n, &a, &ref, &taken);

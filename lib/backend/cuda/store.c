@@ -86,6 +86,33 @@ int build_filters(struct build *b, uint32_t v, struct ref *ret)
     return upload(b, &c, true, ret);
 }
 
+int build_beside(struct build *b, int64_t rows, uint32_t n, const struct beside *part,
+                 struct ref *ret)
+{
+    uint64_t how[] = {half_type(b), (uint64_t)rows};
+    struct hash128 hash = hash_bytes(how, sizeof(how));
+    int64_t width = 0, i = 0;
+
+    for (uint32_t k = 0; k < n; k++) {
+        uint64_t each = (uint64_t)part[k].each;
+        hash = hash_join(hash, part[k].c ? part[k].c->hash : hash_bytes(&each, sizeof(each)));
+        width += part[k].each;
+    }
+    size_t bytes = (size_t)(rows * width) * sizeof(uint16_t);
+    uint16_t *y = malloc(bytes + 1);
+    if (!y)
+        return err_set(b->err, -ENOMEM, "out of memory");
+    for (int64_t row = 0; row < rows; row++)
+        for (uint32_t k = 0; k < n; k++) {
+            const float *x = part[k].c ? part[k].c->t.data : NULL;
+            for (int64_t j = 0; j < part[k].each; j++)
+                y[i++] = x ? half_of(b, x[row * part[k].each + j]) : 0;
+        }
+    int r = build_upload(b, y, bytes, hash, ret);
+    free(y);
+    return r;
+}
+
 static int half_in(struct build *b, uint32_t v, bool last, struct ref *ret)
 {
     const struct constant *c = b->graph->values[v].constant;
