@@ -13,6 +13,7 @@ static void read_by(struct readers *r, uint32_t v, uint32_t node)
     r[v].first = r[v].n++ == 0 ? node : r[v].first;
 }
 
+/* Not those whose results are known: exporters ask each value for its shape. */
 static struct readers *readers_of(struct build *b)
 {
     const struct graph *g = b->graph;
@@ -20,6 +21,8 @@ static struct readers *readers_of(struct build *b)
 
     for (uint32_t i = 0; r && i < g->n_nodes; i++) {
         const struct node *n = &g->nodes[i];
+        if (b->bound->skip[i])
+            continue;
         for (uint32_t k = 0; k < n->n_in; k++)
             read_by(r, n->in[k], i);
         for (uint32_t k = 0; k < n->n_post; k++)
