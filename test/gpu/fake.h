@@ -46,6 +46,7 @@ struct fake_gpu {
     int library_offers;  /* so many good ways, at most FAKE_WAYS_MAX: 3 */
     int cost_ms[FAKE_WAYS_MAX]; /* a launch of that way sets the clock of events forward, */
     int cost_real;              /* and takes so long */
+    int ways_turned;            /* cuDNN proposes them beginning with this one */
     int way_fails;              /* launches of way n - 1 do; 0: none */
     /* what was done */
     int way_runs[FAKE_WAYS_MAX];       /* launches that were run, by way, */

@@ -246,6 +246,82 @@ static void the_time_is_for_all_products_of_a_model(void)
     close_model();
 }
 
+/* ---- convolutions, whose ways are plans */
+static const float image[ROWS * 2 * 9];
+
+static void open_convolution(int a, int b, int c)
+{
+    open_fake();
+    costs(a, b, c);
+    open_device("green");
+    start(17);
+    output(named("conv", OP_Conv, "pads=1,1,1,1", 3, input("x", "B 2 3 3"), weights("4 2 3 3"),
+                 weights("4")));
+    bind_graph();
+}
+
+/* The convolution goes this way, and no other. */
+static void check_plan(int way)
+{
+    float to[ROWS * 4 * 9];
+    const void *in[] = {image};
+    void *out[] = {to};
+    struct io_part whole = {.rows = ROWS, .in = in, .out = out};
+
+    memset(fake->way_runs, 0, sizeof(fake->way_runs));
+    CHECK_EQ(done_of(slot, part, 0, 1, &(struct io){.n_parts = 1, .part = &whole}).rc, 0);
+    for (int i = 0; i < FAKE_WAYS_MAX; i++)
+        CHECK_EQ(fake->way_runs[i], i == way ? 1 : 0);
+}
+
+static void the_fastest_plan_of_a_convolution_is_taken(void)
+{
+    open_convolution(30, 20, 10);
+    int descriptors = fake->descriptors;
+    CHECK(launches_to_compile(part) > 0);
+    CHECK_EQ(fake->descriptors, descriptors);
+    costs(10, 20, 30);
+    CHECK_EQ(launches_to_compile(part), 0);
+    open_slot();
+    check_plan(2);
+    close_model();
+}
+
+static void of_many_plans_six_are_measured(void)
+{
+    open_convolution(30, 20, 10);
+    fake->library_offers = 8;
+    for (int i = 3; i < FAKE_WAYS_MAX; i++)
+        fake->cost_ms[i] = 8 - i;
+    CHECK(launches_to_compile(part) > 0);
+    CHECK(fake->way_runs[5] > 0);
+    CHECK_EQ(fake->way_runs[6] + fake->way_runs[7], 0);
+    open_slot();
+    check_plan(5);
+    close_model();
+}
+
+static void a_plan_that_fails_is_not_taken(void)
+{
+    open_convolution(30, 20, 10);
+    fake->way_fails = 1 + 2;
+    open_slot();
+    CHECK(fake->way_failed > 0);
+    check_plan(1);
+    close_model();
+}
+
+static void a_convolution_without_time_has_the_librarys_first_plan(void)
+{
+    open_convolution(400, 10, 20);
+    fake->cost_real = 1;
+    CHECK_EQ(launches_to_compile(part), 1);
+    open_slot();
+    fake->cost_real = 0;
+    check_plan(0);
+    close_model();
+}
+
 /* ---- while others serve */
 static atomic_bool serving;
 
@@ -455,6 +531,50 @@ static void without_the_files_choices(void)
     close_model();
 }
 
+static void plan_first(void)
+{
+    open_convolution(30, 20, 10);
+    CHECK(launches_to_compile(part) > 0);
+    open_slot();
+    close_model();
+}
+
+static void plan_from_the_file(void)
+{
+    open_convolution(10, 20, 30);
+    CHECK_EQ(launches_to_compile(part), 0);
+    open_slot();
+    check_plan(2);
+    close_model();
+}
+
+static void plan_of_another_list(void)
+{
+    open_fake();
+    fake->ways_turned = 1;
+    open_convolution(30, 10, 20);
+    CHECK(launches_to_compile(part) > 0);
+    open_slot();
+    check_plan(1);
+    close_model();
+}
+
+static void a_second_process_takes_a_plan_from_the_file(void)
+{
+    state_new();
+    CHECK_EQ(in_child(plan_first), 0);
+    CHECK_EQ(in_child(plan_from_the_file), 0);
+    state_remove();
+}
+
+static void where_the_library_proposes_something_else_it_is_measured_anew(void)
+{
+    state_new();
+    CHECK_EQ(in_child(plan_first), 0);
+    CHECK_EQ(in_child(plan_of_another_list), 0);
+    state_remove();
+}
+
 static void a_folder_that_cannot_be_written_leaves_it_in_memory(void)
 {
     device_cfg.folder = "/proc/nowhere";
@@ -478,10 +598,16 @@ int main(void)
     ALONE(what_measuring_takes_is_given_back);
     ALONE(what_takes_too_long_is_not_measured_and_the_first_is_taken);
     ALONE(the_time_is_for_all_products_of_a_model);
+    ALONE(the_fastest_plan_of_a_convolution_is_taken);
+    ALONE(of_many_plans_six_are_measured);
+    ALONE(a_plan_that_fails_is_not_taken);
+    ALONE(a_convolution_without_time_has_the_librarys_first_plan);
     ALONE(a_partition_serves_while_it_is_measured_on);
     ALONE(a_second_process_takes_it_from_the_file);
     ALONE(another_driver_or_device_reads_none_of_it);
     ALONE(a_file_that_is_cut_off_or_wrong_is_measured_anew);
+    ALONE(a_second_process_takes_a_plan_from_the_file);
+    ALONE(where_the_library_proposes_something_else_it_is_measured_anew);
     ALONE(a_folder_that_cannot_be_written_leaves_it_in_memory);
     return check_end();
 }
