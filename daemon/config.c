@@ -44,7 +44,7 @@ static const struct option options[] = {
      "File whose first line is the token that peers from other machines must send as "
      "\"Authorization: Bearer TOKEN\".  Without one they are refused."},
     {"state", "directory", KIND_STRING, AT(state.directory), "/var/lib/gpuletd", 0, 0, NULL, false,
-     "Where models and profiles are kept."},
+     "Where models, profiles and what was measured of a GPU's libraries are kept."},
     {"device", "backend", KIND_STRING, AT(device.backend), "cpu", 0, 0, NULL, false,
      "What runs the models: cpu, sim, cuda where the plug-in is installed, or auto: cuda where "
      "there "

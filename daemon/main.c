@@ -473,6 +473,7 @@ static int start(struct loop *l, struct err *err)
         LOG(LOG_INFO, "start", "no GPU: %s", d->no_gpu.msg);
     (void)snprintf(l->profiles, sizeof(l->profiles), "%s/profiles", l->config.state.directory);
     e.profiles = l->profiles;
+    e.device.folder = l->config.state.directory;
     (void)pthread_mutex_init(&d->token_lock, NULL);
     if (r == 0)
         r = apply_live(d, &l->config, err);

@@ -4,6 +4,7 @@
  *     DIR/models/NAME/VERSION/model.onnx  and external data beside it
  *     DIR/profiles/NAME.json              what was measured of it (problem.h: measured)
  *     DIR/incoming/                       uploads under way; emptied at start
+ *     DIR/algorithms/                     the backend's (lib/backend/cuda/choice.c)
  *
  * Every write is temp file, fsync, rename, fsync of the folder: what was acknowledged is there
  * after a power cut, what was not leaves nothing.  model.json is the truth: a version folder that

@@ -56,7 +56,8 @@ struct backend_config {
     char partition_mode[256];
     char cpu_units[256]; /* "auto", or a list of cores: "1-3,6" */
     char sim_file[256];
-    size_t run_bytes; /* most that the late part of a run may take; 0: RUN_BYTES */
+    size_t run_bytes;   /* most that the late part of a run may take; 0: RUN_BYTES */
+    const char *folder; /* there, where a backend may keep what it has measured; NULL: nowhere */
     /* Builder.  Starts a thread for runs: what the builder starts itself would be as nice as it is.
      * 0 or a negative errno.  NULL: whoever asks may start it. */
     int (*thread)(void *ctx, pthread_t *ret, void *(*fn)(void *), void *arg);

@@ -18,11 +18,13 @@
 #define FAKE_GPUS_MAX 2
 #define FAKE_STREAMS_MAX 64
 #define HELD_STREAM(n) (2 + (n))
+#define FAKE_WAYS_MAX 8
 
 struct fake_gpu {
     /* knobs */
     int gpus;                  /* 0 to FAKE_GPUS_MAX */
     int version;               /* of CUDA, as the driver says it: 13000 */
+    int driver;                /* the last of its own version's numbers: 6 */
     int sms, major;            /* of each device; its compute capability */
     int groups_lost;           /* groups of SMs fewer than sms allows: chips differ */
     int mps;                   /* this process is a client of MPS */
@@ -42,7 +44,15 @@ struct fake_gpu {
     int library_refuses; /* they know no way to do: 1 anything, 2 what is fused behind a bias, or an
                             activation behind a product */
     int library_columns; /* of the widest product that they do; 0: any */
+    int library_offers;  /* so many good ways, at most FAKE_WAYS_MAX: 3 */
+    int cost_ms[FAKE_WAYS_MAX]; /* a launch of that way sets the clock of events forward, */
+    int cost_real;              /* and takes so long */
+    int ways_turned;            /* cuDNN proposes them beginning with this one */
+    int way_fails;              /* launches of way n - 1 do; 0: none */
     /* what was done */
+    int way_runs[FAKE_WAYS_MAX];       /* launches that were run, by way, */
+    int way_failed;                    /* and those that failed */
+    unsigned long long clock_ahead_ns; /* of events */
     int splits[FAKE_GPUS_MAX];
     int contexts, green, streams, mappings, registered, primaries; /* alive now */
     int events, allocations;                                       /* the same */

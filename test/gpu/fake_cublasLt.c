@@ -26,11 +26,12 @@ struct layout {
 };
 struct preference {
     uint64_t workspace;
-    uint32_t align;
+    uint32_t align, sums;
 };
 struct algo { /* what lies in a cublasLtMatmulAlgo_t */
     uint32_t magic, align;
     uint64_t workspace, shape;
+    int way;
 };
 _Static_assert(sizeof(struct algo) <= sizeof(cublasLtMatmulAlgo_t), "an algorithm has room");
 
@@ -180,6 +181,8 @@ EXPORTED cublasStatus_t cublasLtMatmulPreferenceSetAttribute(
     switch (what) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
         return TAKE_INTO(p->workspace);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+        return TAKE_INTO(p->sums);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
@@ -202,6 +205,7 @@ struct job {
     const void *pa, *pb, *pc;
     void *pd, *workspace;
     size_t workspace_bytes;
+    int way;
 };
 
 static bool stored(const struct layout *l, int32_t op, uint64_t rows, uint64_t cols)
@@ -296,14 +300,18 @@ EXPORTED cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
         driver()->gpu->library_refuses == 1 ||
         (driver()->gpu->library_refuses == 2 && (has_relu(is) || has_gelu(is))))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    const struct algo good = {MAGIC, p->align,
-                              p->workspace < WORKSPACE_BYTES ? p->workspace : WORKSPACE_BYTES,
-                              job_shape(&j)};
-    memset(ret, 0, 2 * sizeof(*ret));
+    if (p->sums != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
+        driver()->broken("sums of parts are in FP32");
+    memset(ret, 0, (size_t)n * sizeof(*ret));
     ret[0].state = CUBLAS_STATUS_NOT_SUPPORTED; /* the first is none */
-    memcpy(&ret[1].algo, &good, sizeof(good));
-    ret[1].workspaceSize = good.workspace;
-    *ret_n = 2;
+    *ret_n = driver()->gpu->library_offers < n ? 1 + driver()->gpu->library_offers : n;
+    for (int i = 1; i < *ret_n; i++) {
+        const struct algo good = {MAGIC, p->align,
+                                  p->workspace < WORKSPACE_BYTES ? p->workspace : WORKSPACE_BYTES,
+                                  job_shape(&j), i - 1};
+        memcpy(&ret[i].algo, &good, sizeof(good));
+        ret[i].workspaceSize = good.workspace;
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -355,6 +363,7 @@ static void job_run(const void *data)
 {
     const struct job *j = data;
 
+    way_run(j->way);
     scribble(j->workspace, j->workspace_bytes);
     for (int64_t z = 0; z < j->d.batch; z++)
         for (uint64_t col = 0; col < j->n; col++)
@@ -407,7 +416,10 @@ EXPORTED cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t 
     j.pd = pd;
     j.workspace = workspace;
     j.workspace_bytes = bytes;
+    j.way = is.way;
     check_call(&j, &is, bytes);
+    if (way_fails(j.way))
+        return CUBLAS_STATUS_EXECUTION_FAILED;
     handle_enter((struct fake_handle *)h);
     int r = driver()->run(stream, job_run, &j, sizeof(j));
     handle_leave((struct fake_handle *)h);

@@ -70,12 +70,14 @@ struct mapping {
 
 static struct fake_gpu fake = {.gpus = 1,
                                .version = 13000,
+                               .driver = 6,
                                .sms = 132,
                                .major = 9,
                                .cap_step = 2,
                                .greatest = -5,
                                .contexts_max = 48,
                                .library_cuda = 13000,
+                               .library_offers = 3,
                                .library_workspace = 4096};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct CUctx_st primary[FAKE_GPUS_MAX];
@@ -268,6 +270,9 @@ static CUresult attribute(int *ret, int a)
         return CUDA_SUCCESS;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
         *ret = fake.major;
+        return CUDA_SUCCESS;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+        *ret = 0;
         return CUDA_SUCCESS;
     case ATTRIBUTE_MPS_ENABLED:
         *ret = fake.mps;
@@ -795,7 +800,7 @@ static CUresult event_record(struct CUevent_st *e, struct CUstream_st *s)
     if (e->ctx != s->ctx)
         return CUDA_ERROR_INVALID_HANDLE;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    e->ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    e->ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + fake.clock_ahead_ns;
     order_now(s->place, &e->before);
     return CUDA_SUCCESS;
 }

@@ -1,7 +1,8 @@
 /* libcudnn.so.9 on the host: a convolution and what is chained to it, as the operation graph says.
  * See fake.h.
  *
- * Of the engines that it proposes only the last computes as FP32 should, and can be had. */
+ * Of the engines that it proposes only the last computes as FP32 should, and can be had, in several
+ * ways: a knob of it says which. */
 #include "fake_lib.h"
 
 #include <cudnn_graph.h>
@@ -28,6 +29,7 @@ struct desc {
     int n_attrs;
     struct attr attr[ATTRS_MAX];
     enum engine engine; /* of an engine, a configuration, a plan */
+    int way;            /* of a configuration, a plan, a choice of a knob */
     struct desc *graph; /* of a configuration */
     int64_t workspace;  /* of a plan */
 };
@@ -238,6 +240,7 @@ struct job {
     struct step step[OPS_MAX];
     void *workspace;
     int64_t workspace_bytes;
+    int way;
 };
 
 static bool tensor_read(const struct desc *d, struct tensor *ret)
@@ -345,6 +348,7 @@ EXPORTED cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t desc)
         handle_enter(h);
         handle_leave(h);
         d->engine = config->engine;
+        d->way = config->way;
         d->workspace = driver()->gpu->library_workspace;
         if (d->engine == UNMADE)
             return CUDNN_STATUS_NOT_SUPPORTED;
@@ -366,17 +370,20 @@ static cudnnStatus_t give(int64_t have, const void *from, size_t each, int64_t n
 static cudnnStatus_t results(const struct desc *heuristic, int64_t n, int64_t *ret_n, void *to)
 {
     const struct desc *g = desc_of(heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, 0);
-    int refuses = driver()->gpu->library_refuses;
+    int refuses = driver()->gpu->library_refuses, offers = driver()->gpu->library_offers;
     bool chain = attr_of(g, CUDNN_ATTR_OPERATIONGRAPH_OPS)->n > 2;
     bool fallback = enum_of(heuristic, CUDNN_ATTR_ENGINEHEUR_MODE) == CUDNN_HEUR_MODE_FALLBACK;
-    int64_t have = refuses == 1 || (refuses == 2 && chain) ? 0 : fallback ? 1 : ENGINES;
+    int64_t have = refuses == 1 || (refuses == 2 && chain) ? 0 : fallback ? 1 : GOOD + offers;
 
     *ret_n = have;
     if (n == 0)
         *ret_n = have + 1;
     for (int64_t i = 0; i < have && i < n; i++) {
         struct desc *config = ((struct desc **)to)[i];
-        config->engine = fallback ? GOOD : (enum engine)i;
+        config->engine = fallback || i > GOOD ? GOOD : (enum engine)i;
+        config->way = config->engine == GOOD && !fallback
+                          ? (int)(i - GOOD + driver()->gpu->ways_turned) % offers
+                          : FAKE_WAYS_MAX - 1;
         config->graph = desc_of(heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, 0);
         config->final = true;
     }
@@ -391,7 +398,9 @@ EXPORTED cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const d
     static const int32_t notes[ENGINES] = {[TF32] = CUDNN_NUMERICAL_NOTE_TENSOR_CORE,
                                            [ATOMIC] = CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC};
     static const int32_t compiled = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+    static const int32_t knob = CUDNN_KNOB_TYPE_TILE_SIZE;
     const struct desc *d = desc;
+    int64_t is;
 
     (void)type;
     ENTER("cudnnBackendGetAttribute");
@@ -405,6 +414,19 @@ EXPORTED cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const d
         (*(struct desc **)to)->final = true;
         *ret_n = 1;
         return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_ENGINE_GLOBAL_INDEX:
+        is = d->engine;
+        return give(1, &is, sizeof(is), n, ret_n, to);
+    case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES:
+        (*(struct desc **)to)->way = d->way;
+        (*(struct desc **)to)->final = true;
+        *ret_n = 1;
+        return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE:
+        return give(1, &knob, sizeof(knob), n, ret_n, to);
+    case CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE:
+        is = d->way;
+        return give(1, &is, sizeof(is), n, ret_n, to);
     case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE:
         return give(d->engine == TF32 || d->engine == ATOMIC, &notes[d->engine], sizeof(*notes), n,
                     ret_n, to);
@@ -460,6 +482,7 @@ static void job_run(const void *data)
     const struct job *j = data;
     int64_t n = 1;
 
+    way_run(j->way);
     scribble(j->workspace, (size_t)j->workspace_bytes);
     for (int64_t i = 0; i < j->y.rank; i++)
         n *= j->y.dims[i];
@@ -515,6 +538,9 @@ EXPORTED cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDes
         driver()->broken("a plan has the workspace that it asked for");
     if (!h->stream)
         driver()->broken("a handle has a stream");
+    j.way = d->way;
+    if (way_fails(j.way))
+        return CUDNN_STATUS_EXECUTION_FAILED;
     handle_enter(h);
     int r = driver()->run(h->stream, job_run, &j, sizeof(j));
     handle_leave(h);

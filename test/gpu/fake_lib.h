@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -78,6 +79,26 @@ static inline void descriptor_free(void *p)
     if (p)
         (void)__atomic_fetch_sub(&driver()->gpu->descriptors, 1, __ATOMIC_RELAXED);
     free(p);
+}
+
+/* A way is launched: does it fail? */
+static inline bool way_fails(int way)
+{
+    if (driver()->gpu->way_fails != way + 1)
+        return false;
+    (void)__atomic_fetch_add(&driver()->gpu->way_failed, 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* It is run, in its turn on its stream: under the driver's lock. */
+static inline void way_run(int way)
+{
+    struct fake_gpu *g = driver()->gpu;
+
+    g->way_runs[way]++;
+    g->clock_ahead_ns += (unsigned long long)g->cost_ms[way] * 1000000u;
+    if (g->cost_real)
+        (void)usleep((useconds_t)g->cost_ms[way] * 1000);
 }
 
 /* A library may write anything there: whatever else lay there is gone. */

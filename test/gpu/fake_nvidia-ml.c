@@ -37,7 +37,7 @@ NVML(nvmlShutdown, void)
 
 NVML(nvmlSystemGetDriverVersion, char *ret, unsigned size)
 {
-    (void)snprintf(ret, size, "580.65.06");
+    (void)snprintf(ret, size, "580.65.%02d", knobs()->driver);
     return OK;
 }
 

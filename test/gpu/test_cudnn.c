@@ -78,6 +78,35 @@ static cudnnBackendDescriptor_t device_of(const char *json)
     return d;
 }
 
+static int offers_of(cudnnBackendDescriptor_t device, const struct dnn_conv_shape *s,
+                     const struct dnn_way *only, struct dnn_offers *ret)
+{
+    struct dnn_request q = {
+        .device = device, .shape = s, .only = only, .most = only ? 1 : DNN_OFFERS_MAX};
+
+    return dnn_offers_make(&q, ret, &err);
+}
+
+/* By what is kept of it, and not by what is kept of another; no two have one name. */
+static void check_found_again(cudnnBackendDescriptor_t device, const struct dnn_conv_shape *s,
+                              const struct dnn_offers *all, unsigned w)
+{
+    const struct dnn_offer *is = &all->offer[w];
+    struct dnn_way way = is->way;
+    struct dnn_offers o;
+
+    CHECK_EQ(offers_of(device, s, &way, &o), 0);
+    CHECK_EQ(o.n, 1);
+    CHECK_EQ(o.offer[0].workspace, is->workspace);
+    dnn_offers_done(&o);
+    way.name.lo ^= 1;
+    CHECK_EQ(offers_of(device, s, &way, &o), 0);
+    CHECK_EQ(o.n, 0);
+    dnn_offers_done(&o);
+    for (unsigned i = 0; i < w; i++)
+        CHECK(!hash_eq(all->offer[i].way.name, is->way.name));
+}
+
 /* Shapes that the library may have nothing for: then it says so, and that is no error. */
 static void an_unusual_layer_has_a_plan_or_none(void)
 {
@@ -103,13 +132,11 @@ static void an_unusual_layer_has_a_plan_or_none(void)
     for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
         cudnnBackendDescriptor_t device = device_of(devices[i].json);
         for (size_t k = 0; k < ARRAY_SIZE(shape); k++) {
-            struct dnn_plan plan;
-            bool found = false;
+            struct dnn_offers o;
             err.msg[0] = 0;
-            CHECK_EQ(dnn_plan_make(NULL, device, &shape[k], &plan, &found, &err), 0);
-            printf("# %s, %s: %s%s\n", devices[i].name, names[k], found ? "a plan" : "none, ",
-                   found ? "" : err.msg);
-            dnn_plan_done(&plan);
+            CHECK_EQ(offers_of(device, &shape[k], NULL, &o), 0);
+            printf("# %s, %s: %u plans%s\n", devices[i].name, names[k], o.n, o.n ? "" : err.msg);
+            dnn_offers_done(&o);
         }
         (void)dnn.desc_destroy(device);
     }
@@ -122,15 +149,16 @@ static void every_layer_has_a_plan(cudnnDataType_t type)
         for (size_t k = 0; k < ARRAY_SIZE(layers); k++) {
             struct dnn_conv_shape s = shape_of(&layers[k], 4);
             s.type = type;
-            struct dnn_plan plan;
-            bool found = false;
+            struct dnn_offers o;
             err.msg[0] = 0;
-            int r = dnn_plan_make(NULL, device, &s, &plan, &found, &err);
-            printf("# %s, %s: %s%zu bytes of workspace %s\n", devices[i].name, layers[k].name,
-                   found ? "" : "no plan, ", plan.workspace, err.msg);
+            int r = offers_of(device, &s, NULL, &o);
+            printf("# %s, %s: %u plans, %zu bytes of workspace %s\n", devices[i].name,
+                   layers[k].name, o.n, o.offer[0].workspace, err.msg);
             CHECK_EQ(r, 0);
-            CHECK(found);
-            dnn_plan_done(&plan);
+            CHECK(o.n > 0);
+            for (unsigned w = 0; r == 0 && w < o.n; w++)
+                check_found_again(device, &s, &o, w);
+            dnn_offers_done(&o);
         }
         (void)dnn.desc_destroy(device);
     }

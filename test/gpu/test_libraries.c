@@ -130,6 +130,8 @@ static void a_workspace_is_memory_of_the_run(void)
     struct exe_info little, much;
     struct exe *other;
 
+    open_fake();
+    fake->library_offers = 1; /* which is not kept, as there is nothing to measure */
     open_products();
     fake->library_workspace = 1 << 20;
     CHECK_EQ(compile(false, &other), 0);
@@ -187,6 +189,8 @@ static void an_error_of_a_call_names_library_call_status_and_node(void)
     char want[160];
     struct exe *made;
 
+    open_fake();
+    fake->library_offers = 1; /* so that each is asked again */
     open_products();
     int before = fake->descriptors;
     for (size_t i = 0; i < ARRAY_SIZE(calls); i++)

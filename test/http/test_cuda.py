@@ -96,6 +96,19 @@ def test_no_request_is_lost_while_the_gpu_is_cut_anew(gpu):
     assert not failures and n[0] > 0, failures[:3]
 
 
+def test_what_was_measured_of_the_libraries_is_kept_and_may_be_lost(gpu):
+    d = gpu("gpus=1", "green")
+    d.put("digits", DIGITS)
+    kept = list((d.state / "algorithms").iterdir())
+    assert [p.name for p in kept] == ["fake-GPU-sm_90-CUDA-13.0-driver-580.65.06-cuBLASLt-13.1.0-cuDNN-9.19.0"]
+    d.stop()
+    size = kept[0].stat().st_size
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    d.start()
+    until(lambda: kept[0].stat().st_size >= size, 60, "it is measured again", d)
+    models.reference.compare(d.infer_binary("digits", digits(2)), right(digits(2)))
+
+
 @pytest.mark.parametrize("private", [0, 1])
 def test_a_copy_of_the_weights_for_each_context_is_said_and_planned_for(gpu, private):
     d = gpu(f"gpus=1 mps=1 vmm_private={private}", "mps")

@@ -4,47 +4,11 @@
  * is our second operand, its B our first, and its rows are our columns.  A bias then has a number
  * for each row of the result, which is what the library's epilogue adds.
  *
- * The algorithm is chosen when the model is compiled, from the library's own estimate for the SMs
- * of the partition, and kept by value.  It may take memory of the run: a buffer as any other, so it
- * is counted, and never shared between runs. */
+ * The algorithm is chosen when the model is compiled (blas_algo.c), and kept by value.  It may take
+ * memory of the run: a buffer as any other, so it is counted, and never shared between runs. */
 #include "blas.h"
 
 #if HAS_CUBLASLT
-#define TRIES 8 /* of the library's proposals, best first */
-#define ALIGN 256u
-#define WORKSPACE_BYTES ((size_t)32 << 20)
-
-struct blas_args {
-    const void *a, *b, *c, *bias; /* ours; c and bias may be NULL */
-    void *y, *workspace;
-};
-
-/* One operand as the library sees it. */
-struct matrix {
-    cublasOperation_t op;
-    int64_t rows, cols, ld, step; /* step: between the matrices of a stack */
-};
-
-/* What is asked for, all of it in the library's view. */
-struct product {
-    cudaDataType in, out;
-    int64_t m, n, k, stack;
-    struct matrix a, b;
-    float alpha, beta;
-    bool bias, relu, gelu;
-    struct ref c; /* added, times beta; REF_NONE: nothing */
-};
-
-struct blas_call {
-    struct call call; /* first */
-    cublasLtMatmulDesc_t desc;
-    cublasLtMatrixLayout_t a, b, d; /* d: of what is added, too */
-    cublasLtMatmulAlgo_t algo;
-    size_t workspace;
-    float alpha, beta;
-    bool bias;
-};
-
 /* ---- what can be asked for */
 static cudaDataType type_of(enum dtype t)
 {
@@ -168,7 +132,8 @@ static uint32_t epilogue_of(const struct product *p)
 
 static int describe(struct blas_call *c, const struct product *p, uint32_t sms, struct err *err)
 {
-    static const void *const stand_in = (const void *)(uintptr_t)ALIGN; /* as aligned as any is */
+    static const void *const stand_in =
+        (const void *)(uintptr_t)BLAS_ALIGN; /* as aligned as any is */
     uint32_t epilogue = epilogue_of(p);
     int32_t op_a = p->a.op, op_b = p->b.op, target = (int32_t)sms;
     int r = BLAS(desc_create(&c->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
@@ -212,67 +177,9 @@ static int layouts(struct blas_call *c, const struct product *p, struct err *err
     return r < 0 ? r : layout(&c->d, p->out, &d, p->stack, err);
 }
 
-/* ---- the algorithm */
-
-/* The first that the library, asked again, still says it can do. */
-static int choose(struct blas_call *c, struct part *p, cublasLtMatmulPreference_t pref,
-                  bool *ret_found, struct err *err)
-{
-    cublasLtMatmulHeuristicResult_t found[TRIES], again;
-    int n = 0;
-    cublasStatus_t s =
-        blas.heuristic(p->blas, c->desc, c->a, c->b, c->d, c->d, pref, TRIES, found, &n);
-
-    *ret_found = false;
-    if (s == CUBLAS_STATUS_NOT_SUPPORTED)
-        return 0;
-    if (s != CUBLAS_STATUS_SUCCESS)
-        return blas_check(s, "heuristic", err);
-    for (int i = 0; i < n && !*ret_found; i++) {
-        if (found[i].state != CUBLAS_STATUS_SUCCESS ||
-            blas.algo_check(p->blas, c->desc, c->a, c->b, c->d, c->d, &found[i].algo, &again) !=
-                CUBLAS_STATUS_SUCCESS ||
-            again.workspaceSize > WORKSPACE_BYTES)
-            continue;
-        c->algo = found[i].algo;
-        c->workspace = again.workspaceSize;
-        *ret_found = true;
-    }
-    return 0;
-}
-
-static int prefer(cublasLtMatmulPreference_t pref, struct err *err)
-{
-    static const cublasLtMatmulPreferenceAttributes_t aligned[] = {
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    uint64_t most = WORKSPACE_BYTES; /* without it: none */
-    uint32_t align = ALIGN;
-    int r =
-        BLAS(pref_set(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof(most)), err);
-
-    for (size_t i = 0; i < ARRAY_SIZE(aligned) && r == 0; i++)
-        r = BLAS(pref_set(pref, aligned[i], &align, sizeof(align)), err);
-    return r;
-}
-
-static int algorithm(struct blas_call *c, struct part *p, bool *ret_found, struct err *err)
-{
-    cublasLtMatmulPreference_t pref = NULL;
-    int r = BLAS(pref_create(&pref), err);
-
-    if (r == 0)
-        r = prefer(pref, err);
-    if (r == 0)
-        r = choose(c, p, pref, ret_found, err);
-    if (pref)
-        (void)blas.pref_destroy(pref);
-    return r;
-}
-
 /* ---- the call */
-static int blas_run(const struct call *call, struct part *p, CUstream stream, const void *args,
-                    void *state, struct err *err)
+int blas_run(const struct call *call, struct part *p, CUstream stream, const void *args,
+             void *state, struct err *err)
 {
     const struct blas_call *c = (const struct blas_call *)call;
     const struct blas_args *x = args;
@@ -327,7 +234,7 @@ static int attempt(struct build *b, const struct node *n, const struct product *
     if (r == 0)
         r = layouts(c, p, b->err);
     if (r == 0)
-        r = algorithm(c, b->part, ret_taken, b->err);
+        r = blas_algorithm(b, c, p, ret_taken);
     if (r < 0)
         return build_wrap(b);
     if (!*ret_taken)

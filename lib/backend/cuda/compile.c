@@ -1,4 +1,5 @@
 /* A bound graph becomes steps, node by node; an operator that has no row is refused by its name. */
+#include "choice.h"
 #include "slot.h"
 #include <stdio.h>
 
@@ -333,7 +334,9 @@ int gpu_compile(struct part *p, const struct compile_args *args, struct exe **re
     r = part_begin(p, err);
     if (r == 0) {
         r = build_all(&b);
+        contest_done(&b);
         part_end(p);
+        choices_save(p->dev->choices); /* of one that failed, too */
     }
     arena_done(&b.scratch);
     if (r < 0)

@@ -1,5 +1,5 @@
 /* Devices: listing, taking and leaving them; request memory. */
-#include "gpu.h"
+#include "choice.h"
 #include "nvlib.h"
 #include "nvml.h"
 #include <stdio.h>
@@ -69,11 +69,31 @@ int gpu_devices(const struct backend_config *cfg, struct device_info *ret, size_
     return 0;
 }
 
+/* Whatever a measured time depends on, but for the SMs.  Without a driver's version nothing is told
+ * to the next process. */
+static int choices_open(const char *folder, struct device *dev, struct err *err)
+{
+    char identity[sizeof(dev->info.kind) + sizeof(dev->info.library) + 32], driver[NVML_TEXT];
+    int major = 0, minor = 0;
+    int r = gpu_attribute(dev->cu, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major, err);
+
+    if (r == 0)
+        r = gpu_attribute(dev->cu, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor, err);
+    if (r < 0)
+        return r;
+    nvml_driver_version(driver);
+    (void)snprintf(identity, sizeof(identity), "%s, sm_%d%d, %s", dev->info.kind, major, minor,
+                   dev->info.library);
+    dev->choices = choices_get(driver[0] ? folder : NULL, identity);
+    return 0;
+}
+
 void gpu_dev_close(struct device *dev)
 {
     if (!dev)
         return;
     assert(dev->n_parts == 0);
+    choices_put(dev->choices);
     space_done(&dev->space);
     library_close(dev);
     if (dev->mode)
@@ -100,6 +120,8 @@ int gpu_dev_open(const struct backend_config *cfg, unsigned index, struct device
     r = mode->open(dev, err);
     if (r == 0)
         r = library_open(dev, err);
+    if (r == 0)
+        r = choices_open(cfg->folder, dev, err);
     if (r < 0)
         return err_wrap(err, "device '%s': ", dev->info.name);
     *ret = TAKE(dev);

@@ -61,11 +61,49 @@ struct dnn_plan {
     uint32_t n; /* of what it is made of, which lives as long as it does */
     cudnnBackendDescriptor_t part[64];
 };
-/* For a device that is described (DEVICEPROP), or for the handle where that is NULL.  *ret_found:
- * there is one that sums in FP32 and needs no compiler. */
-int dnn_plan_make(cudnnHandle_t h, cudnnBackendDescriptor_t device, const struct dnn_conv_shape *s,
-                  struct dnn_plan *ret, bool *ret_found, struct err *err);
+/* A configuration of an engine, told from others of another list: where it stands in the library's
+ * proposals, and a hash of engine and knobs. */
+struct dnn_way {
+    int32_t mode, index;
+    struct hash128 name;
+};
+#define DNN_OFFERS_MAX 6 /* each is a plan, which takes a millisecond to make */
+struct dnn_offer {
+    cudnnBackendDescriptor_t plan, config;
+    size_t workspace;
+    struct dnn_way way;
+};
+struct dnn_offers {
+    unsigned n; /* the library's favourite first; 0: it has none */
+    struct dnn_offer offer[DNN_OFFERS_MAX];
+    struct dnn_plan of; /* what they are all made of */
+};
+struct dnn_request {
+    cudnnHandle_t handle;
+    cudnnBackendDescriptor_t device; /* that is described (DEVICEPROP); NULL: the handle's */
+    struct part *part;               /* is let in between two plans; NULL: nobody */
+    const struct dnn_conv_shape *shape;
+    const struct dnn_way *only; /* or NULL: any */
+    unsigned most;              /* offers */
+};
+/* Those that sum in FP32 and need no compiler, and whose plan can be made. */
+int dnn_offers_make(const struct dnn_request *q, struct dnn_offers *ret, struct err *err);
+/* Offer i becomes *ret; the others are gone. */
+void dnn_offers_take(struct dnn_offers *o, unsigned i, struct dnn_plan *ret);
+void dnn_offers_done(struct dnn_offers *o);
 void dnn_plan_done(struct dnn_plan *p);
+
+/* ---- dnn_conv.c */
+struct dnn_args {
+    const void *x, *w, *bias, *add; /* bias, add: NULL where there is none */
+    void *y, *workspace;
+};
+/* Which tensor lies where. */
+int dnn_pack(const struct dnn_args *x, cudnnBackendDescriptor_t *ret, struct err *err);
+
+/* ---- dnn_algo.c: the plan that is the fastest on the partition's SMs (choice.h) */
+int dnn_plan_choose(struct build *b, const struct dnn_conv_shape *s, struct dnn_plan *ret,
+                    bool *ret_found);
 #else
 #define HAS_CUDNN 0
 #endif

@@ -2,14 +2,9 @@
 #include "dnn.h"
 
 #if HAS_CUDNN
-struct dnn_args {
-    const void *x, *w, *bias, *add;
-    void *y, *workspace;
-};
 struct dnn_call {
     struct call call; /* first */
     struct dnn_plan plan;
-    bool bias, add;
 };
 
 static cudnnDataType_t type_of(enum dtype t)
@@ -58,18 +53,16 @@ static void dnn_free_auto(struct dnn_call **c)
         dnn_free(&(*c)->call);
 }
 
-/* Which tensor lies where, of one slot. */
-static int pack_fill(cudnnBackendDescriptor_t pack, const struct dnn_call *c,
-                     const struct dnn_args *x, struct err *err)
+static int pack_fill(cudnnBackendDescriptor_t pack, const struct dnn_args *x, struct err *err)
 {
     int64_t uid[UID_VIRTUAL] = {UID_X, UID_W, UID_Y}, n = 3;
     const void *at[UID_VIRTUAL] = {x->x, x->w, x->y};
 
-    if (c->bias) {
+    if (x->bias) {
         uid[n] = UID_BIAS;
         at[n++] = x->bias;
     }
-    if (c->add) {
+    if (x->add) {
         uid[n] = UID_ADD;
         at[n++] = x->add;
     }
@@ -82,18 +75,24 @@ static int pack_fill(cudnnBackendDescriptor_t pack, const struct dnn_call *c,
     return r < 0 ? r : DNN(finalize(pack), err);
 }
 
-static int dnn_open(const struct call *call, const void *args, void **ret_state, struct err *err)
+int dnn_pack(const struct dnn_args *x, cudnnBackendDescriptor_t *ret, struct err *err)
 {
     cudnnBackendDescriptor_t pack = NULL;
     int r = DNN(desc_create(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack), err);
 
     if (r == 0)
-        r = pack_fill(pack, (const struct dnn_call *)call, args, err);
+        r = pack_fill(pack, x, err);
     if (r < 0 && pack)
         (void)dnn.desc_destroy(pack);
     if (r == 0)
-        *ret_state = pack;
+        *ret = pack;
     return r;
+}
+
+static int dnn_open(const struct call *call, const void *args, void **ret_state, struct err *err)
+{
+    (void)call;
+    return dnn_pack(args, ret_state, err);
 }
 
 static void dnn_close(void *state)
@@ -111,14 +110,15 @@ static int dnn_run(const struct call *call, struct part *p, CUstream stream, con
 }
 
 /* ---- lowering */
-static int emit(struct build *b, struct dnn_call *c, const struct conv_refs *refs, struct ref add)
+static int emit(struct build *b, struct dnn_call *c, const struct conv_refs *refs, bool has_bias,
+                struct ref add)
 {
     struct dnn_args args = {0};
     struct ref workspace = {0}, bias = refs->bias;
     size_t filters = (size_t)value_of(b, b->graph->nodes[b->node].out[0])->dims[1];
     int r = 0;
 
-    if (c->bias && bias.kind == REF_NONE)
+    if (has_bias && bias.kind == REF_NONE)
         r = build_zeros(b, filters * dtype_size(refs->type), &bias);
     if (r == 0 && c->plan.workspace)
         r = build_buf(b, c->plan.workspace, &workspace);
@@ -149,15 +149,13 @@ static int attempt(struct build *b, const struct node *n, struct dnn_conv_shape 
     s.bias = refs->bias.kind != REF_NONE || n_fused > 0; /* the chain without one is another's */
     c->call = (struct call){
         .node = n, .open = dnn_open, .close = dnn_close, .run = dnn_run, .free = dnn_free};
-    c->bias = s.bias;
-    c->add = s.add;
-    r = dnn_plan_make(b->part->dnn, NULL, &s, &c->plan, ret_taken, b->err);
+    r = dnn_plan_choose(b, &s, &c->plan, ret_taken);
     if (r < 0)
         return build_wrap(b);
     if (!*ret_taken)
         return 0;
     b->n_fused = n_fused;
-    r = emit(b, c, refs, add);
+    r = emit(b, c, refs, s.bias, add);
     if (r == 0)
         (void)TAKE(c); /* the exe's */
     return r;

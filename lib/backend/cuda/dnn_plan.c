@@ -1,9 +1,9 @@
-/* A convolution as cuDNN's operation graph, and the plan for it.
+/* A convolution as cuDNN's operation graph, and plans for it.
  *
  * The chain is conv -> + add -> + bias -> relu, in this order: it is the one that the library has
  * ready-made kernels for.  What lies between its operations is virtual, FP32.  The library proposes
- * configurations of engines, best first; taken is the first that computes in FP32, gives the same
- * bits each time and needs no compiler at run time, and whose plan can be made. */
+ * configurations of engines, best first; offered are the first that compute in FP32, give the same
+ * bits each time and need no compiler at run time, and whose plan can be made. */
 #include "dnn.h"
 
 #if HAS_CUDNN
@@ -11,13 +11,15 @@
 #define RANK_MAX (DNN_SPATIAL_MAX + 2)
 #define ALIGN 16
 #define WORKSPACE_MAX ((int64_t)256 << 20)
+#define KNOBS_MAX 32
+#define LOOKED_AT                                                                                  \
+    24 /* of the configurations, once there is an offer: those further down are slow */
 
 /* What is being made.  After the first failure nothing more is done. */
 struct maker {
-    cudnnHandle_t handle;
-    cudnnBackendDescriptor_t device;
+    const struct dnn_request *q;
     cudnnDataType_t type; /* of what is not virtual */
-    struct dnn_plan *plan;
+    struct dnn_offers *offers;
     int r;
     bool refused;         /* the library has nothing for it */
     cudnnStatus_t unmade; /* why the last plan could not be made */
@@ -33,14 +35,15 @@ static bool failed(struct maker *m, cudnnStatus_t s, const char *call)
     return true;
 }
 
-/* Destroyed with the plan. */
+/* Destroyed with the plans. */
 static cudnnBackendDescriptor_t make(struct maker *m, cudnnBackendDescriptorType_t type)
 {
+    struct dnn_plan *of = &m->offers->of;
     cudnnBackendDescriptor_t d = NULL;
 
-    assert(m->plan->n < ARRAY_SIZE(m->plan->part));
+    assert(of->n + 1 < ARRAY_SIZE(of->part)); /* and a configuration */
     if (m->r == 0 && !failed(m, dnn.desc_create(type, &d), "desc_create"))
-        m->plan->part[m->plan->n++] = d;
+        of->part[of->n++] = d;
     return d;
 }
 
@@ -194,8 +197,8 @@ static cudnnBackendDescriptor_t graph(struct maker *m, const struct dnn_conv_sha
 #undef RESULT
     cudnnBackendDescriptor_t d = make(m, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     put(m, d, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, op);
-    if (!m->device) /* before 9.8 it is needed */
-        put(m, d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &m->handle);
+    if (!m->q->device) /* before 9.8 it is needed */
+        put(m, d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &m->q->handle);
     return finish(m, d);
 }
 
@@ -245,19 +248,69 @@ static bool acceptable(struct maker *m, cudnnBackendDescriptor_t config)
     return good;
 }
 
-/* True: m->plan is made of it.  A plan that cannot be made is no error while there are others. */
+/* One number of what the library says; what it does not say makes no difference. */
+static int64_t number_of(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                         cudnnBackendAttributeType_t type)
+{
+    int64_t n = 0, is = 0;
+    int32_t code = 0; /* an enum */
+    void *to = type == CUDNN_TYPE_INT64 ? (void *)&is : &code;
+
+    if (dnn.get(d, name, type, 1, &n, to) != CUDNN_STATUS_SUCCESS || n != 1)
+        return -1;
+    return type == CUDNN_TYPE_INT64 ? is : code;
+}
+
+static int64_t engine_of(cudnnBackendDescriptor_t config)
+{
+    cudnnBackendDescriptor_t engine = NULL;
+    int64_t n = 0, is = -1;
+
+    if (dnn.desc_create(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) != CUDNN_STATUS_SUCCESS)
+        return -1;
+    if (dnn.get(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n,
+                &engine) == CUDNN_STATUS_SUCCESS)
+        is = number_of(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64);
+    (void)dnn.desc_destroy(engine);
+    return is;
+}
+
+/* Engine and knobs. */
+static struct hash128 name_of(cudnnBackendDescriptor_t config)
+{
+    cudnnBackendDescriptor_t knob[KNOBS_MAX] = {NULL};
+    int64_t is[1 + 2 * KNOBS_MAX] = {engine_of(config)}, n_knobs = 0, n = 0;
+
+    while (n < KNOBS_MAX &&
+           dnn.desc_create(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knob[n]) == CUDNN_STATUS_SUCCESS)
+        n++;
+    if (n == 0 || dnn.get(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                          n, &n_knobs, knob) != CUDNN_STATUS_SUCCESS)
+        n_knobs = 0;
+    n_knobs = MIN(n_knobs, n);
+    for (int64_t i = 0; i < n_knobs; i++) {
+        is[1 + 2 * i] = number_of(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE);
+        is[2 + 2 * i] = number_of(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64);
+    }
+    for (int64_t i = 0; i < n; i++)
+        (void)dnn.desc_destroy(knob[i]);
+    return hash_bytes(is, (size_t)(1 + 2 * n_knobs) * sizeof(*is));
+}
+
+/* True: it is an offer now.  A plan that cannot be made is no error while there are others. */
 static bool plan_of(struct maker *m, cudnnBackendDescriptor_t config)
 {
+    struct dnn_offer *o = &m->offers->offer[m->offers->n];
     cudnnBackendDescriptor_t d = NULL;
     int64_t n = 0, bytes = 0;
 
     if (failed(m, dnn.desc_create(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &d), "desc_create"))
         return false;
     put_desc(m, d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
-    if (m->device)
-        put_desc(m, d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, m->device);
+    if (m->q->device)
+        put_desc(m, d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, m->q->device);
     else
-        put(m, d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &m->handle);
+        put(m, d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &m->q->handle);
     m->unmade = m->r == 0 ? dnn.finalize(d) : m->unmade;
     bool good = m->r == 0 && m->unmade == CUDNN_STATUS_SUCCESS &&
                 !failed(m,
@@ -269,8 +322,8 @@ static bool plan_of(struct maker *m, cudnnBackendDescriptor_t config)
         (void)dnn.desc_destroy(d);
         return false;
     }
-    m->plan->plan = d;
-    m->plan->workspace = (size_t)bytes;
+    *o = (struct dnn_offer){.plan = d, .config = config, .workspace = (size_t)bytes};
+    m->offers->n++;
     return true;
 }
 
@@ -305,25 +358,41 @@ static int64_t configs_get(struct maker *m, cudnnBackendDescriptor_t heuristic,
     return MIN(n, most);
 }
 
-static bool plan_by(struct maker *m, cudnnBackendDescriptor_t ops, cudnnBackendHeurMode_t mode)
+/* Configuration i becomes an offer, if it is one that is wanted. */
+static void consider(struct maker *m, cudnnBackendDescriptor_t *config, int32_t mode, int32_t i)
+{
+    const struct dnn_way *only = m->q->only;
+    struct dnn_way way = {.mode = mode, .index = i};
+
+    if ((only && only->index != i) || !acceptable(m, config[i]))
+        return;
+    way.name = name_of(config[i]);
+    if ((only && !hash_eq(only->name, way.name)) || !plan_of(m, config[i]))
+        return;
+    m->offers->offer[m->offers->n - 1].way = way;
+    config[i] = NULL; /* the offer's */
+}
+
+static void plans_by(struct maker *m, cudnnBackendDescriptor_t ops, cudnnBackendHeurMode_t mode)
 {
     cudnnBackendDescriptor_t config[CONFIGS_MAX] = {NULL};
     cudnnBackendDescriptor_t h = make(m, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-    bool found = false;
+    const struct dnn_offers *o = m->offers;
 
     put_desc(m, h, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, ops);
     put(m, h, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-    if (m->device)
-        put_desc(m, h, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, m->device);
+    if (m->q->device)
+        put_desc(m, h, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, m->q->device);
     finish(m, h);
     int64_t n = m->r == 0 ? configs_get(m, h, config) : 0;
-    for (int64_t i = 0; i < n && m->r == 0 && !found; i++) {
-        found = acceptable(m, config[i]) && plan_of(m, config[i]);
-        if (found) /* lives as long as its plan */
-            m->plan->part[m->plan->n++] = TAKE(config[i]);
+    for (int64_t i = 0; i < n && m->r == 0 && o->n < m->q->most; i++) {
+        if (i >= LOOKED_AT && o->n > 0)
+            break;
+        consider(m, config, (int32_t)mode, (int32_t)i);
+        if (m->q->part && m->r == 0 && (m->r = part_yield(m->q->part, m->err)) < 0)
+            m->refused = false;
     }
     configs_free(config, CONFIGS_MAX);
-    return found;
 }
 
 /* ---- all of it */
@@ -336,25 +405,54 @@ void dnn_plan_done(struct dnn_plan *p)
     *p = (struct dnn_plan){0};
 }
 
-int dnn_plan_make(cudnnHandle_t h, cudnnBackendDescriptor_t device, const struct dnn_conv_shape *s,
-                  struct dnn_plan *ret, bool *ret_found, struct err *err)
+static void offer_done(struct dnn_offer *o)
+{
+    if (o->plan)
+        (void)dnn.desc_destroy(o->plan);
+    if (o->config)
+        (void)dnn.desc_destroy(o->config);
+    *o = (struct dnn_offer){0};
+}
+
+void dnn_offers_done(struct dnn_offers *o)
+{
+    while (o->n > 0)
+        offer_done(&o->offer[--o->n]);
+    dnn_plan_done(&o->of);
+}
+
+void dnn_offers_take(struct dnn_offers *o, unsigned i, struct dnn_plan *ret)
+{
+    struct dnn_offer *taken = &o->offer[i];
+
+    assert(i < o->n);
+    *ret = o->of;
+    ret->plan = TAKE(taken->plan);
+    ret->workspace = taken->workspace;
+    ret->part[ret->n++] = TAKE(taken->config); /* lives as long as its plan */
+    o->of = (struct dnn_plan){0};
+    dnn_offers_done(o);
+}
+
+int dnn_offers_make(const struct dnn_request *q, struct dnn_offers *ret, struct err *err)
 {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
-    struct maker m = {.handle = h, .device = device, .type = s->type, .plan = ret, .err = err};
-    bool found = false;
+    struct maker m = {.q = q, .type = q->shape->type, .offers = ret, .err = err};
 
-    *ret = (struct dnn_plan){0};
-    cudnnBackendDescriptor_t ops = graph(&m, s);
-    for (size_t i = 0; i < ARRAY_SIZE(modes) && m.r == 0 && !found; i++) {
-        found = plan_by(&m, ops, modes[i]);
+    assert(q->most > 0 && q->most <= DNN_OFFERS_MAX);
+    *ret = (struct dnn_offers){0};
+    cudnnBackendDescriptor_t ops = graph(&m, q->shape);
+    for (size_t i = 0; i < ARRAY_SIZE(modes) && m.r == 0 && ret->n == 0; i++) {
+        if (q->only && q->only->mode != (int32_t)modes[i])
+            continue;
+        plans_by(&m, ops, modes[i]);
         if (m.refused) /* of this mode */
             m.r = 0;
     }
-    if (!found && m.r == 0 && m.unmade != CUDNN_STATUS_SUCCESS)
+    if (ret->n == 0 && m.r == 0 && m.unmade != CUDNN_STATUS_SUCCESS)
         (void)failed(&m, m.unmade, "finalize");
-    if (!found)
-        dnn_plan_done(ret);
-    *ret_found = found;
+    if (m.r < 0 || ret->n == 0)
+        dnn_offers_done(ret);
     return m.r < 0 && !m.refused ? m.r : 0;
 }
 #endif

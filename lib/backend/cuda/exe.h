@@ -102,6 +102,14 @@ struct build;
 /* Once, before lowering: b->fused. */
 int fuse_plan(struct build *b);
 
+/* ---- contest.c: what measuring keeps between two nodes */
+struct trials {
+    CUdeviceptr memory; /* 0: none */
+    size_t bytes;
+    CUevent from, to;            /* NULL: none yet */
+    uint64_t since_ns, spent_ns; /* of the one under way; all before it */
+};
+
 /* ---- build.c: what compile() keeps meanwhile */
 struct build {
     struct part *part;
@@ -121,6 +129,7 @@ struct build {
     uint32_t rank;
     uint32_t n_fused;     /* of its post steps: done already */
     bool batch_invariant; /* our own kernels only: they know nothing of the batch */
+    struct trials trials;
     uint32_t cap_steps, cap_bufs, cap_weights;
 };
 /* Where value v is; a known one is uploaded. */

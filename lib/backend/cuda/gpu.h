@@ -13,11 +13,12 @@
  *   weights.c  constants on the device
  *   exe.h, build.c, compile.c, lower_*.c  a bound graph becomes launches of kernels
  *   half.c     what is stored in 16 bits
+ *   choice.h   which of a library's ways is taken: choice.c, contest.c
  *   late.c     what only data can tell: the end of a run, on the host
  *   slot.h     a slot; exec.c runs it, copy.c brings rows in and results out, capture.c makes
  *              graphs of its segments
  *   nvlib.h    cuBLASLt and cuDNN, which do the heavy nodes where they are there: nvlib.c; blas.c,
- *              blas_product.c; dnn.c, dnn_conv.c
+ *              blas_product.c, blas_algo.c; dnn.c, dnn_conv.c, dnn_plan.c
  *
  * A context is current to one thread at a time, which holds its partition's `use` lock
  * (part_begin(), part_end()): a green context demands it, and in all modes it keeps a probe on the
@@ -128,6 +129,7 @@ struct device {
     size_t run_bytes; /* that the late part of a run may take */
     int (*thread)(void *ctx, pthread_t *ret, void *(*fn)(void *), void *arg); /* or NULL */
     void *thread_ctx;
+    struct choices *choices; /* what was measured of its libraries, or NULL */
     CUlibrary library;
     CUkernel kernel[GPU_KERNEL_END];
     struct space space;   /* where weights are shared by all contexts */
