@@ -9,7 +9,7 @@
 #include <gpulet/graph.h>
 #include <pthread.h>
 
-#define BACKEND_ABI 7
+#define BACKEND_ABI 8
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
