@@ -267,6 +267,15 @@ static bool has_gelu(const struct desc *d)
     return d->epilogue == CUBLASLT_EPILOGUE_GELU || d->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
 }
 
+/* What the library has no way for. */
+static bool refused(const struct desc *d, const struct job *j)
+{
+    const struct fake_gpu *gpu = driver()->gpu;
+
+    return (gpu->library_columns && j->m > (uint64_t)gpu->library_columns) ||
+           gpu->library_refuses == 1 || (gpu->library_refuses == 2 && (has_relu(d) || has_gelu(d)));
+}
+
 /* Gelu is the form with tanh. */
 static float activated(const struct desc *d, float x)
 {
@@ -296,9 +305,7 @@ EXPORTED cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
         driver()->broken("the bias is set before the heuristic is asked");
     if (is->sms <= 0)
         driver()->broken("the heuristic is told the partition's SMs");
-    if ((driver()->gpu->library_columns && j.m > (uint64_t)driver()->gpu->library_columns) ||
-        driver()->gpu->library_refuses == 1 ||
-        (driver()->gpu->library_refuses == 2 && (has_relu(is) || has_gelu(is))))
+    if (refused(is, &j))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (p->sums != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
         driver()->broken("sums of parts are in FP32");
@@ -330,7 +337,7 @@ EXPORTED cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t h, cublasLtMatm
     memcpy(&is, algo, sizeof(is));
     if (!job_make((struct desc *)desc, (struct layout *)a, (struct layout *)b, (struct layout *)c,
                   (struct layout *)d, &j) ||
-        is.magic != MAGIC || is.shape != job_shape(&j))
+        is.magic != MAGIC || is.shape != job_shape(&j) || refused((struct desc *)desc, &j))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     ret->workspaceSize = is.workspace;
     return CUBLAS_STATUS_SUCCESS;
