@@ -18,7 +18,7 @@
  *   slot.h     a slot; exec.c runs it, copy.c brings rows in and results out, capture.c makes
  *              graphs of its segments
  *   nvlib.h    cuBLASLt and cuDNN, which do the heavy nodes where they are there: nvlib.c; blas.c,
- *              blas_product.c, blas_algo.c; dnn.c, dnn_conv.c, dnn_plan.c
+ *              blas_product.c, blas_algo.c; dnn.c, dnn_conv.c, dnn_plan.c, dnn_algo.c
  *
  * A context is current to one thread at a time, which holds its partition's `use` lock
  * (part_begin(), part_end()): a green context demands it, and in all modes it keeps a probe on the
