@@ -53,6 +53,7 @@ struct fake_gpu {
     int way_runs[FAKE_WAYS_MAX];       /* launches that were run, by way, */
     int way_failed;                    /* and those that failed */
     unsigned long long clock_ahead_ns; /* of events */
+    int nvml_inits, nvml_ends;
     int splits[FAKE_GPUS_MAX];
     int contexts, green, streams, mappings, registered, primaries; /* alive now */
     int events, allocations;                                       /* the same */

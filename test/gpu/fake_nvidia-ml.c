@@ -13,7 +13,7 @@
 
 typedef const char *handle; /* a UUID */
 
-static const struct fake_gpu *knobs(void)
+static struct fake_gpu *knobs(void)
 {
     void *so = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
     fake_gpu_fn *fn = so ? (fake_gpu_fn *)dlsym(so, FAKE_SYMBOL) : NULL;
@@ -27,11 +27,14 @@ static const struct fake_gpu *knobs(void)
 
 NVML(nvmlInit_v2, void)
 {
+    if (knobs())
+        knobs()->nvml_inits++;
     return knobs() ? OK : NOT_FOUND;
 }
 
 NVML(nvmlShutdown, void)
 {
+    knobs()->nvml_ends++;
     return OK;
 }
 

@@ -8,6 +8,8 @@ NAME is of the machine, such as h200.  What its file has already stays where the
 each case the newest line is kept, one that says "not run" never.  Of the parts with a line for each case of
 test/ops a line for all that were right is kept, and those that were not.
 
+What no line says, as why a version could not be run, is told in docs/gpu-results/notes.txt, which is on the page.
+
 Without arguments the page is of docs/gpu-results/*.jsonl, of which there may be none.  Only the standard
 library.
 """
@@ -63,7 +65,7 @@ plug-in on a fake driver that keeps the driver's documented rules, and its kerne
 host, so that indexing, tails and numbers of every operator case and of whole networks are compared with
 the reference. What a host cannot show is listed here.
 """
-SOMETHING = """What a GPU has shown of this version, and what none has been asked yet. What is tested without one
+SOMETHING = """What a GPU has shown, of the version that each line names, and what none has been asked yet. What is tested without one
 (`make check-cuda`): the real plug-in on a fake driver that keeps the driver's documented rules, and its
 kernels compiled for the host.
 """
@@ -106,8 +108,9 @@ def condensed(part, cases):
     if part not in MANY:
         return rows
     count = collections.Counter()
+    again = {r["commit"] for r in rows if "right" not in r}  # all of its lines are here: those that were counted, too
     for r in rows:
-        if r["ok"]:
+        if r["ok"] and not ("right" in r and r["commit"] in again):
             count[r["commit"], r["date"], r["gpu"]] += r.get("right", 1)
     return [{"commit": c, "date": d, "gpu": g, "part": part, "case": f"(all) at {c}", "ok": True, "right": n, "text": f"{n} cases"}
             for (c, d, g), n in count.items()] + [r for r in rows if not r["ok"]]
@@ -323,6 +326,10 @@ def page(newest):
     out = ["# Results on GPUs\n\n", SOMETHING if newest else NOTHING]
     on = sorted({machine(r)[0] for cases in newest.values() for r in cases.values()})
     out += ["\nMachines:\n\n"] + [f"- {shown(m)}\n" for m in on] if on else []
+    notes = os.path.join(FOLDER, "notes.txt")
+    if newest and os.path.exists(notes):
+        with open(notes, encoding="utf-8") as f:
+            out += ["\n", f.read()]
     rows = []
     for part, what, *prefix in PARTS:
         cases = {c: r for c, r in newest.get(part, {}).items() if c.startswith(*prefix or ("",))}

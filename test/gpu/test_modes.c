@@ -243,6 +243,23 @@ static void backend_auto_hides_no_mode_that_was_named(void)
     CHECK_HAS(err.msg, "not a client of MPS");
 }
 
+/* As the process may have contexts by then. */
+static void nvml_is_opened_once_and_stays(void)
+{
+    struct backend_config cfg = {0};
+    struct device *dev;
+
+    start();
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(list("auto"), 0);
+        CHECK_EQ(be->dev_open(&cfg, 0, &dev, &err), 0);
+        CHECK_EQ(list("auto"), 0);
+        CHECK_EQ(fake->nvml_inits, 1);
+        CHECK_EQ(fake->nvml_ends, 0);
+        be->dev_close(dev);
+    }
+}
+
 int main(void)
 {
     ALONE(without_a_driver_the_plug_in_says_so);
@@ -262,6 +279,7 @@ int main(void)
     ALONE(mode_mig_names_the_instances_that_could_be_chosen);
     ALONE(a_server_of_mps_that_is_starting_is_waited_for);
     ALONE(what_is_listed_again_changes_nothing);
+    ALONE(nvml_is_opened_once_and_stays);
     ALONE(backend_auto_takes_a_gpu_where_there_is_one);
     ALONE(backend_auto_takes_the_cpu_and_says_why);
     ALONE(backend_auto_hides_no_mode_that_was_named);

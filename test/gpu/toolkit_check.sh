@@ -26,14 +26,14 @@ toolkit() {
 toolkit 12.3
 what='a toolkit before 12.4 is none' && ok found ''
 toolkit 12.4
-what='one of 12.4 makes code for 80 and 90a' && ok found "$NVCC 12.4 $out/12.4/include 80 90a"
-what='and PTX of 90 for later ones, which take none of 90a' && ok codes sm_80 sm_90a compute_90
+what='one of 12.4 makes code for 80 and 90' && ok found "$NVCC 12.4 $out/12.4/include 80 90"
+what='and PTX of 90 for later ones' && ok codes sm_80 sm_90 compute_90
 toolkit 12.8
-what='one of 12.8 makes code for 100, too' && ok found "$NVCC 12.8 $out/12.8/include 80 90a 100"
-what='and PTX of 100' && ok codes sm_80 sm_90a sm_100 compute_100
-what='CUDA_ARCHS chooses others' && CUDA_ARCHS='86 103f' ok codes sm_86 sm_103f compute_103
+what='one of 12.8 makes code for 100, too' && ok found "$NVCC 12.8 $out/12.8/include 80 90 100"
+what='and PTX of 100' && ok codes sm_80 sm_90 sm_100 compute_100
+what='CUDA_ARCHS chooses others, whose PTX has no letter' && CUDA_ARCHS='90a 103f' ok codes sm_90a sm_103f compute_103
 toolkit 13.0
-what='so does one of 13.0' && ok found "$NVCC 13.0 $out/13.0/include 80 90a 100"
+what='so does one of 13.0' && ok found "$NVCC 13.0 $out/13.0/include 80 90 100"
 rm "$out/13.0/include/cuda.h"
 what='a compiler without headers is none, or has those of the system' && ok no grep -F "$out" <(lib/backend/cuda/toolkit.sh | cut -d ' ' -f 3)
 

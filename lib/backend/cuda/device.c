@@ -4,6 +4,8 @@
 #include "nvml.h"
 #include <stdio.h>
 
+#define DRIVER_UNKNOWN "driver unknown"
+
 /* What runs depend on, and what they have to do without. */
 static void describe_library(const struct nvlib *lib, const char *nodes, struct device_info *ret)
 {
@@ -41,8 +43,8 @@ static int describe(const struct backend_config *cfg, int index, CUdevice *ret_c
         return err_wrap(err, "device '%s': ", ret->name);
     ret->units = ret->n_granules * ret->granule_units; /* what a plan can give away */
     nvml_driver_version(driver);
-    (void)snprintf(ret->library, sizeof(ret->library), "CUDA %d.%d, driver %.32s",
-                   cu.version / 1000, cu.version % 1000 / 10, driver[0] ? driver : "unknown");
+    (void)snprintf(ret->library, sizeof(ret->library), "CUDA %d.%d, %s%.32s", cu.version / 1000,
+                   cu.version % 1000 / 10, driver[0] ? "driver " : DRIVER_UNKNOWN, driver);
     describe_library(blas_library(), "products", ret);
     describe_library(dnn_library(), "convolutions", ret);
     return 0;
@@ -73,7 +75,8 @@ int gpu_devices(const struct backend_config *cfg, struct device_info *ret, size_
  * to the next process. */
 static int choices_open(const char *folder, struct device *dev, struct err *err)
 {
-    char identity[sizeof(dev->info.kind) + sizeof(dev->info.library) + 32], driver[NVML_TEXT];
+    char identity[sizeof(dev->info.kind) + sizeof(dev->info.library) + 32];
+    bool known = !strstr(dev->info.library, DRIVER_UNKNOWN);
     int major = 0, minor = 0;
     int r = gpu_attribute(dev->cu, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major, err);
 
@@ -81,10 +84,9 @@ static int choices_open(const char *folder, struct device *dev, struct err *err)
         r = gpu_attribute(dev->cu, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor, err);
     if (r < 0)
         return r;
-    nvml_driver_version(driver);
     (void)snprintf(identity, sizeof(identity), "%s, sm_%d%d, %s", dev->info.kind, major, minor,
                    dev->info.library);
-    dev->choices = choices_get(driver[0] ? folder : NULL, identity);
+    dev->choices = choices_get(known ? folder : NULL, identity);
     return 0;
 }
 

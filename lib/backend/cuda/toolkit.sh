@@ -1,7 +1,7 @@
 #!/bin/sh
 # The CUDA toolkit to build the plug-in with: prints "NVCC MAJOR.MINOR INCLUDE-FOLDER ARCH...",
 # or nothing where there is none of 12.4 or newer.  ARCH: what it can make code for, of what we want.
-# 90a is for 9.0 (H100, H200) and nothing else; what is later has the PTX.
+# 90 and not 90a: adr/0026.
 # NVCC in the environment is the only one that is tried; empty: none.
 for nvcc in ${NVCC-nvcc /usr/local/cuda/bin/nvcc}; do
     nvcc=$(command -v "$nvcc" 2>/dev/null) || continue
@@ -10,7 +10,7 @@ for nvcc in ${NVCC-nvcc /usr/local/cuda/bin/nvcc}; do
     [ "${major:-0}" -gt 12 ] || { [ "${major:-0}" = 12 ] && [ "$minor" -ge 4 ]; } || continue
     for include in "${nvcc%/bin/nvcc}/include" /usr/include; do
         [ -e "$include/cuda.h" ] || continue
-        archs='80 90a'
+        archs='80 90'
         [ "$major" = 12 ] && [ "$minor" -lt 8 ] || archs="$archs 100"
         echo "$nvcc $version $include $archs"
         exit 0
