@@ -210,3 +210,12 @@ what='and why is said' && ok test "$(results '"case": "compute-sanitizer", "ok":
 rm "$out/results.jsonl"
 what='a part without a GPU fails' && ok no env FAKE_GPU=gpus=0 LD_LIBRARY_PATH="$PWD/$b/test/gpu" "$b/gpu-bundle/run.sh" "$out" --part models
 what='and says why' && ok test "$(results 'CUDA_ERROR_NO_DEVICE')" -gt 0
+
+# Stands for a program that dies, and for the debugger.
+mv "$b/gpu-bundle/compare" "$out/compare"
+printf '#!/bin/sh\nkill -SEGV $$\n' >"$b/gpu-bundle/compare"
+printf '#!/bin/sh\necho "asked: $*"\n' >"$out/bin/cuda-gdb"
+chmod +x "$b/gpu-bundle/compare" "$out/bin/cuda-gdb"
+what='a program that dies is not right' && ok no env ONLY=digits-tiny bash -c "$(declare -f run); out=$out b=$b; run --part models"
+what='and a debugger is asked once where it was' && ok grep -c "^asked: .*--args .*/compare -p fp32 cuda 1 digits-tiny$" "$out/died.log"
+mv "$out/compare" "$b/gpu-bundle/compare"

@@ -9,7 +9,7 @@
 # what has not been run.  plain: ops without cuBLASLt and cuDNN, which otherwise are looked for in
 # LD_LIBRARY_PATH, a toolkit and Python's nvidia packages.  http: the daemon in each partition mode that can be had
 # (http.sh).  bench-N, bench-all, bench-kernels: bench.sh.  bench-serve-N, bench-modes, bench-alone, profile: bench_serve.sh.  Status 0: every
-# case is right.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not of facts), LOAD=SECONDS of
+# case is right.  OUT/died.log: where the first program was that died.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not of facts), LOAD=SECONDS of
 # http.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -75,6 +75,16 @@ timed() {
     n=$(seconds_left)
     [ "$n" -gt 0 ] || return 124
     timeout "$n" "$@"
+    n=$?
+    [ $n != 139 ] || died "$@"
+    return $n
+}
+# A program that ended by a segmentation fault, again under a debugger: where it was.  Once, as one tells most.
+died() {
+    local gdb
+    gdb=$(command -v cuda-gdb || command -v gdb) && [ ! -e "$out/died.log" ] || return
+    timeout 60 "$gdb" -batch -ex run -ex 'thread apply all backtrace' --args "$@" </dev/null >"$out/died.log" 2>&1
+    echo "it died: $*: OUT/died.log" >&2
 }
 
 part_facts() {
