@@ -118,6 +118,10 @@ def replayed_capacity(name, policy):
     return GRID**low if low > GRID_FROM else 0
 
 
+class NoRoom(Exception):
+    """By this policy and what the daemon has measured of neighbours there is no plan with all models."""
+
+
 @contextlib.contextmanager
 def serving(name, policy, scale, state):
     """(a daemon that knows the mix at this load, the load)"""
@@ -126,7 +130,12 @@ def serving(name, policy, scale, state):
     load = {m["name"]: (m["rate_rps"], m["slo_ms"]) for m in sorted(p["models"], key=lambda m: m["name"])}
     with live.daemon(backend="sim", sim=device, config={("plan", "policy"): policy}, state=state) as d:
         for n, (rps, slo_ms) in load.items():
-            d.put(n, models.identity(), f"?max_batch=32&slo_ms={slo_ms}&rate_rps={rps:.4f}")
+            try:
+                d.put(n, models.identity(), f"?max_batch=32&slo_ms={slo_ms}&rate_rps={rps:.4f}")
+            except AssertionError as e:
+                if e.args[0][0] != 503:
+                    raise
+                raise NoRoom(e.args[0][1].decode()) from e
         yield d, load
 
 
@@ -157,7 +166,14 @@ def hold(d):
     return True
 
 
-def point(name, policy, planned, scale, seconds, state):
+def point(*args):
+    try:
+        return point_of(*args)
+    except NoRoom as e:
+        return {"problem": None, "note": str(e)}
+
+
+def point_of(name, policy, planned, scale, seconds, state):
     """Planned for one load and offered another; what is needed to replay it, too."""
     with serving(name, policy, planned, state) as (d, load):
         offered = {n: (rps * scale / planned, slo_ms) for n, (rps, slo_ms) in load.items()}
@@ -192,6 +208,9 @@ def race_sim(name, policies, a, state, points):
             x = points.get(f"{p} at {scale:.3f} for {a.seconds:g} s", a.seconds + SPARE_S,
                            lambda p=p, scale=scale: point(name, p, min(caps[p], scale), scale, a.seconds, state / "daemon"))  # fmt: skip
             if not x or points.n_left:
+                continue
+            if not x["problem"]:
+                rows.append([name, p, f"{scale:.3f}", 0, "-", "-", "-", f"no plan: {x['note']}"])
                 continue
             share = simulate(x["problem"], p, a.seconds, "--plan", "own", "--rate-scale", x["times"])
             rows.append([name, p, f"{scale:.3f}", x["offered"], f"{100 * share:.2f}", f"{100 * x['real']:.2f}", f"{100 * (x['real'] - share):+.2f}", x["note"]])
