@@ -488,13 +488,23 @@ static void seat_adopt(struct epoch *ep, struct seat *s, const struct plan_gpule
     s->part = part_of(ep, sh);
     s->n_routed = 0;
     seat_class(s, unmet || rt->served->spec.best_effort, unmet ? SPARE_ANY_US : g->spare_us);
+    if (!s->best_effort && rt->served->spec.slo_us)
+        s->g->slack_us = MIN(s->g->slack_us, slack_of(rt->served->spec.slo_us, s->bucket_us[0]));
     (void)pthread_mutex_unlock(&s->g->lock);
+}
+
+static void slack_forget(struct gpulet *g)
+{
+    (void)pthread_mutex_lock(&g->lock);
+    g->slack_us = USEC_NEVER;
+    (void)pthread_mutex_unlock(&g->lock);
 }
 
 /* What the plan says about seats that may be serving already. */
 static void seats_adopt(struct epoch *ep)
 {
-    for (uint32_t k = 0; k < ep->n_gpulets; k++)
+    for (uint32_t k = 0; k < ep->n_gpulets; k++) {
+        slack_forget(ep->gpulet[k]);
         for (uint32_t i = 0; i < ep->plan.gpulet[k].n_shares; i++) {
             const struct plan_share *sh = &ep->plan.gpulet[k].share[i];
             const struct route *rt = &ep->route[sh->model];
@@ -502,6 +512,7 @@ static void seats_adopt(struct epoch *ep)
                 if (rt->seat[n]->g == ep->gpulet[k])
                     seat_adopt(ep, rt->seat[n], &ep->plan.gpulet[k], sh);
         }
+    }
     for (uint32_t k = 0; k < ep->n_gpulets; k++) {
         int opening = GPULET_OPENING;
         (void)atomic_compare_exchange_strong(&ep->gpulet[k]->state, &opening, GPULET_SERVING);
