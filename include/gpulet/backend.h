@@ -9,7 +9,7 @@
 #include <gpulet/graph.h>
 #include <pthread.h>
 
-#define BACKEND_ABI 8
+#define BACKEND_ABI 9
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -72,6 +72,7 @@ struct device_info {
     uint32_t n_granules;
     uint32_t max_granules;               /* of one partition; 0: any number */
     uint64_t mem_bytes;                  /* 0: unknown */
+    uint64_t let_bytes;                  /* of them, for each open partition besides its models */
     double link_bytes_per_s;             /* host to device; 0: weights are read where they are */
     double mem_bytes_per_s, flops_per_s; /* 0: unknown */
     enum part_mode mode;
