@@ -58,7 +58,8 @@ struct fake_gpu {
     int contexts, green, streams, mappings, registered, primaries; /* alive now */
     int events, allocations;                                       /* the same */
     int handles, descriptors;                                      /* the same, of libraries */
-    int graphs;                                                    /* the same, executable ones */
+    int handles_used; /* so often one for the first time */
+    int graphs;       /* the same, executable ones */
     int contexts_made;
     int broken; /* rules, and the first: */
     const char *rule;

@@ -115,6 +115,7 @@ struct line {
     CUstream stream;          /* launches, and copies that are not worth another stream */
     CUstream out;             /* results: behind those of the same level alone */
     struct cudnnContext *dnn; /* or NULL; used under `use`, on stream */
+    bool dnn_used;            /* builder: it was once, as the first time takes memory */
     unsigned n_out;           /* executor: tickets of its runs */
 };
 
