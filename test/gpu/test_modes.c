@@ -283,6 +283,28 @@ static void nvml_is_opened_once_and_stays(void)
     }
 }
 
+/* The probe of each makes one, but for green. */
+static void nvml_is_opened_before_there_is_a_context_in_every_mode(void)
+{
+    static const char *const modes[] = {"mps", "green", "shared", "auto"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+        pid_t child = fork();
+        int status = -1;
+        if (child == 0) {
+            start();
+            fake->mps = 1;
+            CHECK_EQ(list(modes[i]), 0);
+            CHECK_EQ(fake->nvml_inits, 1);
+            CHECK(fake->contexts_ever > 0 || STREQ(modes[i], "green"));
+            check_clean();
+            _exit(check_failures > 0);
+        }
+        (void)waitpid(child, &status, 0);
+        CHECK_EQ(status, 0);
+    }
+}
+
 int main(void)
 {
     ALONE(without_a_driver_the_plug_in_says_so);
@@ -304,6 +326,7 @@ int main(void)
     ALONE(a_server_of_mps_that_is_starting_is_waited_for);
     ALONE(what_is_listed_again_changes_nothing);
     ALONE(nvml_is_opened_once_and_stays);
+    ALONE(nvml_is_opened_before_there_is_a_context_in_every_mode);
     ALONE(backend_auto_takes_a_gpu_where_there_is_one);
     ALONE(backend_auto_takes_the_cpu_and_says_why);
     ALONE(backend_auto_hides_no_mode_that_was_named);
