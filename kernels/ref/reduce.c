@@ -100,8 +100,7 @@ static int log_sum_exp(const struct node *n, struct walk *w, const struct tensor
     enum kind k = ref_kind(x->dtype);
     int64_t count = ref_count(y);
     AUTO(ref_drop)
-    double *v = ref_doubles(x),
-           *top = ref_scratch((size_t)count * 2 + 1, sizeof(*top));
+    double *v = ref_doubles(x), *top = ref_scratch((size_t)count * 2 + 1, sizeof(*top));
     struct walk again = *w;
 
     if (!v || !top)
