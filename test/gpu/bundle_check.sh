@@ -8,7 +8,26 @@ trap 'rm -rf "$out"' EXIT
 ok() { if "$@" >>"$out/log" 2>&1; then echo "ok - $what"; else echo "not ok - $what"; tail -4 "$out/log" | sed 's/^/# /'; fi; }
 no() { ! "$@"; }
 results() { grep -c "$1" "$out/results.jsonl"; }
-run() { FAKE_GPU_STRICT=NVML LD_LIBRARY_PATH=$PWD/$b/test/gpu PATH=$out/bin:$PATH LOAD=2 PORT=18100 "$b/gpu-bundle/run.sh" "$out" "$@"; }
+# Ten free ports in a row, below those that the kernel gives to clients: others may check at the same time.
+PORT=$(python3 - <<'PYTHON'
+import os
+import random
+import socket
+
+def free(port):
+    with socket.socket() as s:
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+tries = random.Random(os.getpid()).choices(range(10000, 32000, 10), k=1000)
+print(next(first for first in tries if all(map(free, range(first, first + 10)))))
+PYTHON
+) || exit 1
+export PORT
+run() { FAKE_GPU_STRICT=NVML LD_LIBRARY_PATH=$PWD/$b/test/gpu PATH=$out/bin:$PATH LOAD=2 "$b/gpu-bundle/run.sh" "$out" "$@"; }
 
 # What the tool would do: the program, and, of one case, what it says when it finds something.
 mkdir "$out/bin"
