@@ -73,7 +73,7 @@ OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
 # The real cuDNN leaks of its own: not under sanitizers.
 NO_GPU := $(if $(CUDA_LACKS),test_libraries test_choices test_convolutions test_half test_fused test_cudnn) $(if $(filter release,$(FLAVOUR)),,test_cudnn)
 GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(filter-out $(NO_GPU:%=test/gpu/%.c),$(wildcard test/gpu/test_*.c))))
-GPU_TOOLS := $(if $(CUDA),$(addprefix $(B)/test/gpu/,bench compare facts fill))
+GPU_TOOLS := $(if $(CUDA),$(addprefix $(B)/test/gpu/,bench compare facts fill ladder))
 FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so \
          $(if $(CUDA_LACKS),,libcublasLt.so.13 libcudnn.so.9) without/libcublasLt.so.13 without/libcudnn.so.9)
 # Of no flavour, and with or without a toolkit.
@@ -161,6 +161,8 @@ $(B)/test/gpu/facts: $(B)/test/gpu/facts_code.o $(call obj,$(FACTS_SRC))
 
 $(B)/test/gpu/bench: $(B)/test/gpu/facts_code.o $(call obj,$(wildcard test/gpu/bench_*.c) $(filter-out \
     test/gpu/facts_%,$(FACTS_SRC)) test/gpu/facts_driver.c)
+
+$(B)/test/gpu/ladder: $(B)/test/gpu/facts_code.o $(call obj,test/gpu/facts_driver.c $(addprefix lib/backend/cuda/,driver.c error.c nvml.c))
 
 # The same kernels for the host: the fake driver runs them.
 $(B)/test/gpu/libkernels.so: $(wildcard kernels/cuda/*) test/gpu/facts.cu test/gpu/facts_kernels.h $(wildcard test/gpu/*_host.h)

@@ -9,7 +9,7 @@
 #include <gpulet/graph.h>
 #include <pthread.h>
 
-#define BACKEND_ABI 8
+#define BACKEND_ABI 9
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -22,6 +22,7 @@ struct exe;     /* a model compiled for a shape key and a partition; immutable *
 struct slot;    /* the mutable state of one run of an exe */
 
 #define RUN_BYTES ((size_t)1 << 30)
+#define LATE_KEPT_BYTES ((size_t)64 << 20) /* by a slot, for its late part; as much for outputs */
 
 struct granules {
     uint64_t bits[MAX_GRANULES / 64];
@@ -72,6 +73,7 @@ struct device_info {
     uint32_t n_granules;
     uint32_t max_granules;               /* of one partition; 0: any number */
     uint64_t mem_bytes;                  /* 0: unknown */
+    uint64_t let_bytes;                  /* of them, for each open partition besides its models */
     double link_bytes_per_s;             /* host to device; 0: weights are read where they are */
     double mem_bytes_per_s, flops_per_s; /* 0: unknown */
     enum part_mode mode;
@@ -140,11 +142,16 @@ struct late_slot {             /* of one run at a time; zero at first */
     struct tensor *value;      /* by value id; the caller's, any contents */
     struct tensor out[MAX_IO]; /* late outputs of the last run, in memory */
     char *memory;
+    size_t room;              /* bytes of it */
+    struct arena_cache cache; /* what a run took, for the next */
 };
 struct host_late {
     /* What the late nodes of b read; in lives in the arena. */
     int (*plan)(const struct bound *b, struct arena *a, struct late *ret, struct err *err);
-    /* Any thread.  ptr: of in[].  Codes as in struct done. */
+    /* When the slot is opened: memory that a run needs by what is known of its shapes. */
+    int (*reserve)(const struct late *l, struct late_slot *s);
+    /* Any thread.  ptr: of in[].  Takes memory where it needs more than any run of the slot before,
+     * or more than is kept for one (LATE_KEPT_BYTES).  Codes as in struct done. */
     int (*run)(const struct late *l, struct late_slot *s, void *const *ptr, size_t limit_bytes,
                struct err *err);
     void (*forget)(struct late_slot *s);

@@ -37,9 +37,9 @@ struct queue_result {
 /* All shares of one gpu-let together; ret[n].  scratch from the arena is given back.
  *
  * One share alone, one run at a time: under Poisson arrivals a Markov chain, exact (with one turn)
- * but that nobody is dropped, so that `late` is too high where many are; paced: its cycle.  All else: a short
- * simulation from a fixed seed, whose `late` is its upper end (2.5 standard errors above what was
- * seen).
+ * but that nobody is dropped, so that `late` is too high where many are; paced: its cycle.  All
+ * else: a short simulation from a fixed seed, whose `late` is its upper end (2.5 standard errors
+ * above what was seen).
  * Cost: the chain under 100 us up to cap 32 and load 0.8, 300 us near saturation; paced 20 us; a
  * simulation 0.3 to 1 ms where all is clear, up to 3 ms where late is about 1 %.
  * -EINVAL: more than QUEUE_SHARES_MAX or 64 streams, a cap, rate or run time out of range. */

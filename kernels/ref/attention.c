@@ -252,7 +252,7 @@ REF_FN(ref_attention)
 
     if (r < 0 || (r = attention_read(&a, in, out, err)) < 0)
         return r;
-    AUTO(free) double *w = calloc(2 * (size_t)a.total + 1, sizeof(*w));
+    AUTO(ref_drop) double *w = ref_scratch(2 * (size_t)a.total + 1, sizeof(*w));
     if (!w)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     for (int64_t b = 0; b < a.batch; b++)

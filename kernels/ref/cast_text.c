@@ -80,7 +80,7 @@ static int from_text(const struct node *n, const struct tensor *x, const struct 
                      struct err *err)
 {
     enum kind kind = ref_kind(y->dtype);
-    AUTO(free) struct str *s = calloc((size_t)ref_count(x) + 1, sizeof(*s));
+    AUTO(ref_drop) struct str *s = ref_scratch((size_t)ref_count(x) + 1, sizeof(*s));
     int r = s ? ref_texts(n, x, s, err) : ref_fail(n, err, -ENOMEM, "out of memory");
     union num v;
 

@@ -63,8 +63,8 @@ REF_FN(ref_conv)
         return r;
     c.c_in = in[1]->dims[1];
     c.c_out = in[1]->dims[0] / c.groups;
-    AUTO(free) double *x = ref_doubles(in[0]), *k = ref_doubles(in[1]);
-    AUTO(free) double *bias = b ? ref_doubles(b) : NULL;
+    AUTO(ref_drop) double *x = ref_doubles(in[0]), *k = ref_doubles(in[1]);
+    AUTO(ref_drop) double *bias = b ? ref_doubles(b) : NULL;
     if (!x || !k || (b && !bias))
         return ref_fail(n, err, -ENOMEM, "out of memory");
     c.x = x, c.k = k, c.b = bias;

@@ -88,8 +88,8 @@ REF_FN(ref_conv_transpose)
     if (r < 0 || (r = window_init(&t.w, n, y, x, &in[1]->dims[2], err)) < 0 ||
         (r = transpose_pads(n, &t.w, err)) < 0)
         return r;
-    AUTO(free) double *vx = ref_doubles(x), *vk = ref_doubles(in[1]);
-    AUTO(free) double *vy = calloc((size_t)ref_count(y) + 1, sizeof(*vy));
+    AUTO(ref_drop) double *vx = ref_doubles(x), *vk = ref_doubles(in[1]);
+    AUTO(ref_drop) double *vy = ref_scratch((size_t)ref_count(y) + 1, sizeof(*vy));
     if (!vx || !vk || !vy)
         return no_memory(n, err);
     t.x = vx, t.k = vk, t.y = vy;
@@ -130,7 +130,7 @@ REF_FN(ref_col2im)
     int64_t n_k = window_count(w.kernel), n_b = window_count(w.out), n_y = window_count(w.in);
     if (x->dims[0] != y->dims[0] || x->dims[1] != y->dims[1] * n_k || x->dims[2] != n_b)
         return ref_fail(n, err, -EINVAL, "block_shape, input and output do not go together");
-    AUTO(free) double *v = calloc((size_t)ref_count(y) + 1, sizeof(*v));
+    AUTO(ref_drop) double *v = ref_scratch((size_t)ref_count(y) + 1, sizeof(*v));
     if (!v)
         return no_memory(n, err);
     for (int64_t i = 0; i < ref_count(x); i++) {

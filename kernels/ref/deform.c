@@ -93,8 +93,10 @@ REF_FN(ref_deform_conv)
     if ((r = window_init(&d.w, n, in[0], y, &in[1]->dims[2], err)) < 0 ||
         (r = deform_check(&d, n, in, y, err)) < 0)
         return r;
-    AUTO(free) double *x = ref_doubles(in[0]), *k = ref_doubles(in[1]), *off = ref_doubles(in[2]);
-    AUTO(free) double *bias = b ? ref_doubles(b) : NULL, *masks = mask ? ref_doubles(mask) : NULL;
+    AUTO(ref_drop)
+    double *x = ref_doubles(in[0]), *k = ref_doubles(in[1]), *off = ref_doubles(in[2]);
+    AUTO(ref_drop)
+    double *bias = b ? ref_doubles(b) : NULL, *masks = mask ? ref_doubles(mask) : NULL;
     if (!x || !k || !off || (b && !bias) || (mask && !masks))
         return ref_fail(n, err, -ENOMEM, "out of memory");
     d.x = x, d.k = k, d.offset = off, d.b = bias, d.mask = masks;

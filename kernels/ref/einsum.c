@@ -102,7 +102,7 @@ REF_FN(ref_det)
     if (size < 0 || x->dims[x->rank - 2] != size || out[0]->dtype != x->dtype ||
         count != ref_span(x, 0, x->rank - 2))
         return ref_fail(n, err, -EINVAL, "needs square matrices, and one result for each");
-    AUTO(free) double *a = ref_doubles(x);
+    AUTO(ref_drop) double *a = ref_doubles(x);
     if (!a)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     for (int64_t i = 0; i < count; i++)

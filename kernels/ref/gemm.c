@@ -19,7 +19,7 @@ REF_FN(ref_gemm)
     walk_init(&w, y);
     if (c && walk_broadcast(&w, 0, c) < 0)
         return ref_fail(n, err, -EINVAL, "C does not broadcast to the output");
-    AUTO(free) double *va = ref_doubles(a), *vb = ref_doubles(b);
+    AUTO(ref_drop) double *va = ref_doubles(a), *vb = ref_doubles(b);
     if (!va || !vb)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     int64_t rows = y->dims[0], inner = a->dims[!ta], cols = y->dims[1];
@@ -115,8 +115,8 @@ REF_FN(ref_matmul)
         product_int(&p, a, b, bias, out[0]);
         return 0;
     }
-    AUTO(free) double *va = ref_doubles(a), *vb = ref_doubles(b);
-    AUTO(free) double *vc = bias ? ref_doubles(bias) : NULL;
+    AUTO(ref_drop) double *va = ref_doubles(a), *vb = ref_doubles(b);
+    AUTO(ref_drop) double *vc = bias ? ref_doubles(bias) : NULL;
     if (!va || !vb || (bias && !vc))
         return ref_fail(n, err, -ENOMEM, "out of memory");
     product_float(&p, va, vb, vc, out[0]);

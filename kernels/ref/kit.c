@@ -174,11 +174,31 @@ union num num_cast(union num v, enum kind from, enum kind to)
     return v;
 }
 
+static _Thread_local struct arena_cache *cache;
+
+void ref_lend(struct arena_cache *c)
+{
+    cache = c;
+}
+
+void *ref_scratch(size_t n, size_t each)
+{
+    size_t bytes;
+    void *p = __builtin_mul_overflow(n, each, &bytes) ? NULL : arena_cache_get(cache, bytes);
+
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
+void ref_drop(void *p)
+{
+    arena_cache_put(cache, p);
+}
+
 double *ref_doubles(const struct tensor *t)
 {
     int64_t n = ref_count(t);
     enum kind k = ref_kind(t->dtype);
-    double *d = calloc((size_t)n + 1, sizeof(*d)); /* + 1: never an empty block */
+    double *d = ref_scratch((size_t)n + 1, sizeof(*d)); /* + 1: never an empty block */
 
     for (int64_t i = 0; d && i < n; i++)
         d[i] = num_cast(num_get(t, i), k, KIND_FLOAT).f;

@@ -17,7 +17,15 @@ enum kind ref_kind(enum dtype t);
 union num num_get(const struct tensor *t, int64_t at);         /* t->data at any alignment */
 void num_put(const struct tensor *t, int64_t at, union num v); /* rounds; integers wrap */
 union num num_cast(union num v, enum kind from, enum kind to); /* to integer: truncates */
-/* All elements as doubles; on the heap (the caller frees), NULL without memory. */
+
+/* ---- memory of one call, zeroed; NULL without memory.  AUTO(ref_drop) gives it back. */
+void *ref_scratch(size_t n, size_t each);
+void ref_drop(void *p);
+static inline __attribute__((unused)) void ref_drop_auto(void *p)
+{
+    ref_drop(*(void **)p);
+}
+/* All elements as doubles, in such memory. */
 double *ref_doubles(const struct tensor *t);
 
 /* ---- walking the elements of a shape, with an offset into up to three other tensors */

@@ -61,7 +61,7 @@ REF_FN(ref_lp_pool)
         return ref_fail(n, err, -EINVAL, "kernel_shape, input and output do not go together");
     if ((r = window_init(&w, n, x, y, kernel, err)) < 0)
         return r;
-    AUTO(free) double *v = ref_doubles(x);
+    AUTO(ref_drop) double *v = ref_doubles(x);
     if (!v)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     int64_t n_x = window_count(w.in), n_y = window_count(w.out);

@@ -108,7 +108,7 @@ REF_FN(ref_split)
     struct blocks b = {.at = 0};
     size_t size = dtype_size(in[0]->dtype);
     uint32_t axis;
-    AUTO(free) int64_t *sizes = calloc(n->n_out, sizeof(*sizes));
+    AUTO(ref_drop) int64_t *sizes = ref_scratch(n->n_out, sizeof(*sizes));
     int r = ref_axis(n, node_int(n, "axis", 0), in[0]->rank, &axis, err);
 
     if (!sizes)

@@ -128,8 +128,8 @@ REF_FN(ref_non_max_suppression)
                             .least = least ? &threshold : NULL};
     s.most = most && ref_count(most) > 0 ? num_get(most, 0).i : 0;
     s.most = MIN(MAX(s.most, 0), s.n_boxes);
-    AUTO(free) struct candidate *c = calloc((size_t)s.n_boxes + 1, sizeof(*c));
-    AUTO(free) struct box *selected = calloc((size_t)s.most + 1, sizeof(*selected));
+    AUTO(ref_drop) struct candidate *c = ref_scratch((size_t)s.n_boxes + 1, sizeof(*c));
+    AUTO(ref_drop) struct box *selected = ref_scratch((size_t)s.most + 1, sizeof(*selected));
     if (!c || !selected)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     s.c = c;

@@ -60,7 +60,7 @@ REF_FN(ref_max_pool)
             return ref_no_type(n, in[0]->dtype, err);
     if (index && (index->dtype != DT_INT64 || ref_count(index) != ref_count(y)))
         return ref_fail(n, err, -EINVAL, "Indices are not one INT64 for each result");
-    AUTO(free) double *x = ref_doubles(in[0]);
+    AUTO(ref_drop) double *x = ref_doubles(in[0]);
     if (!x)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     int64_t n_x = window_count(w.in), n_y = window_count(w.out), o[WINDOW_DIMS];
@@ -102,7 +102,7 @@ REF_FN(ref_average_pool)
 
     if (r < 0 || (r = ref_floats(n, in, 1, err)) < 0)
         return r;
-    AUTO(free) double *x = ref_doubles(in[0]);
+    AUTO(ref_drop) double *x = ref_doubles(in[0]);
     if (!x)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     int64_t n_x = window_count(w.in), n_y = window_count(w.out), o[WINDOW_DIMS];

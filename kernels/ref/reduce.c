@@ -99,7 +99,8 @@ static int log_sum_exp(const struct node *n, struct walk *w, const struct tensor
 {
     enum kind k = ref_kind(x->dtype);
     int64_t count = ref_count(y);
-    AUTO(free) double *v = ref_doubles(x), *top = calloc((size_t)count * 2 + 1, sizeof(*top));
+    AUTO(ref_drop)
+    double *v = ref_doubles(x), *top = ref_scratch((size_t)count * 2 + 1, sizeof(*top));
     struct walk again = *w;
 
     if (!v || !top)
@@ -133,7 +134,7 @@ REF_FN(ref_reduce)
         return ref_no_type(n, in[0]->dtype, err);
     if (n->op == OP_ReduceLogSumExp)
         return log_sum_exp(n, &w, in[0], out[0], err);
-    AUTO(free) union num *acc = calloc((size_t)count + 1, sizeof(*acc));
+    AUTO(ref_drop) union num *acc = ref_scratch((size_t)count + 1, sizeof(*acc));
     if (!acc)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     for (int64_t i = 0; i < count; i++)

@@ -18,6 +18,10 @@
 typedef int (*ref_fn)(const struct node *n, const struct tensor *const *in,
                       struct tensor *const *out, struct err *err);
 
+/* What kernels need on the way is from there, on the calling thread, until it is NULL again:
+ * malloc. */
+void ref_lend(struct arena_cache *c);
+
 /* NULL when there is none. */
 ref_fn ref_find(enum op_id op);
 /* The node's operator and then its post steps; add[i] is the operand of post step i when that is

@@ -236,7 +236,7 @@ int regex_full_match(struct regex *re, const char *s, size_t n, bool *ret, struc
 REF_FN(ref_regex_full_match)
 {
     const struct attr *pattern = node_attr(n, "pattern");
-    AUTO(free) struct str *x = calloc((size_t)ref_count(in[0]) + 1, sizeof(*x));
+    AUTO(ref_drop) struct str *x = ref_scratch((size_t)ref_count(in[0]) + 1, sizeof(*x));
     AUTO(regex_free) struct regex *re = NULL;
     int r = x ? ref_texts(n, in[0], x, err) : ref_fail(n, err, -ENOMEM, "out of memory");
 

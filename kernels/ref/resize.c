@@ -42,9 +42,9 @@ struct axis {
 
 static void axis_done(struct axis *a)
 {
-    free(a->at);
-    free(a->weight);
-    free(a->outside);
+    ref_drop(a->at);
+    ref_drop(a->weight);
+    ref_drop(a->outside);
 }
 
 /* ---- coordinates and weights */
@@ -132,9 +132,9 @@ static int axis_alloc(struct axis *a)
     if (a->taps > MAX_TAPS || (a->n_out > 0 && a->taps > MAX_TABLE / a->n_out))
         return -EINVAL;
     size_t n = (size_t)(a->taps * a->n_out) + 1;
-    a->at = calloc(n, sizeof(*a->at));
-    a->weight = calloc(n, sizeof(*a->weight));
-    a->outside = calloc((size_t)a->n_out + 1, sizeof(*a->outside));
+    a->at = ref_scratch(n, sizeof(*a->at));
+    a->weight = ref_scratch(n, sizeof(*a->weight));
+    a->outside = ref_scratch((size_t)a->n_out + 1, sizeof(*a->outside));
     return a->at && a->weight && a->outside ? 0 : -ENOMEM;
 }
 
@@ -317,7 +317,7 @@ static bool identity(const struct axis *a)
 static double *axis_apply(const struct axis *a, const double *x, int64_t outer, int64_t inner,
                           double beyond)
 {
-    double *y = calloc((size_t)(outer * a->n_out * inner) + 1, sizeof(*y));
+    double *y = ref_scratch((size_t)(outer * a->n_out * inner) + 1, sizeof(*y));
 
     for (int64_t o = 0; y && o < outer; o++)
         for (int64_t p = 0; p < a->n_out; p++)
@@ -362,14 +362,14 @@ static int interpolate(const struct resize *r, struct axis *a, const struct tens
         if (identity(&a[i]))
             continue;
         double *next = axis_apply(&a[i], v, outer, inner, r->extrapolation);
-        free(v);
+        ref_drop(v);
         v = next;
     }
     if (!v)
         return -ENOMEM;
     for (int64_t i = 0; i < ref_count(y); i++)
         num_put(y, i, rounded(v[i], y->dtype));
-    free(v);
+    ref_drop(v);
     return 0;
 }
 

@@ -370,9 +370,9 @@ REF_FN(ref_rnn)
     if (r < 0)
         return r;
     size_t rows = (size_t)(MAX_GATES * q.hidden + 1);
-    AUTO(free) double *w = ref_doubles(in[1]), *rec = ref_doubles(in[2]);
-    AUTO(free) double *bias = b ? ref_doubles(b) : NULL, *peep = p ? ref_doubles(p) : NULL;
-    AUTO(free) double *work = calloc(4 * rows + (size_t)q.input, sizeof(*work));
+    AUTO(ref_drop) double *w = ref_doubles(in[1]), *rec = ref_doubles(in[2]);
+    AUTO(ref_drop) double *bias = b ? ref_doubles(b) : NULL, *peep = p ? ref_doubles(p) : NULL;
+    AUTO(ref_drop) double *work = ref_scratch(4 * rows + (size_t)q.input, sizeof(*work));
     if (!w || !rec || !work || (b && !bias) || (p && !peep))
         return ref_fail(n, err, -ENOMEM, "out of memory");
     q.w = w;

@@ -208,7 +208,7 @@ REF_FN(ref_roi_align)
         y->dims[0] != rois->dims[0] || y->dims[1] != x->dims[1] || image->dtype != DT_INT64 ||
         ref_count(image) != y->dims[0])
         return ref_fail(n, err, -EINVAL, "input, regions and output do not go together");
-    AUTO(free) double *v = ref_doubles(x);
+    AUTO(ref_drop) double *v = ref_doubles(x);
     if (!v)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     int64_t each = y->dims[2] * y->dims[3], n_x = x->dims[2] * x->dims[3];

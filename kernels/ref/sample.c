@@ -182,7 +182,7 @@ REF_FN(ref_grid_sample)
         y->dims[1] != x->dims[1] || grid->dims[0] != x->dims[0] ||
         ref_count(grid) != y->dims[0] * ref_span(y, 2, y->rank) * s.d)
         return ref_fail(n, err, -EINVAL, "input, grid and output do not go together");
-    AUTO(free) double *v = ref_doubles(x);
+    AUTO(ref_drop) double *v = ref_doubles(x);
     if (!v)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     int64_t n_x = ref_span(x, 2, x->rank), n_y = ref_span(y, 2, y->rank), channels = x->dims[1];

@@ -192,7 +192,7 @@ REF_FN(ref_unique)
                        .n = flat ? ref_count(x) : x->dims[axis],
                        .outer = flat ? 1 : ref_span(x, 0, axis),
                        .inner = flat ? 1 : ref_span(x, axis + 1, x->rank)};
-    AUTO(free) int64_t *room = calloc((size_t)s.n * 5 + 1, sizeof(*room));
+    AUTO(ref_drop) int64_t *room = ref_scratch((size_t)s.n * 5 + 1, sizeof(*room));
     if (!room)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     int64_t *which = room + s.n, *times = room + 2 * s.n;
@@ -223,7 +223,7 @@ REF_FN(ref_top_k)
         (index && (index->dtype != DT_INT64 || ref_count(index) != outer * want * inner)))
         return ref_fail(n, err, -EINVAL,
                         "the outputs' types or shapes are not those of the result");
-    AUTO(free) bool *taken = calloc((size_t)size + 1, sizeof(*taken));
+    AUTO(ref_drop) bool *taken = ref_scratch((size_t)size + 1, sizeof(*taken));
     if (!taken)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     for (int64_t row = 0; row < outer * inner; row++) {

@@ -142,7 +142,7 @@ REF_FN(ref_stft)
         frames != (signal - length) / step + 1 || y->dims[0] != x->dims[0] || y->dims[3] != 2 ||
         parts < 1 || parts > 2)
         return ref_fail(n, err, -EINVAL, "frame_step, frame_length or the window are out of range");
-    AUTO(free) double *w = window ? ref_doubles(window) : NULL;
+    AUTO(ref_drop) double *w = window ? ref_doubles(window) : NULL;
     if (window && !w)
         return ref_fail(n, err, -ENOMEM, "out of memory");
     for (int64_t f = 0; f < x->dims[0] * frames; f++) {

@@ -120,8 +120,8 @@ static int compare(const void *a, const void *b, void *texts)
 /* text[] becomes the sorted strings, each once, and number[] says where each one went. */
 static int number_by_value(struct index *x)
 {
-    AUTO(free) int64_t *order = calloc(x->n + 1, sizeof(*order));
-    AUTO(free) struct str *sorted = calloc(x->n + 1, sizeof(*sorted));
+    AUTO(ref_drop) int64_t *order = ref_scratch(x->n + 1, sizeof(*order));
+    AUTO(ref_drop) struct str *sorted = ref_scratch(x->n + 1, sizeof(*sorted));
     int64_t last = 0;
 
     if (!order || !sorted)
@@ -247,9 +247,9 @@ int ref_run_by_number(ref_fn fn, const struct node *n, const struct tensor *cons
 {
     struct numbers x = {.n = n, .fn = fn};
     bool computes = !STREQ(node_str(n, "reduction", "none"), "none"); /* Scatter* that adds up */
-    AUTO(free) struct tensor *t = calloc(n->n_in + n->n_out + 1, sizeof(*t));
-    AUTO(free) const struct tensor **numbers_in = calloc(n->n_in + 1, sizeof(*numbers_in));
-    AUTO(free) struct tensor **numbers_out = calloc(n->n_out + 1, sizeof(*numbers_out));
+    AUTO(ref_drop) struct tensor *t = ref_scratch(n->n_in + n->n_out + 1, sizeof(*t));
+    AUTO(ref_drop) const struct tensor **numbers_in = ref_scratch(n->n_in + 1, sizeof(*numbers_in));
+    AUTO(ref_drop) struct tensor **numbers_out = ref_scratch(n->n_out + 1, sizeof(*numbers_out));
     int r = -ENOMEM;
 
     if (computes)

@@ -7,7 +7,7 @@
 /* All elements of an input; the caller frees. */
 static struct str *texts_of(const struct node *n, const struct tensor *t, int *r, struct err *err)
 {
-    struct str *ret = calloc((size_t)ref_count(t) + 1, sizeof(*ret));
+    struct str *ret = ref_scratch((size_t)ref_count(t) + 1, sizeof(*ret));
 
     *r = ret ? ref_texts(n, t, ret, err) : ref_fail(n, err, -ENOMEM, "out of memory");
     return ret;
@@ -17,7 +17,7 @@ REF_FN(ref_string_concat)
 {
     struct text_writer w = {.p = out[0]->data, .room = out[0]->bytes};
     int r, r2;
-    AUTO(free) struct str *a = texts_of(n, in[0], &r, err), *b = texts_of(n, in[1], &r2, err);
+    AUTO(ref_drop) struct str *a = texts_of(n, in[0], &r, err), *b = texts_of(n, in[1], &r2, err);
     struct walk walk;
 
     if (r < 0 || r2 < 0)
@@ -38,7 +38,7 @@ REF_FN(ref_string_split)
     struct text_writer w = {.p = y->data, .room = y->bytes};
     int64_t count = ref_count(in[0]), most = y->rank ? y->dims[y->rank - 1] : 0;
     int r;
-    AUTO(free) struct str *x = texts_of(n, in[0], &r, err);
+    AUTO(ref_drop) struct str *x = texts_of(n, in[0], &r, err);
 
     if (r < 0)
         return r;
@@ -173,7 +173,7 @@ REF_FN(ref_string_normalizer)
                                                                : AS_IS};
     uint32_t longest = 0, word = 0;
     int r;
-    AUTO(free) struct str *x = texts_of(n, in[0], &r, err);
+    AUTO(ref_drop) struct str *x = texts_of(n, in[0], &r, err);
 
     if (r < 0)
         return r;
@@ -183,8 +183,8 @@ REF_FN(ref_string_normalizer)
         longest = MAX(longest, x[i].n);
     for (uint32_t i = 0; z.stop && i < z.stop->n; i++)
         word = MAX(word, z.stop->strs[i].n);
-    AUTO(free) char *one = malloc(TEXT_GROWTH * (size_t)longest + 1);
-    AUTO(free) char *two = malloc(TEXT_GROWTH * (size_t)word + 1);
+    AUTO(ref_drop) char *one = ref_scratch(1, TEXT_GROWTH * (size_t)longest + 1);
+    AUTO(ref_drop) char *two = ref_scratch(1, TEXT_GROWTH * (size_t)word + 1);
     z.one = one;
     z.two = two;
     z.loc = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
@@ -302,8 +302,8 @@ REF_FN(ref_tfidf)
     if (least < 1 || most < least || most > g.n_counts || skips < 0 || skips > INT32_MAX ||
         ref_count(y) != rows * g.width)
         return ref_fail(n, err, -EINVAL, "lengths or skips are out of range");
-    AUTO(free) struct str *text = g.strs ? texts_of(n, x, &r, err) : NULL;
-    AUTO(free) double *found = calloc((size_t)g.width + 1, sizeof(*found));
+    AUTO(ref_drop) struct str *text = g.strs ? texts_of(n, x, &r, err) : NULL;
+    AUTO(ref_drop) double *found = ref_scratch((size_t)g.width + 1, sizeof(*found));
     if (r < 0 || !found)
         return r < 0 ? r : ref_fail(n, err, -ENOMEM, "out of memory");
     g.text = text;

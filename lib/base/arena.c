@@ -1,5 +1,9 @@
 /* Arenas.  A growing arena is a chain of blocks; each new block is at least twice the last, so
- * that a model of a thousand nodes costs a handful of mallocs. */
+ * that a model of a thousand nodes costs a handful of mallocs.
+ *
+ * Blocks of a cache have a power of two of bytes, and one is only used where just that size is
+ * wanted.  So the sizes that somebody asks for depend on nothing but what he does, and whoever does
+ * the same again finds each of them. */
 #include <gpulet/arena.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,8 +14,106 @@
 
 struct arena_block {
     struct arena_block *next;
+    size_t size;
     _Alignas(ARENA_ALIGN) char data[];
 };
+
+/* ---- caches */
+static size_t block_size(const struct arena_cache *c, size_t bytes)
+{
+    size_t size = ARENA_FIRST_BLOCK;
+
+    assert(!c || c->limit_bytes <= SIZE_MAX / 2);
+    if (!c || bytes > c->limit_bytes) /* nobody will find it there */
+        return bytes;
+    while (size < bytes)
+        size *= 2;
+    return size;
+}
+
+static struct arena_block *block_of(void *p)
+{
+    return (struct arena_block *)(void *)((char *)p - offsetof(struct arena_block, data));
+}
+
+static struct arena_block *cache_find(struct arena_cache *c, size_t size)
+{
+    for (struct arena_block **at = &c->blocks; *at; at = &(*at)->next)
+        if ((*at)->size == size) {
+            struct arena_block *b = *at;
+            *at = b->next;
+            c->bytes -= size;
+            return b;
+        }
+    return NULL;
+}
+
+static struct arena_block *block_get(struct arena_cache *c, size_t bytes)
+{
+    size_t size = block_size(c, bytes);
+    struct arena_block *b = c ? cache_find(c, size) : NULL;
+
+    if (b || size > SIZE_MAX - sizeof(*b))
+        return b;
+    b = malloc(sizeof(*b) + size);
+    if (b)
+        b->size = size;
+    return b;
+}
+
+/* Until the rest is within the limit. */
+static void cache_trim(struct arena_cache *c)
+{
+    size_t kept = 0;
+    struct arena_block **at = &c->blocks;
+
+    while (*at && kept + (*at)->size <= c->limit_bytes) {
+        kept += (*at)->size;
+        at = &(*at)->next;
+    }
+    struct arena_block *rest = *at;
+    *at = NULL;
+    c->bytes = kept;
+    while (rest) {
+        struct arena_block *b = rest;
+        rest = b->next;
+        free(b);
+    }
+}
+
+static void block_put(struct arena_cache *c, struct arena_block *b)
+{
+    if (!c || b->size > c->limit_bytes) {
+        free(b);
+        return;
+    }
+    b->next = c->blocks;
+    c->blocks = b;
+    c->bytes += b->size;
+    if (c->bytes > c->limit_bytes)
+        cache_trim(c);
+}
+
+void *arena_cache_get(struct arena_cache *c, size_t bytes)
+{
+    struct arena_block *b = block_get(c, bytes);
+
+    return b ? b->data : NULL;
+}
+
+void arena_cache_put(struct arena_cache *c, void *p)
+{
+    if (p)
+        block_put(c, block_of(p));
+}
+
+void arena_cache_done(struct arena_cache *c)
+{
+    c->limit_bytes = 0;
+    cache_trim(c);
+}
+
+/* ---- arenas */
 
 void arena_init(struct arena *a)
 {
@@ -30,7 +132,7 @@ void arena_done(struct arena *a)
     while (a->blocks) {
         struct arena_block *b = a->blocks;
         a->blocks = b->next;
-        free(b);
+        block_put(a->cache, b);
     }
     *a = (struct arena){0};
 }
@@ -40,16 +142,14 @@ static bool arena_grow(struct arena *a, size_t bytes)
     size_t size = a->size ? MIN(a->size * 2, ARENA_MAX_BLOCK) : ARENA_FIRST_BLOCK;
 
     size = MAX(size, bytes);
-    if (a->fixed || size > SIZE_MAX - sizeof(struct arena_block))
-        return false;
-    struct arena_block *b = malloc(sizeof(*b) + size);
+    struct arena_block *b = a->fixed ? NULL : block_get(a->cache, size);
     if (!b)
         return false;
     b->next = a->blocks;
     a->blocks = b;
     a->base = b->data;
     a->used = 0;
-    a->size = size;
+    a->size = b->size;
     return true;
 }
 

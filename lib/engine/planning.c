@@ -68,6 +68,7 @@ static int devices_copy(struct engine *e, const uint32_t *device, uint32_t n,
                                   .max_granules = info->max_granules,
                                   .in_turn = info->in_turn,
                                   .mem_bytes = info->mem_bytes,
+                                  .let_bytes = info->let_bytes,
                                   .predict = {.units = units, .interference = *f}};
         d[i] = (struct plan_device){.name = t[i].name, .type = i};
         if (!t[i].name)

@@ -341,17 +341,13 @@ static int publish(const char *dir, const struct header *h, const struct prepare
                    const struct wanted *w)
 {
     AUTO(close_fd) int folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    static const char temp[] = PREPARED_FILE ".tmp";
+    char temp[PREPARED_TEMP_NAME];
 
     if (folder < 0)
         return -errno;
-    /* One writer per folder: what lies there is left from a crash. */
-    if (unlinkat(folder, temp, 0) < 0 && errno != ENOENT)
-        return -errno;
-    AUTO(close_fd)
-    int fd = openat(folder, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
+    AUTO(close_fd) int fd = prepared_temp(folder, temp);
     if (fd < 0)
-        return -errno;
+        return fd;
     int r = write_all(fd, h, e, w);
     if (r == 0 && renameat(folder, temp, folder, PREPARED_FILE) < 0)
         r = -errno;

@@ -41,4 +41,9 @@ int prepared_settle(struct prepared *p, struct graph *g, const char *dir, struct
 /* Copy small or bind-time constants that are not aligned to their element size. */
 int prepared_align(struct prepared *p, struct graph *g);
 
+/* ---- prepared_temp.c: a new file in the folder, open for writing, that only this call has; it is
+ * locked until it is closed.  What crashes left is removed.  -errno. */
+#define PREPARED_TEMP_NAME 64
+int prepared_temp(int folder, char ret_name[PREPARED_TEMP_NAME]);
+
 bool constant_is_aligned(const struct constant *c);

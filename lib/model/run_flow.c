@@ -80,7 +80,8 @@ static int run_if(struct flow *f)
 
 struct pile {
     struct tensor each; /* type and shape of one result; dtype DT_NONE: none yet */
-    char *data;         /* malloc'ed */
+    char *data;         /* the cache's */
+    struct arena_cache *cache;
     size_t bytes, cap;
     int64_t n;
 };
@@ -95,9 +96,12 @@ static int pile_room(struct pile *p, size_t bytes, size_t left, struct err *err)
         return err_set(err, -ENOMEM, "its joined results need %zu bytes, %zu of the run's are left",
                        more, left);
     size_t cap = p->cap + MIN(MAX(more, p->cap + 64), left);
-    char *grown = realloc(p->data, cap);
+    char *grown = arena_cache_get(p->cache, cap);
     if (!grown)
         return err_set(err, -ENOMEM, "out of memory for %zu bytes", cap);
+    if (p->bytes)
+        memcpy(grown, p->data, p->bytes);
+    arena_cache_put(p->cache, p->data);
     p->data = grown;
     p->cap = cap;
     return 0;
@@ -208,10 +212,20 @@ struct times {
     const struct times *around; /* Scan over a batch: the rows so far */
 };
 
+static void times_init(struct times *t)
+{
+    struct arena_cache *cache = t->f->r->arena->cache;
+
+    arena_init(&t->keep);
+    t->keep.cache = cache;
+    for (uint32_t i = 0; i < t->n_pile; i++)
+        t->pile[i].cache = cache;
+}
+
 static void times_done(struct times *t)
 {
     for (uint32_t i = 0; t->pile && i < t->n_pile; i++)
-        free(t->pile[i].data);
+        arena_cache_put(t->pile[i].cache, t->pile[i].data);
     arena_done(&t->keep);
 }
 
@@ -234,6 +248,7 @@ static size_t bytes_left(const struct times *t)
 static void side_arena(struct arena *a, const struct times *t)
 {
     arena_init(a);
+    a->cache = t->f->r->arena->cache;
     if (t->f->r->arena->limit_bytes)
         a->limit_bytes = MAX(bytes_left(t), (size_t)1); /* 0 would be no limit */
 }
@@ -378,7 +393,7 @@ static int run_loop(struct flow *f)
         return rc;
     t.state = state;
     t.pile = pile;
-    arena_init(&t.keep);
+    times_init(&t);
     rc = loop_times(&t, &h);
     if (rc == 0)
         rc = give_state(&t, f->r->arena, f->out);
@@ -512,7 +527,7 @@ static int scan_all(struct flow *f, struct scan *s)
                       .state = s->state,
                       .pile = pile};
 
-    arena_init(&t.keep);
+    times_init(&t);
     int rc = scan_times(&t, s->seq, s->n_seq, s->seq[0].t.dims[s->seq[0].axis]);
     if (rc == 0)
         rc = give_state(&t, f->r->arena, f->out);
@@ -581,7 +596,7 @@ static int scan_row(struct flow *f, const struct scan *s, int64_t b, struct time
         seq[i].axis = 0;
         rc = batch_row(f, &s->seq[i].t, b, n_rows, &seq[i].t);
     }
-    arena_init(&t.keep);
+    times_init(&t);
     side_arena(&work, &t);
     if (rc == 0)
         rc = scan_times(&t, seq, s->n_seq, n);
@@ -607,6 +622,7 @@ static int scan_batch(struct flow *f, struct scan *s)
     int64_t n_rows = s->seq[0].t.dims[0];
     int rc = 0;
 
+    times_init(&rows);
     for (int64_t b = 0; rc == 0 && b < n_rows; b++)
         rc = scan_row(f, s, b, &rows);
     if (rc == 0 && n_rows == 0)

@@ -217,6 +217,21 @@ static int usual_check(const struct stage *st, uint32_t j, uint32_t i, struct er
                    st->w->let[j], st->p->model[s->model].name, usual_rows(s), s->rate_rps);
 }
 
+/* Does the plan claim anything of a share of it?  How many may be in a queue that is predicted has
+ * a limit, which is no reason to refuse a gpu-let whose models only have a place. */
+static bool promises(const struct stage *st, uint32_t j)
+{
+    const struct plan_gpulet *g = walk_let(st->w, j);
+
+    for (uint32_t i = 0; i < sure_shares(st->p, g); i++) {
+        const struct plan_model *m = &st->p->model[g->share[i].model];
+        if (st->w->plan->verdict[g->share[i].model].limit == LIMIT_NONE &&
+            (m->slo_us || m->rate_rps > 0))
+            return true;
+    }
+    return false;
+}
+
 static int let_check(const struct stage *st, uint32_t j, struct err *err)
 {
     const struct plan_gpulet *g = walk_let(st->w, j);
@@ -226,7 +241,9 @@ static int let_check(const struct stage *st, uint32_t j, struct err *err)
 
     uint32_t n = sure_shares(st->p, g);
 
-    if (st->p->rules.rule == RULE_QUEUE && n && queue_check(st, j, q) < 0)
+    if (st->p->rules.rule == RULE_QUEUE && !promises(st, j))
+        return 0;
+    if (st->p->rules.rule == RULE_QUEUE && queue_check(st, j, q) < 0)
         return err_set(err, -EINVAL, "gpu-let %u: its queue cannot be predicted", st->w->let[j]);
     for (uint32_t i = 0; i < n; i++) {
         const struct plan_model *m = &st->p->model[g->share[i].model];

@@ -12,7 +12,7 @@ shift
 rm -rf "$to"
 mkdir -p "$to/lib" "$to/models" "$graphs"
 cp "$b/gpuletd" "$b/gpuletctl" "$b/gpulet-cuda.so" "$b/test/ops/test_ops" "$b/test/gpu/compare" "$b/test/gpu/facts" \
-    "$b/test/gpu/fill" test/gpu/run.sh test/gpu/http.sh "$to"
+    "$b/test/gpu/fill" "$b/test/gpu/ladder" test/gpu/run.sh test/gpu/http.sh "$to"
 cp "$b/test/gpu/bench" test/gpu/bench.sh test/gpu/bench_serve.sh test/gpu/bench_torch.py "$to"
 # Everything but what glibc and the compiler's own libraries bring.
 for program in "$to/gpuletd" "$to/gpuletctl" "$to/test_ops"; do

@@ -8,7 +8,26 @@ trap 'rm -rf "$out"' EXIT
 ok() { if "$@" >>"$out/log" 2>&1; then echo "ok - $what"; else echo "not ok - $what"; tail -4 "$out/log" | sed 's/^/# /'; fi; }
 no() { ! "$@"; }
 results() { grep -c "$1" "$out/results.jsonl"; }
-run() { LD_LIBRARY_PATH=$PWD/$b/test/gpu PATH=$out/bin:$PATH LOAD=2 PORT=18100 "$b/gpu-bundle/run.sh" "$out" "$@"; }
+# Ten free ports in a row, below those that the kernel gives to clients: others may check at the same time.
+PORT=$(python3 - <<'PYTHON'
+import os
+import random
+import socket
+
+def free(port):
+    with socket.socket() as s:
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+tries = random.Random(os.getpid()).choices(range(10000, 32000, 10), k=1000)
+print(next(first for first in tries if all(map(free, range(first, first + 10)))))
+PYTHON
+) || exit 1
+export PORT
+run() { FAKE_GPU_STRICT=NVML LD_LIBRARY_PATH=$PWD/$b/test/gpu PATH=$out/bin:$PATH LOAD=2 "$b/gpu-bundle/run.sh" "$out" "$@"; }
 
 # What the tool would do: the program, and, of one case, what it says when it finds something.
 mkdir "$out/bin"
@@ -28,6 +47,8 @@ chmod +x "$out/bin"/*
 what='the bundle is made' && ok test/gpu/bundle.sh "$b" shufflenet_v2 speech warp
 what='of weights it has only how to make them' && ok test "$(du -sk "$b/gpu-bundle/models" | cut -f1)" -lt 2000
 what='--first is right on the fake driver' && ok run --first
+what='it begins with the steps of the ladder' && ok test "$(results '"part": "ladder".*"ok": true')" = "$("$b/test/gpu/ladder" --list | wc -l)"
+what='each of which says what it did' && ok test "$(results '"case": "two launches as a graph", "ok": true, "text": "the plug-in; its devices;.*a slot, with graphs; run; ')" = 1
 what='facts have their lines' && ok test "$(results '"part": "facts".*"case": "(end)", "ok": true')" = 1
 fact() { what="$1" && ok test "$(results "\"part\": \"facts\", \"case\": \"$2\", \"ok\": true, \"text\": \"$3")" -gt 0; }
 fact 'how the SMs can be grouped is a fact' 'green contexts: smallest groups of SMs' '16 groups of 8 SMs, 4 left'
@@ -210,6 +231,23 @@ what='and why is said' && ok test "$(results '"case": "compute-sanitizer", "ok":
 rm "$out/results.jsonl"
 what='a part without a GPU fails' && ok no env FAKE_GPU=gpus=0 LD_LIBRARY_PATH="$PWD/$b/test/gpu" "$b/gpu-bundle/run.sh" "$out" --part models
 what='and says why' && ok test "$(results 'CUDA_ERROR_NO_DEVICE')" -gt 0
+
+# A driver in which the first graph's capture kills the process, and a debugger that knows where.
+printf '#!/bin/sh\necho "#0  0x00007f in cuStreamBeginCapture (\\"a\\") from libcuda.so.1"; echo "#1  capture ()"\n' >"$out/bin/cuda-gdb"
+chmod +x "$out/bin/cuda-gdb"
+mkdir "$out/fallen"
+first() { FAKE_GPU_DIE=$1 bash -c "$(declare -f run); out=$out/fallen b=$b; PATH=$out/bin:\$PATH run --first"; }
+fallen() { grep -c "$1" "$out/fallen/results.jsonl"; }
+what='where a step of the ladder dies --first is not right' && ok no first cuStreamBeginCapture
+what='the step is named with its signal and how far it came' && ok test "$(fallen '"case": "two launches as a graph", "ok": false, "text": "the plug-in;.*; a slot, with graphs; ended by SIGSEGV"')" = 1
+what='and with where it was' && ok test "$(fallen '"case": "two launches as a graph", "ok": false.*; ended by SIGSEGV; at 0  0x00007f in cuStreamBeginCapture (a) from libcuda.so.1; at 1  capture ()"')" = 1
+what='steps behind it are tried' && ok test "$(fallen '"part": "ladder", "case": "a product, unmeasured, without a graph", "ok": true')" = 1
+what='what needs all of them is not, by name' && ok test "$(fallen '"part": "facts", "case": "(end)", "ok": null, "text": "not run: the ladder died at .two launches captured by hand.')/$(fallen '"part": "models", "case": "digits.* on cuda, batch [18].*", "ok": null, "text": "not run: the ladder died')" = 1/12
+test/gpu/results.py "$out/fallen/results.jsonl" >"$out/page"
+what='the page says which died' && ok grep -q '^- ladder, two launches as a graph: .*ended by SIGSEGV; at 0 ' "$out/page"
+rm "$out/fallen/results.jsonl"
+what='one that dies in a library is another step' && ok no first cublasLtMatmul
+what='and no other' && ok test "$(fallen '"ok": false, "text": ".*ended by SIGSEGV"')/$(fallen '"case": "a product, .*", "ok": false, "text": ".*ended by SIGSEGV"')" = 3/3
 
 # Stands for a program that dies, and for the debugger.
 mv "$b/gpu-bundle/compare" "$out/compare"

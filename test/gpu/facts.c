@@ -312,6 +312,16 @@ static int name_device(void)
     return 0;
 }
 
+/* The backend opens NVML when it is asked first, which is to be before there is a context. */
+static int ask_first(struct err *err)
+{
+    struct backend_config cfg = {0};
+    struct device_info info[16];
+    size_t n;
+
+    return be->devices(&cfg, info, ARRAY_SIZE(info), &n, err);
+}
+
 /* Through the driver alone. */
 static unsigned parts(bool mps)
 {
@@ -352,6 +362,8 @@ int main(int argc, char **argv)
     int r = model_open(folder, NULL, PRECISION_FP32, &m, &err);
     if (r == 0)
         r = backend_find("cuda", &be, &err);
+    if (r == 0)
+        r = ask_first(&err);
     unsigned bad = (unsigned)fact_end(r, &err) || r < 0;
     if (bad == 0)
         bad += parts(mps);

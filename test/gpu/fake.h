@@ -8,7 +8,9 @@
  *
  * A test sets the knobs before the plug-in is asked anything; a process that is only started with
  * the library in its LD_LIBRARY_PATH sets them with FAKE_GPU, such as "gpus=2 sms=108 major=8";
- * FAKE_GPU_FAIL names a call that fails once, with fail_code. */
+ * FAKE_GPU_FAIL names a call that fails once, with fail_code, FAKE_GPU_DIE one that ends the
+ * process by SIGSEGV.  FAKE_GPU_STRICT is a word of the rules that, once broken, end it, too, by
+ * SIGABRT. */
 #pragma once
 
 #include <stdbool.h>
@@ -58,9 +60,11 @@ struct fake_gpu {
     int contexts, green, streams, mappings, registered, primaries; /* alive now */
     int events, allocations;                                       /* the same */
     int handles, descriptors;                                      /* the same, of libraries */
-    int graphs;                                                    /* the same, executable ones */
+    int handles_used; /* so often one for the first time */
+    int graphs;       /* the same, executable ones */
     int contexts_made;
-    int broken; /* rules, and the first: */
+    int contexts_ever; /* primary and green ones, too */
+    int broken;        /* rules, and the first: */
     const char *rule;
     size_t used;
     char log[FAKE_LOG_BYTES];       /* names of the calls, each with a newline */

@@ -427,7 +427,7 @@ EXPORTED cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t 
     check_call(&j, &is, bytes);
     if (way_fails(j.way))
         return CUBLAS_STATUS_EXECUTION_FAILED;
-    handle_enter((struct fake_handle *)h);
+    handle_work((struct fake_handle *)h);
     int r = driver()->run(stream, job_run, &j, sizeof(j));
     handle_leave((struct fake_handle *)h);
     return r == 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;

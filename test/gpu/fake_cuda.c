@@ -8,6 +8,7 @@
 #include <cuda.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,6 +87,7 @@ static struct mapping mapping[MAPPINGS_MAX];
 static _Thread_local struct CUctx_st *current;
 static _Thread_local struct CUstream_st *capturing; /* by this thread */
 static bool is_up;
+static const char *dies_at;
 
 extern EXPORTED fake_gpu_fn fake_gpu;
 EXPORTED struct fake_gpu *fake_gpu(void)
@@ -97,11 +99,18 @@ static void broken(const char *rule)
 {
     if (fake.broken++ == 0)
         fake.rule = rule;
+    const char *strict = getenv("FAKE_GPU_STRICT");
+    if (strict && strstr(rule, strict)) {
+        (void)fprintf(stderr, "fake GPU: not so: %s\n", rule);
+        abort();
+    }
 }
 
 /* Under the lock: the call is written down; what it has to answer without doing anything. */
 static CUresult enter(const char *name)
 {
+    if (dies_at && strcmp(dies_at, name) == 0)
+        (void)raise(SIGSEGV);
     fake.used += (size_t)snprintf(fake.log + fake.used, sizeof(fake.log) - fake.used, "%s\n", name);
     if (fake.used >= sizeof(fake.log))
         fake.used = sizeof(fake.log) - 1;
@@ -193,6 +202,7 @@ static CUresult up(void)
 {
     const char *env = getenv("FAKE_GPU");
 
+    dies_at = getenv("FAKE_GPU_DIE");
     knob(env, "gpus", &fake.gpus);
     knob(env, "sms", &fake.sms);
     knob(env, "major", &fake.major);
@@ -314,7 +324,7 @@ static CUresult f_ctx_set_current(CUcontext c)
 
 static CUresult f_primary_retain(CUcontext *ret, CUdevice d)
 {
-    DO("cuDevicePrimaryCtxRetain", (fake.primaries++, primary[d].device = d,
+    DO("cuDevicePrimaryCtxRetain", (fake.primaries++, fake.contexts_ever++, primary[d].device = d,
                                     primary[d].units = fake.sms, *ret = &primary[d], CUDA_SUCCESS));
 }
 
@@ -347,6 +357,7 @@ static CUresult capped(CUcontext *ret, const CUexecAffinityParam *p, int n, CUde
     c->units = (asked + fake.cap_step - 1) / fake.cap_step * fake.cap_step;
     fake.contexts++;
     fake.contexts_made++;
+    fake.contexts_ever++;
     *ret = c;
     return make_current(c);
 }

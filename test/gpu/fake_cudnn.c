@@ -541,7 +541,7 @@ EXPORTED cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDes
     j.way = d->way;
     if (way_fails(j.way))
         return CUDNN_STATUS_EXECUTION_FAILED;
-    handle_enter(h);
+    handle_work(h);
     int r = driver()->run(h->stream, job_run, &j, sizeof(j));
     handle_leave(h);
     return r == 0 ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM_STREAM_MISMATCH;

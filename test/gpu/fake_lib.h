@@ -29,7 +29,7 @@ static inline const struct fake_driver *driver(void)
  * sanitizer sees two threads in it. */
 struct fake_handle {
     void *context, *stream;
-    int users;
+    int users, used;
 };
 
 static inline struct fake_handle *handle_new(void)
@@ -58,6 +58,14 @@ static inline void handle_enter(struct fake_handle *h)
         driver()->broken("a handle is used by one thread at a time");
     if (driver()->context() != h->context)
         driver()->broken("a handle is used with its own context current");
+}
+
+/* The same, for work: the first time a library takes what it needs. */
+static inline void handle_work(struct fake_handle *h)
+{
+    handle_enter(h);
+    if (!h->used++)
+        (void)__atomic_fetch_add(&driver()->gpu->handles_used, 1, __ATOMIC_RELAXED);
 }
 
 static inline void handle_leave(struct fake_handle *h)

@@ -21,12 +21,21 @@ static struct fake_gpu *knobs(void)
     return fn ? fn() : NULL;
 }
 
+static void late_open(const char *rule)
+{
+    void *so = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+
+    ((const struct fake_driver *)dlsym(so, FAKE_DRIVER_SYMBOL))->broken(rule);
+}
+
 #define NVML(name, ...)                                                                            \
     extern EXPORTED int name(__VA_ARGS__);                                                         \
     EXPORTED int name(__VA_ARGS__)
 
 NVML(nvmlInit_v2, void)
 {
+    if (knobs() && knobs()->contexts_ever > 0)
+        late_open("NVML is opened before there is a context");
     if (knobs())
         knobs()->nvml_inits++;
     return knobs() ? OK : NOT_FOUND;

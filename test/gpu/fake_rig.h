@@ -92,6 +92,15 @@ static inline bool called(const char *name)
     return strstr(fake->log, line) != NULL;
 }
 
+static inline unsigned count_calls(const char *name)
+{
+    unsigned n = 0;
+
+    for (const char *p = fake->log; *p; p += strcspn(p, "\n") + 1)
+        n += strncmp(p, name, strlen(name)) == 0 && p[strlen(name)] == '\n';
+    return n;
+}
+
 static inline size_t last_call(const char *name)
 {
     char line[64];

@@ -18,8 +18,8 @@ static thread_local gpu_place blockIdx, threadIdx, blockDim, gridDim;
 /* gpulet_NAME_args_bytes: of its arguments. */
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 #define KERNEL(name)                                                                               \
-    EXPORTED const unsigned gpulet_##name##_args_bytes;                                                 \
-    const unsigned gpulet_##name##_args_bytes = sizeof(struct name##_args);                             \
+    EXPORTED const unsigned gpulet_##name##_args_bytes;                                            \
+    const unsigned gpulet_##name##_args_bytes = sizeof(struct name##_args);                        \
     static void name##_thread(const struct name##_args &a);                                        \
     EXPORTED void gpulet_##name(const void *args, unsigned blocks, unsigned threads)               \
     {                                                                                              \
@@ -49,7 +49,13 @@ template <typename V> static inline void write_aligned(void *y, const V *v)
     must_align(y, sizeof(V));
     memcpy(y, v, sizeof(V));
 }
-static inline float ratio(float x, float y) { return x / y; }
-static inline float exp_of(float x) { return expf(x); }
+static inline float ratio(float x, float y)
+{
+    return x / y;
+}
+static inline float exp_of(float x)
+{
+    return expf(x);
+}
 
 #include "team_host.h"

@@ -2,7 +2,8 @@
 #pragma once
 
 /* From what all lanes tell, as the manual says who has which element. */
-template <typename T> DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+template <typename T>
+DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
     const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
     const uint32_t(*all)[8] = warp_tell(mine, 6);

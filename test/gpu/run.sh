@@ -1,15 +1,16 @@
 #!/bin/bash
 # What only a GPU can tell, from the folder that `make gpu-bundle` makes.
 #
-#     run.sh OUT --first | --left | --part facts|ops|plain|models|http|sanitize|bench-1|...|bench-all|profile ...
+#     run.sh OUT --first | --left | --part ladder|facts|ops|plain|models|http|sanitize|bench-1|...|bench-all|profile ...
 #
 # Appends a line of JSON for each case to OUT/results.jsonl, for test/gpu/results.py.  A part has nine
 # minutes and goes on where it stopped: a case that has its line for this commit is not run again,
-# one that has none is named at the end.  --first: facts and one model, in three minutes.  --left:
+# one that has none is named at the end.  --first: ladder, facts and one model, in three minutes; where the ladder
+# dies what is behind it is not run.  ladder: tiny steps (ladder.c), each a process of its own.  --left:
 # what has not been run.  plain: ops without cuBLASLt and cuDNN, which otherwise are looked for in
 # LD_LIBRARY_PATH, a toolkit and Python's nvidia packages.  http: the daemon in each partition mode that can be had
 # (http.sh).  bench-N, bench-all, bench-kernels: bench.sh.  bench-serve-N, bench-modes, bench-alone, profile: bench_serve.sh.  Status 0: every
-# case is right.  OUT/died.log: where the first program was that died.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not of facts), LOAD=SECONDS of
+# case is right.  OUT/died*.log: where the first program was that died, and each step of the ladder.  BUDGET=SECONDS for each part, ONLY=PART of the names of its cases (not of facts), LOAD=SECONDS of
 # http.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,7 +18,7 @@ wheels=$(python3 -c 'import glob, nvidia; print(*[f for p in nvidia.__path__ for
 export GPULET_PLUGIN_DIR="$here"
 export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/lib:/usr/local/cuda/lib64${wheels:+:$wheels}"
 commit=$(cat "$here/commit")
-[ $# -ge 2 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd) budget=${BUDGET:-540} only=${ONLY:-}
 shift
@@ -60,6 +61,7 @@ cases() {
     plain) [ -z "$libraries" ] || without "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
     sanitize) refused || "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
     ops) "$here/test_ops" -l ${only:+-k "$only"} cuda ;;
+    ladder) "$here/ladder" --list | grep -vxFf <(lacking) ;;
     http) http_cases | grep -F -- "$only" ;;
     bench-[1-5]) bench_cases "${1#bench-}" ;;
     bench-kernels) echo '(end)' ;;
@@ -76,16 +78,56 @@ timed() {
     [ "$n" -gt 0 ] || return 124
     timeout "$n" "$@"
     n=$?
-    [ $n != 139 ] || died "$@"
+    [ $n != 139 ] || died died.log "$@"
     return $n
 }
-# A program that ended by a segmentation fault, again under a debugger: where it was.  Once, as one tells most.
+# A program that ended by a segmentation fault, again under a debugger: where it was.  Once for each file, as one
+# tells most.
 died() {
-    local gdb
-    gdb=$(command -v cuda-gdb || command -v gdb) && [ ! -e "$out/died.log" ] || return
-    timeout 60 "$gdb" -batch -ex run -ex 'thread apply all backtrace' --args "$@" </dev/null >"$out/died.log" 2>&1
-    echo "it died: $*: OUT/died.log" >&2
+    local gdb file=$out/$1
+    shift
+    gdb=$(command -v cuda-gdb || command -v gdb) && [ ! -e "$file" ] || return
+    timeout 60 "$gdb" -batch -ex run -ex backtrace -ex 'thread apply all backtrace' --args "$@" </dev/null >"$file" 2>&1
+    echo "it died: $*: OUT/${file##*/}" >&2
 }
+
+# All steps are tried first.  Those that died have their line at once, and another one with where they were, as far
+# as the time goes.
+part_ladder() {
+    local name file
+    rm -f "$out/fallen"
+    "$here/ladder" --list | while IFS= read -r name; do
+        ran ladder | grep -qxF "$name" || [ "$(seconds_left)" = 0 ] || rung "$name"
+    done | from_lines
+    while IFS= read -r name && [ "$(seconds_left)" -gt 0 ]; do
+        file=died-$(tr -c 'a-z\n' - <<<"${name,,}").log
+        died "$file" "$here/ladder" "$name"
+        { fell "$name" && sed -n 's/^#\([0-9]\{1,3\} .*\)/#   at \1/p' "$out/$file" | head -n 12; } | from_lines
+    done < <(cat "$out/fallen" 2>/dev/null)
+}
+# One step: its verdict, then what it said.
+rung() {
+    local status
+    timeout 30 "$here/ladder" "$1" </dev/null >"$out/rung" 2>&1
+    status=$?
+    case $status in
+    124) said_of "not ok - $1" 'did not end in 30 s' ;;
+    129 | 1[3-9]?)
+        echo "$1" >>"$out/fallen"
+        said_of "not ok - $1" "ended by SIG$(kill -l $((status - 128)))" | tee "$out/fallen-$1"
+        ;;
+    *) said_of "$(grep -E '^(ok|not ok|none) - ' "$out/rung" || echo "not ok - $1")" ;;
+    esac
+}
+said_of() {
+    echo "$1"
+    sed -n 's/^#   //; /^\(ok\|not ok\|none\) - /!s/^/#   /p' "$out/rung"
+    [ -z "${2-}" ] || echo "#   $2"
+}
+fell() { cat "$out/fallen-$1"; }
+# Steps that this machine has not what they are about, of this version; and those that died.
+lacking() { sed -n "s|^{\"commit\": \"$commit\".*\"part\": \"ladder\", \"case\": \"\(.*\)\", \"ok\": null, \"text\": \"[^n].*|\1|p" "$results"; }
+fallen() { sed -n "s|^{\"commit\": \"$commit\".*\"part\": \"ladder\", \"case\": \"\(.*\)\", \"ok\": false.*ended by SIG.*|\1|p" "$results" | sort -u; }
 
 part_facts() {
     timed "$here/facts" "$here/models/digits"
@@ -169,11 +211,11 @@ part_sanitize() {
 . "$here/bench.sh"
 . "$here/bench_serve.sh"
 
-# Fills a line with nothing for what was not run, so that it shows in the results, too.
+# Fills a line with nothing for what was not run, so that it shows in the results, too.  $2: why not.
 name_left() {
     left "$1" | while IFS= read -r name; do
-        echo "not run: part $1, $name" >&2
-        echo "{\"case\": \"$name\", \"ok\": null, \"text\": \"not run\"}"
+        echo "not run${2:+, $2}: part $1, $name" >&2
+        echo "{\"case\": \"$name\", \"ok\": null, \"text\": \"not run${2:+: $2}\"}"
     done
 }
 run_part() {
@@ -200,15 +242,29 @@ run_all_benches() {
     return $r
 }
 
+# In three minutes.  Where a step dies so would a model and a daemon.
+run_first() {
+    local begun=$SECONDS r=0 dead
+    budget=70 run_part ladder || r=1
+    dead=$("$here/ladder" --list | grep -xFf <(fallen) | head -n 1)
+    if [ -n "$dead" ]; then
+        name_left facts "the ladder died at '$dead'" | keep facts >/dev/null
+        only=digits name_left models "the ladder died at '$dead'" | keep models >/dev/null
+        return 1
+    fi
+    budget=$((130 + begun - SECONDS)) run_part facts || r=1
+    only=digits budget=$((180 + begun - SECONDS)) run_part models || r=1
+    return $r
+}
+
 bad=0
 while [ $# -gt 0 ]; do
     case $1 in
-    --first) budget=120 run_part facts || bad=1
-        only=digits budget=50 run_part models || bad=1 ;;
-    --left) for part in facts ops plain models http sanitize $bench_parts; do left $part | sed "s/^/part $part: /"; done ;;
+    --first) run_first || bad=1 ;;
+    --left) for part in ladder facts ops plain models http sanitize $bench_parts; do left $part | sed "s/^/part $part: /"; done ;;
     --part) case ${2-} in
         bench-all) run_all_benches || bad=1; shift ;;
-        facts | ops | plain | models | http | sanitize | bench-[1-5] | bench-kernels | bench-serve-[248] | bench-modes | bench-alone | profile) run_part "$2" || bad=1; shift ;;
+        ladder | facts | ops | plain | models | http | sanitize | bench-[1-5] | bench-kernels | bench-serve-[248] | bench-modes | bench-alone | profile) run_part "$2" || bad=1; shift ;;
         *) echo "no part '${2-}'"; exit 2 ;;
         esac ;;
     *) echo "no option '$1'"; exit 2 ;;

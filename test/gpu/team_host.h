@@ -1,6 +1,6 @@
-/* Threads of a block that wait for each other, on the host: each is a coroutine, which runs until it
- * waits for its warp or its block.  Whoever waits for somebody who has ended or waits for something
- * else ends the process: a device would hang, or read rubbish.
+/* Threads of a block that wait for each other, on the host: each is a coroutine, which runs until
+ * it waits for its warp or its block.  Whoever waits for somebody who has ended or waits for
+ * something else ends the process: a device would hang, or read rubbish.
  *
  * What is not shown: races, as only one thread runs at a time, from one waiting to the next. */
 #pragma once
@@ -18,8 +18,8 @@ enum team_state { TEAM_RUNS, TEAM_AT_WARP, TEAM_AT_BLOCK, TEAM_ENDED };
 struct team {
     ucontext_t back, at[TEAM_MOST];
     team_state state[TEAM_MOST];
-    unsigned turn[TEAM_MOST];          /* of the two halves of `word` */
-    uint32_t word[2][TEAM_MOST][8];    /* what a thread tells its warp */
+    unsigned turn[TEAM_MOST];       /* of the two halves of `word` */
+    uint32_t word[2][TEAM_MOST][8]; /* what a thread tells its warp */
     unsigned n, now;
     char *stacks;
     void (*fn)(const void *args);
@@ -30,7 +30,10 @@ static thread_local struct team *team;
 /* ---- switching; the thread sanitizer wants to be told */
 #if defined(__SANITIZE_THREAD__)
 static thread_local void *team_fiber[TEAM_MOST], *team_main;
-static inline void team_told(void *to) { __tsan_switch_to_fiber(to, 0); }
+static inline void team_told(void *to)
+{
+    __tsan_switch_to_fiber(to, 0);
+}
 static inline void team_told_thread(unsigned i)
 {
     if (!team_fiber[i])
@@ -38,10 +41,17 @@ static inline void team_told_thread(unsigned i)
     team_main = __tsan_get_current_fiber();
     team_told(team_fiber[i]);
 }
-static inline void team_told_back(void) { team_told(team_main); }
+static inline void team_told_back(void)
+{
+    team_told(team_main);
+}
 #else
-static inline void team_told_thread(unsigned) {}
-static inline void team_told_back(void) {}
+static inline void team_told_thread(unsigned)
+{
+}
+static inline void team_told_back(void)
+{
+}
 #endif
 
 static inline void team_leave(team_state s)
@@ -124,7 +134,8 @@ static inline void team_run(void (*fn)(const void *), const void *args, unsigned
 
     if (!t || threads > TEAM_MOST || threads % 32 != 0)
         abort(); /* no whole warps */
-    t->stacks = (char *)mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    t->stacks =
+        (char *)mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (t->stacks == MAP_FAILED)
         abort();
     t->n = threads;
@@ -143,7 +154,10 @@ static inline void team_run(void (*fn)(const void *), const void *args, unsigned
 /* ---- what a kernel may do there */
 #define SHARED static thread_local
 
-static inline void block_wait(void) { team_leave(TEAM_AT_BLOCK); }
+static inline void block_wait(void)
+{
+    team_leave(TEAM_AT_BLOCK);
+}
 
 /* Tells the warp n words, and waits until all have told theirs; they can be read until the next but
  * one telling. */

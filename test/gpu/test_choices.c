@@ -2,6 +2,8 @@
  * the fakes, which sets the clock of their events forward. */
 #include "run_rig.h"
 
+#include <lib/backend/cuda/gpu.h>
+
 #include <fcntl.h>
 #include <ftw.h>
 #include <glob.h>
@@ -103,6 +105,19 @@ static void a_device_that_captures_nothing_is_measured_launch_by_launch(void)
     CHECK(!called("cuGraphLaunch"));
     open_slot();
     check_way(2);
+    close_model();
+}
+
+/* As where there is no memory to keep it in. */
+static void what_nobody_keeps_is_not_measured(void)
+{
+    open_costly(30, 10, 20);
+    struct choices *had = dev->choices;
+    dev->choices = NULL;
+    CHECK_EQ(launches_to_compile(part), 0);
+    open_slot();
+    check_way(0); /* the library's first */
+    dev->choices = had;
     close_model();
 }
 
@@ -587,6 +602,7 @@ int main(void)
 {
     ALONE(the_fastest_way_is_taken_and_not_the_librarys_first);
     ALONE(what_costs_little_is_launched_many_times_between_two_events);
+    ALONE(what_nobody_keeps_is_not_measured);
     ALONE(a_device_that_captures_nothing_is_measured_launch_by_launch);
     ALONE(a_product_is_measured_once_for_all_partitions_of_a_size);
     ALONE(another_number_of_sms_has_a_choice_of_its_own);

@@ -149,6 +149,37 @@ static void each_stream_of_runs_has_its_handle(void)
     close_model();
 }
 
+/* Of the six priorities' streams, and the builder's. */
+static void no_run_is_the_first_to_use_a_handle(void)
+{
+    const void *in[] = {x, residual};
+    void *out[] = {y};
+    struct io_part whole = {.rows = ROWS, .in = in, .out = out};
+    struct exe *again;
+    struct slot *other;
+
+    open_device("shared");
+    residual_block(true);
+    CHECK_EQ(compile(false, &exe), 0);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    CHECK_EQ(fake->handles_used, 6 + 1);
+    forget_calls();
+    for (int i = 0; i < 6; i++) {
+        struct io io = {.n_parts = 1, .part = &whole, .priority = i, .best_effort = i == 5};
+        CHECK_EQ(done_of(slot, part, 0, 1, &io).rc, 0);
+    }
+    CHECK(called("cudnnBackendExecute")); /* one launch: no graph has it */
+    CHECK_EQ(fake->handles_used, 6 + 1);
+    CHECK_EQ(compile(false, &again), 0);
+    forget_calls();
+    CHECK_EQ(be->slot_open(again, &other, &err), 0);
+    CHECK_EQ(count_calls("cudnnBackendExecute"), 1); /* once in a partition: the rest is done */
+    be->slot_close(other);
+    be->release(again);
+    check_as_plain();
+    close_model();
+}
+
 static void a_workspace_is_memory_of_the_run(void)
 {
     struct exe_info little, much;
@@ -282,6 +313,7 @@ int main(void)
     ALONE(a_convolution_that_the_library_refuses_is_our_own);
     ALONE(the_first_run_makes_nothing);
     ALONE(each_stream_of_runs_has_its_handle);
+    ALONE(no_run_is_the_first_to_use_a_handle);
     ALONE(a_workspace_is_memory_of_the_run);
     ALONE(an_error_of_a_call_names_library_call_status_and_node);
     ALONE(a_call_that_is_refused_is_no_error);

@@ -152,6 +152,16 @@ static void the_first_run_makes_nothing(void)
     close_model();
 }
 
+static void no_run_is_the_first_to_use_the_handle(void)
+{
+    open_products();
+    int used = fake->handles_used;
+    CHECK(used > 0);
+    run(slot, y);
+    CHECK_EQ(fake->handles_used, used);
+    close_model();
+}
+
 static void nor_does_it_where_it_is_launched_step_by_step(void)
 {
     open_fake();
@@ -331,6 +341,7 @@ int main(void)
     ALONE(a_library_that_is_used_is_named_with_its_version);
     ALONE(a_workspace_is_memory_of_the_run);
     ALONE(the_first_run_makes_nothing);
+    ALONE(no_run_is_the_first_to_use_the_handle);
     ALONE(nor_does_it_where_it_is_launched_step_by_step);
     ALONE(an_error_of_a_call_names_library_call_status_and_node);
     ALONE(a_run_that_the_library_fails_says_so_when_the_model_is_warmed);

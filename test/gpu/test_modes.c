@@ -181,6 +181,29 @@ static void mode_mig_names_the_instances_that_could_be_chosen(void)
     CHECK_HAS(err.msg, "CUDA_VISIBLE_DEVICES: MIG-11111111-2222-3333-4444-555555555555");
 }
 
+/* By hand: 16 MiB for the streams of a level, 4 for a green context, 36 for one of MPS.  3.65 MiB
+ * (3738 KiB) for each of 132 SMs three times, for the two of the device's own context, and four
+ * idle contexts beside that. */
+static void each_mode_says_what_an_open_gpu_let_takes(void)
+{
+    const uint64_t mib = 1 << 20, sm = 3738 << 10;
+
+    start();
+    CHECK_EQ(list("green"), 0);
+    uint64_t all = info[0].mem_bytes;
+    CHECK_EQ(info[0].let_bytes, 20 * mib);
+    CHECK_EQ(list("shared"), 0);
+    CHECK_EQ(info[0].let_bytes, 6 * 16 * mib);
+    CHECK_EQ(info[0].mem_bytes, all);
+    fake->mps = 1;
+    CHECK_EQ(list("mps"), 0);
+    CHECK_EQ(info[0].let_bytes, 52 * mib);
+    CHECK_EQ(all - info[0].mem_bytes, 5 * 36 * mib + (3 * 132 + 2) * sm);
+    fake->mig = 1;
+    CHECK_EQ(list("mig"), 0);
+    CHECK_EQ(info[0].let_bytes, 6 * 16 * mib);
+}
+
 static void a_server_of_mps_that_is_starting_is_waited_for(void)
 {
     start();
@@ -260,6 +283,28 @@ static void nvml_is_opened_once_and_stays(void)
     }
 }
 
+/* The probe of each makes one, but for green. */
+static void nvml_is_opened_before_there_is_a_context_in_every_mode(void)
+{
+    static const char *const modes[] = {"mps", "green", "shared", "auto"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+        pid_t child = fork();
+        int status = -1;
+        if (child == 0) {
+            start();
+            fake->mps = 1;
+            CHECK_EQ(list(modes[i]), 0);
+            CHECK_EQ(fake->nvml_inits, 1);
+            CHECK(fake->contexts_ever > 0 || STREQ(modes[i], "green"));
+            check_clean();
+            _exit(check_failures > 0);
+        }
+        (void)waitpid(child, &status, 0);
+        CHECK_EQ(status, 0);
+    }
+}
+
 int main(void)
 {
     ALONE(without_a_driver_the_plug_in_says_so);
@@ -277,9 +322,11 @@ int main(void)
     ALONE(a_mode_that_is_named_never_degrades);
     ALONE(a_mig_instance_is_a_whole_device);
     ALONE(mode_mig_names_the_instances_that_could_be_chosen);
+    ALONE(each_mode_says_what_an_open_gpu_let_takes);
     ALONE(a_server_of_mps_that_is_starting_is_waited_for);
     ALONE(what_is_listed_again_changes_nothing);
     ALONE(nvml_is_opened_once_and_stays);
+    ALONE(nvml_is_opened_before_there_is_a_context_in_every_mode);
     ALONE(backend_auto_takes_a_gpu_where_there_is_one);
     ALONE(backend_auto_takes_the_cpu_and_says_why);
     ALONE(backend_auto_hides_no_mode_that_was_named);

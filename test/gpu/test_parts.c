@@ -192,6 +192,24 @@ static void few_contexts_wait_without_a_partition(void)
     stop();
 }
 
+/* 132 SMs: 80 and 52 may wait, 80 and 54 may not. */
+static void contexts_that_wait_have_no_more_sms_than_there_are(void)
+{
+    struct part *p[3];
+    uint32_t units = 0;
+
+    start("mps");
+    p[0] = cut(0, 40, &units);
+    p[1] = cut(0, 26, &units);
+    p[2] = cut(0, 27, &units);
+    be->part_close(p[0]);
+    be->part_close(p[1]);
+    CHECK_EQ(fake->contexts, 3 + 1);
+    be->part_close(p[2]);
+    CHECK_EQ(fake->contexts, 2 + 1);
+    stop();
+}
+
 static void more_partitions_than_mps_has_contexts_are_refused(void)
 {
     static struct part *p[48];
@@ -382,6 +400,7 @@ int main(void)
     ALONE(caps_are_rounded_up_and_read_back);
     ALONE(a_context_is_kept_for_the_next_partition_of_its_size);
     ALONE(few_contexts_wait_without_a_partition);
+    ALONE(contexts_that_wait_have_no_more_sms_than_there_are);
     ALONE(more_partitions_than_mps_has_contexts_are_refused);
     ALONE(other_clients_of_mps_take_contexts_too);
     ALONE(a_shared_device_is_one_granule_of_all_sms);

@@ -501,18 +501,18 @@ static void partitions_with_sms_of_their_own_have_one_level(void)
     end_model();
 }
 
-static void what_streams_take_is_not_the_planners(void)
+static void what_streams_take_is_told_to_the_planner(void)
 {
     open_fake();
     open_plugin();
     CHECK_EQ(list("shared"), 0);
     CHECK_HAS(info.why, "models take turns on all 132 SMs, runs on streams of 6 priorities");
     CHECK(!info.in_turn);
-    uint64_t six = info.mem_bytes;
+    uint64_t six = info.let_bytes;
     fake->greatest = 0;
     CHECK_EQ(list("shared"), 0);
     CHECK(info.in_turn);
-    CHECK_EQ(info.mem_bytes - six, 5 * ((uint64_t)16 << 20));
+    CHECK_EQ(six - info.let_bytes, 5 * ((uint64_t)16 << 20));
     check_clean(); /* nor is a context left that was made to ask */
 }
 
@@ -625,7 +625,7 @@ int main(void)
     ALONE(of_more_priorities_the_last_six_are_used);
     ALONE(where_there_is_one_priority_there_is_one_stream_and_it_is_said);
     ALONE(partitions_with_sms_of_their_own_have_one_level);
-    ALONE(what_streams_take_is_not_the_planners);
+    ALONE(what_streams_take_is_told_to_the_planner);
     ALONE(an_urgent_run_does_not_end_behind_one_of_best_effort);
     ALONE(a_run_of_a_level_that_fails_is_over_on_its_streams);
     ALONE(a_driver_that_does_not_say_its_priorities_is_an_error);

@@ -35,6 +35,7 @@ def gpu(make, monkeypatch):
         monkeypatch.setitem(ENV, "LD_LIBRARY_PATH", folder if libraries else f"{folder}/without:{folder}")
         monkeypatch.setitem(ENV, "GPULET_PLUGIN_DIR", str(FOLDER))
         monkeypatch.setitem(ENV, "FAKE_GPU", fake)
+        monkeypatch.setitem(ENV, "FAKE_GPU_STRICT", "NVML")  # opened before there is a context
         return make(backend=backend, start=start, config={("device", "partition-mode"): mode})
 
     return machine

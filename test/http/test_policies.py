@@ -46,6 +46,22 @@ def test_every_request_gets_its_own_answer(make, policy):
     assert not wrong
 
 
+def test_gpu_lets_that_memory_has_no_room_for_are_neither_planned_nor_taken(make):
+    sim = sim_file({n: 500 for n in "abc"})
+    sim["types"][0] |= {"mem_bytes": 1e9, "let_bytes": 400e6}  # two of them, and little besides
+    d = make(sim=sim)
+    for name in "abc":
+        d.put(name, identity(), "?slo_ms=400&rate_rps=20")
+    (device,) = d.admin_get("/v1/devices")["devices"]
+    assert (device["mem_bytes"], device["let_bytes"]) == (1_000_000_000, 400_000_000)
+    assert d.admin_get("/v1/problem")["types"][0]["let_bytes"] == 400_000_000
+    serving = [g for g in d.admin_get("/v1/plan")["gpulets"] if g["state"] == "serving"]
+    assert len(serving) <= 2 and {m["model"] for g in serving for m in g["models"]} == set("abc")
+    each = [{"device": "sim0", "granules": [i], "models": [{"model": name}]} for i, name in enumerate("abc")]
+    r = d.admin("PUT", "/v1/plan", {"gpulets": each})
+    assert r.status == 400 and b"bytes, it has 1000000000" in r.body
+
+
 def test_an_unknown_policy_is_refused_with_the_list(make):
     d = make(start=False, config={("plan", "policy"): "best"})
     d.start(wait=False)

@@ -34,6 +34,52 @@ static void a_growing_arena_gives_zeroed_memory_of_any_size(void)
     arena_done(&a);
 }
 
+static void an_arena_finds_what_one_before_it_gave_back(void)
+{
+    struct arena_cache c = {.limit_bytes = 1 << 20};
+    void *first[3], *again;
+    struct arena a;
+
+    for (unsigned i = 0; i < 3; i++) {
+        arena_init(&a);
+        a.cache = &c;
+        first[0] = arena_alloc(&a, 3000); /* of 4096 bytes; then 8192 */
+        again = arena_alloc(&a, 3000);
+        CHECK(i == 0 || (first[0] == first[1] && again == first[2]));
+        CHECK(memcmp(again, (char[3000]){0}, 3000) == 0);
+        memset(again, 7, 3000);
+        first[1] = first[0];
+        first[2] = again;
+        arena_done(&a);
+        CHECK_EQ(c.bytes, 4096 + 8192);
+    }
+    again = arena_cache_get(&c, 5000);
+    CHECK(again == first[2]);
+    CHECK_EQ(c.bytes, 4096);
+    arena_cache_put(&c, again);
+    arena_cache_done(&c);
+    CHECK_EQ(c.bytes, 0);
+}
+
+static void a_cache_keeps_the_last_up_to_its_limit(void)
+{
+    struct arena_cache c = {.limit_bytes = 3 * 4096};
+    void *p[4];
+
+    for (unsigned i = 0; i < 4; i++)
+        p[i] = arena_cache_get(&c, 4096);
+    for (unsigned i = 0; i < 4; i++)
+        arena_cache_put(&c, p[i]);
+    CHECK_EQ(c.bytes, 3 * 4096); /* the first one has gone */
+    arena_cache_put(&c, arena_cache_get(&c, 4 * 4096));
+    CHECK_EQ(c.bytes, 3 * 4096); /* more than all of it */
+    for (unsigned i = 4; i-- > 1;)
+        CHECK(arena_cache_get(&c, 1) == p[i]);
+    CHECK_EQ(c.bytes, 0);
+    for (unsigned i = 1; i < 4; i++)
+        arena_cache_put(NULL, p[i]);
+}
+
 static void a_fixed_arena_ends_at_its_buffer(void)
 {
     char buf[256];
@@ -108,6 +154,8 @@ int main(void)
     RUN(wrapping_an_error_puts_context_in_front);
     RUN(an_error_message_stays_on_one_line);
     RUN(a_growing_arena_gives_zeroed_memory_of_any_size);
+    RUN(an_arena_finds_what_one_before_it_gave_back);
+    RUN(a_cache_keeps_the_last_up_to_its_limit);
     RUN(a_fixed_arena_ends_at_its_buffer);
     RUN(a_growing_arena_refuses_what_goes_beyond_its_limit);
     RUN(a_quantile_is_right_within_a_32nd);

@@ -111,6 +111,38 @@ static void sizes_places_and_counts_are_those_of_the_type(void)
     fails("2 models, the limit is 1");
 }
 
+/* The queue of eight models is predicted at most. */
+static void nine_models_may_share_where_nothing_is_promised(void)
+{
+    static struct plan_model nine[9];
+    static struct plan_share each[9];
+    static struct plan_verdict said[9];
+
+    set_up();
+    for (uint32_t m = 0; m < 9; m++) {
+        nine[m] = model[0];
+        nine[m].rate_rps = nine[m].slo_us = 0;
+        each[m] = (struct plan_share){.model = m, .batch = 1, .streams = 1};
+        said[m] = (struct plan_verdict){.limit = LIMIT_NONE};
+    }
+    problem.model = nine;
+    problem.n_models = 9;
+    problem.rules = (struct plan_rules){.rule = RULE_QUEUE};
+    let[0] = (struct plan_gpulet){.set.bits[0] = 15, .units = 4, .n_shares = 9, .share = each};
+    plan = (struct plan){.n_gpulets = 1, .n_models = 9, .gpulet = let, .verdict = said};
+    passes();
+    nine[8].slo_us = 100000;
+    fails("its queue cannot be predicted");
+    said[8].limit = LIMIT_SLO;
+    passes();
+    said[8].limit = LIMIT_NONE;
+    let[0].n_shares = 8; /* its promise is of another gpu-let, then */
+    let[1] = (struct plan_gpulet){
+        .device = 1, .set.bits[0] = 15, .units = 4, .n_shares = 1, .share = &each[8]};
+    plan.n_gpulets = 2;
+    passes();
+}
+
 static void streams_and_usual_batches_have_limits(void)
 {
     set_up();
@@ -281,6 +313,7 @@ static void the_bound_is_the_cheapest_that_any_size_allows(void)
 int main(void)
 {
     RUN(sizes_places_and_counts_are_those_of_the_type);
+    RUN(nine_models_may_share_where_nothing_is_promised);
     RUN(streams_and_usual_batches_have_limits);
     RUN(memory_counts_contexts_copies_slots_rows_and_the_pool);
     RUN(a_rate_must_be_served_or_its_model_named);

@@ -1,5 +1,6 @@
 /* The CPU backend: cores and partitions, waiting, rows of several requests, segments, weights.
  * What each operator computes is test/ops' business. */
+#include "../count_malloc.h"
 #include "../graph_build.h"
 #include <gpulet/clock.h>
 #include <lib/backend/cpu/cpu.h>
@@ -1107,6 +1108,116 @@ static void a_run_beyond_its_memory_fails_alone(void)
     close_device();
 }
 
+/* The late part alone, as a slot runs it. */
+struct late_part {
+    struct arena arena;
+    struct late late;
+    struct late_slot slot;
+};
+
+static void part_open(struct late_part *p)
+{
+    const struct bound *b = bound_now(&p->arena);
+
+    CHECK_EQ(host_late.plan(b, &p->arena, &p->late, &err), 0);
+    p->slot =
+        (struct late_slot){.value = ARENA_ARRAY(&p->arena, struct tensor, b->graph->n_values)};
+    CHECK_EQ(host_late.reserve(&p->late, &p->slot), 0);
+}
+
+static void part_close(struct late_part *p)
+{
+    host_late.forget(&p->slot);
+    CHECK_EQ(p->slot.cache.bytes, 0);
+    arena_done(&p->arena);
+}
+
+/* How often it asked for memory. */
+static unsigned taken(struct late_part *p, void *const *ptr, size_t limit_bytes)
+{
+    unsigned before = n_mallocs;
+
+    CHECK_EQ(host_late.run(&p->late, &p->slot, ptr, limit_bytes, &err), 0);
+    return n_mallocs - before;
+}
+
+static void a_late_part_takes_no_memory_that_was_there_when_its_slot_was_opened(void)
+{
+    float x[] = {0, 1, -1, 0, 0, 2};
+    struct late_part p;
+
+    late_non_zero();
+    part_open(&p);
+    CHECK_EQ(taken(&p, (void *[]){x}, RUN_BYTES), 0);
+    CHECK_EQ(p.slot.out[0].dims[1], 3); /* before Relu, here */
+    part_close(&p);
+}
+
+/* 1000 boxes in a row and their scores: the host chooses among them, picks, and sums in a loop that
+ * piles up its results.  Which those are depends on the data, the sizes do not. */
+#define BOXES 1000
+static void boxes_graph(void)
+{
+    start(17);
+    uint32_t b = input("boxes", "1 1000 4"), s = input("scores", "1 1 1000");
+    uint32_t most = constant_of(DT_INT64, 0, NULL, (const int64_t[]){BOXES});
+    uint32_t found = op(OP_NonMaxSuppression, "", 4, b, s, most, scalar(0.5f));
+    uint32_t n = op(OP_Size, "", 1, found), sum = scalar(0);
+    uint32_t loop = op_outs("loop", OP_Loop, "", 2, 3, (uint32_t[]){n, VALUE_NONE, sum});
+    start_body();
+    (void)body_input("i");
+    uint32_t go = body_input("go"), more = op(OP_Add, "", 2, body_input("sum"), scalar(1));
+    output(op(OP_Identity, "", 1, go));
+    output(more);
+    output(more);
+    g->values[more].dtype = DT_FP32;
+    g->values[more].rank = 0;
+    end_body(loop, "body", 0, NULL, NULL);
+    output(found);
+    output(loop + 1);
+}
+
+static void a_late_part_takes_no_memory_for_what_a_run_before_it_needed(void)
+{
+    static float boxes[BOXES * 4], scores[BOXES];
+    void *ptr[] = {boxes, scores};
+    struct late_part p;
+
+    for (unsigned i = 0; i < BOXES; i++) {
+        boxes[i * 4] = boxes[i * 4 + 1] = (float)i * 2;
+        boxes[i * 4 + 2] = boxes[i * 4 + 3] = (float)i * 2 + 1;
+        scores[i] = 1;
+    }
+    boxes_graph();
+    part_open(&p);
+    unsigned first = taken(&p, ptr, RUN_BYTES);
+    CHECK(first > 0 || !COUNTS_MALLOC);
+    CHECK_EQ(p.slot.out[0].dims[0], BOXES);
+    CHECK_EQ(p.slot.out[1].dims[0], 3 * BOXES);
+    CHECK_EQ(taken(&p, ptr, RUN_BYTES), 0);
+    scores[7] = 0.25f; /* chosen last: in the same sizes */
+    CHECK_EQ(taken(&p, ptr, RUN_BYTES), 0);
+    CHECK_EQ(((const int64_t *)(const void *)p.slot.out[0].data)[3 * BOXES - 1], 7);
+    part_close(&p);
+}
+
+/* Ones, 20 million of them: 80 MB. */
+static void what_is_more_than_a_slot_keeps_is_given_back(void)
+{
+    int64_t large[] = {20000, 1000}, small[] = {2, 3};
+    struct late_part p;
+
+    start(17);
+    output(op(OP_ConstantOfShape, "", 1, input_of("x", DT_INT64, "2")));
+    part_open(&p);
+    (void)taken(&p, (void *[]){large}, RUN_BYTES);
+    CHECK(p.slot.cache.bytes <= LATE_KEPT_BYTES);
+    CHECK(p.slot.room >= sizeof(float) * 20000 * 1000); /* until the next run */
+    (void)taken(&p, (void *[]){small}, RUN_BYTES);
+    CHECK_EQ(p.slot.room, 128);
+    part_close(&p);
+}
+
 /* Zeros are an index out of range here: of no rows there is no first. */
 static void a_probe_whose_late_part_cannot_run_zeros_is_no_failure(void)
 {
@@ -1191,6 +1302,9 @@ int main(void)
     RUN(outputs_whose_shape_depends_on_data_follow_each_run);
     RUN(strings_go_in_and_out);
     RUN(a_run_beyond_its_memory_fails_alone);
+    RUN(a_late_part_takes_no_memory_that_was_there_when_its_slot_was_opened);
+    RUN(a_late_part_takes_no_memory_for_what_a_run_before_it_needed);
+    RUN(what_is_more_than_a_slot_keeps_is_given_back);
     RUN(a_probe_whose_late_part_cannot_run_zeros_is_no_failure);
     RUN(late_runs_keep_no_memory);
     RUN(backends_are_found_by_name_or_refused_by_it);

@@ -2,10 +2,13 @@
  * written again, and what a failure leaves behind. */
 #include "../graph_build.h"
 #include "onnx_write.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir[64], model_path[128], prepared_path[128], temp_path[128];
@@ -253,6 +256,89 @@ static void a_temp_file_from_a_crash_is_no_obstacle(void)
     CHECK_EQ(inode(temp_path), 0);
 }
 
+/* Its name begins as a temp file's does. */
+static unsigned temp_files(void)
+{
+    DIR *d = opendir(dir);
+    unsigned n = 0;
+
+    assert(d);
+    for (struct dirent *e; (e = readdir(d));)
+        n += strncmp(e->d_name, PREPARED_FILE ".", strlen(PREPARED_FILE ".")) == 0;
+    (void)closedir(d);
+    return n;
+}
+
+/* One that is being written is locked: here by another process than that which opens the model. */
+static void a_temp_file_that_somebody_writes_is_left_alone(void)
+{
+    write_model(0);
+    (void)unlink(prepared_path);
+    put_file(temp_path, "half", 4);
+    int fd = open(temp_path, O_RDWR);
+    CHECK_EQ(flock(fd, LOCK_EX), 0);
+    model_free(open_model());
+    CHECK(inode(prepared_path) != 0);
+    CHECK_EQ(temp_files(), 1);
+    (void)close(fd);
+    (void)unlink(prepared_path);
+    model_free(open_model());
+    CHECK_EQ(temp_files(), 0);
+}
+
+#define WRITERS 4
+#define TIMES 25
+
+static bool prepares(double want)
+{
+    struct model *m = NULL;
+    struct err err = {0};
+    bool good = model_open(dir, NULL, PRECISION_FP32, &m, &err) == 0 && checksum(m) == want;
+
+    if (!good)
+        printf("# %s\n", err.msg);
+    model_free(m);
+    fflush(stdout);
+    return good;
+}
+
+/* All of them begin when the pipe is closed. */
+static void prepare_at_once(double want)
+{
+    pid_t child[WRITERS];
+    int gate[2], status = -1;
+    char c;
+
+    assert(pipe(gate) == 0);
+    fflush(stdout);
+    for (unsigned i = 0; i < WRITERS; i++)
+        if ((child[i] = fork()) == 0) {
+            (void)close(gate[1]);
+            (void)!read(gate[0], &c, 1);
+            _exit(!prepares(want));
+        }
+    (void)close(gate[0]);
+    (void)close(gate[1]);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        (void)waitpid(child[i], &status, 0);
+        CHECK_EQ(status, 0);
+    }
+}
+
+static void processes_that_prepare_one_folder_at_a_time_do_not_disturb_each_other(void)
+{
+    write_model(0);
+    struct model *m = open_model();
+    double want = checksum(m);
+    model_free(m);
+    for (unsigned i = 0; i < TIMES; i++) {
+        (void)unlink(prepared_path);
+        prepare_at_once(want);
+        CHECK(inode(prepared_path) != 0);
+        CHECK_EQ(temp_files(), 0);
+    }
+}
+
 static void dropped_pages_come_back(void)
 {
     write_model(0);
@@ -296,6 +382,8 @@ int main(void)
     RUN(another_model_does_not_get_old_weights);
     RUN(a_full_disk_leaves_no_temp_file);
     RUN(a_temp_file_from_a_crash_is_no_obstacle);
+    RUN(a_temp_file_that_somebody_writes_is_left_alone);
+    RUN(processes_that_prepare_one_folder_at_a_time_do_not_disturb_each_other);
     RUN(dropped_pages_come_back);
     RUN(what_is_no_model_says_so);
     (void)unlink(model_path);

@@ -326,6 +326,42 @@ static void a_model_larger_than_the_memory_is_named(void)
     }
 }
 
+static uint32_t most_lets(const struct plan *plan)
+{
+    uint32_t n[4] = {0}, most = 0;
+
+    for (uint32_t k = 0; k < plan->n_gpulets; k++)
+        n[plan->gpulet[k].device]++;
+    for (uint32_t d = 0; d < ARRAY_SIZE(n); d++)
+        most = MAX(most, n[d]);
+    return most;
+}
+
+/* As contexts of MPS do: of 1000 bytes each takes 400, whatever is in it. */
+static void no_policy_opens_more_gpulets_than_memory_has_room_for(void)
+{
+    uint32_t n_bound = 0;
+    const struct policy *by;
+
+    for (uint32_t i = 0; (by = policy_at(i)); i++) {
+        struct problem p = by_hand(2, 6);
+        struct err err = {0};
+        struct plan plan = make(&p, by->name, 0);
+        uint32_t before = most_lets(&plan);
+        type.mem_bytes = 1000;
+        type.let_bytes = 400;
+        CHECK_EQ(plan_check(&p, NULL, &plan, &err), before > 2 ? -EINVAL : 0);
+        if (before > 2)
+            CHECK_HAS(err.msg, "bytes, it has 1000");
+        n_bound += before > 2;
+        plan = make(&p, by->name, 0); /* and the check says that it can be run */
+        CHECK(plan.n_gpulets > 0);
+        CHECK(most_lets(&plan) <= 2);
+        arena_done(&arena);
+    }
+    CHECK(n_bound >= 5);
+}
+
 static void the_full_search_says_when_there_are_too_many_splits(void)
 {
     struct problem p = by_hand(4, 1);
@@ -548,6 +584,7 @@ int main(void)
     RUN(a_rate_of_one_in_a_hundred_seconds_gets_its_gpulet);
     RUN(who_finds_no_room_is_named_with_what_would_do);
     RUN(a_model_larger_than_the_memory_is_named);
+    RUN(no_policy_opens_more_gpulets_than_memory_has_room_for);
     RUN(the_full_search_says_when_there_are_too_many_splits);
     RUN(the_full_search_serves_what_the_heuristic_serves);
     RUN(residues_share_the_shorter_cycle_while_their_runs_fit);

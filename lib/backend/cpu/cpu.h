@@ -115,6 +115,7 @@ struct port {
 int late_plan(const struct bound *b, struct arena *a, struct late *ret, struct err *err);
 int late_run(const struct late *l, struct late_slot *s, void *const *ptr, size_t limit_bytes,
              struct err *err);
+int late_reserve(const struct late *l, struct late_slot *s);
 void late_forget(struct late_slot *s);
 
 struct exe {

@@ -99,6 +99,8 @@ static int slot_fill(struct slot *s)
         s->late.value = ARENA_ARRAY(&s->arena, struct tensor, x->late.bound->graph->n_values);
     if (!s->ptr || !s->arg || !s->memory || (x->late.bound && !s->late.value))
         return -ENOMEM;
+    if (x->late.bound)
+        r = late_reserve(&x->late, &s->late);
     for (uint32_t i = 0; i < x->n_steps && r == 0; i++)
         r = fill_step(s, &x->step[i], s->first[i]);
     for (uint32_t i = 0; i < x->n_in && r == 0; i++)

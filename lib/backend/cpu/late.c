@@ -4,8 +4,9 @@
  * One last step of the exe reads the row-major values that late nodes need, and graph_run() runs
  * the nodes one by one: each is planned with our kernels where they take it, and done by the
  * reference's loops where not.  Whatever they make lies in an arena that is bounded by
- * limits.late-bytes and given back when the run ends; the outputs are copied out of it, and stay
- * until the next run of the slot. */
+ * limits.late-bytes; its blocks stay with the slot when the run ends, for the next one, so that
+ * runs of the same sizes take no memory.  The outputs are copied out of it, to memory that stays in
+ * the same way, until the next run of the slot. */
 #include "build.h"
 #include <kernels/ref/ref.h>
 
@@ -174,6 +175,26 @@ static void give_inputs(const struct late *l, struct tensor *value, void *const 
     }
 }
 
+static void outputs_drop(struct late_slot *s)
+{
+    free(s->memory);
+    s->memory = NULL;
+    s->room = 0;
+}
+
+/* Twice as much as is lacking, so that what grows slowly does not take memory each time. */
+static int outputs_room(struct late_slot *s, size_t bytes)
+{
+    size_t room = bytes <= LATE_KEPT_BYTES / 2 ? MAX(2 * bytes, 64u) : bytes;
+
+    if (s->memory && bytes <= s->room)
+        return 0;
+    outputs_drop(s);
+    s->memory = aligned_alloc(64, room);
+    s->room = s->memory ? room : 0;
+    return s->memory ? 0 : -ENOMEM;
+}
+
 /* The late outputs, each at 64 bytes, in memory of their own. */
 static int keep_outputs(const struct late *l, struct late_slot *s, struct err *err)
 {
@@ -185,8 +206,7 @@ static int keep_outputs(const struct late *l, struct late_slot *s, struct err *e
         if (l->bound->late_value[g->out[i]])
             bytes += align_up(s->value[g->out[i]].bytes, 64);
     }
-    s->memory = aligned_alloc(64, MAX(bytes, 64u));
-    if (!s->memory)
+    if (outputs_room(s, bytes) < 0)
         return err_set(err, -ENOMEM, "no memory for outputs of %zu bytes", bytes);
     for (uint32_t i = 0; i < g->n_out; i++) {
         if (!l->bound->late_value[g->out[i]])
@@ -199,6 +219,13 @@ static int keep_outputs(const struct late *l, struct late_slot *s, struct err *e
     return 0;
 }
 
+static void arena_from(struct arena *a, struct late_slot *s)
+{
+    s->cache.limit_bytes = LATE_KEPT_BYTES;
+    arena_init(a);
+    a->cache = &s->cache;
+}
+
 int late_run(const struct late *l, struct late_slot *s, void *const *ptr, size_t limit_bytes,
              struct err *err)
 {
@@ -209,21 +236,40 @@ int late_run(const struct late *l, struct late_slot *s, void *const *ptr, size_t
                             .arena = &a,
                             .run = run_node};
 
-    late_forget(s);
-    arena_init(&a);
+    if (s->room > LATE_KEPT_BYTES)
+        outputs_drop(s);
+    arena_from(&a, s);
     a.limit_bytes = limit_bytes;
     give_inputs(l, s->value, ptr);
+    ref_lend(&s->cache);
     int r = graph_run(&run, err);
+    ref_lend(NULL);
     if (r == 0)
         r = keep_outputs(l, s, err);
     arena_done(&a);
     return r;
 }
 
-void late_forget(struct late_slot *s)
+/* Late nodes make things of the size of what they read: each of it once, where nothing else is
+ * known. */
+int late_reserve(const struct late *l, struct late_slot *s)
 {
-    free(s->memory);
-    s->memory = NULL;
+    struct arena a;
+    bool all = true;
+
+    arena_from(&a, s);
+    for (uint32_t i = 0; i < l->n_in && all; i++)
+        all = a.total_bytes > LATE_KEPT_BYTES / 2 ||
+              arena_alloc(&a, l->bound->value[l->in[i]].bytes) != NULL;
+    arena_done(&a);
+    return all ? outputs_room(s, 64) : -ENOMEM;
 }
 
-const struct host_late host_late = {.plan = late_plan, .run = late_run, .forget = late_forget};
+void late_forget(struct late_slot *s)
+{
+    outputs_drop(s);
+    arena_cache_done(&s->cache);
+}
+
+const struct host_late host_late = {
+    .plan = late_plan, .reserve = late_reserve, .run = late_run, .forget = late_forget};

@@ -56,6 +56,29 @@ static int warm(struct slot *s, struct err *err)
     return r < 0 ? r : waited;
 }
 
+/* What a library does when a handle is used for the first time is done here, and not in a run: each
+ * line's does a step of the slot's, if it never did any.  On streams of runs, so nothing else of
+ * the slot is under way, and their runs are waited for: once in a partition. */
+static int lines_warm(struct slot *s, struct err *err)
+{
+    const struct exe *x = s->exe;
+    struct part *p = x->part;
+    uint32_t k = 0;
+    int r = 0;
+
+    while (k < x->n_steps && !(x->step[k].call && x->step[k].call->by_line))
+        k++;
+    for (unsigned i = 0; k < x->n_steps && i < p->levels.n && r == 0; i++) {
+        if (p->line[i].dnn_used)
+            continue;
+        r = slot_launch(s, k, p->line[i].stream, err);
+        int waited = GPU(stream_wait(p->line[i].stream), r < 0 ? &(struct err){0} : err);
+        r = r < 0 ? r : waited;
+        p->line[i].dnn_used = r == 0;
+    }
+    return r;
+}
+
 static int launches(struct slot *s, unsigned i, struct err *err)
 {
     const struct exe *x = s->exe;
@@ -121,6 +144,8 @@ int graphs_open(struct slot *s, struct err *err)
     size_t bytes = graphs_bytes(x);
     int r = warm(s, err);
 
+    if (r == 0)
+        r = lines_warm(s, err);
     if (r < 0 || bytes == 0)
         return r;
     r = x->part->graph_bytes + bytes <= PART_BYTES_MAX

@@ -11,7 +11,8 @@
 
 #define CHOICE_BYTES 64
 
-/* ---- choice.c: of all devices alike in this process; NULL is good for all of these, and empty */
+/* ---- choice.c: of all devices alike in this process; NULL is good for all of these, and
+ * empty: nothing is measured then */
 struct choices;
 /* identity: of device, driver and libraries.  The file lies in `algorithms` in folder; NULL: there
  * is none.  NULL if there is no memory.  Builder, as are choices_put() and choices_save(). */
@@ -31,7 +32,8 @@ struct ways {
     int (*run)(void *arg, unsigned i, CUstream stream, struct err *err);
     void *arg;
 };
-/* Before whatever belongs to measuring.  False: this exe's time is over. */
+/* Before whatever belongs to measuring.  False: this exe's time is over, or nobody keeps what it
+ * gives. */
 bool contest_begin(struct build *b);
 void contest_end(struct build *b);
 /* Device memory for operands and results, all of it with some numbers in it; 0: there is none. */

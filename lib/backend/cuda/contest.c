@@ -41,7 +41,7 @@ bool contest_begin(struct build *b)
     struct trials *t = &b->trials;
 
     t->since_ns = clock_now_ns();
-    return t->spent_ns < BUDGET_NS;
+    return b->part->dev->choices && t->spent_ns < BUDGET_NS;
 }
 
 void contest_end(struct build *b)

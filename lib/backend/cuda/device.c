@@ -27,6 +27,7 @@ static int describe(const struct backend_config *cfg, int index, CUdevice *ret_c
     int sms = 0, r = GPU(device_get(ret_cu, index), err);
     size_t bytes = 0;
 
+    nvml_driver_version(driver); /* before a mode is asked, which may make a context: nvml.c */
     *ret = (struct device_info){.in_turn = true}; /* one stream, but in some modes */
     (void)snprintf(ret->name, sizeof(ret->name), "gpu%d", index);
     if (r == 0)
@@ -42,7 +43,6 @@ static int describe(const struct backend_config *cfg, int index, CUdevice *ret_c
     if (r < 0)
         return err_wrap(err, "device '%s': ", ret->name);
     ret->units = ret->n_granules * ret->granule_units; /* what a plan can give away */
-    nvml_driver_version(driver);
     (void)snprintf(ret->library, sizeof(ret->library), "CUDA %d.%d, %s%.32s", cu.version / 1000,
                    cu.version % 1000 / 10, driver[0] ? "driver " : DRIVER_UNKNOWN, driver);
     describe_library(blas_library(), "products", ret);

@@ -147,8 +147,12 @@ static int attempt(struct build *b, const struct node *n, struct dnn_conv_shape 
     if (r < 0)
         return r;
     s.bias = refs->bias.kind != REF_NONE || n_fused > 0; /* the chain without one is another's */
-    c->call = (struct call){
-        .node = n, .open = dnn_open, .close = dnn_close, .run = dnn_run, .free = dnn_free};
+    c->call = (struct call){.node = n,
+                            .by_line = true,
+                            .open = dnn_open,
+                            .close = dnn_close,
+                            .run = dnn_run,
+                            .free = dnn_free};
     r = dnn_plan_choose(b, &s, &c->plan, ret_taken);
     if (r < 0)
         return build_wrap(b);

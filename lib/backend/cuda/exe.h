@@ -23,6 +23,7 @@ struct hole { /* a pointer among a kernel's arguments */
  * kernel's are.  The partition's context is current. */
 struct call {
     const struct node *node;
+    bool by_line; /* run() uses a handle of the stream's line */
     /* What a slot needs for it, if anything. */
     int (*open)(const struct call *c, const void *args, void **ret_state, struct err *err);
     void (*close)(void *state);

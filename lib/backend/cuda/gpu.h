@@ -42,8 +42,8 @@ bool gpu_is_lost(void);
 struct mode {
     const char *name;
     enum part_mode mode;
-    /* Main thread.  Can the device be cut so?  Sets granule_units, n_granules, weights_shared and
-     * why.  Otherwise err says why not. */
+    /* Main thread.  Can the device be cut so?  Sets granule_units, n_granules, weights_shared,
+     * let_bytes and why.  Otherwise err says why not. */
     int (*probe)(CUdevice d, struct device_info *ret, struct err *err);
     /* Builder.  Sets dev->ctx; what open() began and did not finish is close()'s, too. */
     int (*open)(struct device *dev, struct err *err);
@@ -109,12 +109,13 @@ struct levels {
 /* Those of a device, in a context of it. */
 int levels_ask(CUcontext ctx, struct levels *ret, struct err *err);
 /* What a partition with so many takes, as far as is known. */
-size_t levels_bytes(const struct levels *l);
+size_t levels_bytes(unsigned n);
 /* What runs of one level are on. */
 struct line {
     CUstream stream;          /* launches, and copies that are not worth another stream */
     CUstream out;             /* results: behind those of the same level alone */
     struct cudnnContext *dnn; /* or NULL; used under `use`, on stream */
+    bool dnn_used;            /* builder: it was once, as the first time takes memory */
     unsigned n_out;           /* executor: tickets of its runs */
 };
 

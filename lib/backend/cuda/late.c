@@ -33,7 +33,7 @@ static int tail_take(struct slot *s, struct err *err)
 
     t->ptr = calloc(x->late.n_in + 1, sizeof(*t->ptr));
     t->late.value = calloc(x->late.bound->graph->n_values, sizeof(*t->late.value));
-    if (!t->ptr || !t->late.value)
+    if (!t->ptr || !t->late.value || gpu_late->reserve(&x->late, &t->late) < 0)
         return err_set(err, -ENOMEM, "out of memory");
     int r = GPU(host_alloc((void **)&t->memory, MAX(x->staged_bytes, 1), 0), err);
     for (uint32_t i = 0; i < x->late.n_in && r == 0; i++) {

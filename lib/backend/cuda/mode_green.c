@@ -7,6 +7,8 @@
 #include "gpu.h"
 #include <stdio.h>
 
+#define CONTEXT_BYTES ((size_t)4 << 20) /* a green context and its stream (adr/0024) */
+
 /* The smallest group that keeps all guarantees, by compute capability. */
 static uint32_t group_min(int major)
 {
@@ -52,6 +54,7 @@ static int green_probe(CUdevice d, struct device_info *ret, struct err *err)
     ret->granule_units = size;
     ret->n_granules = n;
     ret->weights_shared = true;
+    ret->let_bytes = CONTEXT_BYTES + levels_bytes(1);
     uint32_t rest = ret->units > n * size ? ret->units - n * size : 0;
     (void)snprintf(ret->why, sizeof(ret->why), "%u groups of %u SMs, %u more with the last", n,
                    size, rest);

@@ -6,8 +6,12 @@
 #include "gpu.h"
 #include <stdio.h>
 
-#define IDLE_MAX 4 /* contexts kept without a partition */
+#define IDLE_MAX 4 /* contexts kept without a partition; nor have they more SMs than there are */
 #define VISIBLE_MARK 0x6c657467u
+
+/* What a context takes: 65 MiB with a cap of 8 SMs, 159 of 34, 517 of 132 (adr/0024). */
+#define CONTEXT_BYTES ((size_t)36 << 20)
+#define CONTEXT_SM_BYTES ((size_t)3738 << 10)
 
 /* Before driver 590 (CUDA 13.1) a device has 48 contexts, then 60. */
 static uint32_t contexts_max(void)
@@ -88,6 +92,18 @@ static int try_two(CUdevice d, struct device_info *ret, struct err *err)
     return r;
 }
 
+/* A plan has no gpu-lets with more than all SMs together, nor has the one that it follows, nor have
+ * idle contexts: what SMs take is taken off once for each of these, and a plan need not count them.
+ */
+static void memory_tell(struct device_info *ret)
+{
+    uint64_t kept = (1 + IDLE_MAX) * CONTEXT_BYTES +
+                    (ret->granule_units + 3 * (uint64_t)ret->units) * CONTEXT_SM_BYTES;
+
+    ret->mem_bytes = ret->mem_bytes > kept ? ret->mem_bytes - kept : 1; /* 0 would be unknown */
+    ret->let_bytes = CONTEXT_BYTES + levels_bytes(1);
+}
+
 static int mps_probe(CUdevice d, struct device_info *ret, struct err *err)
 {
     int is_client = 0, has_caps = 0;
@@ -108,6 +124,7 @@ static int mps_probe(CUdevice d, struct device_info *ret, struct err *err)
         return err_set(err, -ENOTSUP, "a cap of 1 SM came out as %u of %u", ret->granule_units,
                        ret->units);
     ret->n_granules = MIN(ret->units / ret->granule_units, MAX_GRANULES);
+    memory_tell(ret);
     (void)snprintf(ret->why, sizeof(ret->why), "caps in steps of %u SMs, at most %u contexts; %s",
                    ret->granule_units, contexts_max(),
                    ret->weights_shared ? "weights are shared" : "each context has its own weights");
@@ -168,12 +185,15 @@ static int capped_get(struct device *dev, uint32_t units, struct capped **ret, s
 
 static void capped_put(struct device *dev, struct capped *c)
 {
-    unsigned n_idle = 1;
+    uint32_t n_idle = 0, units = 0;
 
     c->used = false;
     for (size_t i = 0; i < ARRAY_SIZE(dev->capped); i++)
-        n_idle += dev->capped[i].ctx && !dev->capped[i].used && &dev->capped[i] != c;
-    if (n_idle > IDLE_MAX)
+        if (dev->capped[i].ctx && !dev->capped[i].used) {
+            n_idle++;
+            units += dev->capped[i].units;
+        }
+    if (n_idle > IDLE_MAX || units > dev->info.units)
         capped_drop(dev, c);
 }
 

@@ -61,6 +61,7 @@ static int info_fill(struct device_info *info, const struct plan_device *d,
                                  .n_granules = t->n_granules,
                                  .max_granules = t->max_granules,
                                  .mem_bytes = t->mem_bytes,
+                                 .let_bytes = t->let_bytes,
                                  .link_bytes_per_s = t->predict.link_bps,
                                  .mem_bytes_per_s =
                                      t->predict.dram_bps > 0 ? t->predict.dram_bps : s->bytes_per_s,
