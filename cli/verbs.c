@@ -84,6 +84,28 @@ static const char *in_time_text(json_t *m, json_t *w, char buf[16])
     return buf;
 }
 
+/* What a model's precision costs, by the output that is off most. */
+static void print_accuracy(json_t *m)
+{
+    json_t *a = json_object_get(m, "accuracy"), *o, *worst = NULL;
+    size_t i;
+
+    if (str(a, "why")[0])
+        printf("%-24s %s cannot be compared with fp32: %s\n", "", str(m, "precision"),
+               str(a, "why"));
+    json_array_foreach(json_object_get(a, "outputs"), i, o)
+    {
+        if (num(o, "overflowed") > 0)
+            printf("%-24s output '%s': %.0f of %.0f entries are not finite in %s\n", "",
+                   str(o, "name"), num(o, "overflowed"), num(o, "entries"), str(m, "precision"));
+        if (!worst || num(o, "max_error") > num(worst, "max_error"))
+            worst = o;
+    }
+    if (worst && json_object_get(worst, "max_error"))
+        printf("%-24s %s: output '%s' is off by %.2g of its largest magnitude at most\n", "",
+               str(m, "precision"), str(worst, "name"), num(worst, "max_error"));
+}
+
 static void print_models(json_t *list, json_t *was)
 {
     json_t *m;
@@ -113,6 +135,7 @@ static void print_models(json_t *list, json_t *was)
         if (best_effort && str(m, "limit")[0])
             printf("%-24s no gpu-let has time or memory for a run of it (limit: %s)\n", "",
                    str(m, "limit"));
+        print_accuracy(m);
     }
 }
 

@@ -107,6 +107,46 @@ static json_t *demand_json(const struct view_model *m)
                      "planned_rps", m->planned_rps, "low_rps", m->low_rps, "high_rps", m->high_rps);
 }
 
+static json_t *output_json(const char *name, const struct accuracy_output *o)
+{
+    json_t *j = json_pack("{s:s}", "name", name);
+
+    if (accuracy_why(o->kind)[0])
+        (void)json_object_set_new(j, "why", json_string(accuracy_why(o->kind)));
+    if (o->kind == ACCURACY_EQUAL)
+        (void)json_object_set_new(j, "same", json_real(o->same));
+    if (o->kind == ACCURACY_NUMBERS) {
+        (void)json_object_set_new(j, "max_error", json_real(o->max_error));
+        (void)json_object_set_new(j, "rms_error", json_real(o->rms_error));
+    }
+    if (o->same_top >= 0)
+        (void)json_object_set_new(j, "same_top", json_real(o->same_top));
+    (void)json_object_set_new(j, "entries", json_integer((json_int_t)o->n));
+    (void)json_object_set_new(j, "overflowed", json_integer((json_int_t)o->n_overflowed));
+    return j;
+}
+
+/* What the precision costs. */
+static json_t *accuracy_json(const struct accuracy *a, const struct served *s)
+{
+    const char *state = a->n_out ? "compared" : a->why[0] ? "impossible" : "waiting";
+    json_t *j = json_pack("{s:s, s:s}", "against", "fp32", "state", state), *list = json_array();
+
+    for (uint32_t i = 0; i < MIN(a->n_out, s->n_out); i++)
+        (void)json_array_append_new(list, output_json(s->out[i].name, &a->out[i]));
+    if (a->why[0])
+        (void)json_object_set_new(j, "why", json_string(a->why));
+    if (a->n_out) {
+        (void)json_object_set_new(j, "rows", json_integer(a->rows));
+        (void)json_object_set_new(j, "inputs",
+                                  json_string(a->zeros ? "random, integers 0" : "random"));
+        (void)json_object_set_new(j, "seed", json_integer(ACCURACY_SEED));
+        (void)json_object_set(j, "outputs", list);
+    }
+    json_decref(list);
+    return j;
+}
+
 /* What serving adds to a model's description. */
 static void add_served(json_t *o, const struct view_model *m)
 {
@@ -133,6 +173,8 @@ static void add_served(json_t *o, const struct view_model *m)
     (void)json_object_set_new(o, "plain_steps", json_integer(m->n_plain));
     if (m->spec.precision != PRECISION_FP32)
         (void)json_object_set_new(o, "precision_nodes", json_integer(m->n_asked));
+    if (m->accuracy)
+        (void)json_object_set_new(o, "accuracy", accuracy_json(m->accuracy, s));
     (void)json_object_set_new(o, "weights_bytes", json_integer((json_int_t)m->weights_bytes));
     (void)json_object_set_new(o, "slot_bytes", json_integer((json_int_t)m->slot_bytes));
     (void)json_object_set_new(o, "load_ms", json_real((double)m->load_us / 1000.0));

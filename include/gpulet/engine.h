@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <gpulet/accuracy.h>
 #include <gpulet/backend.h>
 #include <gpulet/hist.h>
 #include <gpulet/policy.h>
@@ -183,6 +184,8 @@ struct view_model {
     uint32_t n_late;  /* nodes that run behind all others, as their shapes come to be known */
     uint32_t n_plain; /* steps of a run that are plain loops: of them no speed is claimed */
     uint32_t n_asked; /* nodes computed in spec.precision; 0 for fp32 */
+    const struct accuracy *accuracy; /* of fp16 and bf16, else NULL; n_out 0 and why "": it is yet
+                                        to be compared */
     uint32_t n_kept, n_probed; /* points of its profile: known when it was opened, run since */
     usec_t load_us;            /* from opening its file to serving; 0: not yet */
     uint32_t n_queued;

@@ -69,3 +69,8 @@ struct buffer {
 };
 /* Sets the offsets; returns the size of the arena they need.  Greedy by size, best fit. */
 size_t memory_plan(struct buffer *buf, uint32_t n, struct arena *scratch);
+
+/* ---- inputs for a run that nobody asked for, from a seed (made_up.c); zeros: all integers are 0.
+ * to[i]: memory for input i.  -ENOTSUP: one holds strings; -ENOMEM. */
+int inputs_make_up(const struct bound *b, uint64_t seed, bool zeros, struct arena *scratch,
+                   void *const *to);

@@ -9,6 +9,7 @@
  * again prints the same bytes.  Numbers are written as the C locale does. */
 #pragma once
 
+#include <gpulet/accuracy.h>
 #include <gpulet/plan.h>
 
 #define PROBLEM_VERSION 1
@@ -52,6 +53,7 @@ int pairs_parse(const char *json, size_t bytes, const struct problem *p, struct 
 #define MEASURED_MAX_POINTS 512
 #define MEASURED_MAX_BESIDE 64
 #define MEASURED_MAX_SEGMENTS 64
+#define MEASURED_MAX_OUTPUTS 64
 struct measured_key {
     const char *graph;     /* hash of the file, its external data and the version of the passes */
     const char *precision; /* and how it is compiled */
@@ -68,6 +70,7 @@ struct measured {
     uint32_t n_segments;         /* 0: not measured */
     struct measured_point whole; /* batch and units that the segments were run with */
     const usec_t *segment_us;
+    struct accuracy accuracy; /* n_out 0: not compared */
 };
 int measured_print(const struct problem *p, const struct measured *m, char **ret, struct err *err);
 int measured_parse(const char *json, size_t bytes, struct arena *a, struct measured *ret,

@@ -92,6 +92,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     struct measured_point whole;
     usec_t segment_us[MEASURED_MAX_SEGMENTS];
     bool beside_failed, segments_done; /* not tried again */
+    struct accuracy accuracy;          /* under e->lock; its texts and outputs in the arena */
     _Atomic uint32_t n_kept;           /* points that were known when it was opened, */
     _Atomic uint32_t n_probed;         /* and those that were run since, to be measured */
     _Atomic usec_t load_us;            /* from opening the file to the swap; 0: not yet */
@@ -478,10 +479,12 @@ struct trial {
     uint32_t n_segments;
     struct arena arena;
 };
-int trial_open(struct engine *e, struct loaded *l, uint32_t batch, const struct granules *set,
-               struct trial *t, struct err *err);
+int trial_open(struct engine *e, struct loaded *l, enum precision precision, uint32_t batch,
+               const struct granules *set, struct trial *t, struct err *err);
 int trial_run(struct trial *t, uint32_t from, uint32_t to, uint32_t n, uint64_t *ret_ns,
               struct err *err);
+/* One run of it for io, a segment after the other as long as there is peace. */
+int trial_answer(struct trial *t, const struct io *io, uint64_t arrived_before, struct err *err);
 void trial_close(struct trial *t);
 /* stress.c; builder, but for its own thread */
 #define STRESS_RUNS_MAX 256
@@ -496,6 +499,17 @@ bool stressor_runs(const struct stressor *s, uint32_t *ret_n);
 int stressor_off(struct stressor *s);
 /* After off(): what a run took; the last STRESS_RUNS_MAX are known. */
 uint64_t stressor_ns(const struct stressor *s, uint32_t run);
+/* neighbours.c; builder, and a trial's thread.  Requests that have come so far; then: 0, or
+ * -ECANCELED: more have, or the builder has something to do; -ENODEV: the device is lost. */
+uint64_t arrived(const struct engine *e);
+int peace(struct engine *e, uint64_t arrived_before);
+/* accuracy.c; builder: the model's outputs against those in FP32, once, while nothing comes.
+ * False: there is nothing (left) to compare. */
+bool accuracy_refine(struct engine *e, struct loaded *l, usec_t most_us);
+void accuracy_restore(struct loaded *l, const struct accuracy *kept); /* it is in no epoch yet */
+/* Any thread, l pinned: a copy in the arena; *ret NULL: of such a model there is none. */
+int accuracy_view(struct engine *e, const struct loaded *l, struct arena *a,
+                  const struct accuracy **ret);
 /* neighbours.c; builder: one more pair, or the segments, by runs of at most most_us.  False:
  * nothing is left to be measured. */
 bool neighbours_refine(struct engine *e, struct loaded *l, usec_t most_us);

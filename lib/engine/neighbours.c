@@ -33,7 +33,7 @@ struct duel {
 };
 
 /* ---- peace */
-static uint64_t arrived(const struct engine *e)
+uint64_t arrived(const struct engine *e)
 {
     uint64_t n = 0;
 
@@ -42,8 +42,7 @@ static uint64_t arrived(const struct engine *e)
     return n;
 }
 
-/* -ECANCELED: somebody wants something; -ENODEV: there is nothing to measure any more. */
-static int peace(struct engine *e, uint64_t arrived_before)
+int peace(struct engine *e, uint64_t arrived_before)
 {
     (void)pthread_mutex_lock(&e->lock);
     bool work = e->work || e->changes;
@@ -173,7 +172,7 @@ static int duel_open(struct duel *t, struct err *err)
         granules_add(&mine, i);
         granules_add(&other, n + i);
     }
-    int r = trial_open(t->e, t->l, t->b->batch, &mine, &t->trial, err);
+    int r = trial_open(t->e, t->l, t->l->precision, t->b->batch, &mine, &t->trial, err);
     return r < 0 ? r : stressor_new(t->e, 0, &other, &t->stressor, err);
 }
 
@@ -311,7 +310,7 @@ static int segments_measure(struct engine *e, struct loaded *l, uint32_t n_granu
 
     for (uint32_t i = 0; i < n_granules; i++)
         granules_add(&set, i);
-    int r = trial_open(e, l, 1, &set, &t, err);
+    int r = trial_open(e, l, l->precision, 1, &set, &t, err);
     uint32_t n = r == 0 && t.n_segments <= MEASURED_MAX_SEGMENTS ? t.n_segments : 0;
     if (n > 1)
         r = segments_run(e, &t, us, err);

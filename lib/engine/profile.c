@@ -120,6 +120,7 @@ static void rest_restore(struct loaded *l, const struct measured *m)
     l->n_timed = m->n_segments;
     l->whole = m->whole;
     memcpy(l->segment_us, m->segment_us, l->n_timed * sizeof(*m->segment_us));
+    accuracy_restore(l, &m->accuracy);
 }
 
 void profile_restore(struct engine *e, struct loaded *l)
@@ -203,7 +204,7 @@ static int point_measure(struct engine *e, struct loaded *l, struct measured_poi
 
     for (uint32_t i = 0; i < n; i++)
         granules_add(&set, i);
-    int r = trial_open(e, l, p->batch, &set, &t, err);
+    int r = trial_open(e, l, l->precision, p->batch, &set, &t, err);
     if (r == 0)
         r = trial_run(&t, 0, t.n_segments, PROBE_RUNS, ns, err);
     for (unsigned i = 0; r == 0 && i < PROBE_RUNS; i++)
@@ -343,7 +344,7 @@ static bool points_refine(struct engine *e, struct loaded *l, usec_t most_us)
 
 /* In this order, of all models. */
 static bool (*const refines[])(struct engine *e, struct loaded *l, usec_t most_us) = {
-    points_refine, segments_refine, neighbours_refine};
+    accuracy_refine, points_refine, segments_refine, neighbours_refine};
 
 void profile_refine(struct engine *e, usec_t now_us)
 {
@@ -383,7 +384,8 @@ static struct profile_text *text_make(struct engine *e, struct loaded *l)
                          .beside = l->beside,
                          .n_segments = l->n_timed,
                          .whole = l->whole,
-                         .segment_us = l->segment_us};
+                         .segment_us = l->segment_us,
+                         .accuracy = l->accuracy};
     if (loaded_problem(e, l, &a, &p) == 0 && measured_print(&p, &m, &text, NULL) == 0 &&
         (t = malloc(sizeof(*t) + strlen(text) + 1))) {
         t->refs = 1;

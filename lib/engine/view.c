@@ -182,6 +182,8 @@ static int models_view(struct engine *e, struct engine_view *v, const struct epo
             m->low_rps = ep->band[k].low_rps;
             m->high_rps = ep->band[k].high_rps;
         }
+        if (accuracy_view(e, rt->l, &v->arena, &m->accuracy) < 0)
+            return -ENOMEM;
     }
     return 0;
 }

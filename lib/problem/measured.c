@@ -1,6 +1,8 @@
 /* What was measured of a model: the key that it is good for, points [batch, units, ms], and where
- * there are such the runs beside a stressor and those of its segments. */
+ * there are such the runs beside a stressor, those of its segments, and what its precision costs.
+ */
 #include "problem_priv.h"
+#include <inttypes.h>
 #include <math.h>
 
 static const struct field key_fields[] = {
@@ -15,11 +17,8 @@ static const struct field key_fields[] = {
 };
 
 static const struct field measured_fields[] = {
-    FIELD_CODE("key", REQUIRED),
-    FIELD_CODE("points", REQUIRED),
-    FIELD_CODE("beside"),
-    FIELD_CODE("segments"),
-    FIELD_END,
+    FIELD_CODE("key", REQUIRED), FIELD_CODE("points", REQUIRED), FIELD_CODE("beside"),
+    FIELD_CODE("segments"),      FIELD_CODE("accuracy"),         FIELD_END,
 };
 
 static const struct field segments_fields[] = {
@@ -28,6 +27,30 @@ static const struct field segments_fields[] = {
     FIELD_CODE("ms", REQUIRED),
     FIELD_END,
 };
+
+static const struct field accuracy_fields[] = {
+    FIELD(struct accuracy, FIELD_U32, rows, RANGE(1, MAX_BATCH), REQUIRED),
+    FIELD(struct accuracy, FIELD_BOOL, zeros),
+    FIELD_CODE("outputs", REQUIRED),
+    FIELD_END,
+};
+
+/* Of a row of `outputs`, behind its kind and two counts. */
+#define ACCURACY_SHARES 4
+static const struct {
+    size_t at;
+    double least, most;
+} accuracy_share[ACCURACY_SHARES] = {
+    {offsetof(struct accuracy_output, max_error), 0, MAX_REAL},
+    {offsetof(struct accuracy_output, rms_error), 0, MAX_REAL},
+    {offsetof(struct accuracy_output, same), 0, 1},
+    {offsetof(struct accuracy_output, same_top), -1, 1},
+};
+
+static double *accuracy_at(const struct accuracy_output *o, unsigned i)
+{
+    return (double *)((uintptr_t)o + accuracy_share[i].at);
+}
 
 /* The times of a row of `beside`, in order. */
 #define BESIDE_TIMES 4
@@ -64,6 +87,25 @@ static void put_segments(struct writer *w, const struct measured *m)
     put_close(w, '}');
 }
 
+static void put_accuracy(struct writer *w, const struct accuracy *a)
+{
+    put_open(w, "accuracy", '{');
+    put_fields(w, accuracy_fields, a);
+    put_open(w, "outputs", '[');
+    for (uint32_t i = 0; i < a->n_out; i++) {
+        const struct accuracy_output *o = &a->out[i];
+        put_key(w, NULL);
+        (void)fprintf(w->f, "[%u, %" PRIu64 ", %" PRIu64, (unsigned)o->kind, o->n, o->n_overflowed);
+        for (unsigned k = 0; k < ACCURACY_SHARES; k++) {
+            (void)fputs(", ", w->f);
+            put_real(w, *accuracy_at(o, k));
+        }
+        (void)fputc(']', w->f);
+    }
+    put_close(w, ']');
+    put_close(w, '}');
+}
+
 void put_measured(struct writer *w, const struct measured *m)
 {
     put_open(w, "measured", '{');
@@ -87,6 +129,8 @@ void put_measured(struct writer *w, const struct measured *m)
         put_close(w, ']');
     if (m->n_segments)
         put_segments(w, m);
+    if (m->accuracy.n_out)
+        put_accuracy(w, &m->accuracy);
     put_close(w, '}');
 }
 
@@ -170,6 +214,48 @@ static int read_segments(struct reader *r, const json_t *v, struct measured *ret
     return rc;
 }
 
+static int read_output(struct reader *r, const json_t *v, struct accuracy_output *ret)
+{
+    uint32_t kind = 0, n = 0, over = 0;
+    int rc;
+
+    if (json_array_size(v) != 3 + ACCURACY_SHARES)
+        return wrong(r, v, "[kind, entries, not finite, and four numbers]");
+    if ((rc = read_u32(r, json_array_get(v, 0), 0, ACCURACY_KINDS - 1, &kind)) < 0 ||
+        (rc = read_u32(r, json_array_get(v, 1), 0, UINT32_MAX, &n)) < 0 ||
+        (rc = read_u32(r, json_array_get(v, 2), 0, n, &over)) < 0)
+        return rc;
+    *ret = (struct accuracy_output){.kind = (enum accuracy_kind)kind, .n = n, .n_overflowed = over};
+    for (unsigned k = 0; k < ACCURACY_SHARES && rc == 0; k++)
+        rc = read_real(r, json_array_get(v, 3 + k), accuracy_share[k].least, accuracy_share[k].most,
+                       accuracy_at(ret, k));
+    return rc;
+}
+
+static int read_accuracy(struct reader *r, const json_t *v, struct measured *ret)
+{
+    const json_t *o = json_object_get(v, "accuracy"), *list = NULL;
+    size_t was = into(r, "accuracy");
+    int rc = o ? read_fields(r, o, accuracy_fields, &ret->accuracy) : 0;
+
+    if (o && rc == 0)
+        rc = read_list(r, o, "outputs", 1, MEASURED_MAX_OUTPUTS, &list);
+    size_t n = json_array_size(list), in = into(r, "outputs");
+    struct accuracy_output *out = ARENA_ARRAY(r->a, struct accuracy_output, n + 1);
+    if (rc == 0 && !out)
+        rc = no_memory(r);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        size_t at = into_at(r, i);
+        rc = read_output(r, json_array_get(list, i), &out[i]);
+        back(r, at);
+    }
+    back(r, in);
+    back(r, was);
+    ret->accuracy.n_out = (uint32_t)n;
+    ret->accuracy.out = out;
+    return rc;
+}
+
 static int read_points(struct reader *r, const json_t *v, struct measured *ret)
 {
     const json_t *list = NULL;
@@ -202,7 +288,8 @@ static int read_measured(struct reader *r, const json_t *v, struct measured *ret
     back(r, was);
     if (rc < 0 || (rc = read_points(r, v, ret)) < 0 || (rc = read_besides(r, v, ret)) < 0)
         return rc;
-    return read_segments(r, v, ret);
+    rc = read_segments(r, v, ret);
+    return rc < 0 ? rc : read_accuracy(r, v, ret);
 }
 
 int measured_parse(const char *json, size_t bytes, struct arena *a, struct measured *ret,

@@ -176,6 +176,40 @@ def test_a_model_answers_in_half_the_bits(gpu, precision, tolerance):
     models.reference.compare(d.infer_binary("half", inputs), want)
 
 
+def products(factor):
+    """y = tanh((x a) b); x a, which is kept in 16 bits, is some 8 * factor."""
+    rng = np.random.default_rng(5)
+    a = (rng.standard_normal((64, 32)) * factor).astype(np.float32)
+    b = (rng.standard_normal((32, 10)) / (64 * factor)).astype(np.float32)
+    nodes = [("MatMul", ["x", "a"], ["u"]), ("MatMul", ["u", "b"], ["v"]), ("Tanh", ["v"], ["y"])]
+    return models.onnx_model(nodes, {"x": ("float32", ["batch", 64])}, {"y": ("float32", ["batch", 10])}, {"a": a, "b": b})
+
+
+def compared(d, name):
+    """What is said of its only output, and the event."""
+    until(lambda: d.admin_get(f"/v1/models/{name}")["accuracy"]["state"] != "waiting", 60, f"'{name}' is compared", d)
+    (y,) = d.admin_get(f"/v1/models/{name}")["accuracy"]["outputs"]
+    (said,) = [e for e in d.admin_get("/v1/events")["events"] if e["event"] == "accuracy" and e["model"] == name]
+    return y, said
+
+
+def test_numbers_too_large_for_fp16_are_told_and_bf16_has_room(gpu):
+    """Of a product both operands and the result are rounded, by half of the last bit each; two products, and as
+    much again as the largest of 80 results may be off by more than the mean."""
+    d = gpu("gpus=1")
+    if "built without" in d.admin_get("/v1/devices")["devices"][0]["why"]:
+        pytest.skip("no headers of the libraries")
+    for name, precision, factor in (("small", "fp16", 1), ("large", "fp16", 1e4), ("wide", "bf16", 1e4)):
+        d.put(name, products(factor), f"?precision={precision}")
+    for name, bits in (("small", 11), ("wide", 8)):
+        y, said = compared(d, name)
+        assert 0 < y["max_error"] <= 2 * 6 * 2**-bits and y["overflowed"] == 0 and said["level"] == 6
+    y, said = compared(d, "large")
+    finding = f"output 'y': {y['overflowed']} of 80 entries are not finite in fp16"
+    assert y["overflowed"] > 0 and said["level"] == 4 and said["message"].startswith(finding + ", but in fp32")
+    assert finding in run("--server", f"unix:{d.socket}", "status")[0]
+
+
 def test_half_the_bits_without_libraries_are_refused_by_name(gpu):
     error = gpu("gpus=1", libraries=False).put("half", DIGITS, "?precision=fp16", status=400)
     assert "precision 'fp16': there is neither cuBLASLt nor cuDNN" in error

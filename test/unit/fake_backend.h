@@ -22,6 +22,8 @@ static struct {
     _Atomic int bad_value; /* an input that begins with it cannot be run; 0: none */
     _Atomic int fail_compiles;
     _Atomic(const char *) refuse_model; /* compile() refuses it */
+    _Atomic(float) half_off, half_most; /* not in fp32: results are off by so much of them, and
+                                           infinite beyond that; 0: they are not */
     _Atomic bool late; /* outputs are known after a run: one has as many elements as its first is */
     _Atomic int no_memory_runs;
     /* what is open now, and what was done */
@@ -49,6 +51,7 @@ struct exe {
     struct part *part;
     const struct bound *bound;
     uint32_t rows;
+    enum precision precision;
 };
 #define FAKE_LATE_MAX 64
 struct slot {
@@ -175,6 +178,7 @@ static int fake_compile(struct part *p, const struct compile_args *args, struct 
     struct exe *x = calloc(1, sizeof(*x));
     x->part = p;
     x->bound = args->bound;
+    x->precision = args->precision;
     x->rows = g->batch_sym >= 0 ? (uint32_t)args->bound->key.dim[g->batch_sym] : 1;
     fake.exes++;
     *ret = x;
@@ -221,6 +225,15 @@ static void fake_part_enter(struct part *p)
     fake.enters++;
 }
 
+static float fake_rounded(const struct exe *x, float y)
+{
+    if (x->precision == PRECISION_FP32)
+        return y;
+    y += y * fake.half_off;
+    return fake.half_most > 0 && (y > fake.half_most || y < -fake.half_most) ? y * 1e38f * 1e38f
+                                                                             : y;
+}
+
 /* out = 2 * in, row by row, for the first input and every output. */
 static void fake_answer(const struct exe *x, const struct io *io)
 {
@@ -234,7 +247,7 @@ static void fake_answer(const struct exe *x, const struct io *io)
             float *out = p->out[o];
             size_t n = x->bound->value[g->out[o]].bytes / x->rows / sizeof(float) * p->rows;
             for (size_t k = 0; k < n; k++)
-                out[k] = 2 * in[k];
+                out[k] = fake_rounded(x, 2 * in[k]);
         }
         rows += p->rows;
     }
