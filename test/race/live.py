@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The race in real time: policies run by real daemons, each on a plan that it makes for the load.
 
-    BUILD=build .venv-test/bin/python test/race/live.py [--device sim|cpu] [--mix M] [--policy P] [--seconds S]
+    BUILD=build .venv-test/bin/python test/race/live.py [--device sim|cpu] [--mix M] [--policy P] [--seconds S] [--seeds N]
                                                         [--state DIR] [--prepare] [--window S] [--models DIR]
 
 sim: device and mixes of test/race/mixes, slowed down so that HTTP on two cores does not matter.  Each
 policy is offered the load that is its capacity in virtual time, and all the load that is gpuletd's,
-for S seconds, planned for the less of both (the daemon refuses models for which a policy has no room,
+for S seconds, N times with other arrivals, planned for the less of both (the daemon refuses models for which a policy has no room,
 and a policy that has none for some at any load is left out); the same arrivals are given to gpuletctl
 simulate with the plan and the problem that the daemon exports.
 
@@ -98,12 +98,12 @@ def mix_at(name, scale):
     return p
 
 
-def simulate(problem, policy, seconds, *more):
+def simulate(problem, policy, seconds, *more, seed=1):
     """The share in time."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
         json.dump(problem, f)
         f.flush()
-        r = subprocess.run([live.GPULETCTL, "simulate", f.name, "--json", "--policy", policy, "--seed", "1", "--duration", str(seconds),
+        r = subprocess.run([live.GPULETCTL, "simulate", f.name, "--json", "--policy", policy, "--seed", str(seed), "--duration", str(seconds),
                             *(f.name if x == "own" else str(x) for x in more)], stdout=subprocess.PIPE, check=True)  # fmt: skip
     return json.loads(r.stdout)["in_time_share"]
 
@@ -173,18 +173,23 @@ def point(*args):
         return {"problem": None, "note": str(e)}
 
 
-def point_of(name, policy, planned, scale, seconds, state):
+def point_of(name, policy, planned, scale, seconds, seeds, state):
     """Planned for one load and offered another; what is needed to replay it, too."""
     with serving(name, policy, planned, state) as (d, load):
         offered = {n: (rps * scale / planned, slo_ms) for n, (rps, slo_ms) in load.items()}
         held = hold(d)
         live.bench(d, offered, "--seed", 2, "--duration", 2, core=CORE)
         problem = d.admin_get("/v1/problem")
-        r = live.bench(d, offered, "--seed", 1, "--duration", seconds, "--warmup", 0, core=CORE)
+        runs = [live.bench(d, offered, "--seed", s, "--duration", seconds, "--warmup", 0, core=CORE) for s in seeds]
     for m in problem["models"]:  # declared, whatever the rate was found to be meanwhile
         m["rate_rps"] = load[m["name"]][0]
-    return {"problem": problem, "times": scale / planned, "real": r["in_time_share"], "offered": r["offered"],
-            "note": "VOID" if r["void"] else "" if held else "not held"}  # fmt: skip
+    return {"problem": problem, "times": scale / planned, "real": [r["in_time_share"] for r in runs], "offered": [r["offered"] for r in runs],
+            "note": "VOID" if any(r["void"] for r in runs) else "" if held else "not held"}  # fmt: skip
+
+
+def share_of(shares, offered):
+    """Of all runs together."""
+    return sum(s * n for s, n in zip(shares, offered)) / sum(offered)
 
 
 def order(share):
@@ -199,23 +204,24 @@ def race_sim(name, policies, a, state, points):
     caps = {p: points.get(f"capacity {p}", 0, lambda p=p: replayed_capacity(name, p)) for p in dict.fromkeys([*policies, "gpuletd"])}
     if a.prepare:
         return print(name, caps)
-    rows, was, real = [], {}, {}
+    rows, was, real, seeds = [], {}, {}, range(1, a.seeds + 1)
     for own in (False, True):
         for p in policies:
             scale = caps[p if own else "gpuletd"]
             if not caps[p] or (own and p == "gpuletd"):
                 continue  # no plan of it has all models; or it is that already
-            x = points.get(f"{p} at {scale:.3f} for {a.seconds:g} s", a.seconds + SPARE_S,
-                           lambda p=p, scale=scale: point(name, p, min(caps[p], scale), scale, a.seconds, state / "daemon"))  # fmt: skip
+            x = points.get(f"{p} at {scale:.3f} for {a.seeds} times {a.seconds:g} s", a.seeds * a.seconds + SPARE_S,
+                           lambda p=p, scale=scale: point(name, p, min(caps[p], scale), scale, a.seconds, seeds, state / "daemon"))  # fmt: skip
             if not x or points.n_left:
                 continue
             if not x["problem"]:
                 rows.append([name, p, f"{scale:.3f}", 0, "-", "-", "-", f"no plan: {x['note']}"])
                 continue
-            share = simulate(x["problem"], p, a.seconds, "--plan", "own", "--rate-scale", x["times"])
-            rows.append([name, p, f"{scale:.3f}", x["offered"], f"{100 * share:.2f}", f"{100 * x['real']:.2f}", f"{100 * (x['real'] - share):+.2f}", x["note"]])
+            virtual = share_of([simulate(x["problem"], p, a.seconds, "--plan", "own", "--rate-scale", x["times"], seed=s) for s in seeds], x["offered"])
+            true = share_of(x["real"], x["offered"])
+            rows.append([name, p, f"{scale:.3f}", sum(x["offered"]), f"{100 * virtual:.2f}", f"{100 * true:.2f}", f"{100 * (true - virtual):+.2f}", x["note"]])
             if not own:
-                was[p], real[p] = share, x["real"]
+                was[p], real[p] = virtual, true
     if points.n_left:
         return
     live.table(rows, ["mix", "policy", "load", "offered", "replayed %", "real %", "points", ""])
@@ -325,6 +331,7 @@ def main():
     p.add_argument("--mix", action="append")
     p.add_argument("--policy", action="append")
     p.add_argument("--seconds", type=float, default=5)
+    p.add_argument("--seeds", type=int, default=1, help="sim")
     p.add_argument("--rounds", type=int, default=5, help="cpu")
     p.add_argument("--state", type=pathlib.Path)
     p.add_argument("--window", type=float, default=math.inf)
