@@ -79,8 +79,12 @@ struct device_info {
     enum part_mode mode;
     bool weights_shared; /* one copy of the weights serves all partitions */
     bool in_turn;        /* runs of a partition follow each other, whatever lane they have */
-    char library[96];    /* what runs depend on besides us, with its version; "" */
-    char why[480];       /* why this mode, what is missing; what the service threads share */
+    /* So long before a run ends the next one of its lane may be submitted, and begins at that end
+     * by itself: what it takes to be told of the one and to start the other.  0: submit() may be
+     * synchronous, or nothing is gained. */
+    usec_t ahead_us;
+    char library[96]; /* what runs depend on besides us, with its version; "" */
+    char why[480];    /* why this mode, what is missing; what the service threads share */
 };
 
 /* Memory that the backend may read inputs from and write outputs to. */
@@ -123,6 +127,8 @@ struct exe_info {
     uint32_t n_asked;  /* nodes computed in the precision that was asked; 0 for fp32 */
     char note[160];    /* why it is slower than it could be, known once a slot is open; "" */
     bool late_outputs; /* shapes of outputs are known only after a run: see outputs() */
+    usec_t inputs_us;  /* of a full run's time, what its inputs travel: behind another run of its
+                          lane, meanwhile; where ahead_us is 0, 0 */
 };
 
 struct compile_args {
@@ -203,7 +209,8 @@ struct backend {
     void (*part_enter)(struct part *p);
     /* Run segments [from, to).  May run synchronously: the ticket is then already done and the
      * next wait() returns it.  At most MAX_LANES tickets are out.  Runs of one lane follow each
-     * other; those of different lanes share the partition's units, unless the device is in_turn. */
+     * other, and run_ns is of each alone; those of different lanes share the partition's units,
+     * unless the device is in_turn. */
     int (*submit)(struct slot *s, unsigned lane, unsigned from, unsigned to, const struct io *io,
                   ticket *ret);
     /* Returns on any finished ticket, at until_us, on a kick, or on a fault; how many are in

@@ -51,14 +51,16 @@ struct queue_view {
     int32_t priority;
     usec_t spare_us;   /* of best effort: no run of it takes longer; else not looked at */
     bool ready;        /* an exe and a free slot are there */
-    uint32_t n_flying; /* runs of this model in flight in this gpu-let */
+    usec_t inputs_us;  /* of a run's time, what its inputs may travel while another one runs */
+    uint32_t n_flying; /* runs of this model in flight in this gpu-let; 0 if ahead_us is not */
     usec_t turn_us; /* when the model's last turn here began: its first run after another model's;
                        0: it has had none */
 };
 struct batch_view {
     usec_t now_us;
-    uint32_t n_flying, max_flying;  /* runs in flight in this gpu-let */
-    usec_t busy_until_us;           /* when those will be done, predicted; <= now: idle */
+    uint32_t n_flying, max_flying; /* runs in flight in this gpu-let */
+    usec_t busy_until_us;          /* when those will be done, predicted; <= now: idle */
+    usec_t ahead_us; /* so long before then the next run may be handed over (ahead.c); 0: not */
     uint32_t n_queues, n_spare;     /* those of best effort are behind the others */
     const struct queue_view *queue; /* [n_queues + n_spare] */
     struct tuning tuning;
@@ -91,7 +93,9 @@ struct policy {
  * it leaves.  Without any it is policy->plan_make().  The arena must be a growing one. */
 int policy_plan(const struct policy *policy, const struct problem *p, const struct plan *was,
                 struct arena *a, struct plan *ret, struct err *err);
-/* What to do now: the policy's choice and, where that is to wait, what best effort may do. */
+/* What to do now: the policy's choice and, where that is to wait, what best effort may do.  While
+ * one run is under way and none is behind it: what goes behind it, by what the policy would do at
+ * its end. */
 struct batch_choice policy_next(const struct policy *policy, const struct batch_view *v);
 
 /* By the name that gpuletd.conf uses; -ENOENT lists the names there are. */

@@ -32,6 +32,7 @@ struct sim_fault {
 };
 
 struct sim_spec {
+    usec_t ahead_us; /* as in struct device_info */
     /* Of models that have no profile. */
     usec_t launch_us;
     double flops_per_s, bytes_per_s;

@@ -142,14 +142,17 @@ enum variant_state {
     EXE_READY,
     EXE_FAILED /* keyq->err says why */
 };
+/* A run's, and one's that goes ahead of its end. */
+#define SLOTS_MAX 2
+#define SLOTS_ALL ((1u << SLOTS_MAX) - 1)
 struct variant {
     enum variant_state state; /* under g->lock, as are busy and used */
-    bool busy;                /* a run uses its slot */
+    unsigned busy;            /* by slot: a run uses it */
     uint64_t used;            /* turn of its last use */
     uint32_t rows;
     /* set by the builder before READY, constant until it is taken out again */
     struct exe *exe;
-    struct slot *slot;
+    struct slot *slot[SLOTS_MAX]; /* the second where g->ahead_us says so and there was memory */
     struct bound *bound;
     struct arena arena;
     struct exe_info info;
@@ -233,12 +236,14 @@ struct run { /* executor only */
     bool used;
     bool
         beside; /* others of its gpu-let ran meanwhile: how long it took says nothing of it alone */
+    bool ahead; /* the device will start it when the run before it ends */
+    unsigned slot;
     ticket ticket;
     struct keyq *q;
     struct variant *v;
     uint32_t bucket, n, rows;
     struct request *first;
-    usec_t start_us;
+    usec_t handed_us, start_us; /* to the device; it begins there: the same, unless it went ahead */
     usec_t predicted_us;
     usec_t due_us; /* it hangs if it has not ended by then */
     struct io io;
@@ -256,6 +261,7 @@ struct gpulet {
     struct gpulet *next_closing;
     usec_t reopen_at_us; /* builder: a lost partition is not tried before */
     uint32_t max_flying;
+    usec_t ahead_us; /* > 0: one more run may go ahead, so long before the end of the other */
     pthread_t thread;
     struct watch watch;
     _Atomic uint32_t n_flying, n_queued; /* for views */
@@ -293,7 +299,7 @@ struct gpulet {
 
     /* executor only */
     bool entered;
-    usec_t busy_from_us; /* in runs side by side: what is not counted yet */
+    usec_t busy_from_us; /* where there may be several runs: what is not counted yet */
     struct run run[MAX_LANES];
     struct queue_view view[VIEW_QUEUES_MAX];
     struct keyq *view_q[VIEW_QUEUES_MAX];
@@ -305,6 +311,8 @@ int gpulet_open(struct engine *e, uint32_t device, const struct granules *set, s
 void gpulet_close(struct gpulet *g); /* builder; nobody refers to it */
 void *gpulet_main(void *g);          /* the executor thread */
 void gpulet_kick(struct gpulet *g);
+/* Slots that a variant has, on any of the devices. */
+uint32_t slots_most(const struct engine *e);
 /* Under g->lock. */
 void seat_class(struct seat *s, bool best_effort, usec_t spare_us);
 void gpulet_look(struct seat *s, const struct shape_key *key, uint32_t rows, usec_t now_us,

@@ -98,13 +98,13 @@ static void variant_close(struct gpulet *g, struct variant *v)
     const struct backend *b = g->e->b;
 
     watch_enter(&g->e->watch, "release", clock_now_us() + BUILDER_BOUND_US);
-    if (v->slot)
-        b->slot_close(v->slot);
+    for (unsigned i = 0; i < SLOTS_MAX; i++)
+        if (v->slot[i])
+            b->slot_close(TAKE(v->slot[i]));
     if (v->exe)
         b->release(v->exe);
     watch_leave(&g->e->watch);
     arena_done(&v->arena);
-    v->slot = NULL;
     v->exe = NULL;
     v->bound = NULL;
 }
@@ -129,6 +129,25 @@ static int outputs_check(const struct loaded *l, const struct bound *b, uint32_t
     return 0;
 }
 
+/* The second is for the run that goes ahead while this model runs: without memory none does. */
+static int slots_open(struct seat *s, struct variant *v, struct err *err)
+{
+    struct gpulet *g = s->g;
+    const struct backend *b = g->e->b;
+    struct err own;
+    int r = WATCHED(&g->e->watch, "slot_open", b->slot_open(v->exe, &v->slot[0], err));
+
+    if (r < 0 || g->ahead_us == 0)
+        return r;
+    r = WATCHED(&g->e->watch, "slot_open", b->slot_open(v->exe, &v->slot[1], &own));
+    if (r == -ENOMEM)
+        event(g->e, 4, "compile", s->l->name, g->id,
+              "%u rows: no run goes ahead while another is under way: %.160s", v->rows, own.msg);
+    else if (r < 0 && err)
+        *err = own;
+    return r == -ENOMEM ? 0 : r;
+}
+
 static int variant_open(struct seat *s, const struct keyq *q, struct variant *v, struct err *err)
 {
     struct gpulet *g = s->g;
@@ -147,7 +166,7 @@ static int variant_open(struct seat *s, const struct keyq *q, struct variant *v,
     if (r == 0)
         r = WATCHED(&g->e->watch, "compile", g->e->b->compile(g->part, &args, &v->exe, err));
     if (r == 0)
-        r = WATCHED(&g->e->watch, "slot_open", g->e->b->slot_open(v->exe, &v->slot, err));
+        r = slots_open(s, v, err);
     if (r == 0)
         g->e->b->exe_info(v->exe, &v->info);
     else
@@ -213,7 +232,7 @@ int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
         if (v->info.note[0] && !s->l->noted)
             event(g->e, 5, "compile", s->l->name, g->id, "%u rows: %s", v->rows, v->info.note);
         s->l->noted |= v->info.note[0] != 0;
-        s->l->slot_bytes = MAX(s->l->slot_bytes, v->info.slot_bytes);
+        s->l->slot_bytes = MAX(s->l->slot_bytes, v->info.slot_bytes * (v->slot[1] ? 2 : 1));
         s->l->n_plain = MAX(s->l->n_plain, v->info.n_plain);
         s->l->n_asked = v->info.n_asked;
     }
@@ -234,13 +253,13 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     (void)pthread_mutex_lock(&g->lock);
     bool mine = v->state == EXE_READY && !v->busy;
     if (mine)
-        v->busy = true;
+        v->busy = SLOTS_ALL;
     (void)pthread_mutex_unlock(&g->lock);
     if (!mine)
         return 0;
     atomic_store(&g->probe_us, clock_now_us() + g->e->cfg.step_bound_us / 2);
     int r = WATCHED(&g->e->watch, "probe",
-                    g->e->b->probe(v->slot, 0, MAX(v->info.n_segments, 1), n, ns, err));
+                    g->e->b->probe(v->slot[0], 0, MAX(v->info.n_segments, 1), n, ns, err));
     atomic_store(&g->probe_us, clock_now_us());
     for (unsigned i = 0; i < n; i++)
         least = MIN(least, ns[i]); /* the others were disturbed: the first run warms up */
@@ -251,7 +270,7 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
         s->l->n_probed++;
     }
     (void)pthread_mutex_lock(&g->lock);
-    v->busy = false;
+    v->busy = 0;
     usec_t slow_us = (usec_t)((double)us * s->slow + 0.5);
     if (r == 0) {
         q->bucket_us[bucket] = slow_us;

@@ -387,11 +387,18 @@ static void busy_add(struct gpulet *g, uint64_t ns, usec_t now_us)
 }
 
 /* A run of so many ns has ended.  Side by side their times overlap: then it is the time since the
- * last end, or since the first of them began. */
+ * last end, or since the first of them began.  One behind the other they do, too, by what inputs
+ * travelled meanwhile: no more is counted than has passed. */
 static void run_busy(struct gpulet *g, uint64_t ns, usec_t now_us)
 {
-    busy_add(g, g->max_flying > 1 ? (now_us - g->busy_from_us) * 1000 : ns, now_us);
-    g->busy_from_us = now_us;
+    uint64_t past_ns = (now_us - g->busy_from_us) * 1000;
+
+    if (g->max_flying > 1)
+        ns = past_ns;
+    else if (g->ahead_us > 0)
+        ns = MIN(ns, past_ns);
+    busy_add(g, ns, now_us);
+    g->busy_from_us = g->ahead_us > 0 ? g->busy_from_us + ns / 1000 : now_us;
 }
 
 /* Of the last complete second. */
@@ -420,6 +427,46 @@ static void run_count(struct run *run, uint64_t ns)
     atomic_fetch_add_explicit(&st->batch_ns[rows], ns, memory_order_relaxed);
 }
 
+/* Under g->lock.  The run is the only one from from_us on: when it will end, and must have. */
+static void run_expect(struct gpulet *g, struct run *run, usec_t from_us)
+{
+    usec_t ahead_us = g->ahead_us > 0 ? from_us - run->handed_us : 0;
+    usec_t there_us = MIN(run->v->info.inputs_us, ahead_us); /* of its time, over before */
+
+    g->busy_until_us = from_us + run->predicted_us - MIN(there_us, run->predicted_us);
+    run->due_us = hang_due_us(g->e, g->busy_until_us, run->predicted_us);
+}
+
+/* Under g->lock.  One of two runs has left: what went ahead has begun.  (The second may have left
+ * first, where the host ends the other one.) */
+static void runs_follow(struct gpulet *g, usec_t now_us)
+{
+    for (struct run *run = g->run; run < g->run + MAX_LANES; run++) {
+        if (!run->used)
+            continue;
+        if (!run->ahead) {
+            g->busy_until_us = MAX(now_us, run->start_us + run->predicted_us);
+            continue;
+        }
+        run->ahead = false;
+        run->start_us = now_us;
+        for (struct request *r = run->first; r; r = r->next)
+            r->start_us = now_us;
+        run_expect(g, run, now_us);
+    }
+}
+
+/* Since when it ran is what the executor saw, or sooner where that was late to see it. */
+static void began(struct run *run, uint64_t ns, usec_t now_us)
+{
+    usec_t us = now_us - MIN(now_us, ns / 1000);
+
+    if (run->handed_us == run->start_us)
+        return;
+    for (struct request *r = run->first; r; r = r->next)
+        r->start_us = MIN(run->start_us, MAX(run->handed_us, us));
+}
+
 /* The run has left the partition: its slot is free, the prediction learns.  Its requests. */
 static struct request *run_release(struct gpulet *g, struct run *run, int rc, uint64_t ns,
                                    usec_t now_us)
@@ -429,6 +476,7 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
 
     for (struct request *r = first; r; r = r->next)
         r->run_ns = ns;
+    began(run, ns, now_us);
     if (rc == 0) {
         run_count(run, ns);
         run_busy(g, ns, now_us);
@@ -449,11 +497,13 @@ static struct request *run_release(struct gpulet *g, struct run *run, int rc, ui
         residual_add(&s->fit[run->bucket], (usec_t)((double)s->fit_us[run->bucket] * s->slow),
                      MAX(ns / 1000, 1)); /* the rest is not the neighbours' */
     }
-    run->v->busy = false;
+    run->v->busy &= ~(1u << run->slot);
     run->q->seat->n_flying--;
     run->v->used = ++g->turn;
     if (flying == 0)
         g->busy_until_us = now_us;
+    else if (g->ahead_us > 0)
+        runs_follow(g, now_us);
     (void)pthread_mutex_unlock(&g->lock);
     return first;
 }
@@ -569,16 +619,27 @@ static uint32_t bucket_for(const struct keyq *q, uint32_t rows)
 /* One more run is under way. */
 static void flying_add(struct gpulet *g, struct run *run, usec_t now_us)
 {
-    bool beside = atomic_fetch_add(&g->n_flying, 1) > 0;
+    bool others = atomic_fetch_add(&g->n_flying, 1) > 0, beside = others && g->max_flying > 1;
 
     run->beside = false;
     for (unsigned i = 0; i < MAX_LANES && beside; i++)
         g->run[i].beside = g->run[i].used;
-    if (!beside)
+    if (!others)
         g->busy_from_us = now_us;
 }
 
-/* Pops requests for a run, at most `take`; false when meanwhile there are none or no exe. */
+/* SLOTS_MAX: all are in use. */
+static unsigned slot_free(const struct variant *v)
+{
+    unsigned i = 0;
+
+    while (i < SLOTS_MAX && (!v->slot[i] || v->busy >> i & 1))
+        i++;
+    return i;
+}
+
+/* Pops requests for a run, at most `take`; false when meanwhile there are none or no exe, or no
+ * slot to go ahead in. */
 static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t take, usec_t now_us)
 {
     uint32_t n = 0, rows = 0, bucket = UINT32_MAX;
@@ -592,30 +653,35 @@ static bool run_pop(struct gpulet *g, struct run *run, struct keyq *q, uint32_t 
         bucket = b;
         rows += r->rows;
     }
-    if (n == 0)
+    unsigned slot = n > 0 ? slot_free(&q->v[bucket]) : SLOTS_MAX;
+    if (slot == SLOTS_MAX)
         return false;
     run->used = true;
+    run->ahead = g->ahead_us > 0 && atomic_load(&g->n_flying) > 0;
     run->q = q;
     run->bucket = bucket;
     run->v = &q->v[bucket];
-    run->v->busy = true;
+    run->slot = slot;
+    run->v->busy |= 1u << slot;
     run->n = n;
     run->rows = rows;
-    run->start_us = now_us;
+    run->handed_us = run->start_us = now_us;
     run->io = (struct io){.priority = urgency(q), .best_effort = q->seat->best_effort};
     run->first = dequeue_first(q, n);
     q->seat->n_flying++;
     if (g->turn_seat != q->seat)
         q->seat->turn_us = now_us;
     g->turn_seat = q->seat;
-    g->busy_until_us = MAX(g->busy_until_us, now_us) + q->bucket_us[bucket];
     run->predicted_us = q->bucket_us[bucket];
-    run->due_us = hang_due_us(g->e, g->busy_until_us, q->bucket_us[bucket]);
+    run_expect(g, run, MAX(g->busy_until_us, now_us));
+    if (run->ahead) /* who hangs is the one before it, until that has ended */
+        run->due_us = USEC_NEVER;
     flying_add(g, run, now_us);
     return true;
 }
 
-static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t take)
+/* False: nothing was taken. */
+static bool run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t take)
 {
     struct run *run = g->run;
     struct err err;
@@ -628,20 +694,20 @@ static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t t
     bool popped = g->gen == gen && run_pop(g, run, q, MIN(take, BATCH_VIEW_MAX), now_us);
     (void)pthread_mutex_unlock(&g->lock);
     if (!popped)
-        return;
+        return false;
     int rc = run_fill(g, run);
     if (rc < 0 && run->n > 1) {
         run_alone(g, run, 0);
-        return;
+        return true;
     }
     if (rc < 0) {
         (void)err_set(&err, rc, "no memory for the outputs of the request");
         run_finish(g, run, rc, 0, &err);
-        return;
+        return true;
     }
     watch_enter(&g->watch, "submit", now_us + g->e->cfg.step_bound_us);
-    rc = g->e->b->submit(run->v->slot, lane, 0, MAX(run->v->info.n_segments, 1), &run->io,
-                         &run->ticket);
+    rc = g->e->b->submit(run->v->slot[run->slot], g->max_flying > 1 ? lane : 0, 0,
+                         MAX(run->v->info.n_segments, 1), &run->io, &run->ticket);
     watch_leave(&g->watch);
     if (rc < 0) {
         char model[MODEL_NAME_MAX + 1];
@@ -653,6 +719,7 @@ static void run_start(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t t
         run_finish(g, run, rc, 0, &err);
         (void)loss_check(g, model);
     }
+    return true;
 }
 
 /* What is wrong with an input that a run ended with; NULL: it is not the input's fault. */
@@ -722,6 +789,13 @@ static void table_fill(const struct keyq *q, uint32_t max_batch, usec_t *table)
     table[0] = 0;
 }
 
+static usec_t inputs_us(const struct keyq *q, uint32_t rows)
+{
+    uint32_t b = bucket_for(q, rows);
+
+    return b == UINT32_MAX ? 0 : q->v[b].info.inputs_us;
+}
+
 /* Fills one view; asks for what should be compiled.  False: its requests must fail. */
 static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, usec_t *table)
 {
@@ -754,7 +828,8 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
     v->ready = fits && !g->lost && g->entered; /* a new partition is entered first */
     v->run_us = table;
     v->least_us = least_us(s, q, q->head->rows);
-    v->n_flying = s->n_flying;
+    v->n_flying = g->ahead_us > 0 ? 0 : s->n_flying;
+    v->inputs_us = inputs_us(q, MIN(rows, v->max_batch));
     v->turn_us = s->turn_us;
     v->spare_us = s->spare_us;
     table_fill(q, v->max_batch, table);
@@ -827,6 +902,7 @@ static struct request *gpulet_view(struct gpulet *g, struct batch_view *ret, uin
                                .n_flying = atomic_load(&g->n_flying),
                                .max_flying = g->max_flying,
                                .busy_until_us = g->busy_until_us,
+                               .ahead_us = g->ahead_us,
                                .n_queues = n_sure,
                                .n_spare = n - n_sure,
                                .queue = g->view,
@@ -924,6 +1000,7 @@ void *gpulet_main(void *arg)
         struct batch_view view;
         struct err err;
         uint64_t gen;
+        bool started = true;
 
         gpulet_wait(g, until_us);
         struct request *failed = gpulet_view(g, &view, &gen, &stop, &err);
@@ -934,11 +1011,13 @@ void *gpulet_main(void *arg)
         }
         struct batch_choice c = policy_next(g->e->cfg.policy, &view);
         if (c.what == BATCH_RUN)
-            run_start(g, gen, g->view_q[c.queue], c.take);
+            started = run_start(g, gen, g->view_q[c.queue], c.take);
         else if (c.what == BATCH_DROP)
             queue_drop(g, gen, g->view_q[c.queue], c.take);
         else
             until_us = c.until_us;
+        if (!started && g->ahead_us > 0 && view.n_flying > 0)
+            until_us = USEC_NEVER; /* it could not go ahead: soon that other run has ended */
     }
     return NULL;
 }
@@ -950,6 +1029,21 @@ static_assert(POLICY_LANES == MAX_LANES, "policy and backend agree on lanes");
 static uint32_t lanes_of(const struct device_info *d, const struct policy *policy)
 {
     return d->in_turn ? 1 : MAX(policy->lanes, 1u);
+}
+
+/* Where runs are side by side there is no end that the next one would wait for. */
+static usec_t ahead_of(const struct device_info *d, const struct policy *policy)
+{
+    return lanes_of(d, policy) > 1 ? 0 : d->ahead_us;
+}
+
+uint32_t slots_most(const struct engine *e)
+{
+    bool two = false;
+
+    for (uint32_t i = 0; i < e->n_devices; i++)
+        two |= ahead_of(&e->device[i].info, e->cfg.policy) > 0;
+    return two ? SLOTS_MAX : 1;
 }
 
 static void gpulet_free(struct gpulet *g)
@@ -976,6 +1070,7 @@ static struct gpulet *gpulet_new(struct engine *e, uint32_t device, const struct
     g->set = *set;
     g->waiting_tail = &g->waiting;
     g->max_flying = lanes_of(&e->device[device].info, e->cfg.policy);
+    g->ahead_us = ahead_of(&e->device[device].info, e->cfg.policy);
     (void)pthread_mutex_init(&g->lock, NULL);
     (void)pthread_mutex_init(&g->part_lock, NULL);
     (void)pthread_condattr_init(&attr);

@@ -179,8 +179,8 @@ int loaded_resize(struct engine *e, struct loaded *l, uint32_t max_batch, struct
     return r;
 }
 
-/* What is late; bytes of all constants; and a first guess at a slot: twice the largest value. */
-static void look_at_values(struct loaded *l, uint32_t max_batch)
+/* What is late; bytes of all constants; a first guess at slots: twice the largest value each. */
+static void look_at_values(struct engine *e, struct loaded *l, uint32_t max_batch)
 {
     struct shape_key key = key_at(l, &l->warm, max_batch);
     struct bound *b;
@@ -197,7 +197,7 @@ static void look_at_values(struct loaded *l, uint32_t max_batch)
             if (v->constant)
                 l->weights_bytes += v->constant->t.bytes;
             else
-                l->slot_bytes = MAX(l->slot_bytes, 2 * b->value[i].bytes);
+                l->slot_bytes = MAX(l->slot_bytes, slots_most(e) * 2 * b->value[i].bytes);
         }
     }
     arena_done(&a);
@@ -215,7 +215,7 @@ static int loaded_fill(struct engine *e, struct loaded *l, const struct model_sp
     uint32_t max_batch = loaded_batches(l) ? spec->max_batch : 1;
     if ((r = guess_key(l, err)) < 0 || (r = estimate(e, l, max_batch, err)) < 0)
         return r;
-    look_at_values(l, max_batch);
+    look_at_values(e, l, max_batch);
     l->point = ARENA_ARRAY(&l->arena, struct measured_point, POINTS_MAX);
     return l->point ? 0 : err_set(err, -ENOMEM, "out of memory");
 }

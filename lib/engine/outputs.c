@@ -16,7 +16,7 @@ int outputs_take(struct gpulet *g, const struct run *run, struct err *err)
     size_t at[MAX_IO], bytes = 0;
 
     assert(run->n == 1);
-    g->e->b->outputs(run->v->slot, r->out);
+    g->e->b->outputs(run->v->slot[run->slot], r->out);
     for (uint32_t i = 0; i < n; i++) {
         at[i] = bytes;
         if (__builtin_add_overflow(bytes, align_up(r->out[i].bytes, 64), &bytes))

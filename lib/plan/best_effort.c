@@ -73,7 +73,7 @@ static struct batch_choice best_effort(const struct batch_view *v, usec_t until_
                                      fits(&v->queue[best], MIN(v->queue[best].spare_us, most_us))};
 }
 
-struct batch_choice policy_next(const struct policy *policy, const struct batch_view *v)
+struct batch_choice next_now(const struct policy *policy, const struct batch_view *v)
 {
     struct batch_choice c = policy->batch_next(v);
 

@@ -57,6 +57,9 @@ static inline double violations(const struct plan_rules *r)
 /* How many shares of a gpu-let are not of best effort: the first ones. */
 uint32_t sure_shares(const struct problem *p, const struct plan_gpulet *g);
 
+/* What to do now, as if nothing could go ahead (best_effort.c). */
+struct batch_choice next_now(const struct policy *policy, const struct batch_view *v);
+
 /* iGniter knows who is there, not for how much of the time. */
 static inline bool counts_presence(const struct plan_type *t)
 {

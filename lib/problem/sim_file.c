@@ -17,6 +17,7 @@ static const struct field fault_fields[] = {
 };
 
 static const struct field sim_fields[] = {
+    FIELD_AS(struct sim_spec, FIELD_MS, "ahead_ms", ahead_us, RANGE(0, MAX_MS)),
     FIELD_AS(struct sim_spec, FIELD_MS, "launch_ms", launch_us, RANGE(0, MAX_MS)),
     FIELD(struct sim_spec, FIELD_REAL, flops_per_s, RANGE(1, 1e18)),
     FIELD(struct sim_spec, FIELD_REAL, bytes_per_s, RANGE(1, 1e18)),

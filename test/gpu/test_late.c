@@ -163,6 +163,39 @@ static void a_run_of_another_model_ends_before_the_late_part_of_an_earlier_one(v
     close_model();
 }
 
+/* Two runs of one model, one behind the other: each has its own outputs, in memory of its slot. */
+static void a_run_behind_another_has_outputs_of_its_own(void)
+{
+    const float x[2][6] = {{0, 1, -1, 0, 0, 2}, {1, 2, 3, 4, 5, 6}};
+    const void *in[2][1] = {{x[0]}, {x[1]}};
+    struct io_part whole[2] = {{.rows = 1, .in = in[0]}, {.rows = 1, .in = in[1]}};
+    struct slot *both[2];
+    struct exe_info info;
+    struct done done[2];
+    ticket t[2];
+    size_t n = 0;
+
+    non_zero();
+    both[0] = slot;
+    CHECK_EQ(be->slot_open(exe, &both[1], &err), 0);
+    be->exe_info(exe, &info);
+    for (unsigned i = 0; i < 2; i++)
+        CHECK_EQ(be->submit(both[i], 0, 0, info.n_segments,
+                            &(struct io){.n_parts = 1, .part = &whole[i]}, &t[i]),
+                 0);
+    while (n < 2)
+        n += be->wait(part, USEC_NEVER, done + n, 2 - n);
+    CHECK_EQ(done[0].ticket + done[1].ticket, t[0] + t[1]);
+    CHECK_EQ(done[0].rc + done[1].rc, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        be->outputs(both[i], out);
+        CHECK_EQ(out[0].dims[1], i == 0 ? 2 : 6);
+        CHECK(memcmp((const float *)out[1].data + 3, x[i] + 3, 3 * sizeof(float)) == 0);
+    }
+    be->slot_close(both[1]);
+    close_model();
+}
+
 /* Zeros are an index out of range here: of no rows there is no first. */
 static void what_the_host_cannot_run_fails_alone_and_says_why(void)
 {
@@ -368,6 +401,7 @@ int main(void)
     ALONE(outputs_whose_shape_depends_on_data_follow_each_run);
     ALONE(boxes_are_chosen_by_what_the_device_made_of_them);
     ALONE(a_run_of_another_model_ends_before_the_late_part_of_an_earlier_one);
+    ALONE(a_run_behind_another_has_outputs_of_its_own);
     ALONE(what_the_host_cannot_run_fails_alone_and_says_why);
     ALONE(a_run_beyond_its_memory_fails_alone);
     ALONE(an_index_out_of_range_on_the_device_ends_the_run);

@@ -13,6 +13,17 @@ enum { RUN, OUT, IN };
 static struct slot *second;
 static float x[N], y[N], z[N];
 
+static struct device_info info;
+
+static int list(const char *mode)
+{
+    struct backend_config cfg = {0};
+    size_t n;
+
+    (void)snprintf(cfg.partition_mode, sizeof(cfg.partition_mode), "%s", mode);
+    return be->devices(&cfg, &info, 1, &n, &err);
+}
+
 static void copy_model(const char *dims, uint32_t (*middle)(uint32_t))
 {
     start(17);
@@ -210,7 +221,8 @@ static void small_copies_are_on_the_stream_of_the_run(void)
                            "cuMemcpyDtoHAsync 0\n"
                            "cuMemcpyDtoHAsync 0\n"
                            "cuEventRecord 0\n"
-                           "cuLaunchHostFunc 0\n");
+                           "cuStreamWaitEvent 1\n" /* the next run does not wait for the host */
+                           "cuLaunchHostFunc 1\n");
     end_model();
 }
 
@@ -222,7 +234,7 @@ static void small_results_stay_behind_their_run_though_the_inputs_are_large(void
     CHECK(y[0] == 500 && y[ROWS - 1] == 500);
     CHECK_EQ(stream_of("cuMemcpyHtoDAsync"), IN);
     CHECK_EQ(stream_of("cuMemcpyDtoHAsync"), RUN);
-    CHECK_EQ(stream_of("cuLaunchHostFunc"), RUN);
+    CHECK_EQ(stream_of("cuLaunchHostFunc"), OUT);
     end_model();
 }
 
@@ -308,6 +320,150 @@ static void the_next_inputs_travel_while_a_run_is_under_way(void)
     end_model();
 }
 
+/* ---- a run behind another of its lane */
+/* While that one, of this priority, is under way. */
+static void go_ahead_of(int32_t priority, bool best_effort, ticket ret[2])
+{
+    struct io *io = of(ROWS, y);
+
+    io->priority = priority;
+    io->best_effort = best_effort;
+    fake->held = 1;
+    CHECK_EQ(be->submit(slot, 0, 0, 1, io, &ret[0]), 0);
+    forget_calls();
+    CHECK_EQ(be->submit(second, 0, 0, 1, of(ROWS, z), &ret[1]), 0);
+}
+
+static void end_both(const ticket t[2])
+{
+    struct done done[2];
+    size_t n = 0;
+
+    __atomic_store_n(&fake->held, 0, __ATOMIC_RELAXED);
+    while (n < 2)
+        n += be->wait(part, USEC_NEVER, done + n, 2 - n);
+    CHECK_EQ(done[0].rc + done[1].rc, 0);
+    CHECK_EQ(done[0].ticket + done[1].ticket, t[0] + t[1]);
+    CHECK(doubled(y, N) && doubled(z, N));
+}
+
+/* Its inputs travel at once; what it takes is counted from when it may begin. */
+static void a_run_of_the_lane_waits_on_a_stream_of_another_level(void)
+{
+    ticket t[2];
+
+    open_model("shared");
+    go_ahead_of(0, true, t); /* on the last level, the other on that before it: streams 8 and 9 */
+    CHECK_STR(fake->trace, "cuStreamWaitEvent 8\n" /* the run for the other one */
+                           "cuEventRecord 12\n"
+                           "cuMemcpyHtoDAsync 12\n"
+                           "cuEventRecord 12\n"
+                           "cuStreamWaitEvent 8\n" /* and for its inputs */
+                           "cuEventRecord 8\n"
+                           "cuMemsetD8Async 8\n"
+                           "cuGraphLaunch 8\n"
+                           "cuEventRecord 8\n"
+                           "cuStreamWaitEvent 9\n"
+                           "cuMemcpyDtoHAsync 9\n"
+                           "cuMemcpyDtoHAsync 9\n"
+                           "cuEventRecord 9\n"
+                           "cuLaunchHostFunc 9\n");
+    end_both(t);
+    end_model();
+}
+
+static void a_run_of_the_lane_on_its_stream_waits_for_its_inputs_alone(void)
+{
+    ticket t[2];
+
+    open_model("shared");
+    go_ahead_of(0, false, t);
+    CHECK_HAS(fake->trace, "cuMemcpyHtoDAsync 12\ncuEventRecord 12\ncuStreamWaitEvent 8\n"
+                           "cuEventRecord 8\n");
+    CHECK(!strstr(fake->trace, "cuStreamWaitEvent 12\n"));
+    CHECK(strncmp(fake->trace, "cuStreamWaitEvent 8\n", 20) != 0);
+    end_both(t);
+    end_model();
+}
+
+static void what_is_over_nobody_waits_for(void)
+{
+    open_model("shared");
+    struct io *io = of(ROWS, y);
+    io->best_effort = true;
+    CHECK_EQ(done_of(slot, part, 0, 1, io).rc, 0);
+    forget_calls();
+    CHECK_EQ(done_of(second, part, 0, 1, of(ROWS, z)).rc, 0);
+    CHECK(!called("cuStreamWaitEvent"));
+    end_model();
+}
+
+static void a_run_that_goes_ahead_makes_nothing(void)
+{
+    ticket t[2];
+
+    open_model("shared");
+    go_ahead_of(0, true, t);
+    end_both(t);
+    check_only_runs();
+    end_model();
+}
+
+static void a_run_that_cannot_wait_for_the_one_before_it_fails_alone(void)
+{
+    struct done done;
+    ticket t[2];
+
+    open_model("shared");
+    struct io *io = of(ROWS, y);
+    io->best_effort = true;
+    CHECK_EQ(be->submit(slot, 0, 0, 1, io, &t[0]), 0);
+    fail("cuStreamWaitEvent", 2);
+    CHECK_EQ(be->submit(second, 0, 0, 1, of(ROWS, z), &t[1]), -EIO);
+    CHECK_EQ(be->wait(part, USEC_NEVER, &done, 1), 1);
+    CHECK_EQ(done.ticket, t[0]);
+    CHECK(doubled(y, N));
+    CHECK_EQ(done_of(second, part, 0, 1, of(ROWS, z)).rc, 0);
+    CHECK(doubled(z, N));
+    end_model();
+}
+
+static usec_t travel_us(void)
+{
+    struct exe_info of;
+
+    be->exe_info(exe, &of);
+    return of.inputs_us;
+}
+
+static void what_large_inputs_travel_is_said(void)
+{
+    open_device("green");
+    start(17);
+    output(doubling(input("x", "B 200000")));
+    bind_graph();
+    exe = compiled(part);
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    CHECK(travel_us() >= 40 && travel_us() <= 50); /* 2.4 MB, by 55 GB/s */
+    close_model();
+}
+
+static void small_inputs_travel_in_front_of_their_run(void)
+{
+    open_device("green");
+    copy_model("B 1", growing);
+    CHECK_EQ(travel_us(), 0);
+    end_model();
+}
+
+static void the_next_run_may_go_ahead(void)
+{
+    open_fake();
+    open_plugin();
+    CHECK_EQ(list("green"), 0);
+    CHECK(info.ahead_us > 0);
+}
+
 /* Each call of a run may fail.  The run then is over before its memory is anybody else's. */
 static void what_fails_in_a_run_fails_it_alone(void)
 {
@@ -388,17 +544,6 @@ static void events_die_before_handles_and_these_before_streams_and_the_context(v
 }
 
 /* ---- priorities */
-static struct device_info info;
-
-static int list(const char *mode)
-{
-    struct backend_config cfg = {0};
-    size_t n;
-
-    (void)snprintf(cfg.partition_mode, sizeof(cfg.partition_mode), "%s", mode);
-    return be->devices(&cfg, &info, 1, &n, &err);
-}
-
 /* The driver's priority of the stream that such a run is on. */
 static int priority_of(int32_t priority, bool best_effort)
 {
@@ -613,6 +758,14 @@ int main(void)
     ALONE(a_graph_holds_the_run_and_no_copy);
     ALONE(a_request_with_large_copies_makes_nothing);
     ALONE(the_next_inputs_travel_while_a_run_is_under_way);
+    ALONE(a_run_of_the_lane_waits_on_a_stream_of_another_level);
+    ALONE(a_run_of_the_lane_on_its_stream_waits_for_its_inputs_alone);
+    ALONE(what_is_over_nobody_waits_for);
+    ALONE(a_run_that_goes_ahead_makes_nothing);
+    ALONE(a_run_that_cannot_wait_for_the_one_before_it_fails_alone);
+    ALONE(what_large_inputs_travel_is_said);
+    ALONE(small_inputs_travel_in_front_of_their_run);
+    ALONE(the_next_run_may_go_ahead);
     ALONE(what_fails_in_a_run_fails_it_alone);
     ALONE(an_input_that_costs_the_device_is_said);
     ALONE(a_wait_that_costs_the_device_is_said);

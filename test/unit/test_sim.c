@@ -452,6 +452,7 @@ static void a_file_that_is_wrong_is_refused_by_path_and_value(void)
          "`granule` is 9, there are 4"},
         {", \"sim\": {\"lunch_ms\": 1}", "sim.lunch_ms is 1"},
         {", \"sim\": {\"flops_per_s\": 0}", "sim.flops_per_s is 0"},
+        {", \"sim\": {\"ahead_ms\": -1}", "sim.ahead_ms is -1"},
         {", \"sim\": {\"echo\": [1]}", "sim.echo[0] is 1"},
     };
     struct device_info info[3];
@@ -471,6 +472,10 @@ static void a_file_that_is_wrong_is_refused_by_path_and_value(void)
     CHECK_STR(info[1].name, "right");
     CHECK_EQ(info[1].units, 8);
     CHECK(!info[1].in_turn && info[2].in_turn);
+    CHECK_EQ(info[0].ahead_us, 0); /* where the file does not say it, one run at a time */
+    write_problem(", \"sim\": {\"ahead_ms\": 0.2}");
+    CHECK_EQ(be->devices(&cfg, info, 3, &n, &err), 0);
+    CHECK_EQ(info[0].ahead_us, 200);
     write_file("{\"version\": 1, \"types\": [{\"name\": \"t\", \"granules\": 1}]}");
     CHECK_EQ(be->devices(&cfg, info, 2, &n, &err), -ENODEV);
     CHECK_HAS(err.msg, "nothing in `devices`");

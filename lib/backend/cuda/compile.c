@@ -354,6 +354,7 @@ void gpu_exe_info(const struct exe *x, struct exe_info *ret)
                              .n_reorders = x->n_reorders,
                              .n_asked = x->n_asked,
                              .n_plain = x->n_plain,
-                             .late_outputs = x->late.bound != NULL};
+                             .late_outputs = x->late.bound != NULL,
+                             .inputs_us = inputs_us(x)};
     (void)snprintf(ret->note, sizeof(ret->note), "%s", x->note);
 }

@@ -9,6 +9,7 @@
 /* The least that an H200 was asked about, and it was worth it: behind runs of 50 us another 54.3 us
  * instead of 62.6, of 256 KiB 54.4 instead of 66.8 (adr/0024). */
 #define APART_BYTES ((size_t)16 << 10)
+#define LINK_BYTES_PER_US 55000 /* of an H200's (adr/0024) */
 
 static size_t bytes_of(const struct port *port, const struct io_part *part)
 {
@@ -77,10 +78,24 @@ int outputs_copy(struct slot *s, const struct io *io, CUstream stream, struct er
     return r;
 }
 
+usec_t inputs_us(const struct exe *x)
+{
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; i < x->n_in; i++)
+        bytes += x->in[i].bytes;
+    return bytes >= APART_BYTES ? bytes / LINK_BYTES_PER_US : 0;
+}
+
+bool is_behind(const struct slot *s)
+{
+    return s->follows || s->line->n_out > 0;
+}
+
 static bool worth(const struct slot *s, size_t bytes)
 {
     /* In this order: what is no request's, which has no bytes, may be the builder's. */
-    return bytes >= APART_BYTES && s->line->n_out > 0;
+    return bytes >= APART_BYTES && is_behind(s);
 }
 
 bool inputs_apart(const struct slot *s, const struct io *io)

@@ -6,7 +6,10 @@
  * run's level, but for large copies beside another run (copy.c): inputs are then on another stream,
  * between events of their own, and what is behind the launches on a third.  That call costs more
  * than spinning on the event would, and leaves the core to others; nothing of CUDA may be called in
- * it. */
+ * it.  Its stream stands still until it has returned, so beside another run it is on that third
+ * one, too: the run that went ahead begins at once.
+ *
+ * Runs of a lane follow each other, also on streams of two levels. */
 #include "slot.h"
 
 #include <gpulet/clock.h>
@@ -218,6 +221,15 @@ static int compute(struct slot *s, unsigned from, unsigned to, const struct io *
     return r;
 }
 
+/* The end, to the host.  Behind another run there will be one behind this, too. */
+static int tell(struct slot *s, const struct io *io, CUstream last, struct err *err)
+{
+    bool apart = io && last == s->line->stream && is_behind(s);
+    int r = apart ? GPU(stream_wait_event(s->line->out, s->event[EVENT_END], 0), err) : 0;
+
+    return r < 0 ? r : GPU(launch_host(apart ? s->line->out : last, ended, s), err);
+}
+
 static int enqueue(struct slot *s, unsigned from, unsigned to, const struct io *io, struct err *err)
 {
     CUstream last = s->line->stream;
@@ -234,13 +246,12 @@ static int enqueue(struct slot *s, unsigned from, unsigned to, const struct io *
         r = GPU(copy_out_async(s->status, status_address(s), sizeof(*s->status), last), err);
     if (r == 0)
         r = GPU(event_record(s->event[EVENT_END], last), err);
-    if (r == 0)
-        r = GPU(launch_host(last, ended, s), err);
-    return r;
+    return r < 0 ? r : tell(s, io, last, err);
 }
 
-static int run_begin(struct slot *s, unsigned from, unsigned to, const struct io *io,
-                     struct err *err)
+/* before: the run that it follows; NULL: none, or it is over. */
+static int run_begin(struct slot *s, const struct slot *before, unsigned from, unsigned to,
+                     const struct io *io, struct err *err)
 {
     struct part *p = s->exe->part;
     int r = part_begin(p, err);
@@ -250,7 +261,11 @@ static int run_begin(struct slot *s, unsigned from, unsigned to, const struct io
     s->next = NULL;
     s->ends = to == s->exe->n_segments;
     s->line = line_of(p, io);
-    r = enqueue(s, from, to, io, err);
+    s->follows = before != NULL;
+    if (before && before->line != s->line)
+        r = GPU(stream_wait_event(s->line->stream, before->event[EVENT_END], 0), err);
+    if (r == 0)
+        r = enqueue(s, from, to, io, err);
     if (r < 0) /* what was begun still touches the request */
         line_settle(p, s->line);
     part_end(p);
@@ -295,16 +310,26 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     struct part *p = s->exe->part;
     struct err err;
 
-    (void)lane; /* lanes of a level follow each other */
-    if (from > to || to > s->exe->n_segments)
+    if (from > to || to > s->exe->n_segments || lane >= MAX_LANES)
         return -EINVAL;
     s->ticket = p->last_ticket + 1;
-    if (run_begin(s, from, to, io, &err) < 0)
+    s->lane = lane; /* on one stream, those of several lanes follow each other, too */
+    if (run_begin(s, p->last[lane], from, to, io, &err) < 0)
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret = ++p->last_ticket;
     p->n_out++;
+    p->last[lane] = s;
     s->line->n_out++;
     return 0;
+}
+
+/* The run is over for the executor. */
+static void left(struct part *p, struct slot *s)
+{
+    p->n_out--;
+    s->line->n_out--;
+    if (p->last[s->lane] == s)
+        p->last[s->lane] = NULL;
 }
 
 static struct slot *wait_told(struct part *p, usec_t until_us)
@@ -348,8 +373,7 @@ size_t gpu_wait(struct part *p, usec_t until_us, struct done *done, size_t max)
         if (s) {
             done[n] = (struct done){.ticket = s->ticket};
             done[n].rc = run_end(s, &done[n].run_ns, &done[n].why, &err);
-            p->n_out--;
-            s->line->n_out--;
+            left(p, s);
             n++;
             continue;
         }
@@ -406,7 +430,7 @@ static int probe_one(struct slot *s, unsigned from, unsigned to, uint64_t *ret_n
 {
     s->probing = true;
     s->probed = false;
-    int r = run_begin(s, from, to, NULL, err);
+    int r = run_begin(s, NULL, from, to, NULL, err);
     if (r == 0 && (r = probe_wait(s, err)) == 0)
         r = run_over(s, ret_ns, err);
     s->probing = false;

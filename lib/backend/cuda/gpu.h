@@ -172,9 +172,10 @@ struct part {
     bool kicked;           /* under lock */
     struct slot *finished; /* under lock: runs that ended and were not taken yet, oldest first */
 
-    struct tails *tails; /* late.c: there while a slot with a late part is; builder */
-    ticket last_ticket;  /* executor */
-    unsigned n_out;      /* executor: its tickets */
+    struct tails *tails;          /* late.c: there while a slot with a late part is; builder */
+    ticket last_ticket;           /* executor */
+    unsigned n_out;               /* executor: its tickets */
+    struct slot *last[MAX_LANES]; /* executor: by lane, its last run while that is out */
 };
 int gpu_part_open(struct device *dev, const struct granules *set, struct part **ret,
                   uint32_t *ret_units, struct err *err);

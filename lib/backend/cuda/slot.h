@@ -23,6 +23,8 @@ struct slot {
     bool ends;         /* its run has the last segment */
 
     struct line *line; /* of its run */
+    unsigned lane;     /* the same */
+    bool follows;      /* another run of the lane was under way when it was put behind it */
     bool apart;        /* inputs of its run came on another stream */
     ticket ticket;
     struct slot *next;    /* in the partition's list */
@@ -53,6 +55,10 @@ void slot_finished(struct slot *s);
 int slot_launch(struct slot *s, uint32_t i, CUstream stream, struct err *err);
 
 /* ---- copy.c; the partition's context is current */
+/* What the inputs of a full run travel, if that is worth another stream; else 0.  Any thread. */
+usec_t inputs_us(const struct exe *x);
+/* Is there another run that it is behind? */
+bool is_behind(const struct slot *s);
 /* Is it worth another stream? */
 bool inputs_apart(const struct slot *s, const struct io *io);
 /* On the stream of inputs, and the run's stream waits for it. */

@@ -68,7 +68,8 @@ static int info_fill(struct device_info *info, const struct plan_device *d,
                                  .flops_per_s = s->flops_per_s,
                                  .mode = MODE_SIM,
                                  .weights_shared = true,
-                                 .in_turn = t->in_turn};
+                                 .in_turn = t->in_turn,
+                                 .ahead_us = s->ahead_us};
     memcpy(info->library, mark, sizeof(mark));
     (void)snprintf(info->name, sizeof(info->name), "%.63s", d->name);
     (void)snprintf(info->kind, sizeof(info->kind), "simulated %.50s", t->name);

@@ -315,8 +315,10 @@ static int sim_compile(struct part *p, const struct compile_args *args, struct e
 
 static void sim_exe_info(const struct exe *x, struct exe_info *ret)
 {
-    *ret = (struct exe_info){
-        .n_segments = 1, .weights_bytes = x->weights_bytes, .n_steps = x->bound->graph->n_nodes};
+    *ret = (struct exe_info){.n_segments = 1,
+                             .weights_bytes = x->weights_bytes,
+                             .n_steps = x->bound->graph->n_nodes,
+                             .inputs_us = x->part->dev->info.ahead_us > 0 ? (usec_t)x->in_us : 0};
 }
 
 static void sim_release(struct exe *x)
