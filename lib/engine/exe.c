@@ -199,6 +199,18 @@ bool rc_passes(int rc)
     return rc == -ENOMEM || rc == -EAGAIN || rc == -EIO || rc == -ENODEV;
 }
 
+/* Of all slots that are open here; under g->lock. */
+static uint64_t slots_bytes(const struct seat *s)
+{
+    uint64_t bytes = 0;
+
+    for (const struct keyq *q = s->keys; q; q = q->next)
+        for (uint32_t b = 0; b < s->n_buckets; b++)
+            if (q->v[b].state == EXE_READY)
+                bytes += q->v[b].info.slot_bytes * (q->v[b].slot[1] ? 2 : 1);
+    return bytes;
+}
+
 int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
 {
     struct gpulet *g = s->g;
@@ -222,6 +234,7 @@ int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
         q->err = own;
     v->state = r < 0 ? EXE_FAILED : EXE_READY;
     v->used = ++g->turn;
+    uint64_t bytes = slots_bytes(s);
     (void)pthread_mutex_unlock(&g->lock);
     if (r < 0) {
         event(g->e, rc_passes(r) ? 3 : 4, "compile", s->l->name, g->id, "%u rows: %s", v->rows,
@@ -232,7 +245,7 @@ int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
         if (v->info.note[0] && !s->l->noted)
             event(g->e, 5, "compile", s->l->name, g->id, "%u rows: %s", v->rows, v->info.note);
         s->l->noted |= v->info.note[0] != 0;
-        s->l->slot_bytes = MAX(s->l->slot_bytes, v->info.slot_bytes * (v->slot[1] ? 2 : 1));
+        s->l->slot_bytes = MAX(s->l->slot_bytes, bytes);
         s->l->n_plain = MAX(s->l->n_plain, v->info.n_plain);
         s->l->n_asked = v->info.n_asked;
     }

@@ -26,6 +26,7 @@ static struct {
                                            infinite beyond that; 0: they are not */
     _Atomic bool late; /* outputs are known after a run: one has as many elements as its first is */
     _Atomic int no_memory_runs;
+    _Atomic size_t slot_bytes; /* that it says of a slot; 0: 64 */
     /* what is open now, and what was done */
     _Atomic int devices, parts, exes, slots, hosts;
     _Atomic uint64_t compiles, runs, opens, enters, kicks;
@@ -187,7 +188,9 @@ static int fake_compile(struct part *p, const struct compile_args *args, struct 
 static void fake_exe_info(const struct exe *x, struct exe_info *ret)
 {
     (void)x;
-    *ret = (struct exe_info){.n_segments = 1, .slot_bytes = 64, .late_outputs = fake.late};
+    *ret = (struct exe_info){.n_segments = 1,
+                             .slot_bytes = fake.slot_bytes ? fake.slot_bytes : 64,
+                             .late_outputs = fake.late};
 }
 static void fake_release(struct exe *x)
 {

@@ -22,6 +22,26 @@ static void a_loaded_model_answers_and_an_unloaded_one_is_gone(void)
     rig_free(&r);
 }
 
+static void slots_of_all_batches_that_are_compiled_count(void)
+{
+    struct rig r = rig_new(1);
+    struct engine_view *v;
+    struct err err;
+
+    fake.slot_bytes = 100000;
+    rig_load_ok(&r, "m", 1, dir_batch);
+    for (uint32_t rows = 1; rows <= 8; rows *= 2)
+        CHECK_EQ(rig_infer(&r, "m", rows, 4), 0);
+    for (unsigned i = 0; i < 200 && fake.slots < 4; i++)
+        fake_sleep(5000);               /* what would only help is compiled later */
+    rig_load_ok(&r, "n", 1, dir_batch); /* another plan */
+    CHECK_EQ(engine_view(r.e, &v, &err), 0);
+    CHECK_STR(v->model[0].spec.name, "m");
+    CHECK_EQ(v->model[0].slot_bytes, 4 * 100000);
+    engine_view_free(v);
+    rig_free(&r);
+}
+
 static void every_request_gets_its_own_rows_when_they_are_joined(void)
 {
     enum { N = 40 };
@@ -1114,6 +1134,7 @@ int main(void)
     dir_two = fake_model("two", "Add", "x,z", "batch,4");
     dir_free = fake_model("free", "Add", "x,x", "batch,cols");
     RUN(a_loaded_model_answers_and_an_unloaded_one_is_gone);
+    RUN(slots_of_all_batches_that_are_compiled_count);
     RUN(every_request_gets_its_own_rows_when_they_are_joined);
     RUN(requests_submitted_for_later_wake_their_executor_once);
     RUN(nobody_waits_for_more_than_a_few_requests_to_be_woken);
