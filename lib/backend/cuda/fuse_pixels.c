@@ -300,7 +300,7 @@ int fuse_pixels(struct build *b, const struct readers *r, uint32_t cast)
     struct pixels found;
     struct walk w;
 
-    if (x->dtype != DT_UINT8 || x->data || count_of(x) >= INT32_MAX)
+    if (x->dtype != DT_UINT8 || x->data || count_of(x) < 1 || count_of(x) >= INT32_MAX)
         return 0;
     begin(b, &w, v);
     for (uint32_t id = first; id < g->n_nodes && take(b, &w, id, v);) {
