@@ -2,23 +2,29 @@
  * and the numbers of the reference. */
 #include "run_rig.h"
 
+#include <kernels/cuda/args.h>
+
 #define LARGE 70000 /* of the numbers of an image, beside each other */
 
 /* ---- a network from words:
  *
  *     cast                     to FP32
  *     add sub mul div from     with a number; from: the number less what is there
- *     add3 sub3 mul3 div3      with one for each channel, a vector or of full rank
- *     planes, last             channels to dimension 1, to the end
- *     up                       Unsqueeze in front;  rows: Reshape to (batch, all);  relu
- *     conv, product            of what is there by ones, so that it stays as it is;  tap: an output
- */
+ *     add3 sub3 mul3 div3      with one for each channel
+ *     full                     from here on those have all dimensions
+ *     over                     a number divided by what is there
+ *     planes last swap         channels to dimension 1, to the end; dimensions 1 and 2
+ *     rows relu                Reshape to (batch, all)
+ *     conv product             by ones, so that numbers stay as they are
+ *     tap                      an output
+ *
+ * Which operand of a sum or a product the number is changes from node to node. */
 struct chain {
     uint32_t v;
     int64_t dims[4]; /* without the batch */
     uint32_t rank;   /* with it */
     bool last;       /* where the channels are */
-    uint32_t full;   /* 1: the next constants have all dimensions */
+    bool full;
 };
 
 static uint32_t channel_at(const struct chain *c)
@@ -81,7 +87,6 @@ static void arithmetic(struct chain *c, const char *word)
                                                     : OP_Sub;
     uint32_t k = word[len] ? by_channel(c) : scalar(number(0, g->n_nodes));
 
-    /* a sum and a product have the number on either side */
     bool first = STREQ(word, "from") || (g->n_nodes % 2 && (id == OP_Add || id == OP_Mul));
     c->v = first ? op(id, "", 2, k, c->v) : op(id, "", 2, c->v, k);
 }
@@ -93,7 +98,11 @@ static void word_of(struct chain *c, const char *word)
     else if (STREQ(word, "planes") || STREQ(word, "last"))
         turn_to(c, STREQ(word, "last"));
     else if (STREQ(word, "full"))
-        c->full = 1;
+        c->full = true;
+    else if (STREQ(word, "swap"))
+        c->v = op(OP_Transpose, "perm=0,2,1,3", 1, c->v);
+    else if (STREQ(word, "over"))
+        c->v = op(OP_Div, "", 2, scalar(7), c->v);
     else if (STREQ(word, "conv"))
         c->v = op(OP_Conv, "", 2, c->v, ones(c, true));
     else if (STREQ(word, "product"))
@@ -208,6 +217,8 @@ static void in_launches(const char *dims, bool last, const char *words, enum pre
     bind_rows(rows);
     float *y = answer(p, rows, &n);
     double d = off(y);
+    if (strstr(words, "tap"))
+        p = PRECISION_FP32; /* an output is not rounded */
     if (n != n_launches || d > limit(p))
         printf("# (%ld, %s), %s in %s: %zu launches, off by %.3g\n", (long)rows, dims, words,
                precision_name(p), n, d);
@@ -304,6 +315,33 @@ static void so_are_images_of_more_than_a_grid(void)
     end();
 }
 
+/* ---- the kernel by itself */
+typedef void kernel_fn(const void *args, unsigned blocks, unsigned threads);
+
+/* Of each size, whatever is left for the last thread. */
+static void nothing_is_written_beyond_the_end(void)
+{
+    static _Alignas(16) uint8_t x[64];
+    static _Alignas(16) float y[65];
+    void *so = dlopen(beside("", "libkernels.so"), RTLD_NOW);
+    kernel_fn *run = so ? (kernel_fn *)dlsym(so, "gpulet_pixels") : NULL;
+    struct pixels_args a = {.x = x, .y = y, .inner = 5, .channels = 3, .type = GPU_F32};
+
+    assert(run);
+    for (int i = 0; i < 64; i++)
+        x[i] = (uint8_t)(i + 1);
+    for (int c = 0; c < 3; c++)
+        a.scale[c] = (float)(c + 1);
+    for (a.count = 1; a.count <= 64; a.count++) {
+        y[a.count] = -1;
+        a.n = (a.count + 3) / 4;
+        run(&a, 1, 32);
+        for (int i = 0; i < a.count; i++)
+            CHECK_EQ(y[i], (i + 1) * (i / 5 % 3 + 1));
+        CHECK_EQ(y[a.count], -1);
+    }
+}
+
 /* ---- what reads it */
 
 /* The convolution has channels last, and a second launch makes FP32 of its result. */
@@ -387,6 +425,10 @@ static void what_is_no_such_number_ends_it(void)
 {
     open_device("green");
     in_launches("5 7 3", true, "cast div relu sub3", PRECISION_FP32, 8, 3);
+    in_launches("5 7 3", true, "cast add over", PRECISION_FP32, 8, 2);
+    in_launches("5 7 3", true, "cast div swap", PRECISION_FP32, 8, 2);
+    in_launches("5 7 3", true, "cast div3 swap", PRECISION_FP32, 8, 2);
+    in_launches("3 5 7", false, "cast div3 swap", PRECISION_FP32, 8, 2);
     in_launches("5 7 3", true, "cast div rows", PRECISION_FP32, 8, 1);
     in_launches("5 7 3", true, "cast div rows add", PRECISION_FP32, 8, 2);
     end();
@@ -487,6 +529,7 @@ int main(void)
     ALONE(so_is_one_from_planes);
     ALONE(images_of_other_than_three_channels_are_right);
     ALONE(so_are_images_of_more_than_a_grid);
+    ALONE(nothing_is_written_beyond_the_end);
     ALONE(a_convolution_in_16_bits_has_it_as_it_wants_it);
     ALONE(so_has_one_that_takes_the_bytes_as_they_are);
     ALONE(a_product_in_16_bits_has_rows);
