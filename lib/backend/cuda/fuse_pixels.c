@@ -228,20 +228,23 @@ static bool take(const struct build *b, struct walk *w, uint32_t id, uint32_t v)
 
 /* ---- from the first to the last */
 
-/* The bytes' first node: only it, and so on to the Cast, may stand in front. */
+static bool moves_only(enum op_id op)
+{
+    return op == OP_Transpose || op == OP_Reshape || op == OP_Unsqueeze || op == OP_Squeeze ||
+           op == OP_Flatten;
+}
+
+/* Where the way begins that the Cast is on: what is in front of it has one reader. */
 static uint32_t first_of(const struct build *b, const struct readers *r, uint32_t cast)
 {
     const struct graph *g = b->graph;
-    uint32_t id = cast;
+    uint32_t id = cast, v = g->nodes[cast].in[0];
 
-    for (uint32_t v; (v = g->nodes[id].in[0], r[v].n == 1);) {
-        uint32_t before = g->values[v].producer;
-        enum op_id op = before == NODE_NONE ? OP_NONE : g->nodes[before].op;
-        if ((op != OP_Transpose && op != OP_Reshape && op != OP_Unsqueeze && op != OP_Squeeze &&
-             op != OP_Flatten) ||
-            b->bound->skip[before] || b->bound->late_node[before])
-            break;
-        id = before;
+    while (r[v].n == 1 && g->values[v].producer != NODE_NONE &&
+           moves_only(g->nodes[g->values[v].producer].op) &&
+           !b->bound->late_node[g->values[v].producer]) {
+        id = g->values[v].producer;
+        v = g->nodes[id].in[0];
     }
     return id;
 }
@@ -282,7 +285,7 @@ static bool agrees(struct walk *w)
     return isfinite(most) && off <= OFF_MOST * most;
 }
 
-/* v, where the walk is, can be the kernel's result, and more than one launch is saved by it. */
+/* v, where the walk is, can be the kernel's result, and a launch is saved by it. */
 static bool ends(const struct build *b, struct walk *w, uint32_t v)
 {
     struct pixels_args a;
