@@ -625,6 +625,12 @@ BEFORE("Conv of an image of four channels", Conv, 13, "u[N,8,12,4](0,256) cf[8,4
 BEFORE("Conv of an image of one channel", Conv, 13, "u[N,9,13,1](0,256) cf[8,1,3,3](-1,1)", "Cast:to=1 Sub:cf[1]{33.3} Div:cf[]{78.6} Transpose:perm=[0,3,1,2]"),
 BEFORE("Conv of an image that is batched last", Conv, 13, "u[7,9,3](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Sub:cf[3]{123.675,116.28,103.53} Div:cf[3]{58.395,57.12,57.375} Unsqueeze:cl[1]{0} Transpose:perm=[0,3,1,2]"),
 BEFORE("MatMul of an image of bytes", MatMul, 13, "u[N,3,7,12](0,256) cf[12,5](-1,1)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+C("Sub of a short row", Sub, 13, "f[N,8,12,3] cf[3]", NULL, NULL, 0, 0),
+C("Sub from a short row", Sub, 13, "cf[3] f[N,5,7,3]", NULL, NULL, 0, 0),
+C("Div by a short row, prime times", Div, 13, "f[N,1,31,5] f[5](1,2)", NULL, NULL, 0, 0),
+C("Mul by the longest short row", Mul, 13, "f[N,48,16] cf[16]", NULL, NULL, 0, 0),
+C("Less than a short row of INT64", Less, 13, "l[N,10,6] l[6]", NULL, NULL, 0, 0),
+C("Pow by a short row", Pow, 13, "f[N,10,4](0.5,2) cf[4](-1,2)", NULL, NULL, 0, 0),
 /* ---- odd shapes */
 C("Add of no elements", Add, 13, "f[0,3] f[0,3]", NULL, NULL, 0, 0),
 C("Relu of a scalar", Relu, 13, "f[]", NULL, NULL, 0, 0),
