@@ -71,7 +71,7 @@ LIB := $(B)/libgpulet.a
 UNIT := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/unit/test_*.c test/race/test_*.c test/fuzz/fuzz_*.c))
 OPS := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/ops/test_*.c))
 # The real cuDNN leaks of its own: not under sanitizers.
-NO_GPU := $(if $(CUDA_LACKS),test_libraries test_choices test_convolutions test_half test_fused test_cudnn) $(if $(filter release,$(FLAVOUR)),,test_cudnn)
+NO_GPU := $(if $(CUDA_LACKS),test_libraries test_choices test_convolutions test_half test_fused test_pixels test_cudnn) $(if $(filter release,$(FLAVOUR)),,test_cudnn)
 GPU := $(if $(CUDA),$(patsubst test/%.c,$(B)/test/%,$(filter-out $(NO_GPU:%=test/gpu/%.c),$(wildcard test/gpu/test_*.c))))
 GPU_TOOLS := $(if $(CUDA),$(addprefix $(B)/test/gpu/,bench compare facts fill ladder))
 FAKES := $(addprefix $(B)/test/gpu/,libcuda.so.1 libnvidia-ml.so.1 libkernels.so wrong/gpulet-cuda.so \

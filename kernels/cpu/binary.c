@@ -4,10 +4,17 @@
 
 typedef void (*binary_fn)(int64_t n, const void *a, int64_t sa, const void *b, int64_t sb, void *y);
 
+/* A row as short as the channels of an image, where these lie last, is read as one of several such
+ * rows behind each other: a loop of three is mostly what is around it. */
+#define ROW_SHORT 16
+#define ROW_LONG 256
+
 struct binary {
     struct walk walk; /* operand 0: result, 1: a, 2: b */
     binary_fn f;
     size_t size_in[2], size_out;
+    int64_t times;     /* so often the row of operand `again` is repeated; 0: it is not */
+    uint32_t again, n; /* n: what is in it */
 };
 
 #define PAIR(name, T, R, expr)                                                                     \
@@ -132,12 +139,19 @@ static void run_walk(const struct binary *p, const void *a, const void *b, void 
 static int binary_piece(const void *params, void *const *ptr, uint32_t part, uint32_t n_parts)
 {
     struct binary p = *(const struct binary *)params;
+    _Alignas(64) char row[ROW_LONG * sizeof(double)];
+    const char *in[2];
     int64_t from;
 
     walk_cut(&p.walk, part, n_parts, &from);
-    run_walk(&p, (const char *)ptr[0] + from * p.walk.stride[1][0] * (int64_t)p.size_in[0],
-             (const char *)ptr[1] + from * p.walk.stride[2][0] * (int64_t)p.size_in[1],
-             (char *)ptr[2] + from * p.walk.stride[0][0] * (int64_t)p.size_out);
+    for (uint32_t i = 0; i < 2; i++)
+        in[i] = (const char *)ptr[i] + from * p.walk.stride[i + 1][0] * (int64_t)p.size_in[i];
+    size_t bytes = p.n * p.size_in[p.again];
+    for (int64_t i = 0; i < p.times; i++)
+        memcpy(row + (size_t)i * bytes, in[p.again], bytes);
+    if (p.times)
+        in[p.again] = row;
+    run_walk(&p, in[0], in[1], (char *)ptr[2] + from * p.walk.stride[0][0] * (int64_t)p.size_out);
     return 0;
 }
 PIECES(binary)
@@ -154,6 +168,28 @@ static void binary_init(struct binary *p, const struct tensor *a, const struct t
     p->size_in[0] = dtype_size(a->dtype);
     p->size_in[1] = dtype_size(b->dtype);
     p->size_out = dtype_size(y->dtype);
+}
+
+/* Longer rows, where one operand has one short one for all of the other's. */
+static void binary_repeat(struct binary *p)
+{
+    struct walk *w = &p->walk;
+    int64_t n = w->dims[w->rank - 1], times = 0;
+
+    if (w->rank != 2 || n < 1 || n > ROW_SHORT || w->stride[1][1] != 1 || w->stride[2][1] != 1)
+        return;
+    for (int64_t i = 2; i * n <= ROW_LONG; i++)
+        times = w->dims[0] % i == 0 ? i : times;
+    for (uint32_t i = 0; i < 2 && times; i++)
+        if (w->stride[i + 1][0] == 0 && w->stride[2 - i][0] == n && w->stride[0][0] == n) {
+            p->times = times;
+            p->again = i;
+            p->n = (uint32_t)n;
+            w->dims[0] /= times;
+            w->dims[1] *= times;
+            w->stride[0][0] = w->stride[2 - i][0] = w->dims[1];
+            return;
+        }
 }
 
 /* ---- Sum, Max, Min and Mean of any number: the result gathers them one by one */
@@ -289,6 +325,7 @@ int plan_binary(const struct cpu_args *a, struct cpu_call *ret, struct err *err)
         p.f = PICK(square);
     struct tensor second = node_second(n, a->in[0], a->in[1]);
     binary_init(&p, a->in[0], &second, a->out[0]);
+    binary_repeat(&p);
     return PLAN_PIECES(a, binary, &p, ret, err);
 }
 

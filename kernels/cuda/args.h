@@ -24,7 +24,7 @@
     K(einsum) K(attention) K(rotary) \
     K(depthwise) K(depthwise3) K(depthwise5) \
     K(norm_warp) K(norm_block) K(softmax_warp) K(softmax_block) K(pool_all) \
-    K(attend64) K(attend128)
+    K(attend64) K(attend128) K(pixels)
 /* clang-format on */
 
 /* Numbered as enum dtype: tensor.h is not for the device's compiler. */
@@ -235,6 +235,7 @@ struct half_args {
 #include "args_bytes.h"
 #include "args_depthwise.h"
 #include "args_index.h"
+#include "args_pixels.h"
 #include "args_rnn.h"
 #include "args_rows.h"
 #include "args_sample.h"

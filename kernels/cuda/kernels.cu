@@ -8,6 +8,7 @@
 #include "index.cuh"
 #include "move.cuh"
 #include "norm.cuh"
+#include "pixels.cuh"
 #include "product.cuh"
 #include "reduce.cuh"
 #include "rnn.cuh"

@@ -37,6 +37,12 @@ static uint32_t indices(const char *dims, const char *w)
     return op(OP_Add, "", 2, input_of("x", DT_INT64, dims), int_scalar(0));
 }
 
+static uint32_t bytes(const char *dims, const char *w)
+{
+    (void)w;
+    return input_of("x", DT_UINT8, dims);
+}
+
 static uint32_t image_on(uint32_t y, const char *w)
 {
     return op(OP_Conv, "kernel_shape=1,1", 2, y, weights(w));
@@ -101,6 +107,15 @@ static uint32_t concat(void)
     return op(OP_Concat, "axis=1", 2, in[0], in[1]);
 }
 
+/* As exporters write what is done to a photo in front of a network. */
+static uint32_t pixels(void)
+{
+    uint32_t x = op(OP_Div, "", 2, op(OP_Cast, "to=1", 1, in[0]), scalar(255));
+
+    x = op(OP_Div, "", 2, op(OP_Sub, "", 2, x, param_of(0, "3")), param_of(1, "3"));
+    return op(OP_Transpose, "perm=0,3,1,2", 1, x);
+}
+
 enum { FP32 = 1, FP16 = 2, BOTH = 3 }; /* where it is measured */
 static const struct kernel {
     const char *name;
@@ -125,7 +140,8 @@ static const struct kernel {
     {"add", add, 2, image, "B 8 56 56", "256 8 1 1", image_on, "8 256 1 1", BOTH},
     {"transpose", transpose, 1, rows, "B 128 12 8", "8 64", rows_on, "64 8", BOTH},
     {"gather", gather, 1, indices, "B 128", "", rows_on, "768 8", BOTH},
-    {"concat", concat, 2, image, "B 8 28 28", "128 8 1 1", image_on, "8 256 1 1", BOTH}};
+    {"concat", concat, 2, image, "B 8 28 28", "128 8 1 1", image_on, "8 256 1 1", BOTH},
+    {"pixels", pixels, 1, bytes, "B 224 224 3", "", image_on, "8 3 1 1", BOTH}};
 
 /* Segments: what is read, the nodes, what reads them.  Leaves one of the results. */
 static int build(const struct kernel *k, uint32_t *ret_y, struct err *err)

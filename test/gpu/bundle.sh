@@ -25,8 +25,10 @@ for model in test/data/digits*.onnx; do
     mkdir "$to/models/$name"
     cp "$model" "$to/models/$name/model.onnx"
 done
-mkdir "$to/models/detector"
-.venv-test/bin/python test/models/detector.py "$to/models/detector"
+for name in detector photo; do
+    mkdir "$to/models/$name"
+    .venv-test/bin/python test/models/$name.py "$to/models/$name"
+done
 for name; do
     [ "$graphs/$name/model.onnx" -nt test/models/export.py ] ||
         .venv-test/bin/python test/models/export.py --bare "$graphs" "$name" >/dev/null 2>&1 ||

@@ -72,7 +72,7 @@ what='a part whose time is up is not right' && ok no env BUDGET=0 LD_LIBRARY_PAT
 what='and its cases are named as not run' && ok test "$(results '"case": "shufflenet_v2 on cuda, batch [18]", "ok": null')" = 2
 what='it goes on where it stopped' && ok run --part models
 what='a large model is right with weights made there' && ok test "$(results '"case": "shufflenet_v2 on cuda, batch [18]", "ok": true')" = 2
-what='each case has been run once' && ok test "$(results '"part": "models".*"ok": true')" = 26
+what='each case has been run once' && ok test "$(results '"part": "models".*"ok": true')" = 30
 what='half precisions are compared, too' && ok test "$(results '"case": "shufflenet_v2 on cuda, batch 8, [bf]*p*f*16", "ok": true')" = 2
 what='operators are right' && ok env ONLY=Softmax bash -c "$(declare -f run); out=$out b=$b; run --part ops"
 what='each operator case has its line' && ok test "$(results '"part": "ops".*Softmax.*"ok": true')" -gt 3
@@ -159,9 +159,10 @@ what='what a daemon measures is kept' && ok serves profile ''
 what='and can be converted and planned with' && ok bash -c "test/plan/convert_saved.py '$out/profile.json' h200 2 >'$out/h200.json' && '$b/gpuletctl' plan '$out/h200.json' | grep -q '^h200-'"
 what='kernels are beside their floors' && ok env BENCH_ARGS='-m 64 -t 1 -n 2' KERNEL_ROWS=1 bash -c "$(declare -f run); out=$out b=$b; run --part bench-kernels"
 for precision in fp32 fp16; do
-    what="each of them in $precision" && ok test "$(results "\"part\": \"bench-kernels\".*, $precision\", \"ok\": true, \"value\": [0-9.]*, \"unit\": \"us\", \"floor_us\": [0-9]")" = 11
+    what="each of them in $precision" && ok test "$(results "\"part\": \"bench-kernels\".*, $precision\", \"ok\": true, \"value\": [0-9.]*, \"unit\": \"us\", \"floor_us\": [0-9]")" = 12
 done
 what='attention as exporters write it is one step' && ok test "$(results '"part": "bench-kernels".*attention, fp16".*"steps": 1')" = 1
+what='as is what makes floats of a photo' && ok test "$(results '"part": "bench-kernels".*pixels, fp[13][62]".*"steps": 1')" = 2
 with_torch() {
     .venv-test/bin/python test/gpu/bench_torch.py --device cpu --turns 2 --turn-ms 1 mobilenet_v2 1 -- env LD_LIBRARY_PATH="$PWD/$b/test/gpu" \
         GPULET_PLUGIN_DIR="$PWD/$b" "$b/test/gpu/bench" -m 64 -t 1 "$b/gpu-bundle/models/digits" 1 >"$out/torch"
@@ -181,7 +182,7 @@ what='and its sizes' && ok grep -Eq '^\| digits-batch \| 1 \| [0-9.e-]+ \| .* \(
 what='models side by side have theirs' && ok grep -q "^The planner's cut over the best of the 1 others: [0-9]" "$out/page"
 what='and the daemon beside its engine' && ok grep -q '^digits-batch, within its SLO: [0-9]* % of what the engine does at batch 32' "$out/page"
 what='and what was wrong' && ok grep -q '^- sanitize, .*Invalid __global__ read' "$out/page"
-what='and when, where and how many' && ok grep -q "$(date -u +%Y)-.*$(cat "$b/gpu-bundle/commit"), fake GPU, green: 26 right | \`run.sh OUT --part models" "$out/page"
+what='and when, where and how many' && ok grep -q "$(date -u +%Y)-.*$(cat "$b/gpu-bundle/commit"), fake GPU, green: 30 right | \`run.sh OUT --part models" "$out/page"
 what='and of each mode' && ok grep -q '^| the daemon, `partition-mode = shared`.*, shared: 8 right |' "$out/page"
 what='of one that cannot be had why not' && ok grep -q '^| the daemon, `partition-mode = mig`.*not validated.*: cannot be had: .*not a MIG instance' "$out/page"
 

@@ -98,6 +98,8 @@ static void made_up(const struct tensor *t, void *to, uint32_t seed)
         uint32_t x = (uint32_t)(i + 1) * 2654435761u + seed * 40503u;
         if (t->dtype == DT_FP32)
             ((float *)to)[i] = (float)(x >> 8) / 8388608.f - 1;
+        else if (t->dtype == DT_UINT8) /* of an image */
+            ((uint8_t *)to)[i] = (uint8_t)(x >> 16);
         else
             ((char *)to)[i * size] = (char)(x >> 16 & 1); /* the rest is zero */
     }

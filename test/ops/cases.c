@@ -7,6 +7,10 @@
         .name = text, .op = OP_##kind, .opset = version, .inputs = ins, .attrs = attributes,       \
         .posts = steps, .n_out = outs, .tol = most                                                 \
     }
+#define BEFORE(text, kind, version, ins, nodes)                                                    \
+    {                                                                                              \
+        .name = text, .op = OP_##kind, .opset = version, .inputs = ins, .before = nodes            \
+    }
 #define FAILS(text, kind, version, ins)                                                            \
     {                                                                                              \
         .name = text, .op = OP_##kind, .opset = version, .inputs = ins, .fails = true              \
@@ -591,6 +595,42 @@ FAILS("GatherElements ends a run with an index beyond the table", GatherElements
 FAILS("GatherND ends a run with an index before the table", GatherND, 13, "f[7,3] l[2,1]{-8,0}"),
 FAILS("ScatterElements ends a run with an index beyond the table", ScatterElements, 18, "f[7] l[2]{1,7} f[2]"),
 FAILS("ScatterND ends a run with a huge index", ScatterND, 18, "f[7] l[1,1]{9223372036854775807} f[1]"),
+/* ---- images, and what is done to them in front of a network */
+BEFORE("Bytes of an image to planes, even", Identity, 13, "u[N,8,12,3](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225} Transpose:perm=[0,3,1,2]"),
+BEFORE("Bytes of an image with channels last, even", Identity, 13, "u[N,8,12,3](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225}"),
+BEFORE("Bytes of an image in planes, even", Identity, 13, "u[N,3,8,12](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+BEFORE("Bytes of an image from planes, even", Identity, 13, "u[N,3,8,12](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225} Transpose:perm=[0,2,3,1]"),
+BEFORE("Bytes of an image to planes, odd", Identity, 13, "u[N,7,9,3](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225} Transpose:perm=[0,3,1,2]"),
+BEFORE("Bytes of an image with channels last, odd", Identity, 13, "u[N,7,9,3](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225}"),
+BEFORE("Bytes of an image in planes, odd", Identity, 13, "u[N,3,7,9](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+BEFORE("Bytes of an image from planes, odd", Identity, 13, "u[N,3,7,9](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225} Transpose:perm=[0,2,3,1]"),
+BEFORE("Bytes of an image to planes, of one row", Identity, 13, "u[N,1,31,3](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225} Transpose:perm=[0,3,1,2]"),
+BEFORE("Bytes of an image with channels last, of one row", Identity, 13, "u[N,1,31,3](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225}"),
+BEFORE("Bytes of an image in planes, of one row", Identity, 13, "u[N,3,1,31](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+BEFORE("Bytes of an image from planes, of one row", Identity, 13, "u[N,3,1,31](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225} Transpose:perm=[0,2,3,1]"),
+BEFORE("Bytes of an image to planes, of several blocks", Identity, 13, "u[N,40,52,3](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225} Transpose:perm=[0,3,1,2]"),
+BEFORE("Bytes of an image with channels last, of several blocks", Identity, 13, "u[N,40,52,3](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225}"),
+BEFORE("Bytes of an image in planes, of several blocks", Identity, 13, "u[N,3,40,52](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+BEFORE("Bytes of an image from planes, of several blocks", Identity, 13, "u[N,3,40,52](0,256)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225} Transpose:perm=[0,2,3,1]"),
+BEFORE("Conv of an image of bytes, 8 by 12", Conv, 13, "u[N,8,12,3](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225} Transpose:perm=[0,3,1,2]"),
+BEFORE("Conv of an image of bytes in planes, 8 by 12", Conv, 13, "u[N,3,8,12](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+BEFORE("Conv of an image of bytes, 7 by 9", Conv, 13, "u[N,7,9,3](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225} Transpose:perm=[0,3,1,2]"),
+BEFORE("Conv of an image of bytes in planes, 7 by 9", Conv, 13, "u[N,3,7,9](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+BEFORE("Conv of an image of bytes, 40 by 52", Conv, 13, "u[N,40,52,3](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Div:cf[]{255} Sub:cf[3]{0.485,0.456,0.406} Div:cf[3]{0.229,0.224,0.225} Transpose:perm=[0,3,1,2]"),
+BEFORE("Conv of an image of bytes in planes, 40 by 52", Conv, 13, "u[N,3,40,52](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+BEFORE("Conv of an image of bytes that is turned first", Conv, 13, "u[N,8,12,3](0,256) cf[8,3,3,3](-1,1) cf[8]", "Transpose:perm=[0,3,1,2] Cast:to=1 Sub:cf[]{127.5} Mul:cf[]{0.0078125}"),
+BEFORE("Conv of an image of bytes that is turned between", Conv, 13, "u[N,8,12,3](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Mul:cf[]{0.0039215689} Transpose:perm=[0,3,1,2] Mul:cf[3,1,1]{4.3,4.4,4.5} Add:cf[3,1,1]{-2.1,-2,-1.8}"),
+BEFORE("Conv of bytes as they are", Conv, 13, "u[N,3,8,12](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1"),
+BEFORE("Conv of an image of four channels", Conv, 13, "u[N,8,12,4](0,256) cf[8,4,3,3](-1,1)", "Cast:to=1 Sub:cf[4]{120,110,100,0} Div:cf[4]{58,57,56,255} Transpose:perm=[0,3,1,2]"),
+BEFORE("Conv of an image of one channel", Conv, 13, "u[N,9,13,1](0,256) cf[8,1,3,3](-1,1)", "Cast:to=1 Sub:cf[1]{33.3} Div:cf[]{78.6} Transpose:perm=[0,3,1,2]"),
+BEFORE("Conv of an image that is batched last", Conv, 13, "u[7,9,3](0,256) cf[8,3,3,3](-1,1) cf[8]", "Cast:to=1 Sub:cf[3]{123.675,116.28,103.53} Div:cf[3]{58.395,57.12,57.375} Unsqueeze:cl[1]{0} Transpose:perm=[0,3,1,2]"),
+BEFORE("MatMul of an image of bytes", MatMul, 13, "u[N,3,7,12](0,256) cf[12,5](-1,1)", "Cast:to=1 Div:cf[]{255} Sub:cf[3,1,1]{0.485,0.456,0.406} Div:cf[1,3,1,1]{0.229,0.224,0.225}"),
+C("Sub of a short row", Sub, 13, "f[N,8,12,3] cf[3]", NULL, NULL, 0, 0),
+C("Sub from a short row", Sub, 13, "cf[3] f[N,5,7,3]", NULL, NULL, 0, 0),
+C("Div by a short row, prime times", Div, 13, "f[N,1,31,5] f[5](1,2)", NULL, NULL, 0, 0),
+C("Mul by the longest short row", Mul, 13, "f[N,48,16] cf[16]", NULL, NULL, 0, 0),
+C("Less than a short row of INT64", Less, 13, "l[N,10,6] l[6]", NULL, NULL, 0, 0),
+C("Pow by a short row", Pow, 13, "f[N,10,4](0.5,2) cf[4](-1,2)", NULL, NULL, 0, 0),
 /* ---- odd shapes */
 C("Add of no elements", Add, 13, "f[0,3] f[0,3]", NULL, NULL, 0, 0),
 C("Relu of a scalar", Relu, 13, "f[]", NULL, NULL, 0, 0),

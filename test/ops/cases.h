@@ -10,7 +10,9 @@
  *          a tensor of one float: name=t1.0
  * posts    post steps: add relu clip:0:6 gelu tanh sigmoid hardswish silu; add's operand is one
  *          more input of the output's shape.
- * tol      of the output's largest magnitude; 0 means CASE_TOL. */
+ * before   nodes that the first input goes through, Op:ATTRIBUTE or Op:INPUT each, where an input
+ * is a constant, the second operand. tol      of the output's largest magnitude; 0 means CASE_TOL.
+ */
 #pragma once
 
 #include <gpulet/graph.h>
@@ -28,6 +30,7 @@ struct op_case {
     const char *posts;
     uint32_t n_out; /* 0 means 1 */
     double tol;
+    const char *before;
     bool fails; /* the values are out of range: the run ends with an error, and nothing else */
 };
 
@@ -45,6 +48,8 @@ struct case_input {
 
 /* The inputs; returns how many.  A description that cannot be read ends the program. */
 uint32_t case_inputs(const struct op_case *c, struct case_input ret[CASE_MAX_IN]);
+/* Adds the nodes in front; returns what comes out of them, or v where there are none. */
+uint32_t case_before(const struct op_case *c, struct graph *g, uint32_t v);
 /* Adds the attributes to node `node`; the post steps: returns how many. */
 void case_attrs(const struct op_case *c, struct graph *g, uint32_t node);
 uint32_t case_posts(const struct op_case *c, struct post ret[MAX_POST]);

@@ -140,14 +140,12 @@ static void read_value(const struct op_case *c, char *s, struct attr *a, int64_t
     }
 }
 
-void case_attrs(const struct op_case *c, struct graph *g, uint32_t node)
+static void add_attrs(const struct op_case *c, const char *text, struct graph *g, uint32_t node)
 {
     char copy[256], *save = NULL;
 
-    if (!c->attrs)
-        return;
-    if (snprintf(copy, sizeof(copy), "%s", c->attrs) >= (int)sizeof(copy))
-        bad(c, c->attrs);
+    if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy))
+        bad(c, text);
     for (char *s = strtok_r(copy, " ", &save); s; s = strtok_r(NULL, " ", &save)) {
         char *is = strchr(s, '=');
         struct attr a = {.name = s};
@@ -162,6 +160,58 @@ void case_attrs(const struct op_case *c, struct graph *g, uint32_t node)
         if (graph_add_attr(g, node, &a) < 0)
             bad(c, s);
     }
+}
+
+void case_attrs(const struct op_case *c, struct graph *g, uint32_t node)
+{
+    if (c->attrs)
+        add_attrs(c, c->attrs, g, node);
+}
+
+/* ---- nodes in front of it */
+static uint32_t constant(const struct op_case *c, const char *text, struct graph *g)
+{
+    struct case_input in;
+    struct tensor t = {0};
+    int64_t dims[MAX_RANK];
+    char name[24];
+    uint32_t v;
+
+    (void)snprintf(name, sizeof(name), "before%u", g->n_values);
+    if (*read_input(c, text, &in))
+        bad(c, text);
+    for (uint32_t d = 0; d < in.rank; d++)
+        dims[d] = in.dims[d].scale;
+    if (tensor_shape(&t, in.dtype, in.rank, dims) < 0 ||
+        !(t.data = arena_alloc(&g->arena, t.bytes + 1)))
+        bad(c, text);
+    case_fill(&in, 0, &t);
+    if (graph_add_const(g, name, &t, CONST_ARENA, &v) < 0)
+        bad(c, text);
+    return v;
+}
+
+uint32_t case_before(const struct op_case *c, struct graph *g, uint32_t v)
+{
+    char copy[256], name[24], *save = NULL;
+    uint32_t in[2] = {v, VALUE_NONE}, node;
+
+    if (snprintf(copy, sizeof(copy), "%s", c->before ? c->before : "") >= (int)sizeof(copy))
+        bad(c, c->before);
+    for (char *s = strtok_r(copy, " ", &save); s; s = strtok_r(NULL, " ", &save)) {
+        size_t len = strcspn(s, ":");
+        const char *with = s[len] ? s + len + 1 : s + len;
+        bool operand = with[0] == 'c' && type_of(with[1]) != DT_NONE && with[2] == '[';
+        in[1] = operand ? constant(c, with, g) : VALUE_NONE;
+        (void)snprintf(name, sizeof(name), "before%u", g->n_values);
+        if (graph_add_value(g, name, DT_NONE, -1, NULL, &v) < 0 ||
+            graph_add_node(g, name, op_find(s, len), 1 + operand, in, 1, &v, &node) < 0)
+            bad(c, s);
+        if (!operand)
+            add_attrs(c, with, g, node);
+        in[0] = v;
+    }
+    return in[0];
 }
 
 uint32_t case_posts(const struct op_case *c, struct post ret[MAX_POST])

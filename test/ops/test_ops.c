@@ -52,7 +52,8 @@ struct trial {
     struct case_input in[CASE_MAX_IN];
     uint32_t n_in, n_post, n_graph_in;
     struct post post[MAX_POST];
-    uint32_t value[CASE_MAX_IN + MAX_POST]; /* of the node's inputs and the posts' operands */
+    uint32_t value[CASE_MAX_IN + MAX_POST]; /* of the inputs and the posts' operands */
+    uint32_t first;                         /* what the node reads of the first one */
     uint32_t out[CASE_MAX_OUT], n_out;
     struct tensor t[CASE_MAX_IN + MAX_POST]; /* their data */
     struct tensor want[CASE_MAX_OUT], got[2][CASE_MAX_OUT];
@@ -151,8 +152,12 @@ static int add_operand(struct trial *t, uint32_t p, const struct value *like)
 
 static int add_node(struct trial *t, struct err *err)
 {
+    uint32_t in[CASE_MAX_IN];
     char name[16];
     int r = 0;
+
+    memcpy(in, t->value, sizeof(in));
+    in[0] = t->first = case_before(t->c, t->g, t->value[0]);
 
     t->n_out = MAX(1, t->c->n_out);
     for (uint32_t i = 0; i < t->n_out && r == 0; i++) {
@@ -161,7 +166,7 @@ static int add_node(struct trial *t, struct err *err)
         t->g->out[t->g->n_out++] = t->out[i];
     }
     if (r == 0)
-        r = graph_add_node(t->g, "case", t->c->op, t->n_in, t->value, t->n_out, t->out, &t->node);
+        r = graph_add_node(t->g, "case", t->c->op, t->n_in, in, t->n_out, t->out, &t->node);
     if (r < 0)
         return err_set(err, r, "building the graph failed");
     case_attrs(t->c, t->g, t->node);
@@ -278,10 +283,32 @@ static int magnitudes(struct trial *t, const struct tensor *const *in, struct er
     return r;
 }
 
+/* What the node reads of the first input.  The backend must not know the values: they are kept
+ * apart. */
+static int before(struct trial *t, const struct tensor **ret, struct err *err)
+{
+    const struct graph *g = t->g;
+    struct tensor *v = arena_memdup(&t->arena, t->b->value, g->n_values * sizeof(*v));
+    int r = v ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+    if (r == 0 && t->value[0] != VALUE_NONE)
+        v[t->value[0]] = t->t[0];
+    for (uint32_t i = 0; i < t->node && r == 0; i++) {
+        const struct node *n = &g->nodes[i];
+        const struct tensor *in[] = {&v[n->in[0]], n->n_in > 1 ? &v[n->in[1]] : NULL};
+        struct tensor *out = &v[n->out[0]];
+        out->data = arena_alloc(&t->arena, out->bytes + 1);
+        r = out->data ? ref_run(n, in, NULL, &out, err) : err_set(err, -ENOMEM, "out of memory");
+    }
+    *ret = t->value[0] == VALUE_NONE || r < 0 ? NULL : &v[t->first];
+    return r;
+}
+
 static int reference(struct trial *t, struct err *err)
 {
     const struct tensor *in[CASE_MAX_IN], *add[MAX_POST];
     struct tensor *out[CASE_MAX_OUT];
+    int r;
 
     for (uint32_t i = 0; i < t->n_in; i++)
         in[i] = t->value[i] == VALUE_NONE ? NULL : &t->t[i];
@@ -289,7 +316,9 @@ static int reference(struct trial *t, struct err *err)
         add[p] = t->value[t->n_in + p] == VALUE_NONE ? NULL : &t->t[t->n_in + p];
     for (uint32_t i = 0; i < t->n_out; i++)
         out[i] = &t->want[i];
-    int r = ref_run(&t->g->nodes[t->node], in, add, out, err);
+    if (t->c->before && (r = before(t, &in[0], err)) < 0)
+        return r;
+    r = ref_run(&t->g->nodes[t->node], in, add, out, err);
     return r < 0 || !is_half(t->precision) || !is_product(t->c) ? r : magnitudes(t, in, err);
 }
 
@@ -583,7 +612,8 @@ static void bench_close(struct bench *b)
 static bool is_of(const struct op_case *c, enum precision p, const struct backend *be)
 {
     bool bytes = c->op == OP_QLinearConv || c->op == OP_QLinearMatMul || c->op == OP_QLinearAdd;
-    bool floats = is_product(c) ? c->inputs[0] == 'f' : STREQ(be->name, "cuda") && !refused(be, c);
+    bool floats = is_product(c) ? c->inputs[0] == 'f' || c->before
+                                : STREQ(be->name, "cuda") && !refused(be, c);
 
     return p == PRECISION_FP32   ? true
            : p == PRECISION_INT8 ? bytes

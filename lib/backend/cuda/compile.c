@@ -159,6 +159,8 @@ static int lower(struct build *b, const struct node *n)
 {
     if (!table[n->op])
         return build_fail(b, -ENOTSUP, "not in the cuda backend yet");
+    if (b->fused[b->node].pixels)
+        return lower_pixels(b, n);
     b->n_fused = 0;
     half_begin(b, n);
     int r = table[n->op](b, n);

@@ -79,6 +79,7 @@ struct fused {
     float scale;
     struct attend *attend; /* a product that ends an attention: all of it; or NULL */
     struct sides *sides;   /* the first of products that may be one; or NULL */
+    struct pixels *pixels; /* what ends the way of an image's bytes: all of it; or NULL */
 };
 /* q, k, v, mask, y: values, mask may be VALUE_NONE. */
 struct attend {
@@ -99,7 +100,20 @@ struct sides {
     struct attend *attend;  /* it is this, while they are apart, */
     struct attend together; /* and else this, with all that is in `gone` done */
 };
+/* x * scale[c] + shift[c] of the bytes x, by channel, in another order of dimensions.  Those of 1
+ * are left out. */
+#define CHANNEL_NONE MAX_RANK
+struct pixels {
+    uint32_t x, rank, channel; /* channel: a dimension of x, or CHANNEL_NONE: one number for all */
+    uint32_t order[MAX_RANK];  /* dimension i of the result is this one of x */
+    int64_t dims[MAX_RANK];    /* of x */
+    float scale[PIXEL_CHANNELS], shift[PIXEL_CHANNELS];
+};
 struct build;
+/* How the kernel makes y, with channels last or row-major: all of *ret but the numbers and what a
+ * thread does.  False: it cannot.  (fuse_pixels.c) */
+bool pixels_turn(const struct pixels *p, const struct tensor *y, bool last,
+                 struct pixels_args *ret);
 /* Once, before lowering: b->fused. */
 int fuse_plan(struct build *b);
 
@@ -224,6 +238,9 @@ enum dtype half_type(const struct build *b);
 enum dtype half_for(const struct build *b, const struct node *n);
 /* It stays finite in what the precision stores. */
 bool half_fits(const struct build *b, uint32_t v);
+/* v is read by nothing but convolutions and products that should have it in 16 bits; *ret_last:
+ * with channels last. */
+bool half_alone(const struct build *b, uint32_t v, bool *ret_last);
 /* Once, before lowering: b->wants. */
 int half_plan(struct build *b);
 /* v goes on to a node that computes in 16 bits. */
@@ -298,6 +315,9 @@ int lower_posts(struct build *b, const struct node *n);
 enum gpu_unary post_unary(const struct post *p);
 /* One that activate() of the kernels knows. */
 bool post_is_short(const struct post *p);
+
+/* ---- lower_pixels.c */
+lower_fn lower_pixels;
 
 /* ---- lower_attend.c */
 int lower_attend(struct build *b, const struct attend *at);

@@ -1,6 +1,6 @@
 /* Nodes that a node behind them does with what it does itself, so that what lies between is never
  * written: a sum in front of a LayerNormalization; a factor and a mask in front of a Softmax; all
- * of attention (fuse_attention.c).
+ * of attention (fuse_attention.c); all that is done to the bytes of an image (fuse_pixels.c).
  *
  * Found in the bound graph, when it is compiled: shapes are numbers there, and other backends keep
  * the nodes that their libraries want. */
@@ -39,7 +39,7 @@ const struct node *fuse_maker(const struct build *b, uint32_t v, uint32_t *ret_i
     uint32_t id = v == VALUE_NONE ? NODE_NONE : b->graph->values[v].producer;
 
     if (id == NODE_NONE || b->bound->skip[id] || b->bound->late_node[id] || b->fused[id].gone ||
-        !is_f32(value_of(b, v)))
+        b->fused[id].pixels || !is_f32(value_of(b, v)))
         return NULL;
     *ret_id = id;
     return &b->graph->nodes[id];
@@ -178,6 +178,8 @@ int fuse_plan(struct build *b)
             fuse_softmax(b, r, i);
         if (n->op == OP_MatMul)
             ret = fuse_attention(b, r, i);
+        if (n->op == OP_Cast)
+            ret = fuse_pixels(b, r, i);
     }
     return ret;
 }

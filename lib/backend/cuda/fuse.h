@@ -31,6 +31,9 @@ int fuse_attention(struct build *b, const struct readers *r, uint32_t id);
 /* Vectors of 8 can be read wherever a row begins. */
 bool fuse_heads(const struct view *w, uint32_t row, uint32_t inner, struct gpu_heads *ret);
 
+/* fuse_pixels.c: what node id, a Cast, is a part of.  -ENOMEM. */
+int fuse_pixels(struct build *b, const struct readers *r, uint32_t id);
+
 /* fuse_sides.c: which of q, k and v are products of the same value.  -ENOMEM. */
 int fuse_sides(struct build *b, const struct readers *r, const struct view *const of[SIDES_MOST],
                struct attend *at);

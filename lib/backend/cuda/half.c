@@ -68,6 +68,32 @@ enum dtype half_for(const struct build *b, const struct node *n)
     return half_type(b);
 }
 
+bool half_alone(const struct build *b, uint32_t v, bool *ret_last)
+{
+    const struct graph *g = b->graph;
+    bool any = false, last = false;
+
+    *ret_last = false;
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        const struct node *n = &g->nodes[i];
+        bool reads = false;
+        for (uint32_t k = 0; k < n->n_in; k++)
+            reads |= n->in[k] == v;
+        for (uint32_t k = 0; k < n->n_post; k++)
+            reads |= n->post[k].kind == POST_ADD && n->post[k].value == v;
+        if (!reads || b->bound->skip[i])
+            continue;
+        if (b->bound->late_node[i] || half_for(b, n) == DT_FP32)
+            return false;
+        any = true;
+        last |= n->op == OP_Conv;
+    }
+    for (uint32_t i = 0; i < g->n_out; i++)
+        any &= g->out[i] != v;
+    *ret_last = any && last;
+    return any;
+}
+
 /* ---- what our kernels keep */
 enum {
     KEEPS = 1, /* 16 bits */
