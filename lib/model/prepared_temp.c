@@ -40,12 +40,14 @@ static void remove_left(int folder)
     (void)closedir(d);
 }
 
-/* Locked, and nobody took it for left before it was. */
+/* Locked, and nobody took it for left before it was.  Where files cannot be locked nobody does. */
 static bool is_ours(int fd)
 {
     struct stat st;
 
-    return flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno != EWOULDBLOCK;
+    return fstat(fd, &st) == 0 && st.st_nlink > 0;
 }
 
 int prepared_temp(int folder, char ret_name[PREPARED_TEMP_NAME])

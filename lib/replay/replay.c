@@ -349,7 +349,9 @@ static bool is_beyond(struct party *y, usec_t now_us)
 /* Who of those that share a gpu-let is within its allowance. */
 static void asked(struct replay *r, const struct party *y)
 {
-    for (uint32_t i = 0; i < y->n_living && y->loud_us + LOUD_US <= r->now_us; i++)
+    if (r->cfg->problem->model[y - r->party].best_effort || y->loud_us + LOUD_US > r->now_us)
+        return;
+    for (uint32_t i = 0; i < y->n_living; i++)
         r->let[r->seat[y->seat[i]].let].meek_us = r->now_us;
 }
 

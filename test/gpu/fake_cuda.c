@@ -649,9 +649,22 @@ static CUresult stream_state(struct CUstream_st *s)
     return n > 0 ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
 }
 
+/* Success is the end of all that was put on it, as if it had been waited for. */
+static CUresult stream_asked(struct CUstream_st *s)
+{
+    CUresult is = stream_state(s);
+    struct order all;
+
+    if (is == CUDA_SUCCESS) {
+        order_now(s->place, &all);
+        order_done(&all);
+    }
+    return is;
+}
+
 static CUresult f_stream_query(CUstream s)
 {
-    DO("cuStreamQuery", stream_state(s));
+    DO("cuStreamQuery", stream_asked(s));
 }
 
 static CUresult stream_waits(struct CUstream_st *s)

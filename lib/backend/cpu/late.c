@@ -258,9 +258,11 @@ int late_reserve(const struct late *l, struct late_slot *s)
     bool all = true;
 
     arena_from(&a, s);
-    for (uint32_t i = 0; i < l->n_in && all; i++)
-        all = a.total_bytes > LATE_KEPT_BYTES / 2 ||
-              arena_alloc(&a, l->bound->value[l->in[i]].bytes) != NULL;
+    for (uint32_t i = 0; i < l->n_in && all; i++) {
+        size_t bytes = l->bound->value[l->in[i]].bytes;
+        all = a.total_bytes > LATE_KEPT_BYTES / 2 || bytes > LATE_KEPT_BYTES ||
+              arena_alloc(&a, bytes);
+    }
     arena_done(&a);
     return all ? outputs_room(s, 64) : -ENOMEM;
 }

@@ -8,7 +8,9 @@
  * Nobody says what a graph takes; what others have seen is counted, and limited. */
 #include "slot.h"
 #include <stdio.h>
+#include <unistd.h>
 
+#define POLL_US 20
 #define GRAPH_BYTES ((size_t)64 << 10)
 #define NODE_BYTES ((size_t)10 << 10)
 #define PART_BYTES_MAX ((size_t)256 << 20)
@@ -56,9 +58,22 @@ static int warm(struct slot *s, struct err *err)
     return r < 0 ? r : waited;
 }
 
+/* Others of the partition go on meanwhile. */
+static int settled(struct part *p, CUstream stream, struct err *err)
+{
+    CUresult is;
+    int r = 0;
+
+    while (r == 0 && (is = cu.stream_query(stream)) == CUDA_ERROR_NOT_READY) {
+        (void)usleep(POLL_US);
+        r = part_yield(p, err);
+    }
+    return r < 0 ? r : gpu_check(is, "stream_query", err);
+}
+
 /* What a library does when a handle is used for the first time is done here, and not in a run: each
- * line's does a step of the slot's, if it never did any.  On streams of runs, so nothing else of
- * the slot is under way, and their runs are waited for: once in a partition. */
+ * line's does a step of the slot's, if it never did any.  On streams of runs, behind which it waits
+ * for its turn: once in a partition. */
 static int lines_warm(struct slot *s, struct err *err)
 {
     const struct exe *x = s->exe;
@@ -72,7 +87,7 @@ static int lines_warm(struct slot *s, struct err *err)
         if (p->line[i].dnn_used)
             continue;
         r = slot_launch(s, k, p->line[i].stream, err);
-        int waited = GPU(stream_wait(p->line[i].stream), r < 0 ? &(struct err){0} : err);
+        int waited = settled(p, p->line[i].stream, r < 0 ? &(struct err){0} : err);
         r = r < 0 ? r : waited;
         p->line[i].dnn_used = r == 0;
     }
