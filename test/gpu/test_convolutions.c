@@ -1,6 +1,10 @@
 /* Convolutions that cuDNN does, on a fake that interprets the operation graph it is given.  What
  * the real one says to such graphs is for test_cudnn. */
 #include "run_rig.h"
+#include <pthread.h>
+#include <unistd.h>
+
+#define BOUND_S 20 /* else it is not let in */
 
 #define IN (ROWS * 3 * 25)
 #define OUT (ROWS * 4 * 25)
@@ -180,6 +184,54 @@ static void no_run_is_the_first_to_use_a_handle(void)
     close_model();
 }
 
+static struct slot *opened;
+
+static void *open_one(void *of)
+{
+    static struct err why;
+
+    CHECK_EQ(be->slot_open(of, &opened, &why), 0);
+    return NULL;
+}
+
+static void runs_are_let_in_while_handles_are_used_first(void)
+{
+    const void *in[] = {x, residual};
+    void *out[] = {y};
+    struct io_part whole = {.rows = ROWS, .in = in, .out = out};
+    struct io io = {.n_parts = 1, .part = &whole};
+    struct exe *again;
+    struct slot *second;
+    struct done done[2];
+    pthread_t builder;
+    ticket t;
+
+    open_device("shared");
+    residual_block(true);
+    CHECK_EQ(compile(true, &exe), 0); /* by our own kernels */
+    CHECK_EQ(be->slot_open(exe, &slot, &err), 0);
+    CHECK_EQ(be->slot_open(exe, &second, &err), 0);
+    CHECK_EQ(compile(false, &again), 0);
+    fake->held = 1;
+    CHECK_EQ(be->submit(slot, 0, 0, 1, &io, &t), 0);
+    forget_calls();
+    CHECK_EQ(pthread_create(&builder, NULL, open_one, again), 0);
+    while (!called("cudnnBackendExecute"))
+        (void)usleep(1000);
+    (void)usleep(10000); /* it waits behind that run now */
+    (void)alarm(BOUND_S);
+    CHECK_EQ(be->submit(second, 0, 0, 1, &io, &t), 0);
+    (void)alarm(0);
+    __atomic_store_n(&fake->held, 0, __ATOMIC_RELAXED);
+    for (size_t n = 0; n < 2;)
+        n += be->wait(part, USEC_NEVER, done, 2);
+    (void)pthread_join(builder, NULL);
+    be->slot_close(opened);
+    be->slot_close(second);
+    be->release(again);
+    close_model();
+}
+
 static void a_workspace_is_memory_of_the_run(void)
 {
     struct exe_info little, much;
@@ -314,6 +366,7 @@ int main(void)
     ALONE(the_first_run_makes_nothing);
     ALONE(each_stream_of_runs_has_its_handle);
     ALONE(no_run_is_the_first_to_use_a_handle);
+    ALONE(runs_are_let_in_while_handles_are_used_first);
     ALONE(a_workspace_is_memory_of_the_run);
     ALONE(an_error_of_a_call_names_library_call_status_and_node);
     ALONE(a_call_that_is_refused_is_no_error);
