@@ -522,6 +522,7 @@ void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns, const st
 static void run_alone(struct gpulet *g, struct run *run, uint64_t ns)
 {
     struct request *first = TAKE(run->first);
+    struct epoch *ep = epoch_ref(g->e, first->epoch); /* all may be withdrawn: keeps the seat */
 
     for (struct request *r = first; r; r = r->next) {
         slab_put(TAKE(r->out_slab));
@@ -537,6 +538,7 @@ static void run_alone(struct gpulet *g, struct run *run, uint64_t ns)
     (void)pthread_mutex_unlock(&g->lock);
     /* Only now: until here the key cannot be evicted. */
     (void)run_release(g, run, -EINVAL, ns, clock_now_us());
+    epoch_put(g->e, ep);
 }
 
 /* Output places of one request: one slab, each output aligned to 64 bytes. */
