@@ -930,6 +930,18 @@ static void queue_drop(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t 
         requests_finish(g->e, late, FATE_LATE, -ETIMEDOUT, &err, clock_now_us());
 }
 
+/* It could not go ahead.  Soon that other run has ended; but if it does not, who waits behind it
+ * gets late. */
+static usec_t wait_behind(struct gpulet *g, uint64_t gen, struct batch_view *v)
+{
+    v->ahead_us = 0;
+    struct batch_choice c = policy_next(g->e->cfg.policy, v);
+
+    if (c.what == BATCH_DROP)
+        queue_drop(g, gen, g->view_q[c.queue], c.take);
+    return c.what == BATCH_WAIT ? c.until_us : c.what == BATCH_DROP ? 0 : USEC_NEVER;
+}
+
 /* ---- the thread */
 /* When the next wait() is a stall: a run may take step_bound_us, an idle wait any time. */
 static usec_t wait_due_us(const struct gpulet *g, usec_t until_us)
@@ -1019,7 +1031,7 @@ void *gpulet_main(void *arg)
         else
             until_us = c.until_us;
         if (!started && g->ahead_us > 0 && view.n_flying > 0)
-            until_us = USEC_NEVER; /* it could not go ahead: soon that other run has ended */
+            until_us = wait_behind(g, gen, &view);
     }
     return NULL;
 }
