@@ -152,7 +152,8 @@ struct variant {
     uint32_t rows;
     /* set by the builder before READY, constant until it is taken out again */
     struct exe *exe;
-    struct slot *slot[SLOTS_MAX]; /* the second where g->ahead_us says so and there was memory */
+    struct slot *slot[SLOTS_MAX]; /* the second where g->ahead_us says so and there was memory; it
+                                     goes, under g->lock, where a first one needs it */
     struct bound *bound;
     struct arena arena;
     struct exe_info info;

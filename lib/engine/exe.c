@@ -129,6 +129,56 @@ static int outputs_check(const struct loaded *l, const struct bound *b, uint32_t
     return 0;
 }
 
+/* Under g->lock: takes second slots out that no run is in. */
+static uint32_t seconds_take(struct gpulet *g, struct slot **ret, uint32_t most)
+{
+    uint32_t n = 0;
+
+    for (struct seat *s = g->seats; s; s = s->next)
+        for (struct keyq *q = s->keys; q; q = q->next)
+            for (uint32_t b = 0; b < s->n_buckets && n < most; b++) {
+                struct variant *v = &q->v[b];
+                if (v->state == EXE_READY && v->slot[1] && !(v->busy >> 1 & 1))
+                    ret[n++] = TAKE(v->slot[1]);
+            }
+    return n;
+}
+
+/* There is no memory for a model's first slot: what only saves gaps gives its own back. */
+static uint32_t seconds_close(struct gpulet *g)
+{
+    struct slot *slot[64];
+    uint32_t n_all = 0, n;
+
+    do {
+        (void)pthread_mutex_lock(&g->lock);
+        n = seconds_take(g, slot, ARRAY_SIZE(slot));
+        (void)pthread_mutex_unlock(&g->lock);
+        watch_enter(&g->e->watch, "release", clock_now_us() + BUILDER_BOUND_US);
+        for (uint32_t i = 0; i < n; i++)
+            g->e->b->slot_close(slot[i]);
+        watch_leave(&g->e->watch);
+        n_all += n;
+    } while (n == ARRAY_SIZE(slot));
+    return n_all;
+}
+
+/* In place of second slots, of this gpu-let's models. */
+static int slot_instead(struct seat *s, struct variant *v, struct err *err)
+{
+    struct gpulet *g = s->g;
+    struct err why = *err;
+    uint32_t n = seconds_close(g);
+
+    if (n == 0)
+        return -ENOMEM;
+    event(g->e, 4, "compile", s->l->name, g->id,
+          "%u rows: %u second slots of this gpu-let were closed, so no run goes ahead there while "
+          "another is under way: %.160s",
+          v->rows, n, why.msg);
+    return WATCHED(&g->e->watch, "slot_open", g->e->b->slot_open(v->exe, &v->slot[0], err));
+}
+
 /* The second is for the run that goes ahead while this model runs: without memory none does. */
 static int slots_open(struct seat *s, struct variant *v, struct err *err)
 {
@@ -137,6 +187,8 @@ static int slots_open(struct seat *s, struct variant *v, struct err *err)
     struct err own;
     int r = WATCHED(&g->e->watch, "slot_open", b->slot_open(v->exe, &v->slot[0], err));
 
+    if (r == -ENOMEM && g->ahead_us > 0)
+        return slot_instead(s, v, err); /* a second one would be the next to go */
     if (r < 0 || g->ahead_us == 0)
         return r;
     r = WATCHED(&g->e->watch, "slot_open", b->slot_open(v->exe, &v->slot[1], &own));

@@ -522,6 +522,7 @@ void run_finish(struct gpulet *g, struct run *run, int rc, uint64_t ns, const st
 static void run_alone(struct gpulet *g, struct run *run, uint64_t ns)
 {
     struct request *first = TAKE(run->first);
+    struct epoch *ep = epoch_ref(g->e, first->epoch); /* all may be withdrawn: keeps the seat */
 
     for (struct request *r = first; r; r = r->next) {
         slab_put(TAKE(r->out_slab));
@@ -537,6 +538,7 @@ static void run_alone(struct gpulet *g, struct run *run, uint64_t ns)
     (void)pthread_mutex_unlock(&g->lock);
     /* Only now: until here the key cannot be evicted. */
     (void)run_release(g, run, -EINVAL, ns, clock_now_us());
+    epoch_put(g->e, ep);
 }
 
 /* Output places of one request: one slab, each output aligned to 64 bytes. */
@@ -928,6 +930,18 @@ static void queue_drop(struct gpulet *g, uint64_t gen, struct keyq *q, uint32_t 
         requests_finish(g->e, late, FATE_LATE, -ETIMEDOUT, &err, clock_now_us());
 }
 
+/* It could not go ahead.  Soon that other run has ended; but if it does not, who waits behind it
+ * gets late. */
+static usec_t wait_behind(struct gpulet *g, uint64_t gen, struct batch_view *v)
+{
+    v->ahead_us = 0;
+    struct batch_choice c = policy_next(g->e->cfg.policy, v);
+
+    if (c.what == BATCH_DROP)
+        queue_drop(g, gen, g->view_q[c.queue], c.take);
+    return c.what == BATCH_WAIT ? c.until_us : c.what == BATCH_DROP ? 0 : USEC_NEVER;
+}
+
 /* ---- the thread */
 /* When the next wait() is a stall: a run may take step_bound_us, an idle wait any time. */
 static usec_t wait_due_us(const struct gpulet *g, usec_t until_us)
@@ -1017,7 +1031,7 @@ void *gpulet_main(void *arg)
         else
             until_us = c.until_us;
         if (!started && g->ahead_us > 0 && view.n_flying > 0)
-            until_us = USEC_NEVER; /* it could not go ahead: soon that other run has ended */
+            until_us = wait_behind(g, gen, &view);
     }
     return NULL;
 }

@@ -8,6 +8,7 @@
 #define LONG_US (100 * MSEC)
 #define INPUTS_US (4 * MSEC)
 #define AHEAD_US (15 * MSEC)
+#define LONG_AHEAD_US (90 * MSEC) /* where it must go ahead though the executor is let in late */
 #define MOST 16
 
 static char *dir;
@@ -19,6 +20,8 @@ static struct {
     _Atomic int begun, submits;          /* calls of submit(), and those that are over */
     _Atomic unsigned lanes;              /* bits of all that were used */
     _Atomic bool no_second;              /* there is memory for one slot of each exe */
+    _Atomic int most_slots;              /* there is memory for so many slots; 0: for all */
+    _Atomic bool gate, at_gate;          /* submit() does not return; the executor is in it */
     _Atomic bool half;                   /* probes take half as long as runs */
     _Atomic int bad_value;               /* an input that begins with it cannot be run; 0: none */
     usec_t handed_us[4 * MOST];
@@ -26,6 +29,7 @@ static struct {
     /* Of one gpu-let alone: no end is told before hold_us. */
     _Atomic bool holds;
     _Atomic usec_t hold_us;
+    _Atomic(struct part *) part;
     struct done held[MAX_LANES];
     size_t n_held;
     const struct exe *last; /* builder: that a slot was opened of */
@@ -60,6 +64,8 @@ static int slot_open_seen(struct exe *x, struct slot **ret, struct err *err)
     seen.last = x;
     if (second && seen.no_second)
         return err_set(err, -ENOMEM, "there is no memory for a second slot");
+    if (seen.most_slots && seen.slots >= seen.most_slots)
+        return err_set(err, -ENOMEM, "there is no memory for another slot");
     int r = backend_sim.slot_open(x, ret, err);
     seen.slots += r == 0;
     seen.slots_made += r == 0;
@@ -101,6 +107,10 @@ static int submit_seen(struct slot *s, unsigned lane, unsigned from, unsigned to
     int r = backend_sim.submit(s, lane, from, to, io, ret);
     if (r < 0)
         return r;
+    while (seen.gate) {
+        seen.at_gate = true;
+        fake_sleep(200);
+    }
     seen.bad[k] = bad_input(io) ? *ret : 0;
     seen.lanes |= 1u << lane;
     int out = ++seen.out;
@@ -121,10 +131,14 @@ static int rc_of(const struct done *d)
 /* As the backend's, but for ends that are held back. */
 static size_t wait_held(struct part *p, usec_t until_us, struct done *done)
 {
+    seen.part = p;
     usec_t hold_us = seen.hold_us;
 
-    seen.n_held += backend_sim.wait(p, hold_us ? MIN(until_us, hold_us) : until_us,
-                                    seen.held + seen.n_held, MAX_LANES - seen.n_held);
+    if (hold_us)
+        until_us = MIN(until_us, hold_us);
+    else if (seen.n_held > 0)
+        until_us = 0;
+    seen.n_held += backend_sim.wait(p, until_us, seen.held + seen.n_held, MAX_LANES - seen.n_held);
     if (hold_us > clock_now_us()) {
         fake_sleep(MSEC); /* there may be ends that nobody is told of */
         return 0;
@@ -149,6 +163,12 @@ static void hold(usec_t us)
 {
     seen.hold_us = clock_now_us() + us;
     seen.holds = true;
+}
+
+static void let_go(void)
+{
+    seen.hold_us = 0;
+    backend_sim.kick(seen.part);
 }
 
 /* ---- */
@@ -265,21 +285,59 @@ static void until_submits(int n)
     CHECK(seen.submits >= n);
 }
 
+/* The executor is kept in submit() of the first run: what comes meanwhile waits. */
+static void submit_first(struct rig *r, const char *model)
+{
+    watched.abort = NULL; /* however long that is, no run is given up for it */
+    seen.gate = true;
+    submit(r, model, 0, 1);
+    for (unsigned i = 0; i < 20000 && !seen.at_gate; i++)
+        fake_sleep(200);
+    CHECK(seen.at_gate);
+}
+
+static void both_on_one_gpulet(struct rig *r)
+{
+    struct pin_share both[2] = {{.model = "m"}, {.model = "long"}};
+    struct pin_gpulet pin = {.n_shares = 2, .share = both};
+    struct job job = {0};
+
+    granules_add(&pin.set, 0);
+    engine_plan_pin(r->e, 1, &pin, &job, r->cq);
+    CHECK_EQ(rig_job(r, &job), 0);
+}
+
+static bool told_of(struct rig *r, const char *what)
+{
+    struct view_event *event;
+    bool told = false;
+    uint64_t last;
+    struct arena a;
+    uint32_t n;
+
+    arena_init(&a);
+    CHECK_EQ(engine_events(r->e, 0, &a, &event, &n, &last), 0);
+    for (uint32_t i = 0; i < n; i++)
+        told |= strstr(event[i].msg, what) != NULL;
+    arena_done(&a);
+    return told;
+}
+
 /* ---- without a gap */
 static void full_batches_follow_each_other_without_a_gap(void)
 {
-    struct rig r = rig_sim(AHEAD_US / MSEC, false);
+    struct rig r = rig_sim(LONG_AHEAD_US / MSEC, false);
 
-    rig_load_ok(&r, "m", 1, dir);
-    submit(&r, "m", 0, 8);
+    rig_load_ok(&r, "long", 1, dir);
+    submit(&r, "long", 0, 8);
     collect(&r, 8);
     CHECK_EQ(right(0, 8), 8);
     CHECK_EQ(seen.submits, 8);
-    CHECK(seen.ahead >= 4); /* all but the first, where the executor is let in within 15 ms */
+    CHECK(seen.ahead >= 4); /* all but the first, where the executor is let in within 90 ms */
     CHECK_EQ(seen.most_out, 2);
     CHECK_EQ(seen.lanes, 1); /* they follow each other though the device has lanes */
     for (unsigned i = 0; i < 8; i++)
-        CHECK(q[i].run_ns / 1000 >= RUN_US - 1 && q[i].run_ns / 1000 <= RUN_US + 1);
+        CHECK(q[i].run_ns / 1000 >= LONG_US - 1 && q[i].run_ns / 1000 <= LONG_US + 1);
     drop(0, 8);
     end(&r);
 }
@@ -291,7 +349,7 @@ static void no_run_goes_ahead_before_it_is_time(void)
     rig_load_ok(&r, "m", 1, dir);
     submit(&r, "m", 0, 8);
     collect(&r, 8);
-    CHECK(seen.handed_us[1] - seen.handed_us[0] >= RUN_US - AHEAD_US);
+    CHECK(seen.handed_us[1] - q[0].start_us >= RUN_US - AHEAD_US);
     for (unsigned i = 2; i < 8; i++)
         CHECK(seen.handed_us[i] - seen.handed_us[i - 2] >= 2 * RUN_US - AHEAD_US);
     CHECK_EQ(right(0, 8), 8);
@@ -327,7 +385,7 @@ static void inputs_that_travel_meanwhile_make_the_runs_shorter_and_go_sooner(voi
     submit(&r, "m", 0, 4);
     collect(&r, 4);
     CHECK_EQ(right(0, 4), 4);
-    CHECK(seen.handed_us[1] - seen.handed_us[0] >= RUN_US - AHEAD_US);
+    CHECK(seen.handed_us[1] - q[0].start_us >= RUN_US - AHEAD_US);
     for (unsigned i = 0; i < 4; i++) /* what is learnt is a run alone, inputs and all */
         CHECK(q[i].run_ns / 1000 >= RUN_US + INPUTS_US - 2 &&
               q[i].run_ns / 1000 <= RUN_US + INPUTS_US + 1);
@@ -355,19 +413,19 @@ static void a_run_that_went_ahead_begins_when_the_one_before_it_has_ended(void)
 /* It is taken for half as long at first, and no run of it is ever alone. */
 static void what_a_run_behind_another_took_is_learnt(void)
 {
-    struct rig r = rig_sim(AHEAD_US / MSEC, false);
+    struct rig r = rig_sim(LONG_AHEAD_US / MSEC, false);
     struct engine_view *v = NULL;
     struct err err;
 
     seen.half = true;
-    rig_load_ok(&r, "m", 1, dir);
-    submit(&r, "m", 0, MOST);
+    rig_load_ok(&r, "long", 1, dir);
+    submit(&r, "long", 0, MOST);
     collect(&r, MOST);
     CHECK_EQ(right(0, MOST), MOST);
     CHECK(seen.ahead >= MOST / 2);
     CHECK_EQ(engine_view(r.e, &v, &err), 0);
-    CHECK(v->gpulet[0].share[0].run_us > 3 * RUN_US / 4);
-    CHECK(v->gpulet[0].share[0].run_us <= RUN_US);
+    CHECK(v->gpulet[0].share[0].run_us > 3 * LONG_US / 4);
+    CHECK(v->gpulet[0].share[0].run_us <= LONG_US);
     engine_view_free(v);
     drop(0, MOST);
     end(&r);
@@ -383,7 +441,7 @@ static void no_more_time_is_busy_than_has_passed(void)
     rig_load_ok(&r, "m", 1, dir);
     submit(&r, "m", 0, 8);
     collect(&r, 8);
-    uint64_t past_ns = (clock_now_us() - seen.handed_us[0]) * 1000;
+    uint64_t past_ns = (clock_now_us() - q[0].start_us) * 1000;
     CHECK_EQ(right(0, 8), 8);
     CHECK_EQ(engine_view(r.e, &v, &err), 0);
     for (uint32_t i = 0; i < v->n_gpulets; i++)
@@ -420,10 +478,6 @@ static void the_second_slot_is_opened_with_the_first_and_counted(void)
 static void without_memory_for_a_second_slot_runs_wait_for_each_other(void)
 {
     struct rig r = rig_sim(AHEAD_US / MSEC, false);
-    struct view_event *event;
-    uint32_t n, told = 0;
-    uint64_t last;
-    struct arena a;
 
     seen.no_second = true;
     rig_load_ok(&r, "m", 1, dir);
@@ -433,13 +487,61 @@ static void without_memory_for_a_second_slot_runs_wait_for_each_other(void)
     CHECK_EQ(right(0, 4), 4);
     CHECK_EQ(seen.most_out, 1);
     CHECK_EQ(seen.submits, 4);
-    arena_init(&a);
-    CHECK_EQ(engine_events(r.e, 0, &a, &event, &n, &last), 0);
-    for (uint32_t i = 0; i < n; i++)
-        told += strstr(event[i].msg, "no memory for a second slot") != NULL;
-    CHECK(told > 0);
-    arena_done(&a);
+    CHECK(told_of(&r, "no memory for a second slot"));
     drop(0, 4);
+    end(&r);
+}
+
+/* Batches of 1 and 2 have two, then there is no room for one of 4. */
+static void a_first_slot_gets_the_memory_of_second_ones(void)
+{
+    struct rig r = rig_sim(AHEAD_US / MSEC, false);
+
+    seen.most_slots = 4;
+    rig_load_ok(&r, "m", 1, dir);
+    CHECK_EQ(seen.exes, 3);
+    CHECK_EQ(seen.slots, 3);
+    CHECK(told_of(&r, "2 second slots of this gpu-let were closed"));
+    submit(&r, "m", 0, 4);
+    collect(&r, 4);
+    CHECK_EQ(right(0, 4), 4);
+    CHECK_EQ(seen.most_out, 1);
+    drop(0, 4);
+    end(&r);
+}
+
+static void without_second_slots_to_close_a_model_does_not_load(void)
+{
+    struct rig r = rig_sim(AHEAD_US / MSEC, false);
+    struct model_spec s = rig_spec("m", 1, dir);
+    struct job job;
+
+    seen.most_slots = 2; /* for batches of 1 and 2 */
+    CHECK_EQ(rig_load(&r, &s, &job), -ENOMEM);
+    CHECK_HAS(job.err.msg, "no memory for another slot");
+    end(&r);
+}
+
+/* Two runs of full batches are under way in both slots; those of smaller ones are idle. */
+static void a_second_slot_that_a_run_is_in_is_left_to_it(void)
+{
+    struct rig r = rig_sim(AHEAD_US / MSEC, false);
+
+    rig_load_ok(&r, "m", 1, dir);
+    CHECK_EQ(seen.slots, 6);
+    watched.abort = NULL;
+    hold(10 * USEC_PER_SEC);
+    submit(&r, "m", 0, 2);
+    until_submits(2);
+    seen.most_slots = 7;
+    rig_load_ok(&r, "long", 1, dir);
+    CHECK(told_of(&r, "2 second slots of this gpu-let were closed"));
+    CHECK_EQ(seen.slots, 7); /* one of each exe, and that */
+    let_go();
+    submit(&r, "m", 2, 4);
+    collect(&r, 6);
+    CHECK_EQ(right(0, 6), 6);
+    drop(0, 6);
     end(&r);
 }
 
@@ -449,10 +551,13 @@ static void what_went_ahead_cannot_be_withdrawn_and_what_waits_can(void)
     struct rig r = rig_sim(AHEAD_US / MSEC, false);
 
     rig_load_ok(&r, "m", 1, dir);
+    watched.abort = NULL;
+    hold(10 * USEC_PER_SEC);
     submit(&r, "m", 0, 4);
     until_submits(2);
     CHECK(engine_withdraw(r.e, &q[3]));
     CHECK(!engine_withdraw(r.e, &q[1]));
+    let_go();
     collect(&r, 3);
     CHECK_EQ(right(0, 3), 3);
     CHECK(!rig_next(&r, 50));
@@ -461,15 +566,19 @@ static void what_went_ahead_cannot_be_withdrawn_and_what_waits_can(void)
     end(&r);
 }
 
-/* The third could be in time until an urgent one comes. */
+/* The third could be in time until an urgent one comes, both while the first takes its 100 ms. */
 static void who_is_made_late_is_told_once(void)
 {
     struct rig r = rig_sim(AHEAD_US / MSEC, false);
 
     rig_load_ok(&r, "m", 1, dir);
-    submit(&r, "m", 0, 2);
+    rig_load_ok(&r, "long", 1, dir);
+    both_on_one_gpulet(&r);
+    submit(&r, "long", 0, 1);
+    until_submits(1);
+    submit(&r, "m", 1, 1);
     CHECK_EQ(rig_fill(&r, &q[2], "m", 4, 4, 201), 0);
-    q[2].deadline_us = clock_now_us() + 3 * RUN_US + RUN_US / 4;
+    q[2].deadline_us = seen.handed_us[0] + LONG_US + 2 * RUN_US + RUN_US / 2;
     CHECK_EQ(engine_submit(r.e, &q[2]), 0);
     CHECK_EQ(rig_fill(&r, &q[3], "m", 4, 4, 301), 0);
     q[3].priority = 1;
@@ -483,6 +592,32 @@ static void who_is_made_late_is_told_once(void)
     end(&r);
 }
 
+/* It has no slot to go ahead in; that the run before it is far too long does not keep it. */
+static void who_gets_late_behind_a_run_that_does_not_end_is_told_then(void)
+{
+    struct rig r = rig_sim(AHEAD_US / MSEC, false);
+    struct cq_item *it;
+
+    seen.no_second = true;
+    rig_load_ok(&r, "m", 1, dir);
+    watched.abort = NULL;
+    hold(10 * USEC_PER_SEC);
+    submit(&r, "m", 0, 1);
+    CHECK_EQ(rig_fill(&r, &q[1], "m", 4, 4, 101), 0);
+    q[1].deadline_us = clock_now_us() + 20 * RUN_US;
+    CHECK_EQ(engine_submit(r.e, &q[1]), 0);
+    it = rig_next(&r, WAIT_MS);
+    CHECK(it == &q[1].item);
+    CHECK_EQ(q[1].fate, FATE_LATE);
+    CHECK(clock_now_us() < seen.hold_us);
+    let_go();
+    collect(&r, 1);
+    CHECK_EQ(right(0, 1), 1);
+    CHECK_EQ(seen.most_out, 1);
+    drop(0, 2);
+    end(&r);
+}
+
 static void a_lost_partition_costs_the_two_runs_and_nothing_that_waits(void)
 {
     const struct sim_fault f = {.kind = SIM_LOST, .model = "m", .run = 1};
@@ -490,13 +625,13 @@ static void a_lost_partition_costs_the_two_runs_and_nothing_that_waits(void)
     struct err err;
 
     rig_load_ok(&r, "m", 1, dir);
-    hold(USEC_PER_SEC); /* so that two are under way for sure */
-    submit(&r, "m", 0, 1);
-    until_submits(1);
+    hold(10 * USEC_PER_SEC); /* so that two are under way for sure */
+    submit_first(&r, "m");
     submit(&r, "m", 1, 4);
     CHECK_EQ(sim_inject(&f, &err), 0); /* befalls the second: with it goes the first */
+    seen.gate = false;
     until_submits(2);
-    seen.hold_us = 0;
+    seen.hold_us = 0; /* the fault wakes it */
     collect(&r, 5);
     CHECK_EQ(right(0, 5), 5 - (q[0].rc == -EAGAIN) - (q[1].rc == -EAGAIN));
     CHECK_EQ(q[1].rc, -EAGAIN);
@@ -542,12 +677,7 @@ static void nobody_is_given_up_for_what_the_run_before_it_takes(void)
 
     rig_load_ok(&r, "m", 1, dir);
     rig_load_ok(&r, "long", 1, dir);
-    struct pin_share both[2] = {{.model = "m"}, {.model = "long"}};
-    struct pin_gpulet pin = {.n_shares = 2, .share = both};
-    struct job job = {0};
-    granules_add(&pin.set, 0);
-    engine_plan_pin(r.e, 1, &pin, &job, r.cq);
-    CHECK_EQ(rig_job(&r, &job), 0);
+    both_on_one_gpulet(&r);
     hold(LONG_US + 6 * USEC_PER_SEC / 10);
     submit(&r, "long", 0, 1);
     until_submits(1);
@@ -567,13 +697,13 @@ static void a_bad_input_fails_alone_though_the_next_run_went_ahead(void)
 
     rig_load_ok(&r, "m", 1, dir);
     seen.bad_value = 777;
-    submit(&r, "m", 0, 1); /* the gpu-let is taken, so that the next are joined */
-    until_submits(1);
+    submit_first(&r, "m"); /* so that the next are joined */
     for (unsigned i = 1; i < 5; i++) {
         CHECK_EQ(rig_fill(&r, &q[i], "m", 2, 4, i == 2 ? 777 : (float)i * 10), 0);
         CHECK_EQ(engine_submit(r.e, &q[i]), 0);
         n_back[i] = 0;
     }
+    seen.gate = false;
     collect(&r, 5);
     CHECK_EQ(right(0, 5), 4);
     CHECK_EQ(q[2].rc, -EINVAL);
@@ -629,8 +759,12 @@ int main(void)
     RUN(no_more_time_is_busy_than_has_passed);
     RUN(the_second_slot_is_opened_with_the_first_and_counted);
     RUN(without_memory_for_a_second_slot_runs_wait_for_each_other);
+    RUN(a_first_slot_gets_the_memory_of_second_ones);
+    RUN(without_second_slots_to_close_a_model_does_not_load);
+    RUN(a_second_slot_that_a_run_is_in_is_left_to_it);
     RUN(what_went_ahead_cannot_be_withdrawn_and_what_waits_can);
     RUN(who_is_made_late_is_told_once);
+    RUN(who_gets_late_behind_a_run_that_does_not_end_is_told_then);
     RUN(a_lost_partition_costs_the_two_runs_and_nothing_that_waits);
     RUN(a_run_that_hangs_is_given_up_with_the_one_behind_it);
     RUN(a_run_that_went_ahead_and_hangs_is_given_up);

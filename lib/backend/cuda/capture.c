@@ -5,7 +5,8 @@
  * library or the driver does at first use cannot be captured.  A graph runs in the context that it
  * was captured in and with the addresses of its slot: it is the slot's and dies before it.
  *
- * Nobody says what a graph takes; what others have seen is counted, and limited. */
+ * Nobody says what a graph takes; what others have seen is counted, and limited.  A second slot for
+ * which there is no room is not opened: runs of an exe would take one time and another in turns. */
 #include "slot.h"
 #include <stdio.h>
 #include <unistd.h>
@@ -13,7 +14,8 @@
 #define POLL_US 20
 #define GRAPH_BYTES ((size_t)64 << 10)
 #define NODE_BYTES ((size_t)10 << 10)
-#define PART_BYTES_MAX ((size_t)256 << 20)
+#define PART_BYTES_MAX ((size_t)512 << 20)
+#define TOO_MUCH "more than %zu MiB in a partition"
 
 /* Graph i is that of segment i, the last one that of all of them. */
 static unsigned graphs(const struct exe *x)
@@ -157,18 +159,20 @@ int graphs_open(struct slot *s, struct err *err)
     struct exe *x = s->exe;
     struct err why = {0};
     size_t bytes = graphs_bytes(x);
-    int r = warm(s, err);
+    bool fits = x->part->graph_bytes + bytes <= PART_BYTES_MAX;
 
+    if (!fits && x->n_graphed > 0)
+        return err_set(err, -ENOMEM, "its graphs would be " TOO_MUCH, PART_BYTES_MAX >> 20);
+    int r = warm(s, err);
     if (r == 0)
         r = lines_warm(s, err);
     if (r < 0 || bytes == 0)
         return r;
-    r = x->part->graph_bytes + bytes <= PART_BYTES_MAX
-            ? open_all(s, &why)
-            : err_set(&why, -ENOSPC, "more than %zu MiB in a partition", PART_BYTES_MAX >> 20);
+    r = fits ? open_all(s, &why) : err_set(&why, -ENOSPC, TOO_MUCH, PART_BYTES_MAX >> 20);
     if (r == 0) {
         s->graph_bytes = bytes;
         x->part->graph_bytes += bytes;
+        x->n_graphed++;
         return 0;
     }
     drop(s);
@@ -181,5 +185,6 @@ void graphs_close(struct slot *s)
 {
     drop(s);
     s->exe->part->graph_bytes -= s->graph_bytes;
+    s->exe->n_graphed -= s->graph_bytes > 0;
     s->graph_bytes = 0;
 }

@@ -73,6 +73,7 @@ int outputs_behind(struct slot *s, const struct io *io, CUstream *ret, struct er
 /* What the graphs of a slot may take, as far as is known. */
 size_t graphs_bytes(const struct exe *x);
 /* Runs the steps once, then captures each segment, and all of them.  What the driver does not
- * capture is launched step by step, and exe->note says why. */
+ * capture is launched step by step, and exe->note says why.  -ENOMEM: another slot of the exe has
+ * graphs, and there is no room for more. */
 int graphs_open(struct slot *s, struct err *err);
 void graphs_close(struct slot *s);
