@@ -57,7 +57,8 @@ void store_load_begin(struct store *s, const struct entry *e, uint32_t version, 
                               .queue_max = e->numbers.queue_max,
                               .priority = e->numbers.priority,
                               .best_effort = e->numbers.best_effort,
-                              .precision = e->numbers.precision};
+                              .precision = e->numbers.precision,
+                              .as_before = !s->d->restored};
 
     (void)snprintf(spec.name, sizeof(spec.name), "%s", e->name);
     (void)snprintf(spec.dir, sizeof(spec.dir), "%s/models/%s/%u", s->dir, e->name, version);
@@ -279,16 +280,19 @@ void task_change(struct store *s, struct task *t)
 
 /* ---- profiles */
 
-static void profile_file(const char *name, char ret[MODEL_NAME_MAX + 8])
+/* NAME.json, and NAME.begun, which the engine writes. */
+static void profile_file(const char *name, const char *end, char ret[MODEL_NAME_MAX + 8])
 {
-    (void)snprintf(ret, MODEL_NAME_MAX + 8, "%s.json", name);
+    (void)snprintf(ret, MODEL_NAME_MAX + 8, "%s.%s", name, end);
 }
 
 static void profile_remove(struct store *s, const char *name)
 {
     char file[MODEL_NAME_MAX + 8];
 
-    profile_file(name, file);
+    profile_file(name, "json", file);
+    (void)unlinkat(s->profiles_fd, file, 0);
+    profile_file(name, "begun", file);
     (void)unlinkat(s->profiles_fd, file, 0);
 }
 
@@ -312,7 +316,7 @@ void task_profile(struct store *s, struct task *t)
     struct err err = {0};
     struct entry e;
 
-    profile_file(t->name, file);
+    profile_file(t->name, "json", file);
     if (!store_entry_read(s, t->name, &e) ||
         engine_profile_text(s->d->engine, t->name, &text, &err) < 0 || profile_is(s, file, text))
         return; /* it has gone, or nothing is new */

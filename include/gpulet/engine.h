@@ -36,7 +36,10 @@ struct engine_config {
     usec_t timeout_us;    /* deadline of a request that has none */
     usec_t step_bound_us; /* a backend call longer than this is a stall (engine_health) */
     const char *profiles; /* folder with MODEL.json, as engine_profile_text() gave it: read when a
-                             model is loaded.  NULL: none; borrowed */
+                             model is loaded, and MODEL.begun is written.  NULL: none;
+                             borrowed */
+    usec_t retry_us;      /* a comparison with FP32 that was cut off is begun anew after this; then
+                             after twice as long, and so on.  0: the default */
 };
 
 int engine_new(const struct engine_config *cfg, struct engine **ret, struct err *err);
@@ -58,6 +61,7 @@ struct model_spec {
     enum precision precision;
     /* The bits of a row may not depend on how many rows share its run. */
     bool batch_invariant;
+    bool as_before; /* a restart loads it, nobody asked anew */
 };
 
 struct job {

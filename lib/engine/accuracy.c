@@ -4,7 +4,8 @@
  * compiled in FP32 in a partition of its own, answers inputs that are made up, and is closed; then
  * the same in its own precision.  So FP32's weights are there for a moment only.  A request that
  * comes, or work for the builder, ends it at the next segment; then it is begun anew when there is
- * peace.  What was found is kept with the profile.
+ * peace, later each time, so that other things are measured, too.  What was found is kept with the
+ * profile.  While it is under way a file says so (begun.c): a run may end the process.
  *
  * As few rows as make short runs, and no more memory than a small part of that of requests.  An
  * index that is made up may be out of range: then all integers are zero. */
@@ -16,6 +17,9 @@
 #define RUN_MOST_US (10 * USEC_PER_SEC) /* of one row: longer ones are not made unasked */
 #define BYTES_MOST ((size_t)64 << 20)   /* of inputs, and of outputs of both */
 #define POOL_PART 8                     /* of the memory of requests at most */
+#define RETRY_US (30 * USEC_PER_SEC)    /* after one that was cut off; then twice as long, */
+#define RETRY_MOST 16                   /* up to so many times that */
+#define TRIES_MOST 3                    /* that fail by what passes */
 
 /* One comparison under way. */
 struct comparison {
@@ -24,6 +28,7 @@ struct comparison {
     uint64_t arrived;
     uint32_t rows;
     bool zeros;
+    bool lost; /* the device, by a run or before it */
     struct granules set;
     struct arena arena;
     struct bound *bound;
@@ -167,6 +172,8 @@ static int answer(struct comparison *c, struct side *s, enum precision precision
         r = trial_answer(&t, &io, c->arrived, err);
     if (r == 0)
         r = keep(c, s, &t, err);
+    if (r < 0 && t.part)
+        c->lost |= c->e->b->fault(t.part) >= FAULT_DEVICE;
     trial_close(&t);
     return r == 0 || r == -ECANCELED ? r : err_wrap(err, "in %s: ", precision_name(precision));
 }
@@ -286,6 +293,8 @@ static int compare(struct comparison *c, usec_t most_us, struct accuracy *ret, s
     if (r == 0)
         r = take_memory(c, err);
     if (r == 0)
+        r = begun_mark(c->e, c->l, err);
+    if (r == 0)
         r = both_answer(c, err);
     return r < 0 ? r : judge(c, ret, err);
 }
@@ -296,6 +305,34 @@ static void comparison_done(struct comparison *c)
         free(c->side[s].late);
     slab_put(c->slab);
     arena_done(&c->arena);
+    if (!c->lost && !atomic_load(&c->e->device[0].lost)) /* else the process is about to leave */
+        begun_clear(c->e, c->l);
+}
+
+static void later(struct engine *e, struct loaded *l)
+{
+    usec_t first_us = e->cfg.retry_us ? e->cfg.retry_us : RETRY_US, was_us = l->comparing.wait_us;
+
+    l->comparing.wait_us = was_us ? MIN(2 * was_us, RETRY_MOST * first_us) : first_us;
+    l->comparing.due_us = clock_now_us() + l->comparing.wait_us;
+}
+
+/* -ENODEV passes elsewhere, not here: these inputs may cost the next partition its life, too. */
+static bool tried_again(struct loaded *l, int r)
+{
+    return rc_passes(r) && r != -ENODEV && ++l->comparing.n_failed < TRIES_MOST;
+}
+
+static void ended(struct engine *e, struct loaded *l, int r, const struct err *err)
+{
+    if (r == -ECANCELED || tried_again(l, r))
+        later(e, l);
+    else
+        failed(e, l, r, err);
+    if (r != -ECANCELED && !l->accuracy.why)
+        event_put(e, 6, "accuracy", l->name, l->version, PLAN_NONE,
+                  "%s is compared with fp32 later: %s", precision_name(l->precision),
+                  err->msg[0] ? err->msg : strerror(-r));
 }
 
 bool accuracy_refine(struct engine *e, struct loaded *l, usec_t most_us)
@@ -304,7 +341,8 @@ bool accuracy_refine(struct engine *e, struct loaded *l, usec_t most_us)
     struct accuracy a;
     struct err err = {0};
 
-    if (!is_compared(l) || l->accuracy.n_out || l->accuracy.why)
+    if (!is_compared(l) || l->accuracy.n_out || l->accuracy.why ||
+        clock_now_us() < l->comparing.due_us)
         return false;
     c.arrived = arrived(e);
     arena_init(&c.arena);
@@ -312,9 +350,21 @@ bool accuracy_refine(struct engine *e, struct loaded *l, usec_t most_us)
     comparison_done(&c);
     if (r == 0)
         known(e, l, &a);
-    else if (r != -ECANCELED)
-        failed(e, l, r, &err);
+    else
+        ended(e, l, r, &err);
     return true;
+}
+
+void accuracy_begin(struct engine *e, struct loaded *l, bool as_before)
+{
+    struct err err;
+
+    if (!begun_found(e, l))
+        return;
+    if (as_before && is_compared(l) && !l->accuracy.n_out)
+        failed(e, l, err_set(&err, -ECANCELED, "the process ended while it was compared"), &err);
+    else
+        begun_clear(e, l);
 }
 
 void accuracy_restore(struct loaded *l, const struct accuracy *kept)

@@ -170,6 +170,8 @@ static int load_open(struct engine *e, struct change *c, struct err *err)
         watch_leave(&e->watch);
         if (r == 0)
             profile_restore(e, c->l);
+        if (r == 0)
+            accuracy_begin(e, c->l, c->spec.as_before);
         if (r == 0 && now) {
             keep_stats(c->l, now->l);
             c->l->plan_rps = now->l->plan_rps;

@@ -93,10 +93,14 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     usec_t segment_us[MEASURED_MAX_SEGMENTS];
     bool beside_failed, segments_done; /* not tried again */
     struct accuracy accuracy;          /* under e->lock; its texts and outputs in the arena */
-    _Atomic uint32_t n_kept;           /* points that were known when it was opened, */
-    _Atomic uint32_t n_probed;         /* and those that were run since, to be measured */
-    _Atomic usec_t load_us;            /* from opening the file to the swap; 0: not yet */
-    struct profile_text *text;         /* under e->lock */
+    struct {
+        usec_t due_us, wait_us; /* not tried before; between this time and the next */
+        unsigned n_failed;      /* by what passes */
+    } comparing;
+    _Atomic uint32_t n_kept;   /* points that were known when it was opened, */
+    _Atomic uint32_t n_probed; /* and those that were run since, to be measured */
+    _Atomic usec_t load_us;    /* from opening the file to the swap; 0: not yet */
+    struct profile_text *text; /* under e->lock */
     uint64_t weights_bytes, slot_bytes;
     uint32_t n_segments;
     bool noted;                /* builder: the backend's note was made an event */
@@ -516,6 +520,14 @@ int peace(struct engine *e, uint64_t arrived_before);
  * False: there is nothing (left) to compare. */
 bool accuracy_refine(struct engine *e, struct loaded *l, usec_t most_us);
 void accuracy_restore(struct loaded *l, const struct accuracy *kept); /* it is in no epoch yet */
+/* Likewise, after that.  as_before: by a restart.  The process may have ended while it was
+ * compared; then it is not tried again. */
+void accuracy_begin(struct engine *e, struct loaded *l, bool as_before);
+/* begun.c; builder: a file says that the comparison of this version is under way.  mark(): it is on
+ * disk now. */
+int begun_mark(const struct engine *e, const struct loaded *l, struct err *err);
+bool begun_found(const struct engine *e, const struct loaded *l);
+void begun_clear(const struct engine *e, const struct loaded *l);
 /* Any thread, l pinned: a copy in the arena; *ret NULL: of such a model there is none. */
 int accuracy_view(struct engine *e, const struct loaded *l, struct arena *a,
                   const struct accuracy **ret);

@@ -121,6 +121,36 @@ def test_a_report_that_cannot_be_is_named_and_made_again(daemon):
         kept(daemon)
 
 
+def test_a_comparison_that_ended_the_process_is_begun_again_only_when_asked_for(daemon):
+    """The file is as the engine leaves it (test_engine_accuracy.c)."""
+    daemon.put("half", resnet(), "?precision=bf16")
+    a = compared(daemon)
+    kept(daemon)
+    daemon.stop()
+    begun = daemon.state / "profiles/half.begun"
+    assert not begun.exists()
+    (daemon.state / "profiles/half.json").unlink()
+    begun.write_text("1\n")
+    for _ in range(2):
+        daemon.start()
+        assert compared(daemon) == {
+            "against": "fp32",
+            "state": "impossible",
+            "why": "the process ended while it was compared",
+        }
+        assert told(daemon) == ["bf16 cannot be compared with fp32: the process ended while it was compared"]
+        daemon.stop()
+        assert begun.exists()
+    daemon.start()
+    for what in ("unload", "load"):
+        assert daemon.admin("POST", f"/v2/repository/models/half/{what}").status == 200
+    assert compared(daemon) == a
+    assert not begun.exists()
+    begun.write_text("1\n")
+    assert daemon.admin("DELETE", "/v1/models/half").status in (200, 204)
+    assert not begun.exists()
+
+
 def test_a_model_in_fp32_or_int8_has_no_report(daemon, tmp_path):
     for name, data, query in (("plain", resnet(), ""), ("q", quantised(resnet(), tmp_path), "?precision=int8")):
         assert "accuracy" not in daemon.put(name, data, query)

@@ -9,6 +9,10 @@
 
 #define WAIT_MS 20000
 
+/* Of engines from now on: where profiles are kept, and when a comparison is begun anew. */
+static const char *rig_profiles;
+static usec_t rig_retry_us = USEC_PER_SEC / 10;
+
 struct rig {
     struct engine *e;
     struct cq *cq;
@@ -25,7 +29,9 @@ static inline struct rig rig_with(const struct backend *backend, const struct po
                                 .queue_max = 64,
                                 .max_batch = 8,
                                 .timeout_us = 10 * USEC_PER_SEC,
-                                .step_bound_us = 10 * USEC_PER_SEC};
+                                .step_bound_us = 10 * USEC_PER_SEC,
+                                .profiles = rig_profiles,
+                                .retry_us = rig_retry_us};
 
     CHECK_EQ(engine_new(&cfg, &r.e, &err), 0);
     if (err.code)

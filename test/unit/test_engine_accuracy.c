@@ -2,6 +2,8 @@
  * results in these are off by as much as the test says. */
 #include "engine_rig.h"
 
+#include <limits.h>
+
 static char *dir_batch;
 
 static int load(struct rig *r, const char *name, uint32_t version, enum precision precision)
@@ -187,7 +189,170 @@ static void a_new_version_is_compared_anew_and_other_numbers_are_not(void)
     rig_free(&r);
 }
 
-/* The first one to be compared finds no memory, the other one loses the partition of its run. */
+/* A request cuts it off and it is not due again for an hour: then the profile's points are
+ * measured, which comes after comparisons. */
+static void a_comparison_that_is_cut_off_leaves_its_turn_to_what_comes_after_it(void)
+{
+    rig_retry_us = 3600 * USEC_PER_SEC;
+    struct rig r = rig_new(4);
+    struct accuracy a;
+    struct accuracy_output out = {0};
+    uint64_t compiles, compiled;
+    int level = 0;
+
+    rig_retry_us = USEC_PER_SEC / 10;
+    CHECK_EQ(load(&r, "half", 1, PRECISION_BF16), 0);
+    wait_begun(&compiles);
+    CHECK_EQ(rig_infer(&r, "half", 1, 4), 0);
+    fake.run_us = 200;
+    compiled = fake.compiles;
+    for (unsigned ms = 0; ms < WAIT_MS && fake.compiles < compiled + 3; ms += 5)
+        fake_sleep(5000);
+    CHECK(fake.compiles >= compiled + 3); /* a comparison has two */
+    CHECK(known(&r, "half", &a, &out));
+    CHECK_EQ(a.n_out, 0);
+    CHECK_STR(a.why, "");
+    CHECK_EQ(told(&r, "half", "", &level), 0);
+    rig_free(&r);
+}
+
+static void a_lack_of_memory_that_passes_is_tried_again(void)
+{
+    struct rig r = rig_new(1);
+    struct accuracy a;
+    struct accuracy_output out = {0};
+    int level = 0;
+
+    CHECK_EQ(load(&r, "half", 1, PRECISION_BF16), 0);
+    fake.fail_compiles = 1;
+    wait_known(&r, "half", &a, &out);
+    CHECK_EQ(a.n_out, 1);
+    CHECK_STR(a.why, "");
+    CHECK_EQ(told(&r, "half", "fp32", &level), 2); /* that it is done later, and what was found */
+    CHECK_EQ(level, 6);
+    rig_free(&r);
+}
+
+static bool is_begun(const char *name)
+{
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "%s/%s.begun", rig_profiles, name);
+    return access(path, F_OK) == 0;
+}
+
+static void a_comparison_is_noted_on_disk_until_it_is_cut_off_by_an_orderly_stop(void)
+{
+    rig_profiles = fake_root;
+    struct rig r = rig_new(1);
+    uint64_t compiles;
+
+    CHECK_EQ(load(&r, "half", 1, PRECISION_BF16), 0);
+    CHECK(!is_begun("half"));
+    wait_begun(&compiles);
+    CHECK(is_begun("half"));
+    engine_free(r.e); /* rig_free() would first look whether the comparison's memory is free */
+    cq_free(r.cq);
+    CHECK_EQ(fake.exes, 0);
+    CHECK(!is_begun("half"));
+    rig_profiles = NULL;
+}
+
+static int load_as_before(struct rig *r, const char *name, uint32_t version)
+{
+    struct model_spec s = rig_spec(name, version, dir_batch);
+    struct job job;
+
+    s.precision = PRECISION_BF16;
+    s.as_before = true;
+    return rig_load(r, &s, &job);
+}
+
+/* The device is lost so that the process must leave; the engine's end stands for that. */
+static void lose_process(void)
+{
+    struct rig r = rig_new(1);
+    struct accuracy a;
+    struct accuracy_output out = {0};
+
+    CHECK_EQ(load(&r, "first", 1, PRECISION_BF16), 0);
+    fake.exit_runs = 1;
+    wait_known(&r, "first", &a, &out);
+    CHECK_EQ(a.n_out, 0);
+    rig_free(&r);
+    CHECK(is_begun("first"));
+}
+
+/* `second` is compared when it is the turn of comparisons, and `first`'s turn is before it. */
+static void what_ended_the_process_is_not_begun_again_by_a_restart(void)
+{
+    rig_profiles = fake_root;
+    lose_process();
+    struct rig r = rig_new(1);
+    struct accuracy a;
+    struct accuracy_output out = {0};
+    int level = 0;
+
+    CHECK_EQ(load_as_before(&r, "first", 1), 0);
+    CHECK_EQ(load_as_before(&r, "second", 1), 0);
+    wait_known(&r, "second", &a, &out);
+    CHECK_EQ(a.n_out, 1);
+    CHECK(known(&r, "first", &a, &out));
+    CHECK_EQ(a.n_out, 0);
+    CHECK_STR(a.why, "the process ended while it was compared");
+    CHECK_EQ(told(&r, "first", "bf16 cannot be compared with fp32: the process ended", &level), 1);
+    CHECK_EQ(level, 4);
+    CHECK_EQ(rig_infer(&r, "first", 1, 4), 0);
+    rig_free(&r);
+    CHECK(is_begun("first")); /* for the restart after this one */
+    rig_profiles = NULL;
+}
+
+static void what_ended_the_process_is_tried_again_where_a_person_loads_it(void)
+{
+    rig_profiles = fake_root;
+    lose_process();
+    struct rig r = rig_new(1);
+    struct accuracy a;
+    struct accuracy_output out = {0};
+
+    CHECK_EQ(load(&r, "first", 1, PRECISION_BF16), 0);
+    CHECK(!is_begun("first"));
+    wait_known(&r, "first", &a, &out);
+    CHECK_EQ(a.n_out, 1);
+    CHECK_STR(a.why, "");
+    rig_free(&r);
+    CHECK(!is_begun("first"));
+    lose_process();
+    r = rig_new(1);
+    CHECK_EQ(load_as_before(&r, "first", 2), 0); /* one that was given just before the end */
+    wait_known(&r, "first", &a, &out);
+    CHECK_EQ(a.n_out, 1);
+    rig_free(&r);
+    rig_profiles = NULL;
+}
+
+/* Nothing may be made where it cannot be noted. */
+static void without_a_place_for_the_note_it_is_not_begun(void)
+{
+    rig_profiles = "/nonexistent/profiles";
+    struct rig r = rig_new(1);
+    struct accuracy a;
+    struct accuracy_output out = {0};
+    int level = 0;
+
+    CHECK_EQ(load(&r, "half", 1, PRECISION_BF16), 0);
+    uint64_t runs = fake.runs;
+    wait_known(&r, "half", &a, &out);
+    CHECK_STR(a.why, "it cannot be noted that it is begun: No such file or directory");
+    CHECK_EQ(told(&r, "half", "it cannot be noted", &level), 3);
+    CHECK_EQ(fake.runs, runs);
+    rig_free(&r);
+    rig_profiles = NULL;
+}
+
+/* The first one finds no memory as often as it is tried, the other one loses the partition of its
+ * run, which is not tried again. */
 static void what_cannot_be_compared_says_why_and_serves_on(void)
 {
     struct rig r = rig_new(2);
@@ -196,17 +361,19 @@ static void what_cannot_be_compared_says_why_and_serves_on(void)
     int level = 0;
 
     CHECK_EQ(load(&r, "first", 1, PRECISION_BF16), 0);
-    CHECK_EQ(load(&r, "second", 1, PRECISION_BF16), 0);
-    fake.fail_compiles = 1;
-    fake.lose_runs = 1;
+    fake.fail_compiles = 1000;
     wait_known(&r, "first", &a, &out);
+    fake.fail_compiles = 0;
     CHECK_EQ(a.n_out, 0);
     CHECK_STR(a.why, "in fp32: no memory for the fake backend");
-    CHECK_EQ(told(&r, "first", "bf16 cannot be compared with fp32: in fp32: no memory", &level), 1);
+    CHECK_EQ(told(&r, "first", "in fp32: no memory", &level), 3);
     CHECK_EQ(level, 4);
+    CHECK_EQ(load(&r, "second", 1, PRECISION_BF16), 0);
+    fake.lose_runs = 1;
     wait_known(&r, "second", &b, &out);
     CHECK_EQ(b.n_out, 0);
     CHECK_HAS(b.why, "in fp32: No such device");
+    CHECK_EQ(told(&r, "second", "bf16 cannot be compared with fp32: in fp32: No such", &level), 1);
     CHECK_EQ(rig_infer(&r, "first", 1, 4), 0);
     CHECK_EQ(rig_infer(&r, "second", 1, 4), 0); /* its own partition is there */
     rig_free(&r);
@@ -221,6 +388,12 @@ int main(void)
     RUN(a_model_that_is_unloaded_meanwhile_is_not_compared);
     RUN(a_new_version_is_compared_anew_and_other_numbers_are_not);
     RUN(what_cannot_be_compared_says_why_and_serves_on);
+    RUN(a_comparison_that_is_cut_off_leaves_its_turn_to_what_comes_after_it);
+    RUN(a_lack_of_memory_that_passes_is_tried_again);
+    RUN(a_comparison_is_noted_on_disk_until_it_is_cut_off_by_an_orderly_stop);
+    RUN(what_ended_the_process_is_not_begun_again_by_a_restart);
+    RUN(what_ended_the_process_is_tried_again_where_a_person_loads_it);
+    RUN(without_a_place_for_the_note_it_is_not_begun);
     free(dir_batch);
     fake_cleanup();
     return check_end();
