@@ -18,9 +18,7 @@ struct let_view {
     uint32_t n_queued; /* requests of this model waiting there */
     uint32_t n_routed; /* sent there so far; wraps */
     double part;       /* of the model's requests that the plan wants there; 0: it does not say */
-    bool shared;       /* with other models that are asked for, */
-    bool meek;         /* one of which is within its allowance (demand.h) */
-    usec_t slack_us;   /* the least slack_of() of its models; USEC_NEVER: none has an SLO */
+    bool shared;       /* with other models that are asked for */
     enum plan_order order;
 };
 

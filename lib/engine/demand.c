@@ -79,8 +79,6 @@ bool demand_beyond(const struct route *rt, usec_t now_us)
     } while (used_ns != ALLOWANCE_FRESH &&
              !atomic_compare_exchange_weak_explicit(&rt->l->used_ns, &was_ns, used_ns,
                                                     memory_order_relaxed, memory_order_relaxed));
-    if (used_ns == ALLOWANCE_FRESH)
-        atomic_store_explicit(&rt->l->loud_us, now_us, memory_order_relaxed);
     return used_ns == ALLOWANCE_FRESH;
 }
 

@@ -109,8 +109,7 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     uint32_t n_late;           /* nodes that run late */
     bool late_out[MAX_IO];     /* outputs whose shapes a run decides */
     _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */
-    _Atomic int64_t used_ns;   /* of its allowance (demand.h), */
-    _Atomic usec_t loud_us;    /* and the last request beyond it; 0: none yet */
+    _Atomic int64_t used_ns;   /* of its allowance (demand.h) */
     struct demand demand;
     double plan_rps;  /* measured, to be planned for; 0: not known */
     double usual_rps; /* of demand_usual() */
@@ -290,8 +289,6 @@ struct gpulet {
     const struct seat *turn_seat;         /* that ran last: to be compared, not followed */
     const struct seat *asked_seat;        /* that was asked for last: the same */
     usec_t asked_us, others_us;           /* when; when another one was last */
-    usec_t meek_us;                       /* when one that is within its allowance was last */
-    usec_t slack_us;                      /* policy.h */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */

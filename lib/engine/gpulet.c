@@ -51,8 +51,6 @@ static void asked(struct seat *s, usec_t now_us)
         g->asked_seat = s;
     }
     g->asked_us = now_us;
-    if (atomic_load_explicit(&s->l->loud_us, memory_order_relaxed) + LOUD_US <= now_us)
-        g->meek_us = now_us;
 }
 
 static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, usec_t now_us,
@@ -72,8 +70,6 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
                              .n_routed = s->n_routed,
                              .part = s->part,
                              .shared = has_neighbours(s, now_us),
-                             .meek = g->meek_us + MEEK_US > now_us,
-                             .slack_us = g->slack_us,
                              .order = g->order};
 }
 

@@ -20,7 +20,6 @@
 #include "plan_priv.h"
 
 #define PART_SLACK 4 /* requests beyond its part, so that gaps even out */
-#define LOUD_PART 0.75 /* of the slack: see leaves_room() */
 
 /* In a gpu-let that is not asked to keep promises what waits of other models need not go before
  * this request: only what cannot be in time whatever is done is refused, and batch_next() drops
@@ -98,22 +97,13 @@ static bool others_pay(const struct admit_view *v, const struct let_view *l)
     return l->shared && (l->free_us > start_us || v->now_us < l->lanes_us + l->full_us);
 }
 
-/* What waits is still so little that a request of any of its models would be in time behind it. */
-static bool leaves_room(const struct admit_view *v, const struct let_view *l)
-{
-    return (double)(MAX(l->free_us, v->now_us) - v->now_us + l->run_us) <=
-           LOUD_PART * (double)l->slack_us;
-}
-
-/* What is beyond a model's allowance is served while that is at nobody's cost; where all are
- * beyond, nobody is to be kept from the others, and what has room is served. */
+/* What is beyond a model's allowance is served while that is at nobody's cost. */
 struct admit_choice fair_admit(const struct admit_view *v)
 {
     if (v->beyond && v->n_lets > 0) {
         uint32_t i = greedy_route(v);
-        const struct let_view *l = &v->let[i];
-        if (others_pay(v, l) && (l->meek || !leaves_room(v, l)))
-            return (struct admit_choice){.what = ADMIT_BEYOND, .retry_us = l->full_us};
+        if (others_pay(v, &v->let[i]))
+            return (struct admit_choice){.what = ADMIT_BEYOND, .retry_us = v->let[i].full_us};
     }
     return greedy_admit(v);
 }

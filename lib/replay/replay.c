@@ -104,8 +104,6 @@ static void let_show(struct replay *r, struct let *g)
         v->lanes_us = lanes_us;
         v->own_us = s->n * s->work_us;
         v->n_queued = s->n;
-        v->meek = g->meek_us + MEEK_US > r->now_us;
-        v->slack_us = g->slack_us;
     }
 }
 
@@ -341,26 +339,13 @@ static bool is_beyond(struct party *y, usec_t now_us)
 
     if (used_ns != ALLOWANCE_FRESH)
         y->used_ns = used_ns;
-    else
-        y->loud_us = now_us;
     return used_ns == ALLOWANCE_FRESH;
-}
-
-/* Who of those that share a gpu-let is within its allowance. */
-static void asked(struct replay *r, const struct party *y)
-{
-    if (r->cfg->problem->model[y - r->party].best_effort || y->loud_us + LOUD_US > r->now_us)
-        return;
-    for (uint32_t i = 0; i < y->n_living; i++)
-        r->let[r->seat[y->seat[i]].let].meek_us = r->now_us;
 }
 
 static void arrive(struct replay *r, uint32_t model)
 {
     struct party *y = &r->party[model];
     struct replay_model *m = &r->ret->model[model];
-
-    asked(r, y);
     struct admit_view v = {.now_us = r->now_us,
                            .deadline_us = deadline_us(r, model, r->now_us),
                            .n_queued = y->n_queued,

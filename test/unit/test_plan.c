@@ -366,32 +366,6 @@ static void beyond_its_allowance_a_model_is_served_at_nobodys_cost(void)
     CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
 }
 
-static void where_all_are_beyond_what_leaves_room_for_anybody_is_served(void)
-{
-    struct let_view let = {.free_us = 3000,
-                           .lanes_us = 2000,
-                           .run_us = 1000,
-                           .full_us = 4000,
-                           .slack_us = 5334,
-                           .shared = true};
-    struct admit_view v = {
-        .deadline_us = 10000, .queue_max = 3, .beyond = true, .n_lets = 1, .let = &let};
-    const struct policy *ours;
-    struct err err;
-
-    CHECK_EQ(policy_find("gpuletd", &ours, &err), 0);
-    CHECK_EQ(ours->admit(&v).what, ADMIT_YES); /* 4000 of 5334 */
-    let.meek = true;
-    CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
-    let.meek = false;
-    let.free_us = 3001;
-    CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
-    let.slack_us = USEC_NEVER; /* nobody has an SLO */
-    CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
-    v.deadline_us = 3500;
-    CHECK_EQ(ours->admit(&v).what, ADMIT_LATE);
-}
-
 static void routing_takes_the_earliest_finish(void)
 {
     struct let_view let[3] = {{.free_us = 9000, .run_us = 1000},
@@ -464,7 +438,6 @@ int main(void)
     RUN(a_queue_without_an_exe_waits_for_its_deadline);
     RUN(admission_refuses_full_and_late);
     RUN(beyond_its_allowance_a_model_is_served_at_nobodys_cost);
-    RUN(where_all_are_beyond_what_leaves_room_for_anybody_is_served);
     RUN(routing_takes_the_earliest_finish);
     RUN(random_problems_give_checked_and_equal_plans);
     return check_end();
