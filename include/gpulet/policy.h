@@ -11,9 +11,9 @@
 struct let_view {
     usec_t free_us;    /* when the work it has accepted will be done, predicted */
     usec_t lanes_us;   /* when what runs now will be done, predicted; past: it is idle since */
-    usec_t own_us;     /* of the work that waits there, what is the model's own */
-    usec_t run_us;     /* of a run of this request alone */
-    usec_t least_us;   /* the fastest that such a run was */
+    usec_t own_us;     /* of the work that waits there, what could share a run with this request */
+    usec_t mine_us;    /* of the runs of that, up to the one with this request: mine_us() */
+    usec_t least_us;   /* the fastest that a run of this request alone was */
     usec_t full_us;    /* of a run of a full batch */
     uint32_t n_queued; /* requests of this model waiting there */
     uint32_t n_routed; /* sent there so far; wraps */
@@ -21,6 +21,14 @@ struct let_view {
     bool shared;       /* with other models that are asked for */
     enum plan_order order;
 };
+
+/* let_view.mine_us, of a request that makes `rows` of those that wait; together_us: of a run of all
+ * of them, looked at while they fit into one.  What fills a run waits behind a full one, and others
+ * join until its own begins: that is a full one, too. */
+static inline usec_t mine_us(uint32_t rows, uint32_t max_batch, usec_t together_us, usec_t full_us)
+{
+    return rows <= max_batch ? together_us : (rows + max_batch - 1) / max_batch * full_us;
+}
 
 struct admit_view {
     usec_t now_us;

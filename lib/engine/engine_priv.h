@@ -166,7 +166,8 @@ struct keyq { /* under g->lock */
     struct seat *seat;
     struct shape_key key; /* batch dimension 0 */
     struct request *head, *tail;
-    uint32_t n;
+    uint32_t n, rows;
+    usec_t work_us; /* of seat.work_us */
     uint64_t used;
     usec_t bucket_us[BUCKETS_MAX]; /* predicted, follows what runs take */
     usec_t least_us[BUCKETS_MAX];  /* the fastest run seen, or the estimate if that is less */

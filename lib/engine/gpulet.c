@@ -59,13 +59,15 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
     struct gpulet *g = s->g;
 
     usec_t before_us = g->work_us - (s->best_effort ? 0 : g->spare_work_us);
+    usec_t full_us = run_us(s, q, s->batch);
+    uint32_t all = rows + (q ? q->rows : 0), batch = MAX(s->batch, rows);
 
     *ret = (struct let_view){.free_us = MAX(now_us, g->busy_until_us) + before_us,
                              .lanes_us = g->busy_until_us,
-                             .own_us = s->n_queued * run_us(s, q, s->batch) / s->batch,
-                             .run_us = run_us(s, q, rows),
+                             .own_us = q ? q->work_us : 0,
+                             .mine_us = mine_us(all, batch, run_us(s, q, MIN(all, batch)), full_us),
                              .least_us = least_us(s, q, rows),
-                             .full_us = run_us(s, q, s->batch),
+                             .full_us = full_us,
                              .n_queued = s->n_queued,
                              .n_routed = s->n_routed,
                              .part = s->part,
@@ -97,15 +99,27 @@ static int32_t urgency(const struct keyq *q)
     return q->head->priority ? q->head->priority : q->seat->priority;
 }
 
-static void work_add(struct seat *s, usec_t us)
+static void work_add(struct keyq *q, const struct request *r)
 {
+    struct seat *s = q->seat;
+    usec_t us = r->work_us;
+
+    q->n++;
+    q->rows += r->rows;
+    q->work_us += us;
     s->work_us += us;
     s->g->work_us += us;
     s->g->spare_work_us += s->best_effort ? us : 0;
 }
 
-static void work_sub(struct seat *s, usec_t us)
+static void work_sub(struct keyq *q, const struct request *r)
 {
+    struct seat *s = q->seat;
+    usec_t us = r->work_us;
+
+    q->n--;
+    q->rows -= r->rows;
+    q->work_us -= us;
     s->work_us -= us;
     s->g->work_us -= us;
     s->g->spare_work_us -= s->best_effort ? us : 0;
@@ -148,11 +162,10 @@ static void enqueue(struct keyq *q, struct request *r)
     r->next = r->prev ? r->prev->next : q->head;
     *(r->prev ? &r->prev->next : &q->head) = r;
     *(r->next ? &r->next->prev : &q->tail) = r;
-    q->n++;
     q->used = ++s->g->turn;
     if (s->n_queued++ == 0)
         waiting_add(s);
-    work_add(s, r->work_us);
+    work_add(q, r);
     (void)atomic_fetch_add(&s->g->n_queued, 1);
 }
 
@@ -180,10 +193,9 @@ static void dequeue(struct request *r)
     *(r->next ? &r->next->prev : &q->tail) = r->prev;
     r->queue = NULL;
     r->next = r->prev = NULL;
-    q->n--;
     if (--s->n_queued == 0)
         waiting_sub(s);
-    work_sub(s, r->work_us);
+    work_sub(q, r);
     (void)atomic_fetch_sub(&s->g->n_queued, 1);
     (void)atomic_fetch_sub(&s->l->n_queued, 1);
 }

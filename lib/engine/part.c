@@ -24,6 +24,7 @@
 #define WORTH_ALL 1.08
 #define WORTH_OTHERS 1.1
 #define SERVED 0.97 /* of a model's requests in time, where the rule cannot say that all are */
+#define LOUD 0.98   /* of what is planned for a model, while all ask for more */
 #define NEARLY (1 - 1e-9)
 
 double route_asked_rps(const struct route *rt)
@@ -128,8 +129,9 @@ static bool holds(const struct search *s, double x)
     rates_set(s, x);
     bool ok = policy_plan(s->e->cfg.policy, problem, s->was, &a, &p, NULL) == 0 &&
               !plan_is_short(s->e, s->ep, &p) && plan_check(problem, s->was, &p, NULL) == 0;
+    double loud = ok ? plan_loud(problem, &p) : 0;
     arena_done(&a);
-    return ok;
+    return ok && (loud < 0 || loud >= LOUD);
 }
 
 /* Devices that no plan can do without, by what a plan for all that is asked for says of each model:

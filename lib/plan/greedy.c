@@ -27,11 +27,11 @@
 static usec_t finish_us(const struct admit_view *v, uint32_t i)
 {
     const struct let_view *l = &v->let[i];
-    usec_t free_us = MAX(v->now_us, l->free_us);
+    usec_t free_us = MAX(v->now_us, l->free_us), start_us = free_us - MIN(free_us, l->own_us);
 
     if (l->shared && l->order != ORDER_TURNS)
-        return MIN(free_us, MAX(v->now_us, l->lanes_us) + l->own_us) + l->run_us;
-    return free_us + l->run_us;
+        start_us = MIN(start_us, l->lanes_us);
+    return MAX(v->now_us, start_us) + l->mine_us;
 }
 
 /* A gpu-let that other models share has had its part of the requests: more would be at the cost of

@@ -153,11 +153,14 @@ static void look(struct walk *k)
 static void arrive(struct walk *k, struct walker *w)
 {
     usec_t free_us = USEC_NEVER;
+    uint32_t rows = w->n + 1;
 
     for (uint32_t i = 0; i < k->n_lanes; i++)
         free_us = MIN(free_us, k->end_us[i] ? k->seen_us[i] : k->now_us);
     struct let_view let = {.free_us = MAX(free_us, k->now_us) + k->work_us / k->n_lanes,
-                           .run_us = w->view_us[1],
+                           .own_us = w->n * w->work_us / k->n_lanes,
+                           .mine_us = mine_us(rows, w->s->cap, w->view_us[MIN(rows, w->s->cap)],
+                                              w->view_us[w->s->cap]),
                            .least_us = w->view_us[1],
                            .full_us = w->view_us[w->s->cap],
                            .n_queued = w->n};

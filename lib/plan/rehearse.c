@@ -1,12 +1,13 @@
 /* What a device's gpu-lets would do together: requests in virtual time through the functions that
  * decide at run time, for plans that no formula judges.  A run takes what it takes beside the runs
  * that are in flight when it starts; what the policy believes that it takes is beside its
- * neighbours as they run at the planned rates.  Nobody is beyond an allowance, as all come at the
- * planned rates.  test_rehearse holds it against the replay (lib/replay), which knows more and is
- * slower. */
+ * neighbours as they run at the planned rates.  Where all come at the planned rates nobody is
+ * beyond an allowance.  test_rehearse holds it against the replay (lib/replay), which knows more
+ * and is slower. */
 #include "plan_priv.h"
 #include "random.h"
 
+#include <gpulet/demand.h>
 #include <math.h>
 
 #define NOISE 0.05  /* of run times */
@@ -18,6 +19,8 @@
 struct actor { /* one model's requests */
     struct random random;
     double next_us, gap_us, shape;
+    struct allowance sure;
+    int64_t used_ns; /* of it */
     uint32_t n_seats, seat[REHEARSE_LETS], routed[REHEARSE_LETS];
 };
 struct bench { /* one that waits where no view reaches */
@@ -53,6 +56,7 @@ struct stage {
     struct queue_view *queue; /* by chair */
     struct bench *bench;
     uint32_t free; /* bench; NOBODY: all are taken */
+    double load;   /* of the planned rates; above 1 allowances count */
     struct room room[REHEARSE_LETS];
     uint32_t n_rooms, n_chairs, offered, n_warm;
     double now_us;
@@ -173,11 +177,27 @@ static void actors_setup(struct stage *s, uint64_t seed)
         struct actor *x = &s->actor[m];
         bool bursts = from->arrivals == ARRIVALS_CV || from->arrivals == ARRIVALS_TRACE;
         random_seed(&x->random, seed, m);
-        x->gap_us = from->rate_rps > 0 ? 1e6 / from->rate_rps : NEVER_US;
+        x->gap_us = from->rate_rps > 0 ? 1e6 / (s->load * from->rate_rps) : NEVER_US;
         x->shape = bursts && from->cv > 0 ? 1 / (from->cv * from->cv) : 0;
         x->next_us = from->rate_rps > 0 ? gap(x, from->arrivals) : NEVER_US;
         s->ret[m] = (struct rehearsed){0};
     }
+}
+
+/* All are used up, as they are soon. */
+static bool allowances_setup(struct stage *s)
+{
+    struct demand_band *band = ARENA_ARRAY(s->a, struct demand_band, s->p->n_models);
+    double *declared = ARENA_ARRAY(s->a, double, s->p->n_models);
+
+    if (!band || !declared)
+        return false;
+    demand_bands(s->p, s->plan, declared, band);
+    for (uint32_t m = 0; m < s->p->n_models; m++) {
+        s->actor[m].sure = band[m].sure;
+        s->actor[m].used_ns = 1;
+    }
+    return true;
 }
 
 static bool stage_init(struct stage *s, uint64_t seed)
@@ -193,6 +213,8 @@ static bool stage_init(struct stage *s, uint64_t seed)
     for (uint32_t i = 0; i < BENCHES; i++)
         s->bench[i].next = i + 1 < BENCHES ? i + 1 : NOBODY;
     queues_setup(s);
+    if (s->load > 1 && !allowances_setup(s))
+        return false;
     actors_setup(s, seed);
     random_seed(&s->noise, seed, s->p->n_models);
     return true;
@@ -322,19 +344,22 @@ static void let_look(const struct stage *s, const struct actor *x, uint32_t i, s
     const struct room *g = &s->room[c->let];
     const struct queue_view *q = &s->queue[x->seat[i]];
     usec_t now_us = (usec_t)s->now_us;
-    usec_t lanes_us = g->runs ? MAX(now_us, (usec_t)g->believed_us) : now_us;
+    usec_t lanes_us = g->runs ? MAX(now_us, (usec_t)g->believed_us) : (usec_t)g->busy_us;
+    uint32_t rows = q->n + 1;
 
-    *ret = (struct let_view){.free_us = lanes_us + g->waiting_us,
-                             .lanes_us = lanes_us,
-                             .own_us = q->n * c->work_us,
-                             .run_us = c->run_us[1],
-                             .least_us = q->least_us,
-                             .full_us = c->run_us[q->max_batch],
-                             .n_queued = q->n,
-                             .n_routed = x->routed[i],
-                             .part = c->part,
-                             .shared = g->n > 1,
-                             .order = g->order};
+    *ret =
+        (struct let_view){.free_us = MAX(now_us, lanes_us) + g->waiting_us,
+                          .lanes_us = lanes_us,
+                          .own_us = q->n * c->work_us,
+                          .mine_us = mine_us(rows, q->max_batch, c->run_us[MIN(rows, q->max_batch)],
+                                             c->run_us[q->max_batch]),
+                          .least_us = q->least_us,
+                          .full_us = c->run_us[q->max_batch],
+                          .n_queued = q->n,
+                          .n_routed = x->routed[i],
+                          .part = c->part,
+                          .shared = g->n > 1,
+                          .order = g->order};
 }
 
 static void push(struct stage *s, struct actor *x, const struct admit_view *v)
@@ -366,7 +391,12 @@ static void arrive(struct stage *s, uint32_t m)
     s->ret[m].offered += s->offered > s->n_warm;
     for (uint32_t i = 0; i < x->n_seats; i++)
         let_look(s, x, i, &let[i]);
-    if (greedy_admit(&v).what == ADMIT_YES)
+    if (s->load > 1 && x->sure.rate_rps > 0) {
+        int64_t used_ns = allowance_take(x->used_ns, &x->sure, 1, v.now_us);
+        v.beyond = used_ns == ALLOWANCE_FRESH;
+        x->used_ns = v.beyond ? x->used_ns : used_ns;
+    }
+    if (fair_admit(&v).what == ADMIT_YES)
         push(s, x, &v);
 }
 
@@ -398,11 +428,12 @@ static void door_close(struct stage *s)
         s->actor[m].next_us = NEVER_US;
 }
 
-bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
-              struct arena *a, struct rehearsed *ret)
+static bool play(const struct problem *p, const struct plan *plan, double load, uint32_t n_requests,
+                 uint64_t seed, struct arena *a, struct rehearsed *ret)
 {
     struct stage s = {.p = p,
                       .plan = plan,
+                      .load = load,
                       .d = &type_of(p, 0)->predict,
                       .a = a,
                       .n_rooms = plan->n_gpulets,
@@ -429,6 +460,13 @@ bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_reque
     }
 }
 
+bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
+              struct arena *a, struct rehearsed *ret)
+{
+    return play(p, plan, 1, n_requests, seed, a, ret);
+}
+
+#define LOUD 2.0
 #define WORST_REQUESTS 6000
 #define WORST_SEED 7
 #define FEW 20 /* requests of a model say nothing: then the rule's word counts */
@@ -442,22 +480,33 @@ static bool can_tell(const struct problem *p)
     return p->n_devices == 1 && p->n_models > 0;
 }
 
-double plan_worst(const struct problem *p, const struct plan *plan)
+/* The least part that a model has of its planned rate when all ask for so many times theirs. */
+static double worst(const struct problem *p, const struct plan *plan, double load)
 {
-    double worst = 1;
+    double least = INFINITY;
     struct arena a;
 
     if (!can_tell(p))
         return -1;
     arena_init(&a);
     struct rehearsed *x = ARENA_ARRAY(&a, struct rehearsed, p->n_models);
-    if (!x || !rehearse(p, plan, WORST_REQUESTS, WORST_SEED, &a, x))
-        worst = -1;
-    for (uint32_t m = 0; m < p->n_models && worst >= 0; m++)
-        if (x[m].offered >= FEW)
-            worst = fmin(worst, (double)x[m].in_time / x[m].offered);
+    if (!x || !play(p, plan, load, (uint32_t)(load * WORST_REQUESTS), WORST_SEED, &a, x))
+        least = -1;
+    for (uint32_t m = 0; m < p->n_models && least >= 0; m++)
+        if (x[m].offered >= load * FEW)
+            least = fmin(least, load * x[m].in_time / x[m].offered);
         else if (plan->verdict[m].limit != LIMIT_NONE)
-            worst = 0;
+            least = 0;
     arena_done(&a);
-    return worst;
+    return least;
+}
+
+double plan_worst(const struct problem *p, const struct plan *plan)
+{
+    return fmin(worst(p, plan, 1), 1);
+}
+
+double plan_loud(const struct problem *p, const struct plan *plan)
+{
+    return worst(p, plan, LOUD);
 }

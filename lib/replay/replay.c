@@ -102,7 +102,9 @@ static void let_show(struct replay *r, struct let *g)
         struct let_view *v = &r->party[s->model].view[s->slot];
         v->free_us = i < g->n_sure ? sure_us : all_us;
         v->lanes_us = lanes_us;
-        v->own_us = s->n * s->work_us;
+        v->own_us = s->n * s->work_us / g->n_lanes;
+        v->mine_us =
+            mine_us(s->n + 1, s->cap, s->view_us[MIN(s->n + 1, s->cap)], s->view_us[s->cap]);
         v->n_queued = s->n;
     }
 }
@@ -120,8 +122,7 @@ void seat_join(struct replay *r, uint32_t at)
 
     s->slot = y->n_living++;
     y->seat[s->slot] = at;
-    y->view[s->slot] = (struct let_view){.run_us = s->view_us[1],
-                                         .least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]),
+    y->view[s->slot] = (struct let_view){.least_us = MIN((usec_t)s->runs->run_us[1], s->view_us[1]),
                                          .full_us = s->view_us[s->cap],
                                          .part = s->part,
                                          .shared = r->let[s->let].n_sure > 1,

@@ -33,7 +33,7 @@ static void model_fill(struct model *m)
 {
     for (uint32_t k = 0; k < LETS; k++)
         m->let[k] = (struct let_view){.free_us = 1000 * k,
-                                      .run_us = 300,
+                                      .mine_us = 300,
                                       .least_us = 300,
                                       .full_us = 1000,
                                       .part = 1.0 / LETS};

@@ -297,7 +297,7 @@ static void the_hopeless_are_dropped(void)
 
 static void an_idle_gpulet_tries_what_is_predicted_to_be_late(void)
 {
-    struct let_view idle = {.run_us = 9000, .least_us = 2000, .full_us = 9000};
+    struct let_view idle = {.mine_us = 9000, .least_us = 2000, .full_us = 9000};
     struct admit_view v = {
         .now_us = 100, .deadline_us = 5000, .queue_max = 3, .n_lets = 1, .let = &idle};
 
@@ -318,7 +318,7 @@ static void a_queue_without_an_exe_waits_for_its_deadline(void)
 
 static void admission_refuses_full_and_late(void)
 {
-    struct let_view let = {.free_us = 5000, .run_us = 1000, .full_us = 4000, .n_queued = 2};
+    struct let_view let = {.free_us = 5000, .mine_us = 1000, .full_us = 4000, .n_queued = 2};
     struct admit_view v = {
         .now_us = 0, .deadline_us = 10000, .queue_max = 3, .n_queued = 2, .n_lets = 1, .let = &let};
 
@@ -332,12 +332,34 @@ static void admission_refuses_full_and_late(void)
     CHECK_EQ(policy_equal.admit(&v).retry_us, 500);
 }
 
+static void what_waits_is_counted_in_runs(void)
+{
+    struct let_view let = {.free_us = 8000, .own_us = 3000};
+    struct admit_view v = {.queue_max = 9, .n_lets = 1, .let = &let};
+
+    CHECK_EQ(mine_us(3, 4, 700, 1000), 700);
+    CHECK_EQ(mine_us(4, 4, 1000, 1000), 1000);
+    CHECK_EQ(mine_us(5, 4, 1000, 1000), 2000);
+    CHECK_EQ(mine_us(8, 4, 1000, 1000), 2000);
+    CHECK_EQ(mine_us(9, 4, 1000, 1000), 3000);
+    let.mine_us = 4000; /* behind the 5000 of others */
+    v.deadline_us = 9000;
+    CHECK_EQ(policy_equal.admit(&v).what, ADMIT_YES);
+    v.deadline_us = 8999;
+    CHECK_EQ(policy_equal.admit(&v).what, ADMIT_LATE);
+    let.shared = true; /* before them, where the first deadline goes first */
+    let.order = ORDER_DEADLINE;
+    CHECK_EQ(policy_equal.admit(&v).what, ADMIT_YES);
+    v.deadline_us = 3999;
+    CHECK_EQ(policy_equal.admit(&v).what, ADMIT_LATE);
+}
+
 static void beyond_its_allowance_a_model_is_served_at_nobodys_cost(void)
 {
     struct let_view let = {.free_us = 3000,
                            .lanes_us = 2000,
                            .own_us = 500,
-                           .run_us = 1000,
+                           .mine_us = 1000,
                            .full_us = 4000,
                            .shared = true};
     struct admit_view v = {
@@ -368,9 +390,9 @@ static void beyond_its_allowance_a_model_is_served_at_nobodys_cost(void)
 
 static void routing_takes_the_earliest_finish(void)
 {
-    struct let_view let[3] = {{.free_us = 9000, .run_us = 1000},
-                              {.free_us = 0, .run_us = 6000},
-                              {.free_us = 4000, .run_us = 1000}};
+    struct let_view let[3] = {{.free_us = 9000, .mine_us = 1000},
+                              {.free_us = 0, .mine_us = 6000},
+                              {.free_us = 4000, .mine_us = 1000}};
     struct admit_view v = {
         .now_us = 2000, .deadline_us = 90000, .queue_max = 3, .n_lets = 3, .let = let};
 
@@ -437,6 +459,7 @@ int main(void)
     RUN(an_idle_gpulet_tries_what_is_predicted_to_be_late);
     RUN(a_queue_without_an_exe_waits_for_its_deadline);
     RUN(admission_refuses_full_and_late);
+    RUN(what_waits_is_counted_in_runs);
     RUN(beyond_its_allowance_a_model_is_served_at_nobodys_cost);
     RUN(routing_takes_the_earliest_finish);
     RUN(random_problems_give_checked_and_equal_plans);

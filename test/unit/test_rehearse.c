@@ -17,8 +17,9 @@
  * than can be served what the end of one run decides lasts for hundreds of requests.  By that the
  * replay differs from itself: over the models of these cases the root mean square of the
  * differences is 0.006 to 0.011 of their requests when its noise is another one, and the mean is up
- * to 0.0015.  So what is allowed here is one and a half to two times that. */
-#define EACH 0.06 /* of the requests of a model that has FEW or more */
+ * to 0.0015; a single model, of which half is served, has 0.567 to 0.617 in six such replays.  So
+ * what is allowed here is one and a half to two times that. */
+#define EACH 0.08 /* of the requests of a model that has FEW or more */
 #define FEW 1000
 #define RMS 0.015
 #define MEAN 0.003
@@ -262,6 +263,57 @@ static void a_share_without_a_row_cannot_be_rehearsed(void)
     CHECK(!rehearse(&problem, &plan, 100, 1, &arena, r));
 }
 
+/* In one gpu-let nobody's allowance can be served whole; apart there is more than that. */
+static void while_all_are_loud_long_runs_are_in_the_way_of_short_ones(void)
+{
+    static uint32_t batches[] = {1, 16}, units[] = {1, UNITS};
+    static usec_t quick_us[] = {2000, 10000, 2000, 10000},
+                  slow_us[] = {10000, 100000, 10000, 100000};
+    static struct plan_verdict verdict[2];
+
+    type = (struct plan_type){
+        .name = "t", .n_granules = UNITS, .granule_units = 1, .predict = {.units = UNITS}};
+    for (uint32_t m = 0; m < 2; m++) {
+        profile[m] = (struct profile){.n_batch = 2,
+                                      .n_units = 2,
+                                      .batch = batches,
+                                      .units = units,
+                                      .run_us = m ? slow_us : quick_us};
+        model[m] = (struct plan_model){.name = "m",
+                                       .rate_rps = m ? 60 : 700,
+                                       .slo_us = m ? 300000 : 30000,
+                                       .max_batch = 16,
+                                       .arrivals = ARRIVALS_POISSON,
+                                       .profile = &profile[m]};
+    }
+    problem = (struct problem){.n_types = 1,
+                               .n_devices = 1,
+                               .n_models = 2,
+                               .type = &type,
+                               .device = &device,
+                               .model = model};
+    memset(let, 0, sizeof(let));
+    for (uint32_t n = 1; n <= 2; n++) {
+        plan = (struct plan){.gpulet = let, .n_gpulets = n, .n_models = 2, .verdict = verdict};
+        for (uint32_t k = 0; k < n; k++) {
+            let[k] = (struct plan_gpulet){
+                .units = UNITS / n, .order = ORDER_TURNS, .share = share[k], .n_shares = 3 - n};
+            for (uint32_t i = 0; i < UNITS / n; i++)
+                set_add(&let[k].set, k * (UNITS / n) + i);
+        }
+        for (uint32_t m = 0; m < 2; m++)
+            share[n == 2 ? m : 0][n == 2 ? 0 : m] =
+                (struct plan_share){.model = m,
+                                    .batch = 16,
+                                    .rate_rps = model[m].rate_rps,
+                                    .run_us = m ? 100000 : 10000};
+        double loud = plan_loud(&problem, &plan);
+        CHECK(n == 1 ? loud > 0.5 && loud < 0.9 : loud > 1.5);
+    }
+    model[0].priority = 1;
+    CHECK(plan_loud(&problem, &plan) < 0);
+}
+
 int main(void)
 {
     RUN(poisson_arrivals_in_turns);
@@ -273,5 +325,6 @@ int main(void)
     RUN(a_short_rehearsal_counts_who_still_waits);
     RUN(a_share_without_a_row_cannot_be_rehearsed);
     arena_done(&arena);
+    RUN(while_all_are_loud_long_runs_are_in_the_way_of_short_ones);
     return check_end();
 }

@@ -558,6 +558,27 @@ static void a_loud_model_has_its_part_and_leaves_the_other_its_own(void)
     CHECK(result.model[0].in_time > 0.9 * 100 * 10);
 }
 
+/* What fills a run makes those before it no faster: were it admitted, runs would be kept small for
+ * whoever is nearly late, or it would be dropped. */
+static void what_is_too_much_is_refused_and_all_runs_are_full(void)
+{
+    enum { BATCH = 16 };
+    static const struct replay_load twice = {.kind = REPLAY_POISSON, .rate_rps = 2 * 888.9};
+    struct err err;
+
+    for (usec_t slo_us = 40000; slo_us <= 80000; slo_us += 1000) {
+        set_up(2000, 1000);
+        model[0].rate_rps = 888.9; /* what full runs serve */
+        model[0].slo_us = slo_us;
+        add_let(0, 0, BATCH);
+        cfg.load = &twice;
+        CHECK_EQ(policy_find("gpuletd", &cfg.policy, &err), 0);
+        const struct replay_model *r = replay();
+        CHECK_EQ(r->dropped + r->late, 0);
+        CHECK((double)r->in_time > 0.99 * 888.9 * 10);
+    }
+}
+
 int main(void)
 {
     RUN(m_d_1_waits_as_long_as_pollaczek_and_khinchine_say);
@@ -579,5 +600,6 @@ int main(void)
     RUN(what_is_wrong_is_named);
     RUN(a_list_of_arrivals_is_what_a_replay_is_offered);
     RUN(a_loud_model_has_its_part_and_leaves_the_other_its_own);
+    RUN(what_is_too_much_is_refused_and_all_runs_are_full);
     return check_end();
 }

@@ -174,7 +174,7 @@ static void who_is_too_late_already_is_dropped_by_all(void)
 
 static void open_policies_refuse_nobody_but_for_a_full_queue(void)
 {
-    static const struct let_view busy = {.free_us = 900000, .run_us = 3000, .full_us = 6000};
+    static const struct let_view busy = {.free_us = 900000, .mine_us = 3000, .full_us = 6000};
     struct admit_view v = {
         .now_us = 1000, .deadline_us = 2000, .queue_max = 4, .n_lets = 1, .let = &busy};
     const struct policy *p = NULL;
