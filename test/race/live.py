@@ -13,7 +13,8 @@ simulate with the plan and the problem that the daemon exports.
 cpu: MobileNet-size models on this machine's cores but the last, on which the generator runs, before all
 others there.  What gpuletd keeps 99 % in time at is found by bisection; all policies are offered that
 load and 1.2 times as much, with an SLO for each model and nothing else.  They take turns, round by round,
-each on a daemon of its own, beginning with another one each round.  Of each policy: its share in time over
+each on a daemon of its own, beginning with another one each round.  --slower X divides the rates and multiplies the
+SLOs, for a machine that is so many times slower than the one they were chosen for.  Of each policy: its share in time over
 gpuletd's of the same round and arrivals, the mean and the 95 % interval of it (Student).
 
 --state keeps what was measured, point by point (of cores, round by round): --window starts no point that would end later than so
@@ -333,6 +334,7 @@ def main():
     p.add_argument("--seconds", type=float, default=5)
     p.add_argument("--seeds", type=int, default=1, help="sim")
     p.add_argument("--rounds", type=int, default=5, help="cpu")
+    p.add_argument("--slower", type=float, default=1, help="cpu")
     p.add_argument("--state", type=pathlib.Path)
     p.add_argument("--window", type=float, default=math.inf)
     p.add_argument("--prepare", action="store_true")
@@ -340,10 +342,13 @@ def main():
     a = p.parse_args()
     print(live.machine())
     race, mixes, policies = (race_sim, list(SLOWER), POLICIES) if a.device == "sim" else (race_cpu, list(CPU_MIXES), CPU_POLICIES)
+    for rates in CPU_MIXES.values():
+        rates.update({n: rps / a.slower for n, rps in rates.items()})
+    CPU_SLO_MS.update({n: ms * a.slower for n, ms in CPU_SLO_MS.items()})
     end, n_left = time.monotonic() + a.window, 0
     with tempfile.TemporaryDirectory(prefix="gpuletd-race-") as own:
         for mix in a.mix or mixes:
-            state = (a.state or pathlib.Path(own)) / f"{a.device}-{mix}"
+            state = (a.state or pathlib.Path(own)) / (f"{a.device}-{mix}" + (f"-{a.slower:g}" if a.slower != 1 else ""))
             points = Points(state, end)
             race(mix, a.policy or policies, a, state, points)
             n_left += points.n_left
