@@ -75,7 +75,7 @@ def normal_s(done):
         while end < len(done) and done[end][0] < t + 1:
             bad += not done[end][1]
             end += 1
-        if bad > (end - i) * (1 - NORMAL):
+        if t + 1 <= done[-1][0] and bad > (end - i) * (1 - NORMAL):  # whole seconds only
             at = t
         bad -= not ok
     return at
