@@ -10,6 +10,8 @@ extern const unsigned char gpu_fatbin[];
 typedef CUresult CUDAAPI find_fn(const char *name, void **ret, int version, cuuint64_t flags,
                                  CUdriverProcAddressQueryResult *status);
 
+MORE_CALLS(CALL_IS_OF)
+
 int facts_driver_open(struct err *err)
 {
     CUdriverProcAddressQueryResult status;
@@ -22,11 +24,11 @@ int facts_driver_open(struct err *err)
     find_fn *find = so ? (find_fn *)dlsym(so, "cuGetProcAddress_v2") : NULL;
     if (!find)
         return err_set(err, -ENODEV, "libcuda.so.1 has gone");
-#define CALL(name, declared, text, since)                                                          \
+#define CALL(name, call, since)                                                                    \
     {                                                                                              \
         void *p = NULL;                                                                            \
-        if (find(text, &p, since, 0, &status) != CUDA_SUCCESS || !p)                               \
-            missing = text;                                                                        \
+        if (find(#call, &p, since, 0, &status) != CUDA_SUCCESS || !p)                              \
+            missing = #call;                                                                       \
         more.name = (__typeof__(more.name))p;                                                      \
     }
     MORE_CALLS(CALL)

@@ -8,22 +8,22 @@
 
 /* clang-format off */
 #define MORE_CALLS(MORE) \
-    MORE(mem_info, cuMemGetInfo, "cuMemGetInfo", 3020) \
-    MORE(host_pointer, cuMemHostGetDevicePointer, "cuMemHostGetDevicePointer", 3020) \
-    MORE(copy_within, cuMemcpyDtoDAsync, "cuMemcpyDtoDAsync", 3020) \
-    MORE(event_wait, cuEventSynchronize, "cuEventSynchronize", 2000) \
-    MORE(event_ask, cuEventQuery, "cuEventQuery", 2000) \
-    MORE(graph_create, cuGraphCreate, "cuGraphCreate", 10000) \
-    MORE(graph_destroy, cuGraphDestroy, "cuGraphDestroy", 10000) \
-    MORE(graph_kernel, cuGraphAddKernelNode, "cuGraphAddKernelNode", 12000) \
-    MORE(graph_kernel_is, cuGraphKernelNodeGetParams, "cuGraphKernelNodeGetParams", 12000) \
-    MORE(graph_open, cuGraphInstantiateWithFlags, "cuGraphInstantiate", 12000) \
-    MORE(graph_upload, cuGraphUpload, "cuGraphUpload", 11010) \
-    MORE(graph_launch, cuGraphLaunch, "cuGraphLaunch", 10000) \
-    MORE(graph_close, cuGraphExecDestroy, "cuGraphExecDestroy", 10000)
+    MORE(mem_info, cuMemGetInfo, 3020) \
+    MORE(host_pointer, cuMemHostGetDevicePointer, 3020) \
+    MORE(copy_within, cuMemcpyDtoDAsync, 3020) \
+    MORE(event_wait, cuEventSynchronize, 2000) \
+    MORE(event_ask, cuEventQuery, 2000) \
+    MORE(graph_create, cuGraphCreate, 10000) \
+    MORE(graph_destroy, cuGraphDestroy, 10000) \
+    MORE(graph_kernel, cuGraphAddKernelNode, 12000) \
+    MORE(graph_kernel_is, cuGraphKernelNodeGetParams, 12000) \
+    MORE(graph_open, cuGraphInstantiateWithFlags, 11040) \
+    MORE(graph_upload, cuGraphUpload, 11010) \
+    MORE(graph_launch, cuGraphLaunch, 10000) \
+    MORE(graph_close, cuGraphExecDestroy, 10000)
 /* clang-format on */
 struct more_driver {
-#define CALL(name, declared, text, since) __typeof__(&declared) name;
+#define CALL(name, call, since) __typeof__(&call) name;
     MORE_CALLS(CALL)
 #undef CALL
 };

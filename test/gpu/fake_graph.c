@@ -137,7 +137,7 @@ static CUresult f_graph_kernel_is(CUgraphNode n, CUDA_KERNEL_NODE_PARAMS *ret)
 
 static CUresult f_graph_open(CUgraphExec *ret, CUgraph g, unsigned long long flags)
 {
-    CUresult r = fake_enter("cuGraphInstantiate");
+    CUresult r = fake_enter("cuGraphInstantiateWithFlags");
 
     (void)flags;
     if (r == CUDA_SUCCESS && fake_unsafe())
@@ -244,7 +244,7 @@ void *fake_more(const char *name, int version)
         {"cuGraphDestroy", 10000, f_graph_destroy},
         {"cuGraphAddKernelNode", 12000, f_graph_kernel},
         {"cuGraphKernelNodeGetParams", 12000, f_graph_kernel_is},
-        {"cuGraphInstantiate", 12000, f_graph_open},
+        {"cuGraphInstantiateWithFlags", 11040, f_graph_open},
         {"cuGraphExecDestroy", 10000, f_graph_close},
         {"cuGraphUpload", 11010, f_graph_upload},
         {"cuGraphLaunch", 10000, f_graph_launch},

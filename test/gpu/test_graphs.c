@@ -145,7 +145,7 @@ static void a_graph_is_made_after_everything_has_run_once(void)
 {
     open_slot("green");
     CHECK(strstr(fake->log, "cuLaunchKernel\n") < strstr(fake->log, "cuStreamBeginCapture\n"));
-    CHECK(last_call("cuGraphInstantiate") < last_call("cuGraphUpload"));
+    CHECK(last_call("cuGraphInstantiateWithFlags") < last_call("cuGraphUpload"));
     CHECK(last_call("cuGraphUpload") < last_call("cuStreamSynchronize"));
     close_model();
 }
@@ -154,7 +154,7 @@ static void a_graph_is_made_after_everything_has_run_once(void)
 static void what_cannot_be_captured_is_launched_step_by_step_and_said(void)
 {
     static const char *const calls[] = {"cuStreamBeginCapture", "cuStreamEndCapture",
-                                        "cuGraphInstantiate", "cuGraphUpload"};
+                                        "cuGraphInstantiateWithFlags", "cuGraphUpload"};
     static const int codes[] = {2, 801, 900, 901};
 
     open_slot("green");

@@ -25,15 +25,17 @@ static void *find(find_fn *from, const char *name, int version)
     return from(name, &p, version, 0, &status) == CUDA_SUCCESS ? p : NULL;
 }
 
+DRIVER_CALLS(CALL_IS_OF, CALL_IS_OF)
+
 static int fill(find_fn *from, struct err *err)
 {
     const char *missing = NULL;
 
-#define NEED(name, declared, text, since)                                                          \
-    cu.name = (__typeof__(cu.name))find(from, text, since);                                        \
+#define NEED(name, call, since)                                                                    \
+    cu.name = (__typeof__(cu.name))find(from, #call, since);                                       \
     if (!cu.name)                                                                                  \
-        missing = text;
-#define MAY(name, declared, text, since) cu.name = (__typeof__(cu.name))find(from, text, since);
+        missing = #call;
+#define MAY(name, call, since) cu.name = (__typeof__(cu.name))find(from, #call, since);
     DRIVER_CALLS(NEED, MAY)
 #undef NEED
 #undef MAY

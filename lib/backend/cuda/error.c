@@ -65,7 +65,7 @@ static const char *call_name(const char *ours)
     } names[] = {{"ctx_create_capped", "cuCtxCreate"},
                  {"green_stream_create", "cuGreenCtxStreamCreate"},
                  {"event_elapsed", "cuEventElapsedTime"},
-#define CALL(name, declared, text, since) {#name, text},
+#define CALL(name, call, since) {#name, #call},
                  DRIVER_CALLS(CALL, CALL)
 #undef CALL
     };
