@@ -153,6 +153,7 @@ struct variant {
     unsigned busy;            /* by slot: a run uses it */
     uint64_t used;            /* turn of its last use */
     uint32_t rows;
+    uint32_t renewed; /* builder: times that it was compiled anew */
     /* set by the builder before READY, constant until it is taken out again */
     struct exe *exe;
     struct slot *slot[SLOTS_MAX]; /* the second where g->ahead_us says so and there was memory; it
@@ -213,6 +214,9 @@ bool rc_passes(int rc);                      /* an error that another try may no
 int seat_build(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err);
 int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err);
 int seat_warm_key(struct seat *s, struct keyq **ret, struct err *err);
+/* Builder, nobody is served: compiles one of the model's variants anew that may be faster then.
+ * False: there is none. */
+bool variants_refine(struct engine *e, struct loaded *l, usec_t most_us);
 /* Builder, nothing refers to the seat any more: takes it out of its gpu-let and frees it. */
 void seat_close(struct seat *s);
 struct keyq *keyq_new(struct seat *s, const struct shape_key *key);

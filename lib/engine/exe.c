@@ -9,6 +9,8 @@
  * counts such moves, so that an executor which looked before and acts after notices. */
 #include "engine_priv.h"
 
+#define RENEWALS_MAX 8 /* of a variant: each goes on where the one before it was cut short */
+
 /* ---- keys; under g->lock */
 struct keyq *keyq_find(struct seat *s, const struct shape_key *key)
 {
@@ -349,6 +351,63 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
     (void)pthread_mutex_unlock(&g->lock);
     gpulet_kick(g);
     return r;
+}
+
+/* ---- compiling anew; builder */
+static bool should_renew(const struct seat *s, const struct variant *v, usec_t most_us)
+{
+    return v->state == EXE_READY && !v->busy && v->info.unraced && v->renewed < RENEWALS_MAX &&
+           s->bucket_us[bucket_of(v->rows, s->max_batch)] <= most_us;
+}
+
+/* Under g->lock; the key is not evicted before the lock is open. */
+static struct variant *renewable(struct gpulet *g, const struct loaded *l, usec_t most_us,
+                                 struct seat **ret_seat, struct keyq **ret_key)
+{
+    for (struct seat *s = g->seats; s; s = s->next)
+        for (struct keyq *q = s->l == l ? s->keys : NULL; q; q = q->next)
+            for (uint32_t b = 0; b < s->n_buckets; b++)
+                if (should_renew(s, &q->v[b], most_us)) {
+                    *ret_seat = s;
+                    *ret_key = q;
+                    return &q->v[b];
+                }
+    return NULL;
+}
+
+/* The old one serves until the new one is there; who has come meanwhile has it for longer. */
+static void variant_renew(struct seat *s, struct keyq *q, struct variant *v)
+{
+    struct variant fresh = {.rows = v->rows, .state = EXE_READY, .used = v->used};
+    struct err none;
+
+    fresh.renewed = ++v->renewed;
+    if (variant_open(s, q, &fresh, &none) < 0)
+        return;
+    (void)pthread_mutex_lock(&s->g->lock);
+    if (v->state == EXE_READY && !v->busy) {
+        struct variant old = *v;
+        *v = fresh;
+        fresh = old;
+    }
+    (void)pthread_mutex_unlock(&s->g->lock);
+    variant_close(s->g, &fresh);
+}
+
+bool variants_refine(struct engine *e, struct loaded *l, usec_t most_us)
+{
+    for (struct gpulet *g = e->gpulets; g; g = g->next) {
+        struct seat *s;
+        struct keyq *q;
+        (void)pthread_mutex_lock(&g->lock);
+        struct variant *v = g->lost ? NULL : renewable(g, l, most_us, &s, &q);
+        (void)pthread_mutex_unlock(&g->lock);
+        if (v) {
+            variant_renew(s, q, v);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- seats; builder */

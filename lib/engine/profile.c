@@ -344,7 +344,7 @@ static bool points_refine(struct engine *e, struct loaded *l, usec_t most_us)
 
 /* In this order, of all models. */
 static bool (*const refines[])(struct engine *e, struct loaded *l, usec_t most_us) = {
-    accuracy_refine, points_refine, segments_refine, neighbours_refine};
+    accuracy_refine, variants_refine, points_refine, segments_refine, neighbours_refine};
 
 void profile_refine(struct engine *e, usec_t now_us)
 {

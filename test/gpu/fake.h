@@ -39,6 +39,8 @@ struct fake_gpu {
     int mig_elsewhere;         /* NVML knows an instance that this process does not see */
     const char *fail_call;     /* this call fails, */
     int fail_code, fail_times; /* with this code, so many times; -1: always */
+    const char *slow_call;     /* this call takes */
+    int slow_ms;               /* so long, and others go on meanwhile */
     int capture_refused;       /* a stream does not begin to capture */
     int fail_after;            /* but lets so many pass before */
     int library_workspace;     /* bytes that whatever they offer wants: 4096 */

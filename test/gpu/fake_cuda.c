@@ -124,8 +124,15 @@ static CUresult enter(const char *name)
                : CUDA_ERROR_NOT_INITIALIZED;
 }
 
+static void slow(const char *name)
+{
+    if (fake.slow_call && strcmp(fake.slow_call, name) == 0)
+        (void)usleep((useconds_t)fake.slow_ms * 1000);
+}
+
 CUresult fake_enter(const char *name)
 {
+    slow(name);
     (void)pthread_mutex_lock(&lock);
     return enter(name);
 }
@@ -949,6 +956,7 @@ static CUresult f_launch(CUfunction f, unsigned gx, unsigned gy, unsigned gz, un
 /* ---- for the fakes of libraries */
 static int lib_enter(const char *name)
 {
+    slow(name);
     (void)pthread_mutex_lock(&lock);
     int r = (int)enter(name);
     (void)pthread_mutex_unlock(&lock);

@@ -167,6 +167,7 @@ struct how {
     void (*graph)(void);
     unsigned launches, graphs; /* at least; just so many */
     bool library, unmeasured;  /* one launch is a library's; with its favourite algorithm */
+    bool entered;              /* the partition has an executor: it is compiled beside it */
 };
 struct
 try {
@@ -245,6 +246,8 @@ static int slot_open(struct try *t)
     struct compile_args args = {.model = "ladder", .bound = t->bound};
     struct choices *had = t->dev->choices;
 
+    if (t->how->entered)
+        t->be->part_enter(t->part);
     about_to(t->how->unmeasured ? "compile, the library's favourite" : "compile");
     if (t->how->unmeasured)
         t->dev->choices = NULL;
@@ -252,6 +255,8 @@ static int slot_open(struct try *t)
     t->dev->choices = had;
     if (r == 0)
         r = compiled_so(t);
+    if (r == 0 && t->how->entered && !t->part->workshop)
+        r = err_set(&err, -EIO, "there is no place to compile in");
     if (r < 0)
         return r;
     about_to(t->how->graphs ? "a slot, with graphs" : "a slot, without a graph");
@@ -360,16 +365,18 @@ static const struct {
     {"NVML beside a context", nvml_beside_a_context, {0}},
     {"two launches captured by hand", captured_by_hand, {0}},
     {"a partition", NULL, {0}},
-    {"one launch", NULL, {ours_one, 1, 0, false, false}},
-    {"two launches without a graph", NULL, {ours_two, 2, 0, false, false}},
-    {"two launches as a graph", NULL, {ours_two, 2, 1, false, false}},
-    {"a product, unmeasured, without a graph", NULL, {product, 2, 0, true, true}},
-    {"a product, unmeasured, in a graph", NULL, {product, 2, 1, true, true}},
-    {"a product, measured, in a graph", NULL, {product, 2, 1, true, false}},
-    {"a convolution, unmeasured, without a graph", NULL, {convolution, 2, 0, true, true}},
-    {"a convolution, unmeasured, in a graph", NULL, {convolution, 2, 1, true, true}},
-    {"a convolution, measured, in a graph", NULL, {convolution, 2, 1, true, false}},
-    {"two segments, and a graph of both", NULL, {segments, 4, 3, false, false}},
+    {"one launch", NULL, {ours_one, 1, 0, false, false, false}},
+    {"two launches without a graph", NULL, {ours_two, 2, 0, false, false, false}},
+    {"two launches as a graph", NULL, {ours_two, 2, 1, false, false, false}},
+    {"a product, unmeasured, without a graph", NULL, {product, 2, 0, true, true, false}},
+    {"a product, unmeasured, in a graph", NULL, {product, 2, 1, true, true, false}},
+    {"a product, measured, in a graph", NULL, {product, 2, 1, true, false, false}},
+    {"a convolution, unmeasured, without a graph", NULL, {convolution, 2, 0, true, true, false}},
+    {"a convolution, unmeasured, in a graph", NULL, {convolution, 2, 1, true, true, false}},
+    {"a convolution, measured, in a graph", NULL, {convolution, 2, 1, true, false, false}},
+    {"two segments, and a graph of both", NULL, {segments, 4, 3, false, false, false}},
+    {"a product, compiled beside an executor", NULL, {product, 2, 1, true, false, true}},
+    {"a convolution, compiled beside an executor", NULL, {convolution, 2, 1, true, false, true}},
 };
 
 int main(int argc, char **argv)

@@ -81,13 +81,22 @@ timed() {
     [ $n != 139 ] || died died.log "$@"
     return $n
 }
-# A program that ended by a segmentation fault, again under a debugger: where it was.  Once for each file, as one
-# tells most.
+# A program that ended by a segmentation fault, once more: where it was.  By what it leaves, as under a debugger it
+# may not die; where nothing is left, under one.  Once for each file, as one tells most.
 died() {
-    local gdb file=$out/$1
+    local gdb file=$out/$1 core
     shift
     gdb=$(command -v cuda-gdb || command -v gdb) && [ ! -e "$file" ] || return
-    timeout 60 "$gdb" -batch -ex run -ex backtrace -ex 'thread apply all backtrace' --args "$@" </dev/null >"$file" 2>&1
+    touch "$out/again"
+    (ulimit -c unlimited && timeout 60 "$@" </dev/null >/dev/null 2>&1)
+    core=$(find . -maxdepth 1 -name 'core*' -type f -newer "$out/again" | head -n 1)
+    if [ -n "$core" ]; then
+        timeout 60 "$gdb" -batch -ex backtrace -ex 'thread apply all backtrace' "$1" "$core" </dev/null >"$file" 2>&1
+        rm -f "$core"
+    else
+        timeout 60 "$gdb" -batch -ex run -ex backtrace -ex 'thread apply all backtrace' --args "$@" </dev/null >"$file" 2>&1
+    fi
+    rm -f "$out/again"
     echo "it died: $*: OUT/${file##*/}" >&2
 }
 

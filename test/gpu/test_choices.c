@@ -245,6 +245,7 @@ static void what_takes_too_long_is_not_measured_and_the_first_is_taken(void)
     open_slot(); /* as it is not kept, this takes the time again */
     fake->cost_real = 0;
     check_way(0);
+    atomic_store(&part->ran_us, 1); /* long ago */
     CHECK(launches_to_compile(part) > 0);
     CHECK_EQ(launches_to_compile(part), 0);
     close_model();
@@ -339,6 +340,7 @@ static void a_convolution_without_time_has_the_librarys_first_plan(void)
 
 /* ---- while others serve */
 static atomic_bool serving;
+static atomic_uint served;
 
 static void *serve(void *arg)
 {
@@ -349,33 +351,93 @@ static void *serve(void *arg)
     while (atomic_load(&serving)) {
         run_it(z);
         CHECK(memcmp(z, y, sizeof(y)) == 0);
+        (void)atomic_fetch_add(&served, 1);
     }
     return NULL;
 }
 
-static void a_partition_serves_while_it_is_measured_on(void)
+/* For so many rows; true: it may be faster compiled anew. */
+static bool compile_rows(uint64_t rows)
 {
-    pthread_t executor;
+    struct shape_key key = {.n = 1, .dim = {rows}};
+    struct arena a;
+    struct bound *other = NULL;
+    struct exe *made = NULL;
+    struct exe_info info;
 
-    open_costly(0, 0, 0);
+    arena_init(&a);
+    CHECK_EQ(graph_bind(g, &key, &a, &other, &err), 0);
+    struct compile_args args = {.model = "test", .bound = other};
+    CHECK_EQ(be->compile(part, &args, &made, &err), 0);
+    be->exe_info(made, &info);
+    be->release(made);
+    arena_done(&a);
+    return info.unraced;
+}
+
+static pthread_t executor;
+static void serve_begin(void)
+{
     open_slot();
     run_it(y);
+    atomic_store(&served, 0);
     atomic_store(&serving, true);
     CHECK_EQ(pthread_create(&executor, NULL, serve, NULL), 0);
-    for (uint64_t rows = ROWS + 1; rows < ROWS + 20; rows++) {
-        struct shape_key key = {.n = 1, .dim = {rows}};
-        struct arena a;
-        struct bound *other = NULL;
-        struct exe *made = NULL;
-        arena_init(&a);
-        CHECK_EQ(graph_bind(g, &key, &a, &other, &err), 0);
-        struct compile_args args = {.model = "test", .bound = other};
-        CHECK_EQ(be->compile(part, &args, &made, &err), 0);
-        be->release(made);
-        arena_done(&a);
-    }
+    while (atomic_load(&served) == 0)
+        (void)usleep(1000);
+}
+
+static void serve_end(void)
+{
     atomic_store(&serving, false);
     (void)pthread_join(executor, NULL);
+    close_model();
+}
+
+static void a_partition_serves_while_models_are_compiled_for_it(void)
+{
+    open_costly(0, 0, 0);
+    serve_begin();
+    for (uint64_t rows = ROWS + 1; rows < ROWS + 20; rows++)
+        CHECK(compile_rows(rows));
+    serve_end();
+}
+
+/* Each of two products takes the library long to find a way for; runs take a moment. */
+static void no_run_waits_for_a_library_that_looks_for_a_way(void)
+{
+    open_costly(0, 0, 0);
+    serve_begin();
+    fake->slow_call = "cublasLtMatmulAlgoGetHeuristic";
+    fake->slow_ms = 300;
+    unsigned before = atomic_load(&served);
+    (void)compile_rows(ROWS + 1);
+    CHECK(atomic_load(&served) > before + 10);
+    fake->slow_call = NULL;
+    serve_end();
+}
+
+static void no_memory_for_a_place_to_compile_in_leaves_the_partition_itself(void)
+{
+    open_costly(0, 0, 0);
+    serve_begin();
+    fail("cuGreenCtxCreate", CUDA_ERROR_OUT_OF_MEMORY);
+    (void)compile_rows(ROWS + 1);
+    CHECK_EQ(fake->fail_times, 0);
+    serve_end();
+}
+
+static void what_serves_is_not_measured_on_and_a_later_exe_is(void)
+{
+    open_costly(30, 10, 20);
+    open_slot();
+    run_it(y);
+    memset(fake->way_runs, 0, sizeof(fake->way_runs));
+    CHECK(compile_rows(ROWS + 1));
+    CHECK_EQ(launches(), 0);
+    atomic_store(&part->ran_us, 1); /* long ago */
+    CHECK(!compile_rows(ROWS + 1));
+    CHECK(launches() > 0);
     close_model();
 }
 
@@ -618,7 +680,10 @@ int main(void)
     ALONE(of_many_plans_six_are_measured);
     ALONE(a_plan_that_fails_is_not_taken);
     ALONE(a_convolution_without_time_has_the_librarys_first_plan);
-    ALONE(a_partition_serves_while_it_is_measured_on);
+    ALONE(a_partition_serves_while_models_are_compiled_for_it);
+    ALONE(no_run_waits_for_a_library_that_looks_for_a_way);
+    ALONE(no_memory_for_a_place_to_compile_in_leaves_the_partition_itself);
+    ALONE(what_serves_is_not_measured_on_and_a_later_exe_is);
     ALONE(a_second_process_takes_it_from_the_file);
     ALONE(another_driver_or_device_reads_none_of_it);
     ALONE(a_file_that_is_cut_off_or_wrong_is_measured_anew);

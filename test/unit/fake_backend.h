@@ -27,8 +27,11 @@ static struct {
     _Atomic bool late; /* outputs are known after a run: one has as many elements as its first is */
     _Atomic int no_memory_runs;
     _Atomic size_t slot_bytes; /* that it says of a slot; 0: 64 */
+    _Atomic bool unraced;      /* what is compiled may be faster compiled anew */
     /* what is open now, and what was done */
     _Atomic int devices, parts, exes, slots, hosts;
+    _Atomic int exes_unraced;
+    _Atomic bool compiling;
     _Atomic uint64_t compiles, runs, opens, enters, kicks;
     _Atomic uint64_t bad_gather;       /* runs with more rows than the exe has */
     _Atomic int priority, best_effort; /* of the last run, as it was told */
@@ -53,6 +56,7 @@ struct exe {
     const struct bound *bound;
     uint32_t rows;
     enum precision precision;
+    bool unraced;
 };
 #define FAKE_LATE_MAX 64
 struct slot {
@@ -170,7 +174,9 @@ static int fake_compile(struct part *p, const struct compile_args *args, struct 
     const struct graph *g = args->bound->graph;
     const char *refused = fake.refuse_model;
 
+    fake.compiling = true;
     fake_sleep(fake.compile_us);
+    fake.compiling = false;
     fake.compiles++;
     if (refused && STREQ(refused, args->model))
         return err_set(err, -ENOTSUP, "node 'odd' (Tanh): not supported by the fake backend");
@@ -181,21 +187,24 @@ static int fake_compile(struct part *p, const struct compile_args *args, struct 
     x->bound = args->bound;
     x->precision = args->precision;
     x->rows = g->batch_sym >= 0 ? (uint32_t)args->bound->key.dim[g->batch_sym] : 1;
+    x->unraced = fake.unraced;
     fake.exes++;
+    fake.exes_unraced += x->unraced;
     *ret = x;
     return 0;
 }
 static void fake_exe_info(const struct exe *x, struct exe_info *ret)
 {
-    (void)x;
     *ret = (struct exe_info){.n_segments = 1,
+                             .unraced = x->unraced,
                              .slot_bytes = fake.slot_bytes ? fake.slot_bytes : 64,
                              .late_outputs = fake.late};
 }
 static void fake_release(struct exe *x)
 {
-    free(x);
+    fake.exes_unraced -= x->unraced;
     fake.exes--;
+    free(x);
 }
 static int fake_slot_open(struct exe *x, struct slot **ret, struct err *err)
 {

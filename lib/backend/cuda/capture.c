@@ -48,18 +48,6 @@ size_t graphs_bytes(const struct exe *x)
     return bytes;
 }
 
-/* Of zeros, which are good for any index. */
-static int warm(struct slot *s, struct err *err)
-{
-    CUstream stream = s->exe->part->builders;
-    int r = GPU(zero_async(s->memory, 0, s->exe->slot_bytes, stream), err);
-
-    for (uint32_t i = 0; i < s->exe->n_steps && r == 0; i++)
-        r = slot_launch(s, i, stream, err);
-    int waited = GPU(stream_wait(stream), r < 0 ? &(struct err){0} : err);
-    return r < 0 ? r : waited;
-}
-
 /* Others of the partition go on meanwhile. */
 static int settled(struct part *p, CUstream stream, struct err *err)
 {
@@ -71,6 +59,22 @@ static int settled(struct part *p, CUstream stream, struct err *err)
         r = part_yield(p, err);
     }
     return r < 0 ? r : gpu_check(is, "stream_query", err);
+}
+
+/* Of zeros, which are good for any index.  What a library or the driver does at first use takes its
+ * time: others are let in behind each step. */
+static int warm(struct slot *s, struct err *err)
+{
+    struct part *p = s->exe->part;
+    int r = GPU(zero_async(s->memory, 0, s->exe->slot_bytes, p->builders), err);
+
+    for (uint32_t i = 0; i < s->exe->n_steps && r == 0; i++) {
+        r = slot_launch(s, i, p->builders, err);
+        if (r == 0)
+            r = part_yield(p, err);
+    }
+    int waited = settled(p, p->builders, r < 0 ? &(struct err){0} : err);
+    return r < 0 ? r : waited;
 }
 
 /* What a library does when a handle is used for the first time is done here, and not in a run: each
@@ -151,7 +155,7 @@ static int open_all(struct slot *s, struct err *err)
 
     for (unsigned i = 0; i < graphs(s->exe) && r == 0; i++)
         r = worth(s->exe, i) ? graph_open(s, i, err) : 0;
-    return r < 0 ? r : GPU(stream_wait(s->exe->part->builders), err);
+    return r < 0 ? r : settled(s->exe->part, s->exe->part->builders, err);
 }
 
 int graphs_open(struct slot *s, struct err *err)

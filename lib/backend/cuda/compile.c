@@ -321,7 +321,7 @@ int gpu_compile(struct part *p, const struct compile_args *args, struct exe **re
     if (r < 0)
         return r;
     AUTO(gpu_release) struct exe *x = calloc(1, sizeof(*x));
-    struct build b = {.part = p,
+    struct build b = {.part = part_workshop(p),
                       .bound = args->bound,
                       .graph = args->bound->graph,
                       .exe = x,
@@ -333,11 +333,11 @@ int gpu_compile(struct part *p, const struct compile_args *args, struct exe **re
     x->part = p;
     arena_init(&x->arena);
     arena_init(&b.scratch);
-    r = part_begin(p, err);
+    r = part_begin(b.part, err);
     if (r == 0) {
         r = build_all(&b);
         contest_done(&b);
-        part_end(p);
+        part_end(b.part);
         choices_save(p->dev->choices); /* of one that failed, too */
     }
     arena_done(&b.scratch);
@@ -357,6 +357,7 @@ void gpu_exe_info(const struct exe *x, struct exe_info *ret)
                              .n_asked = x->n_asked,
                              .n_plain = x->n_plain,
                              .late_outputs = x->late.bound != NULL,
+                             .unraced = x->unraced,
                              .inputs_us = inputs_us(x)};
     (void)snprintf(ret->note, sizeof(ret->note), "%s", x->note);
 }

@@ -5,9 +5,10 @@
  * resolution decides; in rounds, one of each, so that whatever else the device does meanwhile meets
  * all of them; the median counts.
  *
- * The partition may be serving: it is let in before each of these, and while one is waited for.
- * What an exe may take for all its contests is limited; a contest that is cut short still has a
- * winner if each way was tried. */
+ * While the partition serves nothing is measured, as its runs would wait for it, and what
+ * is measured is cut short by one that comes; the exe then says that it is unraced.  What
+ * an exe may take for all its contests is limited; a contest that is cut short still has a winner
+ * if each way was tried. */
 #include "choice.h"
 #include <gpulet/clock.h>
 #include <unistd.h>
@@ -41,7 +42,12 @@ bool contest_begin(struct build *b)
     struct trials *t = &b->trials;
 
     t->since_ns = clock_now_ns();
-    return b->part->dev->choices && t->spent_ns < BUDGET_NS;
+    if (!t->since_us)
+        t->since_us = clock_now_us();
+    bool may =
+        b->part->dev->choices && t->spent_ns < BUDGET_NS && !part_serves(b->exe->part, t->since_us);
+    b->exe->unraced |= !may && b->part->dev->choices;
+    return may;
 }
 
 void contest_end(struct build *b)
@@ -51,7 +57,8 @@ void contest_end(struct build *b)
 
 static bool is_late(const struct build *b)
 {
-    return b->trials.spent_ns + clock_now_ns() - b->trials.since_ns >= BUDGET_NS;
+    return b->trials.spent_ns + clock_now_ns() - b->trials.since_ns >= BUDGET_NS ||
+           part_serves(b->exe->part, b->trials.since_us);
 }
 
 static void memory_free(struct build *b)
@@ -285,6 +292,7 @@ int contest(struct build *b, const struct ways *w, unsigned *ret, bool *ret_know
         *ret_known = c.fatal == 0 && best < w->n;
         *ret = *ret_known ? best : 0;
     }
+    b->exe->unraced |= !*ret_known;
     for (unsigned i = 0; i < w->n; i++)
         if (c.entrant[i].graph)
             (void)cu.graph_exec_destroy(c.entrant[i].graph);

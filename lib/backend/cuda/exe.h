@@ -65,6 +65,7 @@ struct exe {
     size_t slot_bytes, weights_bytes, args_bytes;
     char note[160];     /* why a slot of it is slower than it could be */
     unsigned n_graphed; /* builder: slots of it with graphs */
+    bool unraced;       /* what could have been measured was not, as it was no time for that */
 };
 #define BUF_STATUS                                                                                 \
     0 /* of each exe: an int32_t that a kernel sets when an index is out of range                  \
@@ -124,6 +125,7 @@ struct trials {
     size_t bytes;
     CUevent from, to;            /* NULL: none yet */
     uint64_t since_ns, spent_ns; /* of the one under way; all before it */
+    usec_t since_us;             /* of the exe's first one */
 };
 
 /* ---- build.c: what compile() keeps meanwhile */

@@ -13,6 +13,7 @@
 #include "slot.h"
 
 #include <gpulet/clock.h>
+#include <stdatomic.h>
 
 #define LOOK_US 100000 /* a failed stream never makes its host call: looked at so often */
 
@@ -317,6 +318,7 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     if (run_begin(s, p->last[lane], from, to, io, &err) < 0)
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret = ++p->last_ticket;
+    atomic_store_explicit(&p->ran_us, clock_now_us(), memory_order_relaxed);
     p->n_out++;
     p->last[lane] = s;
     s->line->n_out++;

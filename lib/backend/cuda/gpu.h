@@ -42,6 +42,7 @@ bool gpu_is_lost(void);
 struct mode {
     const char *name;
     enum part_mode mode;
+    bool one_thread; /* a context may be current to one thread only */
     /* Main thread.  Can the device be cut so?  Sets granule_units, n_granules, weights_shared,
      * let_bytes and why.  Otherwise err says why not. */
     int (*probe)(CUdevice d, struct device_info *ret, struct err *err);
@@ -166,6 +167,9 @@ struct part {
 
     pthread_mutex_t use;     /* held while ctx is current to the holder's thread */
     _Atomic unsigned n_wait; /* threads that want it */
+    struct part *workshop;   /* part_workshop(), or NULL; builder */
+    _Atomic bool entered;    /* it has an executor */
+    _Atomic usec_t ran_us;   /* when that last submitted a run; 0: never */
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -185,6 +189,12 @@ void part_end(struct part *p);
 /* Lets others in that wait; between part_begin() and part_end(), also if it fails, by whoever takes
  * long. */
 int part_yield(struct part *p, struct err *err);
+/* Builder.  Where to compile for p: while p has an executor, a partition of the same SMs with
+ * handles and a stream of its own, whose lock no run waits for; p itself before that, and if there
+ * is no memory for another.  p's until it is closed. */
+struct part *part_workshop(struct part *p);
+/* Has a run been submitted since then, or in the last two seconds? */
+bool part_serves(struct part *p, usec_t since_us);
 
 /* ---- streams.c: the streams of the partition's context, for the levels that are set; closed
  * before it is, half open ones too. */

@@ -54,7 +54,7 @@ static int green_probe(CUdevice d, struct device_info *ret, struct err *err)
     ret->granule_units = size;
     ret->n_granules = n;
     ret->weights_shared = true;
-    ret->let_bytes = CONTEXT_BYTES + levels_bytes(1);
+    ret->let_bytes = 2 * (CONTEXT_BYTES + levels_bytes(1)); /* one to compile in */
     uint32_t rest = ret->units > n * size ? ret->units - n * size : 0;
     (void)snprintf(ret->why, sizeof(ret->why), "%u groups of %u SMs, %u more with the last", n,
                    size, rest);
@@ -131,6 +131,7 @@ static void green_part_close(struct part *p)
 
 const struct mode mode_green = {.name = "green",
                                 .mode = MODE_GREEN,
+                                .one_thread = true,
                                 .probe = green_probe,
                                 .open = green_open,
                                 .close = whole_close,

@@ -101,7 +101,7 @@ static void memory_tell(struct device_info *ret)
                     (ret->granule_units + 3 * (uint64_t)ret->units) * CONTEXT_SM_BYTES;
 
     ret->mem_bytes = ret->mem_bytes > kept ? ret->mem_bytes - kept : 1; /* 0 would be unknown */
-    ret->let_bytes = CONTEXT_BYTES + levels_bytes(1);
+    ret->let_bytes = CONTEXT_BYTES + levels_bytes(2);                   /* one to compile in */
 }
 
 static int mps_probe(CUdevice d, struct device_info *ret, struct err *err)

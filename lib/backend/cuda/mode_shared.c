@@ -55,7 +55,7 @@ static int shared_probe(CUdevice d, struct device_info *ret, struct err *err)
     ret->n_granules = 1;
     ret->weights_shared = true;
     ret->in_turn = l.n == 1;
-    ret->let_bytes = levels_bytes(l.n);
+    ret->let_bytes = levels_bytes(l.n + 1); /* one to compile in */
     n = snprintf(ret->why, sizeof(ret->why), "models take turns on all %u SMs", ret->units);
     (void)snprintf(ret->why + n, sizeof(ret->why) - (size_t)n,
                    l.n > 1 ? ", runs on streams of %u priorities"

@@ -1,9 +1,16 @@
-/* Partitions. */
+/* Partitions.
+ *
+ * What the builder does in a partition keeps its executor from submitting, as its context is
+ * current to one of them at a time.  Libraries take tens of milliseconds to make a plan, and a
+ * model has dozens of them: so a partition that serves has a workshop, in which the builder
+ * compiles for it.  Slots are opened in the partition itself, in short steps. */
 #include "nvlib.h"
+#include <gpulet/clock.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
 #define YIELD_US 20
+#define LATELY_US (2 * USEC_PER_SEC)
 
 int part_begin(struct part *p, struct err *err)
 {
@@ -63,6 +70,15 @@ static struct part *part_new(struct device *dev, const struct granules *set)
     return p;
 }
 
+static void part_free(struct part *p)
+{
+    p->dev->n_parts--;
+    (void)pthread_cond_destroy(&p->wake);
+    (void)pthread_mutex_destroy(&p->lock);
+    (void)pthread_mutex_destroy(&p->use);
+    free(p);
+}
+
 /* Handles of the libraries, in the partition's context. */
 static int handles_open(struct part *p, struct err *err)
 {
@@ -89,18 +105,62 @@ static void handles_close(struct part *p)
     part_end(p);
 }
 
+/* ---- the workshop */
+
+/* Its context is p's, where that may be current to several threads. */
+static int workshop_context(struct part *w, const struct part *p, struct err *err)
+{
+    if (p->dev->mode->one_thread)
+        return p->dev->mode->part_open(w, err);
+    w->ctx = p->ctx;
+    w->capped = p->capped;
+    w->units = p->units;
+    w->levels.least = p->levels.least;
+    return streams_open(w, err);
+}
+
+static void workshop_close(struct part *w)
+{
+    if (!w)
+        return;
+    handles_close(w);
+    if (w->dev->mode->one_thread)
+        w->dev->mode->part_close(w);
+    else
+        streams_close(w);
+    part_free(w);
+}
+DEFINE_AUTO(struct part, workshop_close)
+
+struct part *part_workshop(struct part *p)
+{
+    struct err none;
+
+    if (p->workshop || !atomic_load(&p->entered))
+        return p->workshop ? p->workshop : p;
+    AUTO(workshop_close) struct part *w = part_new(p->dev, &p->set);
+    if (!w || workshop_context(w, p, &none) < 0 || handles_open(w, &none) < 0)
+        return p;
+    return p->workshop = TAKE(w);
+}
+
+bool part_serves(struct part *p, usec_t since_us)
+{
+    usec_t ran_us = atomic_load(&p->ran_us), now_us = clock_now_us();
+
+    return ran_us && ran_us >= MIN(since_us, now_us - MIN(now_us, LATELY_US));
+}
+
+/* ---- opening and closing */
 void gpu_part_close(struct part *p)
 {
     if (!p)
         return;
-    assert(!p->tails); /* all slots are closed */
-    handles_close(p);  /* before their context */
+    assert(!p->tails);           /* all slots are closed */
+    workshop_close(p->workshop); /* before what it shares */
+    handles_close(p);            /* before their context */
     p->dev->mode->part_close(p);
-    p->dev->n_parts--;
-    (void)pthread_cond_destroy(&p->wake);
-    (void)pthread_mutex_destroy(&p->lock);
-    (void)pthread_mutex_destroy(&p->use);
-    free(p);
+    part_free(p);
 }
 DEFINE_AUTO(struct part, gpu_part_close)
 

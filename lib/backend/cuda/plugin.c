@@ -1,5 +1,6 @@
 /* backend = cuda: the table that gpulet-cuda.so exports. */
 #include "gpu.h"
+#include <stdatomic.h>
 
 /* Constants are found by content whatever their layout: there is one layout. */
 static int gpu_weights_get(struct device *dev, const struct constant *c, uint64_t layout,
@@ -16,7 +17,7 @@ static void gpu_weights_put(struct device *dev, struct weights *w)
 
 static void gpu_part_enter(struct part *p)
 {
-    (void)p; /* a context is made current for each call: part_begin() */
+    atomic_store(&p->entered, true); /* a context is made current for each call: part_begin() */
 }
 
 static enum part_fault gpu_fault(struct part *p)
