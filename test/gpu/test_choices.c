@@ -26,16 +26,21 @@ static void costs(int a, int b, int c)
     fake->cost_ms[2] = c;
 }
 
-static void open_costly(int a, int b, int c)
+static void open_costly_in(const char *mode, int a, int b, int c)
 {
     open_fake();
     costs(a, b, c);
-    open_device("green");
+    open_device(mode);
     start(17);
     uint32_t hidden =
         named("first", OP_Gemm, "", 3, input("x", "B 4"), weights("4 5"), weights("5"));
     output(named("second", OP_MatMul, "", 2, hidden, weights("5 2")));
     bind_graph();
+}
+
+static void open_costly(int a, int b, int c)
+{
+    open_costly_in("green", a, b, c);
 }
 
 static void open_slot(void)
@@ -417,6 +422,32 @@ static void no_run_waits_for_a_library_that_looks_for_a_way(void)
     serve_end();
 }
 
+/* Compiled in the workshop, run in the partition. */
+static void works_beside_an_executor(const char *mode)
+{
+    open_costly_in(mode, 30, 10, 20);
+    be->part_enter(part);
+    open_slot();
+    CHECK(part->workshop);
+    check_way(1);
+    close_model();
+}
+
+static void what_is_compiled_beside_an_executor_runs(void)
+{
+    works_beside_an_executor("green");
+}
+
+static void what_is_compiled_beside_an_executor_runs_in_mode_mps(void)
+{
+    works_beside_an_executor("mps");
+}
+
+static void what_is_compiled_beside_an_executor_runs_in_mode_shared(void)
+{
+    works_beside_an_executor("shared");
+}
+
 static void no_memory_for_a_place_to_compile_in_leaves_the_partition_itself(void)
 {
     open_costly(0, 0, 0);
@@ -682,6 +713,9 @@ int main(void)
     ALONE(a_convolution_without_time_has_the_librarys_first_plan);
     ALONE(a_partition_serves_while_models_are_compiled_for_it);
     ALONE(no_run_waits_for_a_library_that_looks_for_a_way);
+    ALONE(what_is_compiled_beside_an_executor_runs);
+    ALONE(what_is_compiled_beside_an_executor_runs_in_mode_mps);
+    ALONE(what_is_compiled_beside_an_executor_runs_in_mode_shared);
     ALONE(no_memory_for_a_place_to_compile_in_leaves_the_partition_itself);
     ALONE(what_serves_is_not_measured_on_and_a_later_exe_is);
     ALONE(a_second_process_takes_it_from_the_file);

@@ -1,7 +1,6 @@
 /* Opened with the first question, before this process makes a context, and then it stays: devices
  * are asked about while they serve, too (reload), and the driver may call into a library that has
- * been part of the process.  Taking it out of one that had a context is the suspect for the end of
- * every program that an H200 saw at 6d37fac (docs/gpu-results.md). */
+ * been part of the process. */
 #include "nvml.h"
 #include <dlfcn.h>
 #include <pthread.h>
