@@ -153,7 +153,8 @@ struct variant {
     unsigned busy;            /* by slot: a run uses it */
     uint64_t used;            /* turn of its last use */
     uint32_t rows;
-    uint32_t renewed; /* builder: times that it was compiled anew */
+    uint32_t renewed; /* builder: times that it was compiled anew, */
+    usec_t renew_us;  /* and from when on it may be */
     /* set by the builder before READY, constant until it is taken out again */
     struct exe *exe;
     struct slot *slot[SLOTS_MAX]; /* the second where g->ahead_us says so and there was memory; it

@@ -9,7 +9,9 @@
  * counts such moves, so that an executor which looked before and acts after notices. */
 #include "engine_priv.h"
 
-#define RENEWALS_MAX 8 /* of a variant: each goes on where the one before it was cut short */
+#define RENEWALS_MAX 8 /* of a variant: each goes on where the one before it was cut short, */
+#define RENEW_US (3 * USEC_PER_SEC) /* and after this, as runs of comparisons may have done that   \
+                                     */
 
 /* ---- keys; under g->lock */
 struct keyq *keyq_find(struct seat *s, const struct shape_key *key)
@@ -357,6 +359,7 @@ int seat_probe(struct seat *s, struct keyq *q, uint32_t bucket, struct err *err)
 static bool should_renew(const struct seat *s, const struct variant *v, usec_t most_us)
 {
     return v->state == EXE_READY && !v->busy && v->info.unraced && v->renewed < RENEWALS_MAX &&
+           v->renew_us <= clock_now_us() &&
            s->bucket_us[bucket_of(v->rows, s->max_batch)] <= most_us;
 }
 
@@ -382,6 +385,7 @@ static void variant_renew(struct seat *s, struct keyq *q, struct variant *v)
     struct err none;
 
     fresh.renewed = ++v->renewed;
+    fresh.renew_us = v->renew_us = clock_now_us() + RENEW_US;
     if (variant_open(s, q, &fresh, &none) < 0)
         return;
     (void)pthread_mutex_lock(&s->g->lock);

@@ -250,7 +250,7 @@ static void what_takes_too_long_is_not_measured_and_the_first_is_taken(void)
     open_slot(); /* as it is not kept, this takes the time again */
     fake->cost_real = 0;
     check_way(0);
-    atomic_store(&part->ran_us, 1); /* long ago */
+    atomic_store(&dev->ran_us, 1); /* long ago */
     CHECK(launches_to_compile(part) > 0);
     CHECK_EQ(launches_to_compile(part), 0);
     close_model();
@@ -466,7 +466,7 @@ static void what_serves_is_not_measured_on_and_a_later_exe_is(void)
     memset(fake->way_runs, 0, sizeof(fake->way_runs));
     CHECK(compile_rows(ROWS + 1));
     CHECK_EQ(launches(), 0);
-    atomic_store(&part->ran_us, 1); /* long ago */
+    atomic_store(&dev->ran_us, 1); /* long ago */
     CHECK(!compile_rows(ROWS + 1));
     CHECK(launches() > 0);
     close_model();

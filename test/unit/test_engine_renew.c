@@ -62,27 +62,12 @@ static void without_memory_for_the_new_one_the_old_one_stays(void)
     rig_free(&r);
 }
 
-static void what_never_gets_better_is_left_as_it_is_after_some_tries(void)
-{
-    struct rig r = hurried();
-    uint64_t was = 0;
-
-    for (unsigned s = 0; s < WAIT_MS / 1000 && (was < 8 || fake.compiles != was); s++) {
-        was = fake.compiles;
-        fake_sleep(USEC_PER_SEC);
-    }
-    CHECK_EQ(fake.compiles, was);
-    CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
-    rig_free(&r);
-}
-
 int main(void)
 {
     dir = fake_model("renew", "Tanh", "x", "batch,4");
     RUN(in_peace_it_is_compiled_anew);
     RUN(until_the_new_one_is_there_the_old_one_serves);
     RUN(without_memory_for_the_new_one_the_old_one_stays);
-    RUN(what_never_gets_better_is_left_as_it_is_after_some_tries);
     free(dir);
     fake_cleanup();
     return check_end();

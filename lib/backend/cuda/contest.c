@@ -5,12 +5,13 @@
  * resolution decides; in rounds, one of each, so that whatever else the device does meanwhile meets
  * all of them; the median counts.
  *
- * While the partition serves nothing is measured, as its runs would wait for it, and what
- * is measured is cut short by one that comes; the exe then says that it is unraced.  What
+ * While the device serves nothing is measured, as runs would wait for it and blur it, and what is
+ * measured is cut short by one that comes; the exe then says that it is unraced.  What
  * an exe may take for all its contests is limited; a contest that is cut short still has a winner
  * if each way was tried. */
 #include "choice.h"
 #include <gpulet/clock.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #define BUDGET_NS UINT64_C(300000000) /* of an exe: little beside what loading a model takes */
@@ -20,6 +21,7 @@
 #define NEAR 1.5      /* times the fastest's first time is worth more rounds, */
 #define NEAR_NS 20000 /* and what one launch may be late by */
 #define POLL_US 20
+#define LATELY_US (2 * USEC_PER_SEC)
 /* FP16 1.06, BF16 and FP32 0.012: zeros would switch no transistor, and run faster than data. */
 #define PATTERN 0x3c
 
@@ -37,6 +39,15 @@ struct race {
 };
 
 /* ---- time and memory */
+
+/* Has a run been submitted since then, or lately? */
+static bool serves(struct device *dev, usec_t since_us)
+{
+    usec_t ran_us = atomic_load(&dev->ran_us), now_us = clock_now_us();
+
+    return ran_us && ran_us >= MIN(since_us, now_us - MIN(now_us, LATELY_US));
+}
+
 bool contest_begin(struct build *b)
 {
     struct trials *t = &b->trials;
@@ -45,7 +56,7 @@ bool contest_begin(struct build *b)
     if (!t->since_us)
         t->since_us = clock_now_us();
     bool may =
-        b->part->dev->choices && t->spent_ns < BUDGET_NS && !part_serves(b->exe->part, t->since_us);
+        b->part->dev->choices && t->spent_ns < BUDGET_NS && !serves(b->part->dev, t->since_us);
     b->exe->unraced |= !may && b->part->dev->choices;
     return may;
 }
@@ -58,7 +69,7 @@ void contest_end(struct build *b)
 static bool is_late(const struct build *b)
 {
     return b->trials.spent_ns + clock_now_ns() - b->trials.since_ns >= BUDGET_NS ||
-           part_serves(b->exe->part, b->trials.since_us);
+           serves(b->part->dev, b->trials.since_us);
 }
 
 static void memory_free(struct build *b)

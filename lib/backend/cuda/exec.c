@@ -318,7 +318,7 @@ int gpu_submit(struct slot *s, unsigned lane, unsigned from, unsigned to, const 
     if (run_begin(s, p->last[lane], from, to, io, &err) < 0)
         return gpu_is_lost() ? -ENODEV : -EIO;
     *ret = ++p->last_ticket;
-    atomic_store_explicit(&p->ran_us, clock_now_us(), memory_order_relaxed);
+    atomic_store_explicit(&p->dev->ran_us, clock_now_us(), memory_order_relaxed);
     p->n_out++;
     p->last[lane] = s;
     s->line->n_out++;

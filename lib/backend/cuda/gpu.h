@@ -132,6 +132,7 @@ struct device {
     int (*thread)(void *ctx, pthread_t *ret, void *(*fn)(void *), void *arg); /* or NULL */
     void *thread_ctx;
     struct choices *choices; /* what was measured of its libraries, or NULL */
+    _Atomic usec_t ran_us;   /* when an executor last submitted a run; 0: never */
     CUlibrary library;
     CUkernel kernel[GPU_KERNEL_END];
     struct space space;   /* where weights are shared by all contexts */
@@ -169,7 +170,6 @@ struct part {
     _Atomic unsigned n_wait; /* threads that want it */
     struct part *workshop;   /* part_workshop(), or NULL; builder */
     _Atomic bool entered;    /* it has an executor */
-    _Atomic usec_t ran_us;   /* when that last submitted a run; 0: never */
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -193,8 +193,6 @@ int part_yield(struct part *p, struct err *err);
  * handles and a stream of its own, whose lock no run waits for; p itself before that, and if there
  * is no memory for another.  p's until it is closed. */
 struct part *part_workshop(struct part *p);
-/* Has a run been submitted since then, or in the last two seconds? */
-bool part_serves(struct part *p, usec_t since_us);
 
 /* ---- streams.c: the streams of the partition's context, for the levels that are set; closed
  * before it is, half open ones too. */

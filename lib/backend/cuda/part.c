@@ -5,12 +5,10 @@
  * model has dozens of them: so a partition that serves has a workshop, in which the builder
  * compiles for it.  Slots are opened in the partition itself, in short steps. */
 #include "nvlib.h"
-#include <gpulet/clock.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
 #define YIELD_US 20
-#define LATELY_US (2 * USEC_PER_SEC)
 
 int part_begin(struct part *p, struct err *err)
 {
@@ -142,13 +140,6 @@ struct part *part_workshop(struct part *p)
     if (!w || workshop_context(w, p, &none) < 0 || handles_open(w, &none) < 0)
         return p;
     return p->workshop = TAKE(w);
-}
-
-bool part_serves(struct part *p, usec_t since_us)
-{
-    usec_t ran_us = atomic_load(&p->ran_us), now_us = clock_now_us();
-
-    return ran_us && ran_us >= MIN(since_us, now_us - MIN(now_us, LATELY_US));
 }
 
 /* ---- opening and closing */
