@@ -127,7 +127,7 @@ struct exe_info {
     uint32_t n_asked;  /* nodes computed in the precision that was asked; 0 for fp32 */
     char note[160];    /* why it is slower than it could be, known once a slot is open; "" */
     bool late_outputs; /* shapes of outputs are known only after a run: see outputs() */
-    bool unraced;      /* compiled while its partition served: it may be faster compiled anew */
+    bool unraced;      /* compiled when nothing could be measured: may be faster compiled anew */
     usec_t inputs_us;  /* of a full run's time, what its inputs travel: behind another run of its
                           lane, meanwhile; where ahead_us is 0, 0 */
 };
