@@ -35,6 +35,9 @@ void pin_free(struct pin *p)
 
 static void change_free(struct engine *e, struct change *c)
 {
+    if (c->held)
+        trial_close(c->held);
+    free(c->held);
     loaded_put(e, c->l);
     epoch_free(e, c->epoch);
     pin_free(c->pin);

@@ -440,6 +440,7 @@ struct change {
     uint32_t n_steps, at_step;
     uint32_t at_gpulet, at_share, at_part;
     uint32_t n_measured;     /* points, for the first plan */
+    struct trial *held;      /* of the last one: keeps the constants on the device; or NULL */
     bool probed;             /* there are new numbers since the plan was made */
     bool replan;             /* they ask for another layout */
     bool whole;              /* REPLAN: see replan_push() */
@@ -501,6 +502,8 @@ int trial_run(struct trial *t, uint32_t from, uint32_t to, uint32_t n, uint64_t 
               struct err *err);
 /* One run of it for io, a segment after the other as long as there is peace. */
 int trial_answer(struct trial *t, const struct io *io, uint64_t arrived_before, struct err *err);
+/* It is not run any more, but what it has on the device stays. */
+void trial_rest(struct trial *t);
 void trial_close(struct trial *t);
 /* stress.c; builder, but for its own thread */
 #define STRESS_RUNS_MAX 256

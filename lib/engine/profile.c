@@ -194,8 +194,10 @@ static bool point_next(const struct engine *e, const struct loaded *l, usec_t mo
     return best != UINT32_MAX;
 }
 
+/* hold: the trial of the last point, which this one takes the place of once it is there; else NULL.
+ */
 static int point_measure(struct engine *e, struct loaded *l, struct measured_point *p,
-                         struct err *err)
+                         struct trial *hold, struct err *err)
 {
     uint32_t n = p->units / e->device[0].info.granule_units;
     uint64_t ns[PROBE_RUNS], least = UINT64_MAX;
@@ -209,6 +211,12 @@ static int point_measure(struct engine *e, struct loaded *l, struct measured_poi
         r = trial_run(&t, 0, t.n_segments, PROBE_RUNS, ns, err);
     for (unsigned i = 0; r == 0 && i < PROBE_RUNS; i++)
         least = MIN(least, ns[i]);
+    if (hold && r == 0) {
+        struct trial last = *hold;
+        trial_rest(&t);
+        *hold = t;
+        t = last;
+    }
     trial_close(&t);
     if (r == 0) {
         p->run_us = MAX(least / 1000, 1);
@@ -228,7 +236,9 @@ static uint32_t first_points(const struct engine *e, const struct loaded *l)
     return n > 1 ? FIRST_POINTS : FIRST_ROWS;
 }
 
-/* Runs that take longer than the SLO are not planned; one is needed to know. */
+/* Runs that take longer than the SLO are not planned; one is needed to know.  Constants are
+ * converted and brought to the device once: from one point to the next and until the model serves a
+ * trial is there that has them. */
 int profile_first(struct engine *e, struct change *c)
 {
     usec_t longest_us = c->spec.slo_us ? c->spec.slo_us : FIRST_RUN_US;
@@ -237,8 +247,10 @@ int profile_first(struct engine *e, struct change *c)
     struct measured_point p;
     struct err err;
 
+    if (!c->held)
+        c->held = calloc(1, sizeof(*c->held)); /* or each point has them anew */
     if (c->n_measured >= n || c->l->n_points >= n || !point_next(e, c->l, most_us, &p) ||
-        point_measure(e, c->l, &p, &err) < 0)
+        point_measure(e, c->l, &p, c->held, &err) < 0)
         return 0; /* what cannot be compiled is told by the seat that needs it */
     c->n_measured++;
     return 1;
@@ -334,7 +346,7 @@ static bool points_refine(struct engine *e, struct loaded *l, usec_t most_us)
 
     if (l->points_done)
         return false;
-    if (point_next(e, l, most_us, &p) && point_measure(e, l, &p, &err) == 0)
+    if (point_next(e, l, most_us, &p) && point_measure(e, l, &p, NULL, &err) == 0)
         return true;
     l->points_done = true;
     if (l->n_unsaved)

@@ -92,8 +92,17 @@ int trial_answer(struct trial *t, const struct io *io, uint64_t arrived_before, 
     return a.rc;
 }
 
+void trial_rest(struct trial *t)
+{
+    watch_enter(&t->e->watch, "release", clock_now_us() + BUILDER_BOUND_US);
+    t->e->b->slot_close(TAKE(t->slot));
+    watch_leave(&t->e->watch);
+}
+
 void trial_close(struct trial *t)
 {
+    if (!t->e) /* it was never opened */
+        return;
     const struct backend *b = t->e->b;
 
     watch_enter(&t->e->watch, "release", clock_now_us() + BUILDER_BOUND_US);

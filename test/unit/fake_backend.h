@@ -31,6 +31,7 @@ static struct {
     /* what is open now, and what was done */
     _Atomic int devices, parts, exes, slots, hosts;
     _Atomic int exes_unraced;
+    _Atomic int exes_gone; /* times that the last one was released */
     _Atomic bool compiling;
     _Atomic uint64_t compiles, runs, opens, enters, kicks;
     _Atomic uint64_t bad_gather;       /* runs with more rows than the exe has */
@@ -203,7 +204,7 @@ static void fake_exe_info(const struct exe *x, struct exe_info *ret)
 static void fake_release(struct exe *x)
 {
     fake.exes_unraced -= x->unraced;
-    fake.exes--;
+    fake.exes_gone += --fake.exes == 0;
     free(x);
 }
 static int fake_slot_open(struct exe *x, struct slot **ret, struct err *err)

@@ -1062,6 +1062,17 @@ static void models_come_and_go_on_real_cores(void)
     rig_free(&r);
 }
 
+static void from_its_first_point_until_it_serves_what_a_model_has_on_the_device_stays(void)
+{
+    struct rig r = rig_new(4);
+
+    rig_load_ok(&r, "m", 1, dir_batch);
+    CHECK(fake.compiles > 2);
+    CHECK_EQ(fake.exes_gone, 0);
+    CHECK_EQ(rig_infer(&r, "m", 1, 4), 0);
+    rig_free(&r);
+}
+
 int main(void)
 {
     dir_batch = fake_model("batch", "Add", "x,x", "batch,4");
@@ -1109,6 +1120,7 @@ int main(void)
     RUN(what_a_backend_starts_for_runs_is_not_as_nice_as_the_builder);
     RUN(stopping_with_models_loaded_closes_everything);
     RUN(models_come_and_go_on_real_cores);
+    RUN(from_its_first_point_until_it_serves_what_a_model_has_on_the_device_stays);
     fake_cleanup();
     free(dir_batch);
     free(dir_fixed);
