@@ -24,27 +24,27 @@
 
 struct fake_gpu {
     /* knobs */
-    int gpus;                  /* 0 to FAKE_GPUS_MAX */
-    int version;               /* of CUDA, as the driver says it: 13000 */
-    int driver;                /* the last of its own version's numbers: 6 */
-    int sms, major;            /* of each device; its compute capability */
-    int groups_lost;           /* groups of SMs fewer than sms allows: chips differ */
-    int mps;                   /* this process is a client of MPS */
-    int cap_step;              /* SM caps are rounded up to a multiple of it */
-    int contexts_max;          /* that MPS has for a device */
-    int held;                  /* runs do not end: 1 none, HELD_STREAM(n) those on stream n */
-    int least, greatest;       /* priorities of streams, 0 and -5 */
-    int vmm_private;           /* another context does not see VMM memory */
-    int mig;                   /* device 0 is a MIG instance */
-    int mig_elsewhere;         /* NVML knows an instance that this process does not see */
-    const char *fail_call;     /* this call fails, */
-    int fail_code, fail_times; /* with this code, so many times; -1: always */
-    const char *slow_call;     /* this call takes */
-    int slow_ms;               /* so long, and others go on meanwhile */
-    int capture_refused;       /* a stream does not begin to capture */
-    int fail_after;            /* but lets so many pass before */
-    int library_workspace;     /* bytes that whatever they offer wants: 4096 */
-    int library_cuda;          /* the CUDA that the libraries are made for: 13000 */
+    int gpus;                      /* 0 to FAKE_GPUS_MAX */
+    int version;                   /* of CUDA, as the driver says it: 13000 */
+    int driver;                    /* the last of its own version's numbers: 6 */
+    int sms, major;                /* of each device; its compute capability */
+    int groups_lost;               /* groups of SMs fewer than sms allows: chips differ */
+    int mps;                       /* this process is a client of MPS */
+    int cap_step;                  /* SM caps are rounded up to a multiple of it */
+    int contexts_max;              /* that MPS has for a device */
+    int held;                      /* runs do not end: 1 none, HELD_STREAM(n) those on stream n */
+    int least, greatest;           /* priorities of streams, 0 and -5 */
+    int vmm_private;               /* another context does not see VMM memory */
+    int mig;                       /* device 0 is a MIG instance */
+    int mig_elsewhere;             /* NVML knows an instance that this process does not see */
+    const char *fail_call;         /* this call fails, */
+    int fail_code, fail_times;     /* with this code, so many times; -1: always */
+    const char *_Atomic slow_call; /* this call takes */
+    int slow_ms;                   /* so long, set before it, and others go on meanwhile */
+    int capture_refused;           /* a stream does not begin to capture */
+    int fail_after;                /* but lets so many pass before */
+    int library_workspace;         /* bytes that whatever they offer wants: 4096 */
+    int library_cuda;              /* the CUDA that the libraries are made for: 13000 */
     int library_refuses; /* they know no way to do: 1 anything, 2 what is fused behind a bias, or an
                             activation behind a product */
     int library_columns; /* of the widest product that they do; 0: any */

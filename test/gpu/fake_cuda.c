@@ -126,7 +126,9 @@ static CUresult enter(const char *name)
 
 static void slow(const char *name)
 {
-    if (fake.slow_call && strcmp(fake.slow_call, name) == 0)
+    const char *slow_call = fake.slow_call;
+
+    if (slow_call && strcmp(slow_call, name) == 0)
         (void)usleep((useconds_t)fake.slow_ms * 1000);
 }
 

@@ -413,8 +413,8 @@ static void no_run_waits_for_a_library_that_looks_for_a_way(void)
 {
     open_costly(0, 0, 0);
     serve_begin();
-    fake->slow_call = "cublasLtMatmulAlgoGetHeuristic";
     fake->slow_ms = 300;
+    fake->slow_call = "cublasLtMatmulAlgoGetHeuristic";
     unsigned before = atomic_load(&served);
     (void)compile_rows(ROWS + 1);
     CHECK(atomic_load(&served) > before + 10);
