@@ -451,8 +451,8 @@ static void what_is_compiled_beside_an_executor_runs_in_mode_shared(void)
 static void no_memory_for_a_place_to_compile_in_leaves_the_partition_itself(void)
 {
     open_costly(0, 0, 0);
-    serve_begin();
     fail("cuGreenCtxCreate", CUDA_ERROR_OUT_OF_MEMORY);
+    serve_begin();
     (void)compile_rows(ROWS + 1);
     CHECK_EQ(fake->fail_times, 0);
     serve_end();
