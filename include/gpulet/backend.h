@@ -125,7 +125,8 @@ struct exe_info {
     uint32_t n_steps, n_reorders;
     uint32_t n_plain;  /* of the steps: plain loops, of which no speed is claimed */
     uint32_t n_asked;  /* nodes computed in the precision that was asked; 0 for fp32 */
-    char note[160];    /* why it is slower than it could be, known once a slot is open; "" */
+    char note[160];    /* why it is slower than it could be, known once a slot is open, or why runs
+                          had to wait for its compilation; "" */
     bool late_outputs; /* shapes of outputs are known only after a run: see outputs() */
     bool unraced;      /* compiled when nothing could be measured: may be faster compiled anew */
     usec_t inputs_us;  /* of a full run's time, what its inputs travel: behind another run of its

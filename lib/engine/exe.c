@@ -10,8 +10,7 @@
 #include "engine_priv.h"
 
 #define RENEWALS_MAX 8 /* of a variant: each goes on where the one before it was cut short, */
-#define RENEW_US (3 * USEC_PER_SEC) /* and after this, as runs of comparisons may have done that   \
-                                     */
+#define RENEW_US (3 * USEC_PER_SEC) /* and after this: comparisons may have run so long */
 
 /* ---- keys; under g->lock */
 struct keyq *keyq_find(struct seat *s, const struct shape_key *key)

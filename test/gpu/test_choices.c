@@ -361,8 +361,8 @@ static void *serve(void *arg)
     return NULL;
 }
 
-/* For so many rows; true: it may be faster compiled anew. */
-static bool compile_rows(uint64_t rows)
+/* For so many rows. */
+static struct exe_info info_of_rows(uint64_t rows)
 {
     struct shape_key key = {.n = 1, .dim = {rows}};
     struct arena a;
@@ -377,7 +377,13 @@ static bool compile_rows(uint64_t rows)
     be->exe_info(made, &info);
     be->release(made);
     arena_done(&a);
-    return info.unraced;
+    return info;
+}
+
+/* true: it may be faster compiled anew. */
+static bool compile_rows(uint64_t rows)
+{
+    return info_of_rows(rows).unraced;
 }
 
 static pthread_t executor;
@@ -453,8 +459,12 @@ static void no_memory_for_a_place_to_compile_in_leaves_the_partition_itself(void
     open_costly(0, 0, 0);
     fail("cuGreenCtxCreate", CUDA_ERROR_OUT_OF_MEMORY);
     serve_begin();
-    (void)compile_rows(ROWS + 1);
+    struct exe_info info = info_of_rows(ROWS + 1);
     CHECK_EQ(fake->fail_times, 0);
+    CHECK(strstr(info.note, "runs waited while it was compiled: "));
+    CHECK(strstr(info.note, "memory"));
+    info = info_of_rows(ROWS + 2); /* there is some by now */
+    CHECK_STR(info.note, "");
     serve_end();
 }
 

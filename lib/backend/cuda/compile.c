@@ -321,8 +321,8 @@ int gpu_compile(struct part *p, const struct compile_args *args, struct exe **re
     if (r < 0)
         return r;
     AUTO(gpu_release) struct exe *x = calloc(1, sizeof(*x));
-    struct build b = {.part = part_workshop(p),
-                      .bound = args->bound,
+    struct err why;
+    struct build b = {.bound = args->bound,
                       .graph = args->bound->graph,
                       .exe = x,
                       .err = err,
@@ -331,6 +331,9 @@ int gpu_compile(struct part *p, const struct compile_args *args, struct exe **re
     if (!x)
         return err_set(err, -ENOMEM, "out of memory");
     x->part = p;
+    if (part_workshop(p, &b.part, &why) < 0)
+        (void)snprintf(x->held_up, sizeof(x->held_up), "runs waited while it was compiled: %.110s",
+                       why.msg);
     arena_init(&x->arena);
     arena_init(&b.scratch);
     r = part_begin(b.part, err);
@@ -359,5 +362,8 @@ void gpu_exe_info(const struct exe *x, struct exe_info *ret)
                              .late_outputs = x->late.bound != NULL,
                              .unraced = x->unraced,
                              .inputs_us = inputs_us(x)};
-    (void)snprintf(ret->note, sizeof(ret->note), "%s", x->note);
+    if (x->note[0] && x->held_up[0])
+        (void)snprintf(ret->note, sizeof(ret->note), "%.78s; %.78s", x->note, x->held_up);
+    else
+        (void)snprintf(ret->note, sizeof(ret->note), "%s", x->note[0] ? x->note : x->held_up);
 }

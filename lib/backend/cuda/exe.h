@@ -63,7 +63,8 @@ struct exe {
     struct port *late_in; /* by late.in; REF_NONE: the host knows it */
     size_t staged_bytes;
     size_t slot_bytes, weights_bytes, args_bytes;
-    char note[160];     /* why a slot of it is slower than it could be */
+    char note[160];     /* why a slot of it is slower than it could be, */
+    char held_up[160];  /* and why runs waited while it was compiled; "" */
     unsigned n_graphed; /* builder: slots of it with graphs */
     bool unraced;       /* what could have been measured was not, as it was no time for that */
 };

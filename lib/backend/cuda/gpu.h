@@ -190,9 +190,9 @@ void part_end(struct part *p);
  * long. */
 int part_yield(struct part *p, struct err *err);
 /* Builder.  Where to compile for p: while p has an executor, a partition of the same SMs with
- * handles and a stream of its own, whose lock no run waits for; p itself before that, and if there
- * is no memory for another.  p's until it is closed. */
-struct part *part_workshop(struct part *p);
+ * handles and a stream of its own, whose lock no run waits for, p's until it is closed; before
+ * that p itself.  If it fails: p, too, and runs wait for what is compiled. */
+int part_workshop(struct part *p, struct part **ret, struct err *why);
 
 /* ---- streams.c: the streams of the partition's context, for the levels that are set; closed
  * before it is, half open ones too. */

@@ -130,16 +130,18 @@ static void workshop_close(struct part *w)
 }
 DEFINE_AUTO(struct part, workshop_close)
 
-struct part *part_workshop(struct part *p)
+int part_workshop(struct part *p, struct part **ret, struct err *why)
 {
-    struct err none;
-
+    *ret = p->workshop ? p->workshop : p;
     if (p->workshop || !atomic_load(&p->entered))
-        return p->workshop ? p->workshop : p;
+        return 0;
     AUTO(workshop_close) struct part *w = part_new(p->dev, &p->set);
-    if (!w || workshop_context(w, p, &none) < 0 || handles_open(w, &none) < 0)
-        return p;
-    return p->workshop = TAKE(w);
+    int r = w ? workshop_context(w, p, why) : err_set(why, -ENOMEM, "out of memory");
+    if (r == 0)
+        r = handles_open(w, why);
+    if (r == 0)
+        *ret = p->workshop = TAKE(w);
+    return r;
 }
 
 /* ---- opening and closing */
