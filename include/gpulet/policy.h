@@ -18,7 +18,9 @@ struct let_view {
     uint32_t n_queued; /* requests of this model waiting there */
     uint32_t n_routed; /* sent there so far; wraps */
     double part;       /* of the model's requests that the plan wants there; 0: it does not say */
-    bool shared;       /* with other models that are asked for */
+    bool shared;       /* with other models that are asked for, */
+    bool meek;         /* one of which is within its allowance (demand.h) */
+    usec_t slack_us;   /* the least slack_of() of its models; USEC_NEVER: none has an SLO */
     enum plan_order order;
 };
 
@@ -34,7 +36,8 @@ struct admit_view {
     usec_t now_us;
     usec_t deadline_us;
     uint32_t n_queued, queue_max; /* of the model, over all its gpu-lets */
-    bool beyond;                  /* what it has for sure: demand.h */
+    bool beyond;                  /* what it has for sure: demand.h; */
+    bool loud;                    /* so was one of the model's in the last LOUD_US */
     uint32_t n_lets;
     const struct let_view *let;
 };

@@ -479,7 +479,7 @@ static uint32_t n_sure(const struct epoch *ep, const struct plan_gpulet *g)
 /* A model whose SLO cannot be held is served as one of best effort is; but the plan that has it
  * here has counted its runs. */
 static void seat_adopt(struct epoch *ep, struct seat *s, const struct plan_gpulet *g,
-                       const struct plan_share *sh)
+                       const struct plan_share *sh, usec_t *slack_us)
 {
     const struct route *rt = &ep->route[sh->model];
     bool unmet = rt->served->slo_unmet;
@@ -493,20 +493,32 @@ static void seat_adopt(struct epoch *ep, struct seat *s, const struct plan_gpule
     s->part = part_of(ep, sh);
     s->n_routed = 0;
     seat_class(s, unmet || rt->served->spec.best_effort, unmet ? SPARE_ANY_US : g->spare_us);
+    if (!s->best_effort && rt->served->spec.slo_us)
+        *slack_us = MIN(*slack_us, slack_of(rt->served->spec.slo_us, s->bucket_us[0]));
     (void)pthread_mutex_unlock(&s->g->lock);
+}
+
+static void slack_adopt(struct gpulet *g, usec_t slack_us)
+{
+    (void)pthread_mutex_lock(&g->lock);
+    g->slack_us = slack_us;
+    (void)pthread_mutex_unlock(&g->lock);
 }
 
 /* What the plan says about seats that may be serving already. */
 static void seats_adopt(struct epoch *ep)
 {
-    for (uint32_t k = 0; k < ep->n_gpulets; k++)
+    for (uint32_t k = 0; k < ep->n_gpulets; k++) {
+        usec_t slack_us = USEC_NEVER;
         for (uint32_t i = 0; i < ep->plan.gpulet[k].n_shares; i++) {
             const struct plan_share *sh = &ep->plan.gpulet[k].share[i];
             const struct route *rt = &ep->route[sh->model];
             for (uint32_t n = 0; n < rt->n_seats; n++)
                 if (rt->seat[n]->g == ep->gpulet[k])
-                    seat_adopt(ep, rt->seat[n], &ep->plan.gpulet[k], sh);
+                    seat_adopt(ep, rt->seat[n], &ep->plan.gpulet[k], sh, &slack_us);
         }
+        slack_adopt(ep->gpulet[k], slack_us);
+    }
     for (uint32_t k = 0; k < ep->n_gpulets; k++) {
         int opening = GPULET_OPENING;
         (void)atomic_compare_exchange_strong(&ep->gpulet[k]->state, &opening, GPULET_SERVING);
@@ -544,6 +556,7 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     (void)err;
     verdicts_adopt(e, ep);
     seats_adopt(ep);
+    allowances_adopt(ep);
     rates_adopt(ep, c->l);
     for (uint32_t i = 0; i < ep->n_routes; i++)
         atomic_store_explicit(&ep->route[i].served->route, i, memory_order_relaxed);

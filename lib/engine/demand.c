@@ -66,6 +66,20 @@ int epoch_bands(struct epoch *ep, struct err *err)
     return 0;
 }
 
+void allowances_adopt(const struct epoch *ep)
+{
+    usec_t now_us = clock_now_us();
+
+    for (uint32_t i = 0; i < ep->n_routes; i++) {
+        struct loaded *l = ep->route[i].l;
+        int64_t was_ns = atomic_load_explicit(&l->used_ns, memory_order_relaxed);
+        int64_t now_ns =
+            allowance_planned(was_ns, l->plan_rps / MARGIN, ep->problem.model[i].rate_rps, now_us);
+        if (now_ns != was_ns)
+            atomic_store_explicit(&l->used_ns, now_ns, memory_order_relaxed);
+    }
+}
+
 bool demand_beyond(const struct route *rt, usec_t now_us)
 {
     int64_t was_ns, used_ns;
@@ -79,7 +93,14 @@ bool demand_beyond(const struct route *rt, usec_t now_us)
     } while (used_ns != ALLOWANCE_FRESH &&
              !atomic_compare_exchange_weak_explicit(&rt->l->used_ns, &was_ns, used_ns,
                                                     memory_order_relaxed, memory_order_relaxed));
+    if (used_ns == ALLOWANCE_FRESH)
+        atomic_store_explicit(&rt->l->loud_us, now_us, memory_order_relaxed);
     return used_ns == ALLOWANCE_FRESH;
+}
+
+bool demand_loud(const struct loaded *l, usec_t now_us)
+{
+    return atomic_load_explicit(&l->loud_us, memory_order_relaxed) + LOUD_US > now_us;
 }
 
 /* True: something came. */

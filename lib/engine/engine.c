@@ -292,6 +292,7 @@ static void lets_look(const struct route *rt, const struct shape_key *key, uint3
                                .deadline_us = deadline_us,
                                .n_queued = atomic_load(&rt->l->n_queued),
                                .queue_max = rt->served->spec.queue_max,
+                               .loud = demand_loud(rt->l, now_us),
                                .n_lets = n,
                                .let = let};
 }
@@ -347,6 +348,7 @@ static int route_push(struct engine *e, const struct route *rt, struct request *
         if (tries == 0) /* not as of its arrival: a slow client's head may be long ago */
             beyond = demand_beyond(rt, v.now_us);
         v.beyond = beyond;
+        v.loud |= beyond;
         rc = admit(e, rt, &v, &r->retry_us, &r->refusal, &r->err);
         if (rc < 0)
             return rc;

@@ -109,7 +109,8 @@ struct loaded { /* builder, but for what is atomic and what never changes */
     uint32_t n_late;           /* nodes that run late */
     bool late_out[MAX_IO];     /* outputs whose shapes a run decides */
     _Atomic uint32_t n_queued; /* requests waiting, over all gpu-lets */
-    _Atomic int64_t used_ns;   /* of its allowance (demand.h) */
+    _Atomic int64_t used_ns;   /* of its allowance (demand.h), */
+    _Atomic usec_t loud_us;    /* and the last request beyond it; 0: none yet */
     struct demand demand;
     double plan_rps;  /* measured, to be planned for; 0: not known */
     double usual_rps; /* of demand_usual() */
@@ -295,6 +296,8 @@ struct gpulet {
     const struct seat *turn_seat;         /* that ran last: to be compared, not followed */
     const struct seat *asked_seat;        /* that was asked for last: the same */
     usec_t asked_us, others_us;           /* when; when another one was last */
+    usec_t meek_us;                       /* when one that is within its allowance was last */
+    usec_t slack_us;                      /* policy.h */
     struct keyq *dead_keys;
     uint64_t gen;  /* changes whenever a keyq goes: what the executor remembers is then stale */
     uint64_t turn; /* clock of the least-recently-used order */
@@ -465,8 +468,11 @@ void leisure_stop(struct engine *e);
 void demand_step(struct engine *e);
 usec_t demand_wait_us(const struct engine *e); /* until demand_step() should be called again */
 int epoch_bands(struct epoch *ep, struct err *err);
+void allowances_adopt(const struct epoch *ep); /* ep comes into force */
 /* Counts a request against its model's allowance; true: it is beyond.  Http threads. */
 bool demand_beyond(const struct route *rt, usec_t now_us);
+/* Any thread.  Was one of its requests beyond what it has for sure, in the last LOUD_US? */
+bool demand_loud(const struct loaded *l, usec_t now_us);
 /* Any thread: a request came, whatever becomes of it. */
 void demand_count(struct engine *e, struct served *s);
 /* profile.c; builder, but for engine_profile_text() */

@@ -51,6 +51,8 @@ static void asked(struct seat *s, usec_t now_us)
         g->asked_seat = s;
     }
     g->asked_us = now_us;
+    if (!demand_loud(s->l, now_us))
+        g->meek_us = now_us;
 }
 
 static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, usec_t now_us,
@@ -72,6 +74,8 @@ static void look_locked(struct seat *s, const struct keyq *q, uint32_t rows, use
                              .n_routed = s->n_routed,
                              .part = s->part,
                              .shared = has_neighbours(s, now_us),
+                             .meek = g->meek_us + MEEK_US > now_us,
+                             .slack_us = g->slack_us,
                              .order = g->order};
 }
 

@@ -19,7 +19,8 @@
  * so far would make it, and runs it unless something else waits. */
 #include "plan_priv.h"
 
-#define PART_SLACK 4 /* requests beyond its part, so that gaps even out */
+#define PART_SLACK 4   /* requests beyond its part, so that gaps even out */
+#define LOUD_PART 0.75 /* of the slack: see leaves_room() */
 
 /* In a gpu-let that is not asked to keep promises what waits of other models need not go before
  * this request: only what cannot be in time whatever is done is refused, and batch_next() drops
@@ -38,23 +39,42 @@ static usec_t finish_us(const struct admit_view *v, uint32_t i)
  * those others, whom the plan has promised the rest of it. */
 static bool had_its_part(const struct admit_view *v, uint32_t i)
 {
-    double all = 0;
+    double all = 0, parts = 0; /* less than 1 where a gpu-let is lost */
 
     if (!v->let[i].shared || v->let[i].part <= 0)
         return false;
-    for (uint32_t k = 0; k < v->n_lets; k++)
+    for (uint32_t k = 0; k < v->n_lets; k++) {
         all += v->let[k].n_routed;
-    return v->let[i].n_routed > v->let[i].part * all + PART_SLACK;
+        parts += v->let[k].part;
+    }
+    return v->let[i].n_routed > v->let[i].part / parts * all + PART_SLACK;
 }
 
-/* The earliest finish, of those that have not had their part or of all; PLAN_NONE: there is none.
- */
+/* Others wait, or would soon, unless it is idle and has been for as long as a run takes: under load
+ * idle moments are shorter, and who fills them is in the way of who comes next.  Turns do not help:
+ * what a queue of long runs makes late is refused, and then nobody seems to wait. */
+static bool others_pay(const struct admit_view *v, const struct let_view *l)
+{
+    usec_t start_us = MAX(v->now_us, l->lanes_us);
+
+    return l->shared && (l->free_us > start_us || v->now_us < l->lanes_us + l->full_us);
+}
+
+/* Where a gpu-let has had its part and another one is late, this one takes more; but not of who is
+ * loud, at the cost of others: all would be loud, and who has the shortest SLO would have less. */
+static bool takes_more(const struct admit_view *v, uint32_t i)
+{
+    return !v->loud || !others_pay(v, &v->let[i]);
+}
+
+/* The earliest finish, of those that have not had their part or of all that take more; PLAN_NONE:
+ * there is none. */
 static uint32_t earliest(const struct admit_view *v, bool of_all)
 {
     uint32_t best = PLAN_NONE;
 
     for (uint32_t i = 0; i < v->n_lets; i++) {
-        if (!of_all && had_its_part(v, i))
+        if (had_its_part(v, i) && !(of_all && takes_more(v, i)))
             continue;
         usec_t us = finish_us(v, i), best_us = best == PLAN_NONE ? 0 : finish_us(v, best);
         if (best == PLAN_NONE || us < best_us ||
@@ -68,7 +88,11 @@ uint32_t greedy_route(const struct admit_view *v)
 {
     uint32_t best = earliest(v, false);
 
-    return best != PLAN_NONE && finish_us(v, best) <= v->deadline_us ? best : earliest(v, true);
+    if (best != PLAN_NONE && finish_us(v, best) <= v->deadline_us)
+        return best;
+    best = earliest(v, true);
+    assert(best != PLAN_NONE); /* they cannot all have had more than their part */
+    return best;
 }
 
 struct admit_choice greedy_admit(const struct admit_view *v)
@@ -87,23 +111,24 @@ struct admit_choice greedy_admit(const struct admit_view *v)
     return (struct admit_choice){.what = ADMIT_YES};
 }
 
-/* Others wait, or would soon, unless it is idle and has been for as long as a run takes: under load
- * idle moments are shorter, and who fills them is in the way of who comes next.  Turns do not help:
- * what a queue of long runs makes late is refused, and then nobody seems to wait. */
-static bool others_pay(const struct admit_view *v, const struct let_view *l)
+/* What waits is still so little that a request of any of its models would be in time behind it. */
+static bool leaves_room(const struct admit_view *v, const struct let_view *l)
 {
-    usec_t start_us = MAX(v->now_us, l->lanes_us);
+    usec_t all_us = MAX(l->free_us, v->now_us) - v->now_us;
 
-    return l->shared && (l->free_us > start_us || v->now_us < l->lanes_us + l->full_us);
+    return (double)(all_us - MIN(all_us, l->own_us) + l->mine_us) <=
+           LOUD_PART * (double)l->slack_us;
 }
 
-/* What is beyond a model's allowance is served while that is at nobody's cost. */
+/* What is beyond a model's allowance is served while that is at nobody's cost; where all are
+ * beyond, nobody is to be kept from the others, and what has room is served. */
 struct admit_choice fair_admit(const struct admit_view *v)
 {
     if (v->beyond && v->n_lets > 0) {
         uint32_t i = greedy_route(v);
-        if (others_pay(v, &v->let[i]))
-            return (struct admit_choice){.what = ADMIT_BEYOND, .retry_us = v->let[i].full_us};
+        const struct let_view *l = &v->let[i];
+        if (others_pay(v, l) && (l->meek || !leaves_room(v, l)))
+            return (struct admit_choice){.what = ADMIT_BEYOND, .retry_us = l->full_us};
     }
     return greedy_admit(v);
 }

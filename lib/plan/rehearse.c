@@ -20,7 +20,8 @@ struct actor { /* one model's requests */
     struct random random;
     double next_us, gap_us, shape;
     struct allowance sure;
-    int64_t used_ns; /* of it */
+    int64_t used_ns; /* of it, */
+    usec_t loud_us;  /* and the last request beyond it; 0: as all are when it begins */
     uint32_t n_seats, seat[REHEARSE_LETS], routed[REHEARSE_LETS];
 };
 struct bench { /* one that waits where no view reaches */
@@ -359,6 +360,7 @@ static void let_look(const struct stage *s, const struct actor *x, uint32_t i, s
                           .n_routed = x->routed[i],
                           .part = c->part,
                           .shared = g->n > 1,
+                          .meek = true, /* a plan must hold without what the others leave */
                           .order = g->order};
 }
 
@@ -394,6 +396,8 @@ static void arrive(struct stage *s, uint32_t m)
     if (s->load > 1 && x->sure.rate_rps > 0) {
         int64_t used_ns = allowance_take(x->used_ns, &x->sure, 1, v.now_us);
         v.beyond = used_ns == ALLOWANCE_FRESH;
+        x->loud_us = v.beyond ? v.now_us : x->loud_us;
+        v.loud = x->loud_us + LOUD_US > v.now_us;
         x->used_ns = v.beyond ? x->used_ns : used_ns;
     }
     if (fair_admit(&v).what == ADMIT_YES)

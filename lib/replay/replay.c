@@ -106,6 +106,8 @@ static void let_show(struct replay *r, struct let *g)
         v->mine_us =
             mine_us(s->n + 1, s->cap, s->view_us[MIN(s->n + 1, s->cap)], s->view_us[s->cap]);
         v->n_queued = s->n;
+        v->meek = g->meek_us + MEEK_US > r->now_us;
+        v->slack_us = g->slack_us;
     }
 }
 
@@ -340,18 +342,37 @@ static bool is_beyond(struct party *y, usec_t now_us)
 
     if (used_ns != ALLOWANCE_FRESH)
         y->used_ns = used_ns;
+    else
+        y->loud_us = now_us;
     return used_ns == ALLOWANCE_FRESH;
+}
+
+static bool is_loud(const struct party *y, usec_t now_us)
+{
+    return y->loud_us && y->loud_us + LOUD_US > now_us;
+}
+
+/* Who of those that share a gpu-let is within its allowance. */
+static void asked(struct replay *r, const struct party *y)
+{
+    if (r->cfg->problem->model[y - r->party].best_effort || is_loud(y, r->now_us))
+        return;
+    for (uint32_t i = 0; i < y->n_living; i++)
+        r->let[r->seat[y->seat[i]].let].meek_us = r->now_us;
 }
 
 static void arrive(struct replay *r, uint32_t model)
 {
     struct party *y = &r->party[model];
     struct replay_model *m = &r->ret->model[model];
+
+    asked(r, y);
     struct admit_view v = {.now_us = r->now_us,
                            .deadline_us = deadline_us(r, model, r->now_us),
                            .n_queued = y->n_queued,
                            .queue_max = r->queue_max,
                            .beyond = is_beyond(y, r->now_us),
+                           .loud = is_loud(y, r->now_us),
                            .n_lets = y->n_living,
                            .let = y->view};
     bool counted = counts(r, r->now_us);

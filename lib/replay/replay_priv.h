@@ -75,7 +75,9 @@ struct let {
     const struct solo *pushed; /* what it has in its device's pressure; NULL: it is idle */
     enum plan_order order;
     usec_t work_us, busy_from_us, busy_us, idle_us; /* idle_us: since when, while nothing runs */
-    uint32_t turn;                                  /* seat that ran last, PLAN_NONE: none has */
+    usec_t meek_us;        /* the last request of a model within its allowance; 0: none yet */
+    usec_t slack_us;       /* policy.h */
+    uint32_t turn;         /* seat that ran last, PLAN_NONE: none has */
     struct flight *flight; /* [n_lanes]: models run side by side; or NULL */
 };
 
@@ -102,7 +104,8 @@ struct party {
     usec_t slo_us;
     struct allowance sure;
     double burst;
-    int64_t used_ns; /* of its allowance */
+    int64_t used_ns; /* of its allowance, */
+    usec_t loud_us;  /* and the last request beyond it; 0: none yet */
 };
 
 struct replay {

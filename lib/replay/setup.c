@@ -212,6 +212,20 @@ static int parties_setup(struct replay *r)
     return 0;
 }
 
+/* policy.h */
+static void slacks_setup(struct replay *r)
+{
+    for (uint32_t k = 0; k < r->n_lets; k++) {
+        struct let *g = &r->let[k];
+        g->slack_us = USEC_NEVER;
+        for (uint32_t i = g->first_seat; i < g->first_seat + g->n_sure; i++) {
+            usec_t slo_us = r->party[r->seat[i].model].slo_us;
+            if (slo_us)
+                g->slack_us = MIN(g->slack_us, slack_of(slo_us, r->seat[i].view_us[1]));
+        }
+    }
+}
+
 static int steps(struct replay *r)
 {
     int rc = problem_check(r->cfg->problem, r->err);
@@ -221,7 +235,9 @@ static int steps(struct replay *r)
         return rc;
     devices_setup(r);
     views_predict(r);
-    return parties_setup(r);
+    rc = parties_setup(r);
+    slacks_setup(r);
+    return rc;
 }
 
 int replay_setup(struct replay *r)

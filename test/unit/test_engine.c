@@ -208,6 +208,71 @@ static void beyond_its_allowance_a_model_waits_for_the_others(void)
     rig_free(&r);
 }
 
+/* n requests of both, alternating; how many were refused as beyond: all, and of the last ones. */
+static unsigned ask_both(struct rig *r, struct request *q, unsigned n, unsigned last,
+                         unsigned *ret_last)
+{
+    const char *name[] = {"a", "b"};
+    unsigned refused = 0, taken = 0;
+
+    *ret_last = 0;
+    for (unsigned i = 0; i < n; i++) {
+        CHECK_EQ(rig_fill(r, &q[i], name[i % 2], 1, 4, 1), 0);
+        if (engine_submit(r->e, &q[i]) == 0) {
+            taken++;
+        } else {
+            CHECK_EQ(q[i].refusal, REFUSED_BEYOND);
+            refused++;
+            *ret_last += i >= n - last;
+            rig_drop(&q[i]);
+        }
+        fake_sleep(4000);
+    }
+    for (unsigned i = 0; i < taken; i++) {
+        struct request *done = (struct request *)rig_next(r, WAIT_MS);
+        CHECK(done && done->fate == FATE_DONE);
+        rig_drop(done);
+    }
+    return refused;
+}
+
+/* Of six that take turns two are asked for, more than their turns are, for so long that neither
+ * counts as meek. */
+static void where_all_are_beyond_nobody_waits_for_the_others(void)
+{
+    enum { N = 900, LAST = 50, MODELS = 6 };
+    static struct request q[N];
+    struct pin_share share[MODELS];
+    struct pin_gpulet pin = {.n_shares = MODELS, .share = share};
+    const struct policy *ours;
+    unsigned refused_last;
+    struct job job;
+    struct err err;
+
+    memset(&fake, 0, sizeof(fake));
+    fake.granules = 1;
+    fake.run_us = 3000;
+    CHECK_EQ(policy_find("gpuletd", &ours, &err), 0);
+    struct rig r = rig_with(&backend_fake, ours);
+    for (unsigned i = 0; i < MODELS; i++) {
+        const char name[] = {(char)('a' + i), 0};
+        struct model_spec s = rig_spec(name, 1, dir_batch);
+        s.rate_rps = 1;
+        s.slo_us = USEC_PER_SEC;
+        s.queue_max = 2 * N;
+        CHECK_EQ(rig_load(&r, &s, &job), 0);
+        share[i] = (struct pin_share){.batch = 1};
+        memcpy(share[i].model, name, sizeof(name));
+    }
+    job = (struct job){0};
+    granules_add(&pin.set, 0);
+    engine_plan_pin(r.e, 1, &pin, &job, r.cq); /* else it would follow what is asked */
+    CHECK_EQ(rig_job(&r, &job), 0);
+    CHECK(ask_both(&r, q, N, LAST, &refused_last) > 0);
+    CHECK_EQ(refused_last, 0);
+    rig_free(&r);
+}
+
 static void a_request_that_gets_late_in_its_queue_is_dropped(void)
 {
     struct request first, late;
@@ -1086,6 +1151,7 @@ int main(void)
     RUN(nobody_waits_for_more_than_a_few_requests_to_be_woken);
     RUN(a_full_queue_refuses_at_once_and_says_when_to_come_back);
     RUN(beyond_its_allowance_a_model_waits_for_the_others);
+    RUN(where_all_are_beyond_nobody_waits_for_the_others);
     RUN(a_request_that_gets_late_in_its_queue_is_dropped);
     RUN(what_is_certainly_late_is_refused_before_it_waits);
     RUN(a_prediction_that_rose_is_put_right_by_a_run);

@@ -388,6 +388,65 @@ static void beyond_its_allowance_a_model_is_served_at_nobodys_cost(void)
     CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
 }
 
+static void where_all_are_beyond_what_leaves_room_for_anybody_is_served(void)
+{
+    struct let_view let = {.free_us = 3000,
+                           .lanes_us = 2000,
+                           .mine_us = 1000,
+                           .full_us = 4000,
+                           .slack_us = 5334,
+                           .shared = true};
+    struct admit_view v = {
+        .deadline_us = 10000, .queue_max = 3, .beyond = true, .n_lets = 1, .let = &let};
+    const struct policy *ours;
+    struct err err;
+
+    CHECK_EQ(policy_find("gpuletd", &ours, &err), 0);
+    CHECK_EQ(ours->admit(&v).what, ADMIT_YES); /* 4000 of 5334 */
+    let.meek = true;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
+    let.meek = false;
+    let.free_us = 3001;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_BEYOND);
+    let.slack_us = USEC_NEVER; /* nobody has an SLO */
+    CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
+    v.deadline_us = 3500;
+    CHECK_EQ(ours->admit(&v).what, ADMIT_LATE);
+}
+
+/* The first gpu-let is full, the second one has had its quarter of the requests, and a bit. */
+static void who_is_loud_keeps_to_its_part_where_others_would_pay(void)
+{
+    struct let_view let[2] = {
+        {.free_us = 9000, .lanes_us = 2000, .part = 0.75, .n_routed = 75, .shared = true},
+        {.free_us = 2000, .lanes_us = 1000, .part = 0.25, .n_routed = 35, .shared = true}};
+    struct admit_view v = {.deadline_us = 5000, .queue_max = 9, .n_lets = 2, .let = let};
+    const struct policy *ours;
+    struct err err;
+
+    CHECK_EQ(policy_find("gpuletd", &ours, &err), 0);
+    for (uint32_t i = 0; i < 2; i++)
+        let[i].mine_us = let[i].full_us = 1000;
+    CHECK_EQ(ours->route(&v),
+             1); /* a burst: there is room, and it is asked for no more than planned */
+    CHECK_EQ(ours->admit(&v).what, ADMIT_YES);
+    v.loud = true;
+    CHECK_EQ(ours->route(&v), 0);
+    CHECK_EQ(ours->admit(&v).what, ADMIT_LATE);
+    let[1].n_routed = 25;
+    CHECK_EQ(ours->route(&v), 1);
+    let[1].n_routed = 35;
+    let[1].shared = false;
+    CHECK_EQ(ours->route(&v), 1);
+    let[1].shared = true;
+    v.now_us = let[1].free_us = 2000; /* idle for as long as a run takes */
+    CHECK_EQ(ours->route(&v), 1);
+    v.now_us = 0;
+    let[0].part = 0.25; /* half of what is planned is lost: both have had their part of the rest */
+    let[0].n_routed = let[1].n_routed = 100;
+    CHECK_EQ(ours->route(&v), 1);
+}
+
 static void routing_takes_the_earliest_finish(void)
 {
     struct let_view let[3] = {{.free_us = 9000, .mine_us = 1000},
@@ -461,6 +520,8 @@ int main(void)
     RUN(admission_refuses_full_and_late);
     RUN(what_waits_is_counted_in_runs);
     RUN(beyond_its_allowance_a_model_is_served_at_nobodys_cost);
+    RUN(where_all_are_beyond_what_leaves_room_for_anybody_is_served);
+    RUN(who_is_loud_keeps_to_its_part_where_others_would_pay);
     RUN(routing_takes_the_earliest_finish);
     RUN(random_problems_give_checked_and_equal_plans);
     return check_end();

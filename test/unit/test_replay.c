@@ -579,6 +579,37 @@ static void what_is_too_much_is_refused_and_all_runs_are_full(void)
     }
 }
 
+/* The same two, both at four times what is planned: nobody keeps to his part, so the idle time is
+ * theirs.  Who is promised nothing keeps nobody from it. */
+static void where_all_ask_for_too_much_what_has_room_is_served(void)
+{
+    static const struct replay_load loud[] = {{.kind = REPLAY_POISSON, .rate_rps = 400},
+                                              {.kind = REPLAY_POISSON, .rate_rps = 400},
+                                              {.kind = REPLAY_POISSON, .rate_rps = 50}};
+    struct err err;
+
+    for (uint32_t n = 2; n <= 3; n++) {
+        set_up(2000, 1000);
+        problem.n_models = plan.n_models = n;
+        for (uint32_t m = 0; m < n; m++) {
+            model[m].rate_rps = 100;
+            model[m].slo_us = 40000;
+            model[m].best_effort = m == 2;
+        }
+        add_let(0, 0, 4);
+        for (uint32_t m = 1; m < n; m++)
+            share[m] = (struct plan_share){.model = m, .batch = 4, .rate_rps = m == 2 ? 0 : 100};
+        let[0].n_shares = n;
+        let[0].order = ORDER_DEADLINE;
+        cfg.load = loud;
+        cfg.warmup_us = 3 * USEC_PER_SEC;
+        CHECK_EQ(policy_find("gpuletd", &cfg.policy, &err), 0);
+        (void)replay();
+        for (uint32_t m = 0; m < 2; m++)
+            CHECK(result.model[m].in_time > 1.5 * 100 * 7);
+    }
+}
+
 int main(void)
 {
     RUN(m_d_1_waits_as_long_as_pollaczek_and_khinchine_say);
@@ -601,5 +632,6 @@ int main(void)
     RUN(a_list_of_arrivals_is_what_a_replay_is_offered);
     RUN(a_loud_model_has_its_part_and_leaves_the_other_its_own);
     RUN(what_is_too_much_is_refused_and_all_runs_are_full);
+    RUN(where_all_ask_for_too_much_what_has_room_is_served);
     return check_end();
 }
