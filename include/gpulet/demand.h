@@ -88,6 +88,7 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
  * batch is in it again.  One request at now_us: the new time, or ALLOWANCE_FRESH: it is beyond, and
  * the old time stays.  a->rate_rps > 0; burst: as demand_burst() has it. */
 #define ALLOWANCE_FRESH INT64_MIN
+int64_t allowance_take(int64_t used_ns, const struct allowance *a, double burst, usec_t now_us);
 /* A model is loud for so long after a request beyond its allowance; for so long after a request of
  * one that is not, a gpu-let that both share has somebody meek in it. */
 #define LOUD_US USEC_PER_SEC
@@ -96,12 +97,4 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
 static inline usec_t slack_of(usec_t slo_us, usec_t run_us)
 {
     return slo_us > run_us ? slo_us - run_us : 0;
-}
-int64_t allowance_take(int64_t used_ns, const struct allowance *a, double burst, usec_t now_us);
-/* When a plan comes into force: who is asked for more than it has for him has nothing saved.  At a
- * low rate it would be many seconds until that is used up, at the cost of others. */
-static inline int64_t allowance_planned(int64_t used_ns, double asked_rps, double planned_rps,
-                                        usec_t now_us)
-{
-    return asked_rps > planned_rps ? (int64_t)(1000 * now_us) : used_ns;
 }

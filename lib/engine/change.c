@@ -556,7 +556,6 @@ static int change_swap(struct engine *e, struct change *c, struct err *err)
     (void)err;
     verdicts_adopt(e, ep);
     seats_adopt(ep);
-    allowances_adopt(ep);
     rates_adopt(ep, c->l);
     for (uint32_t i = 0; i < ep->n_routes; i++)
         atomic_store_explicit(&ep->route[i].served->route, i, memory_order_relaxed);

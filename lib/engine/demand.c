@@ -66,20 +66,6 @@ int epoch_bands(struct epoch *ep, struct err *err)
     return 0;
 }
 
-void allowances_adopt(const struct epoch *ep)
-{
-    usec_t now_us = clock_now_us();
-
-    for (uint32_t i = 0; i < ep->n_routes; i++) {
-        struct loaded *l = ep->route[i].l;
-        int64_t was_ns = atomic_load_explicit(&l->used_ns, memory_order_relaxed);
-        int64_t now_ns =
-            allowance_planned(was_ns, l->plan_rps / MARGIN, ep->problem.model[i].rate_rps, now_us);
-        if (now_ns != was_ns)
-            atomic_store_explicit(&l->used_ns, now_ns, memory_order_relaxed);
-    }
-}
-
 bool demand_beyond(const struct route *rt, usec_t now_us)
 {
     int64_t was_ns, used_ns;

@@ -468,7 +468,6 @@ void leisure_stop(struct engine *e);
 void demand_step(struct engine *e);
 usec_t demand_wait_us(const struct engine *e); /* until demand_step() should be called again */
 int epoch_bands(struct epoch *ep, struct err *err);
-void allowances_adopt(const struct epoch *ep); /* ep comes into force */
 /* Counts a request against its model's allowance; true: it is beyond.  Http threads. */
 bool demand_beyond(const struct route *rt, usec_t now_us);
 /* Any thread.  Was one of its requests beyond what it has for sure, in the last LOUD_US? */

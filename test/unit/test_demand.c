@@ -509,26 +509,6 @@ static void an_allowance_that_is_used_up_comes_back_with_half_a_batch(void)
     CHECK(n >= 1000 + 55 && n <= 1000 + 70); /* as many as one by one */
 }
 
-/* 50 requests/s, where 40 are planned: sixty-four at once would be enough for half a minute. */
-static void who_is_asked_for_more_than_is_planned_has_nothing_saved(void)
-{
-    const struct allowance a = {.rate_rps = 40, .batch = 1};
-    const usec_t from_us = 60 * USEC_PER_SEC;
-
-    CHECK_EQ(allowance_planned(12345, 40, 40, from_us), 12345);
-    CHECK_EQ(allowance_planned(ALLOWANCE_FRESH, 39, 40, from_us), ALLOWANCE_FRESH);
-    for (int is_known = 0; is_known <= 1; is_known++) {
-        int64_t used_ns = allowance_planned(ALLOWANCE_FRESH, is_known ? 50 : 40, 40, from_us);
-        uint32_t n = 0;
-        for (usec_t at_us = 0; at_us < 5 * USEC_PER_SEC; at_us += 20000) {
-            int64_t next_ns = allowance_take(used_ns, &a, 1, from_us + at_us);
-            n += next_ns != ALLOWANCE_FRESH;
-            used_ns = next_ns != ALLOWANCE_FRESH ? next_ns : used_ns;
-        }
-        CHECK(is_known ? n >= 190 && n <= 200 : n == 250);
-    }
-}
-
 int main(void)
 {
     RUN(a_steady_rate_is_found_and_then_nothing_happens);
@@ -553,6 +533,5 @@ int main(void)
     RUN(a_gpulet_that_promises_nothing_has_no_room);
     RUN(an_allowance_is_a_rate_and_one_burst);
     RUN(an_allowance_that_is_used_up_comes_back_with_half_a_batch);
-    RUN(who_is_asked_for_more_than_is_planned_has_nothing_saved);
     return check_end();
 }
