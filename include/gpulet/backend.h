@@ -87,7 +87,7 @@ struct device_info {
     char why[480];    /* why this mode, what is missing; what the service threads share */
 };
 
-/* Memory that the backend may read inputs from and write outputs to. */
+/* Where inputs and outputs of requests mostly lie; what lies elsewhere may be slower to copy. */
 struct host_region {
     int memfd;
     void *base;
@@ -182,7 +182,8 @@ struct backend {
     int (*dev_open)(const struct backend_config *cfg, unsigned index, struct device **ret,
                     struct err *err);
     void (*dev_close)(struct device *dev);
-    /* Register a slab with the device; offsets into it are what requests carry. */
+    /* 1: the device has the region's pages from now on, they must stay until host_close.  0: it
+     * need not. */
     int (*host_open)(struct device *dev, const struct host_region *region, struct err *err);
     void (*host_close)(struct device *dev, const struct host_region *region);
     /* *ret_units: the units really got.  Disjointness is the planner's, and checked there.  A

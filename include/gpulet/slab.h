@@ -1,9 +1,11 @@
 /* Host memory for requests and replies: slabs of one memfd-backed region.
  *
- * A backend registers the region once (host_open); a request refers to it by offset, so the same
- * boundary can later lie between processes.  Bodies are received into a slab, inputs are read
- * there and outputs written there: never a second copy.  Size classes with free lists; what is
- * freed in large pieces goes back to the kernel.  Any thread; slab_new() takes one short lock. */
+ * A backend registers the region's window once (host_open), out of which slabs come as long as it
+ * has room; a request refers to the region by offset, so the same boundary can later lie between
+ * processes.  Bodies are received into a slab, inputs are read there and outputs written there:
+ * never a second copy.  Size classes with free lists; what is freed in large pieces goes back to
+ * the kernel, unless it is of a window that a device holds.  Any thread; slab_new() takes one short
+ * lock. */
 #pragma once
 
 #include <gpulet/base.h>
@@ -21,6 +23,11 @@ struct slab {
 int pool_new(size_t max_bytes, struct pool **ret, struct err *err);
 void pool_free(struct pool *p); /* no slab is out */
 int pool_region(const struct pool *p, int *ret_memfd, void **ret_base, size_t *ret_bytes);
+/* The front of the region: a power of two, at most max_bytes and 512 MiB.  No slab lies across its
+ * end. */
+size_t pool_window_bytes(const struct pool *p);
+/* From now on the window's pages stay where they are.  Before the first slab. */
+void pool_hold(struct pool *p);
 size_t pool_used_bytes(struct pool *p);
 size_t pool_max_bytes(const struct pool *p); /* as given to pool_new() */
 

@@ -151,10 +151,12 @@ static bool builder_wait(struct engine *e)
 /* ---- devices */
 static int devices_open(struct engine *e, struct err *err)
 {
+    size_t bytes;
     void *base;
 
-    (void)pool_region(e->pool, &e->region.memfd, &base, &e->region.bytes);
+    (void)pool_region(e->pool, &e->region.memfd, &base, &bytes);
     e->region.base = base;
+    e->region.bytes = pool_window_bytes(e->pool);
     for (uint32_t i = 0; i < e->n_devices; i++) {
         struct engine_device *d = &e->device[i];
         int r = e->b->dev_open(&e->cfg.device, i, &d->dev, err);
@@ -164,6 +166,8 @@ static int devices_open(struct engine *e, struct err *err)
         r = e->b->host_open(d->dev, &e->region, err);
         if (r < 0)
             return r;
+        if (r > 0)
+            pool_hold(e->pool);
         d->host = true;
     }
     return 0;

@@ -7,10 +7,14 @@
  * the region (also sparse): an allocation needs no malloc, and freeing merges buddies in at most
  * MAX_ORDERS steps under the lock.
  *
+ * The front of the region is its window, which a device may hold: an area of its own, whose blocks
+ * do not merge with others.  What a device will not read, slabs that may grow, lies behind it.
+ *
  * Memory that was written once stays with the kernel until it is punched out.  Each free block
  * knows how many of its bytes may be dirty; when all free blocks together hold more than
  * CACHE_BYTES, a large freed block is taken out of the lists again, punched without the lock and
- * put back clean.  What is in use often stays hot, because the lists are last in, first out. */
+ * put back clean.  What is in use often stays hot, because the lists are last in, first out.  A
+ * window that is held is never punched: the device has the pages, and would go on with those. */
 #include <gpulet/slab.h>
 
 #include <fcntl.h>
@@ -24,6 +28,7 @@
 #define MAX_ORDERS 33               /* up to 4 TiB */
 #define CACHE_BYTES (8u << 20)      /* dirty free memory kept for the next request */
 #define PUNCH_MIN_BYTES (64u << 10) /* smaller holes are not worth the call */
+#define WINDOW_BYTES ((size_t)512 << 20)
 #define NO_BLOCK UINT32_MAX
 
 struct block {
@@ -35,18 +40,26 @@ struct block {
     bool room; /* in use, and counted in pool.room */
 };
 
+enum area {
+    AREA_WINDOW,
+    AREA_BEHIND,
+    N_AREAS,
+};
+
 struct pool {
     int memfd;
     char *base;
     size_t bytes, max_bytes;
     struct block *block;
     size_t blocks_bytes;
-    uint32_t top; /* order of the whole region */
+    uint32_t top;    /* order of the whole region */
+    uint32_t window; /* and of its window */
+    bool held;       /* by a device, for good; set while no slab is out */
     pthread_mutex_t lock;
     /* under lock */
     size_t used, dirty;
     size_t room; /* bytes of the blocks of slabs that may grow */
-    uint32_t list[MAX_ORDERS];
+    uint32_t list[N_AREAS][MAX_ORDERS];
 };
 
 static size_t order_bytes(uint32_t order)
@@ -63,19 +76,25 @@ static uint32_t order_for(size_t bytes)
     return o;
 }
 
+static enum area area_of(const struct pool *p, uint32_t i)
+{
+    return i < UINT32_C(1) << p->window ? AREA_WINDOW : AREA_BEHIND;
+}
+
 /* ---- free lists; under lock */
 static void list_add(struct pool *p, uint32_t i, uint32_t order, size_t dirty)
 {
     struct block *b = &p->block[i];
+    uint32_t *list = &p->list[area_of(p, i)][order];
 
     b->order = (uint8_t)order;
     b->free = true;
     b->dirty = dirty;
     b->prev = NO_BLOCK;
-    b->next = p->list[order];
+    b->next = *list;
     if (b->next != NO_BLOCK)
         p->block[b->next].prev = i;
-    p->list[order] = i;
+    *list = i;
     p->dirty += dirty;
 }
 
@@ -86,23 +105,23 @@ static void list_del(struct pool *p, uint32_t i)
     if (b->prev != NO_BLOCK)
         p->block[b->prev].next = b->next;
     else
-        p->list[b->order] = b->next;
+        p->list[area_of(p, i)][b->order] = b->next;
     if (b->next != NO_BLOCK)
         p->block[b->next].prev = b->prev;
     b->free = false;
     p->dirty -= b->dirty;
 }
 
-/* A block of that order, split off the smallest that is there; NO_BLOCK when none is. */
-static uint32_t block_take(struct pool *p, uint32_t order)
+/* A block of that order, split off the smallest that the area has; NO_BLOCK when it has none. */
+static uint32_t block_take(struct pool *p, enum area area, uint32_t order)
 {
     uint32_t have = order;
 
-    while (have <= p->top && p->list[have] == NO_BLOCK)
+    while (have <= p->top && p->list[area][have] == NO_BLOCK)
         have++;
     if (have > p->top)
         return NO_BLOCK;
-    uint32_t i = p->list[have];
+    uint32_t i = p->list[area][have];
     size_t dirty = p->block[i].dirty;
 
     list_del(p, i);
@@ -121,7 +140,8 @@ static uint32_t block_merge(struct pool *p, uint32_t i, uint32_t *order, size_t 
 {
     while (*order < p->top) {
         uint32_t buddy = i ^ (UINT32_C(1) << *order);
-        if (!p->block[buddy].free || p->block[buddy].order != *order)
+        if (!p->block[buddy].free || p->block[buddy].order != *order ||
+            area_of(p, buddy) != area_of(p, i))
             break;
         *dirty += p->block[buddy].dirty;
         list_del(p, buddy);
@@ -167,14 +187,17 @@ int pool_new(size_t max_bytes, struct pool **ret, struct err *err)
     p->top = order_for(4 * max_bytes);
     p->bytes = order_bytes(p->top);
     (void)pthread_mutex_init(&p->lock, NULL);
+    p->window = order_for(MIN(max_bytes, WINDOW_BYTES) / 2 + 1); /* a power of two, no larger */
     for (uint32_t o = 0; o < MAX_ORDERS; o++)
-        p->list[o] = NO_BLOCK;
+        p->list[AREA_WINDOW][o] = p->list[AREA_BEHIND][o] = NO_BLOCK;
     int r = pool_map(p);
     if (r < 0) {
         pool_free(p);
         return err_set(err, r, "request memory of %zu bytes: %s", max_bytes, strerror(-r));
     }
-    list_add(p, 0, p->top, 0);
+    list_add(p, 0, p->window, 0);
+    for (uint32_t o = p->window; o < p->top; o++)
+        list_add(p, UINT32_C(1) << o, o, 0);
     *ret = p;
     return 0;
 }
@@ -200,6 +223,17 @@ int pool_region(const struct pool *p, int *ret_memfd, void **ret_base, size_t *r
     *ret_base = p->base;
     *ret_bytes = p->bytes;
     return 0;
+}
+
+size_t pool_window_bytes(const struct pool *p)
+{
+    return order_bytes(p->window);
+}
+
+void pool_hold(struct pool *p)
+{
+    assert(p->used == 0);
+    p->held = true;
 }
 
 size_t pool_used_bytes(struct pool *p)
@@ -228,7 +262,9 @@ static int take_slab(struct pool *p, size_t bytes, uint32_t order, bool room, st
 
     (void)pthread_mutex_lock(&p->lock);
     if (may_use(p, bytes) && (!room || p->room + order_bytes(order) <= p->bytes / 2))
-        i = block_take(p, order);
+        i = block_take(p, room ? AREA_BEHIND : AREA_WINDOW, order);
+    if (i == NO_BLOCK && !room && may_use(p, bytes))
+        i = block_take(p, AREA_BEHIND, order);
     if (i != NO_BLOCK) {
         p->used += bytes;
         p->room += room ? order_bytes(order) : 0;
@@ -312,13 +348,13 @@ void slab_put(struct slab *s)
         return;
     struct pool *p = s->pool;
     uint32_t i = (uint32_t)(s->offset >> BLOCK_SHIFT), order = p->block[i].order;
-    size_t bytes = s->bytes;
+    size_t bytes = s->bytes, dirty = p->held && area_of(p, i) == AREA_WINDOW ? 0 : bytes;
 
     (void)pthread_mutex_lock(&p->lock);
     p->used -= bytes;
     if (p->block[i].room)
         p->room -= order_bytes(order);
-    bool punch = block_put(p, &i, &order, bytes);
+    bool punch = block_put(p, &i, &order, dirty);
     (void)pthread_mutex_unlock(&p->lock);
     if (!punch)
         return;

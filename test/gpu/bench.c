@@ -235,7 +235,7 @@ static int bench_memory(struct bench *b, struct err *err)
     for (uint32_t i = 0; i < g->n_out;
          i++, at += align_up(b->bound->value[g->out[i - 1]].bytes, 4096))
         b->out[i] = at;
-    return be->host_open(b->dev, &b->region, err);
+    return MIN(be->host_open(b->dev, &b->region, err), 0);
 }
 
 static unsigned granules_most(const struct bench *b)

@@ -1138,6 +1138,33 @@ static void from_its_first_point_until_it_serves_what_a_model_has_on_the_device_
     rig_free(&r);
 }
 
+/* ---- request memory */
+static void freed(struct engine *e, uint64_t bytes, bool stays)
+{
+    struct slab *s;
+
+    CHECK_EQ(slab_new(engine_pool(e), bytes, &s), 0);
+    memset(s->data, 7, s->bytes);
+    const char *data = s->data;
+    CHECK(data >= (char *)fake.region.base &&
+          data + bytes <= (char *)fake.region.base + fake.region.bytes);
+    slab_put(s);
+    CHECK_EQ(data[bytes - 1], stays ? 7 : 0);
+}
+
+/* What it read would be the old pages, what it wrote nobody would see. */
+static void request_memory_that_a_device_holds_stays_where_it_is(void)
+{
+    for (int holds = 0; holds < 2; holds++) {
+        memset(&fake, 0, sizeof(fake));
+        fake.granules = 1;
+        fake.holds = holds;
+        struct rig r = rig_on(&backend_fake);
+        freed(r.e, UINT64_C(20) << 20, holds);
+        rig_free(&r);
+    }
+}
+
 int main(void)
 {
     dir_batch = fake_model("batch", "Add", "x,x", "batch,4");
@@ -1187,6 +1214,7 @@ int main(void)
     RUN(stopping_with_models_loaded_closes_everything);
     RUN(models_come_and_go_on_real_cores);
     RUN(from_its_first_point_until_it_serves_what_a_model_has_on_the_device_stays);
+    RUN(request_memory_that_a_device_holds_stays_where_it_is);
     fake_cleanup();
     free(dir_batch);
     free(dir_fixed);

@@ -140,6 +140,61 @@ static void many_small_pieces_go_back_too(void)
     pool_free(p);
 }
 
+static void a_window_that_a_device_holds_is_used_first_and_stays(void)
+{
+    struct pool *p = pool_of(256 * MIB);
+    struct slab *s[4], *room;
+    struct stat st;
+    size_t bytes;
+    void *base;
+    int fd;
+
+    (void)pool_region(p, &fd, &base, &bytes);
+    CHECK_EQ(pool_window_bytes(p), 256 * MIB);
+    pool_hold(p);
+    for (unsigned turn = 0; turn < 3; turn++) {
+        for (unsigned i = 0; i < 4; i++) {
+            CHECK_EQ(slab_new(p, 33 * MIB, &s[i]), 0);
+            CHECK(s[i]->offset < 256 * MIB);
+            memset(s[i]->data, 1, s[i]->bytes);
+        }
+        CHECK_EQ(slab_new_room(p, MIB, 64 * MIB, &room), 0);
+        CHECK(room->offset >= 256 * MIB); /* no input */
+        slab_put(room);
+        for (unsigned i = 0; i < 4; i++)
+            slab_put(s[i]);
+    }
+    CHECK(fstat(fd, &st) == 0 && (size_t)st.st_blocks * 512 >= 4 * 33 * MIB);
+    CHECK_EQ(((char *)base)[33 * MIB - 1], 1); /* these very pages */
+    pool_free(p);
+}
+
+static void what_a_window_has_no_room_for_lies_behind_it_and_goes_back(void)
+{
+    struct pool *p = pool_of(100 * MIB);
+    size_t window = pool_window_bytes(p), held;
+    struct slab *s[30];
+    bool behind = false;
+
+    CHECK_EQ(window, 64 * MIB);
+    pool_hold(p);
+    for (unsigned i = 0; i < 30; i++) { /* of blocks of 4 MiB */
+        CHECK_EQ(slab_new(p, 3 * MIB, &s[i]), 0);
+        CHECK(s[i]->offset >= window || s[i]->offset + s[i]->bytes <= window);
+        behind |= s[i]->offset >= window;
+        memset(s[i]->data, 1, s[i]->bytes);
+    }
+    CHECK(behind);
+    for (unsigned i = 0; i < 30; i++)
+        slab_put(s[i]);
+    held = resident(p);
+    CHECK(held >= 16 * 3 * MIB && held <= (16 * 3 + 8) * MIB);
+    CHECK_EQ(slab_new(p, 100 * MIB, &s[0]), 0); /* the pieces have grown together again */
+    CHECK(s[0]->offset >= window);
+    slab_put(s[0]);
+    pool_free(p);
+}
+
 static void a_slab_with_room_grows_where_it_is(void)
 {
     struct pool *p = pool_of(64 * MIB);
@@ -299,6 +354,8 @@ int main(void)
     RUN(a_slab_lives_until_its_last_reference);
     RUN(large_pieces_go_back_to_the_kernel);
     RUN(many_small_pieces_go_back_too);
+    RUN(a_window_that_a_device_holds_is_used_first_and_stays);
+    RUN(what_a_window_has_no_room_for_lies_behind_it_and_goes_back);
     RUN(a_slab_with_room_grows_where_it_is);
     RUN(a_slab_grows_as_far_as_its_block_and_the_pool);
     RUN(slabs_with_room_leave_the_others_theirs);

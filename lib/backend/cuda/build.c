@@ -61,21 +61,42 @@ int build_buf(struct build *b, size_t bytes, struct ref *ret)
     return 0;
 }
 
-int build_upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
-                 struct ref *ret)
+/* Where the next constant of the exe goes. */
+static struct weights **weights_next(struct build *b)
 {
     struct exe *x = b->exe;
     struct weights **w = more(b, x->weights, x->n_weights, &b->cap_weights, sizeof(*w));
 
-    if (!w)
-        return no_memory(b);
-    x->weights = w;
-    int r = weights_in(b->part, data, bytes, hash, &w[x->n_weights], b->err);
-    if (r < 0)
-        return r;
+    if (w)
+        x->weights = w;
+    return w ? &w[x->n_weights] : NULL;
+}
+
+static void weights_took(struct exe *x, size_t bytes, struct ref *ret)
+{
     x->weights_bytes += bytes;
-    *ret = (struct ref){.kind = REF_CONST, .at = weights_at(w[x->n_weights++])};
-    return 0;
+    *ret = (struct ref){.kind = REF_CONST, .at = weights_at(x->weights[x->n_weights++])};
+}
+
+int build_upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
+                 struct ref *ret)
+{
+    struct weights **w = weights_next(b);
+    int r = w ? weights_in(b->part, data, bytes, hash, w, b->err) : no_memory(b);
+
+    if (r == 0)
+        weights_took(b->exe, bytes, ret);
+    return r;
+}
+
+bool build_has(struct build *b, size_t bytes, struct hash128 hash, struct ref *ret)
+{
+    struct weights **w = weights_next(b);
+
+    if (!w || !(*w = weights_have(b->part, bytes, hash)))
+        return false;
+    weights_took(b->exe, bytes, ret);
+    return true;
 }
 
 int build_const(struct build *b, const void *data, size_t bytes, struct ref *ret)

@@ -151,7 +151,7 @@ int gpu_host_open(struct device *dev, const struct host_region *region, struct e
     if (r < 0)
         return err_wrap(
             err, "request memory of %zu bytes cannot be pinned (LimitMEMLOCK=): ", region->bytes);
-    return 0;
+    return 1;
 }
 
 void gpu_host_close(struct device *dev, const struct host_region *region)

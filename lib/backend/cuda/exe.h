@@ -159,6 +159,8 @@ int build_buf(struct build *b, size_t bytes, struct ref *ret);
 /* Bytes in device memory, which the exe holds. */
 int build_upload(struct build *b, const void *data, size_t bytes, struct hash128 hash,
                  struct ref *ret);
+/* The same of what the device has already: it need not be made then. */
+bool build_has(struct build *b, size_t bytes, struct hash128 hash, struct ref *ret);
 /* A constant of so many zeros. */
 int build_zeros(struct build *b, size_t bytes, struct ref *ret);
 /* A launch over n elements; none if n is 0. */

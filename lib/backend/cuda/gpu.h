@@ -220,6 +220,8 @@ void vmm_close(struct vmm *v);
  * The partition's context is current. */
 int weights_in(struct part *p, const void *data, size_t bytes, struct hash128 hash,
                struct weights **ret, struct err *err);
+/* NULL: it has to be uploaded. */
+struct weights *weights_have(struct part *p, size_t bytes, struct hash128 hash);
 void weights_out(struct part *p, struct weights *w);
 CUdeviceptr weights_at(const struct weights *w);
 /* All constants are given back. */

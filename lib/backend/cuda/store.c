@@ -53,24 +53,32 @@ static uint16_t half_of(const struct build *b, float x)
     return half_type(b) == DT_FP16 ? fp16_of(x) : bf16_of(x);
 }
 
-/* A constant is rounded here, once. */
+/* Samples of so many channels of so many numbers, which become numbers of so many channels. */
+static void round_to(const struct build *b, const float *x, int64_t n, int64_t channels,
+                     int64_t inner, uint16_t *y)
+{
+    for (int64_t i = 0; i < n; i += channels * inner)
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t k = 0; k < inner; k++)
+                y[i + k * channels + c] = half_of(b, *x++);
+}
+
+/* A constant is rounded here, when the device does not have it yet. */
 static int upload(struct build *b, const struct constant *c, bool last, struct ref *ret)
 {
     const struct tensor *t = &c->t;
     uint64_t how[] = {half_type(b), last};
-    int64_t n = count_of(t), channels = last ? t->dims[1] : 1;
-    int64_t inner = last ? span(t, 2, t->rank) : 1, each = channels * inner;
-    const float *x = t->data;
-    uint16_t *y = malloc((size_t)n * sizeof(*y) + 1);
+    struct hash128 hash = hash_join(c->hash, hash_bytes(how, sizeof(how)));
+    int64_t n = count_of(t);
+    size_t bytes = (size_t)n * sizeof(uint16_t);
 
+    if (build_has(b, bytes, hash, ret))
+        return 0;
+    uint16_t *y = malloc(bytes + 1);
     if (!y)
         return err_set(b->err, -ENOMEM, "out of memory");
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = i % each, to = i - at + at % inner * channels + at / inner;
-        y[to] = half_of(b, x[i]);
-    }
-    int r = build_upload(b, y, (size_t)n * sizeof(*y),
-                         hash_join(c->hash, hash_bytes(how, sizeof(how))), ret);
+    round_to(b, t->data, n, last ? t->dims[1] : 1, last ? span(t, 2, t->rank) : n, y);
+    int r = build_upload(b, y, bytes, hash, ret);
     free(y);
     return r;
 }
@@ -99,6 +107,8 @@ int build_beside(struct build *b, int64_t rows, uint32_t n, const struct beside 
         width += part[k].each;
     }
     size_t bytes = (size_t)(rows * width) * sizeof(uint16_t);
+    if (build_has(b, bytes, hash, ret))
+        return 0;
     uint16_t *y = malloc(bytes + 1);
     if (!y)
         return err_set(b->err, -ENOMEM, "out of memory");

@@ -112,19 +112,25 @@ static int upload(struct part *p, const struct weights *w, const void *data, str
     return r < 0 ? r : GPU(stream_wait(p->builders), err);
 }
 
+struct weights *weights_have(struct part *p, size_t bytes, struct hash128 hash)
+{
+    struct weights *w = space_of(p)->weights;
+
+    while (w && !(hash_eq(w->hash, hash) && w->bytes == bytes))
+        w = w->next;
+    if (w)
+        w->refs++;
+    return w;
+}
+
 int weights_in(struct part *p, const void *data, size_t bytes, struct hash128 hash,
                struct weights **ret, struct err *err)
 {
     struct space *s = space_of(p);
-    struct weights *w = s->weights;
+    struct weights *w = *ret = weights_have(p, bytes, hash);
 
-    while (w && !(hash_eq(w->hash, hash) && w->bytes == bytes))
-        w = w->next;
-    if (w) {
-        w->refs++;
-        *ret = w;
+    if (w)
         return 0;
-    }
     int r = enter(p, s, bytes, &w, err);
     if (r == 0 && (r = upload(p, w, data, err)) < 0)
         drop(s, w);
