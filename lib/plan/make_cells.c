@@ -9,6 +9,8 @@
 #include "make_priv.h"
 #include <math.h>
 
+#define EVEN 0.97 /* of the most rows a second: what profiles are off by */
+
 static const struct pressure nobody;
 
 const struct solo *solo_of(struct job *j, uint32_t model, uint32_t type, uint32_t units,
@@ -92,6 +94,22 @@ static void cell_try(struct job *j, uint32_t m, uint32_t type, uint32_t units, u
         *best = (struct cell){rps, rows, s, rows};
 }
 
+/* Of the table's batches that are as good as the best the smallest.  Where runs follow each other
+ * everybody else waits for a long one, and which of two is ahead by a little is noise. */
+static struct cell cell_shortest(struct job *j, uint32_t m, uint32_t type, uint32_t units,
+                                 uint32_t s, const struct pressure *pr, const struct cell *best)
+{
+    const struct profile *f = &j->p->model[m].profile[type];
+
+    for (uint32_t i = 0; i < f->n_batch && f->batch[i] < best->batch; i++) {
+        struct cell c = {0};
+        cell_try(j, m, type, units, s, f->batch[i], pr, &c);
+        if (c.rps >= EVEN * best->rps)
+            return c;
+    }
+    return *best;
+}
+
 /* Between two points of a table rows/run has its best at an end; a curve is looked at everywhere.
  * Beside neighbours only the batch that is best alone is tried, and the largest that holds. */
 static struct cell cell_make(struct job *j, uint32_t m, uint32_t type, uint32_t units, uint32_t s,
@@ -115,7 +133,7 @@ static struct cell cell_make(struct job *j, uint32_t m, uint32_t type, uint32_t 
         if (f->batch[i] * 4 < best.batch)
             break; /* far below the best, and it has only fallen */
     }
-    return best;
+    return j->p->type[type].in_turn ? cell_shortest(j, m, type, units, s, pr, &best) : best;
 }
 
 struct pressure field_beside(const struct kind *k, uint32_t granules)

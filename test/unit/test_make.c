@@ -625,6 +625,41 @@ static void every_model_gets_a_place_where_there_is_memory(void)
     CHECK_EQ(homeless, 0);
 }
 
+/* Batches of 1, 6 and 8 that take so long a row. */
+static uint32_t batch_taken(bool in_turn, usec_t one_us, usec_t six_us, usec_t eight_us)
+{
+    static const uint32_t batch[] = {1, 6, 8}, units[] = {1};
+    usec_t run_us[] = {one_us, 6 * six_us, 8 * eight_us};
+    struct plan_type type = {
+        .name = "cpu", .n_granules = 1, .granule_units = 1, .max_granules = 1, .in_turn = in_turn};
+    struct plan_device device = {.name = "cpu0"};
+    struct profile f = {
+        .n_batch = 3, .n_units = 1, .batch = batch, .units = units, .run_us = run_us};
+    struct plan_model model = {
+        .name = "m", .max_batch = 8, .slo_us = 1000000, .rate_rps = 10, .profile = &f};
+    struct problem p = {.n_types = 1,
+                        .n_devices = 1,
+                        .n_models = 1,
+                        .type = &type,
+                        .device = &device,
+                        .model = &model};
+
+    arena_init(&arena);
+    struct plan plan = make(&p, NULL);
+    CHECK_EQ(plan.n_gpulets, 1);
+    uint32_t taken = plan.gpulet[0].share[0].batch;
+    arena_done(&arena);
+    return taken;
+}
+
+static void where_runs_follow_each_other_they_are_no_longer_than_they_must_be(void)
+{
+    CHECK_EQ(batch_taken(true, 25000, 24600, 24700), 1); /* ahead by what is noise */
+    CHECK_EQ(batch_taken(true, 27000, 24600, 24500), 6);
+    CHECK_EQ(batch_taken(true, 25000, 20000, 16000), 8);
+    CHECK_EQ(batch_taken(false, 25000, 24600, 24700), 6); /* nobody else waits */
+}
+
 static struct plan_model knee_random(uint64_t *s)
 {
     struct knee k = {.work_ms = 50 + random_below(s, 500), .units = 10 + random_below(s, 50)};
@@ -694,6 +729,7 @@ int main(void)
     RUN(hostile_problems_are_planned_again_or_say_why_not);
     RUN(queues_that_a_newcomer_fills_are_planned_again);
     RUN(every_model_gets_a_place_where_there_is_memory);
+    RUN(where_runs_follow_each_other_they_are_no_longer_than_they_must_be);
     RUN(important_models_come_first_and_the_others_are_named);
     RUN(spare_capacity_is_spread_over_all_devices);
     return check_end();

@@ -276,7 +276,8 @@ static int build_all(struct build *b)
     b->at = ARENA_ARRAY(&b->scratch, struct ref, b->graph->n_values);
     for (unsigned i = 0; i < ARRAY_SIZE(b->half); i++)
         b->half[i] = ARENA_ARRAY(&b->scratch, struct ref, b->graph->n_values);
-    if (r == 0 && (!b->at || !b->half[0] || !b->half[1]))
+    b->fits = ARENA_ARRAY(&b->scratch, enum fit, b->graph->n_values);
+    if (r == 0 && (!b->at || !b->half[0] || !b->half[1] || !b->fits))
         r = err_set(b->err, -ENOMEM, "out of memory");
     x->batch = b->graph->batch_sym >= 0 ? (uint32_t)b->bound->key.dim[b->graph->batch_sym] : 1;
     if (r == 0)

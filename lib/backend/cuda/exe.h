@@ -139,7 +139,13 @@ struct build {
     struct arena scratch;
     struct ref *at;      /* by value id */
     struct ref *half[2]; /* the same in 16 bits: row-major, and with channels last */
-    bool *wants;         /* by value id: a node that computes in 16 bits comes behind it */
+    enum fit {
+        FIT_UNKNOWN,
+        FIT_YES,
+        FIT_NO,
+    } *
+        fits;    /* by value id: half_fits() */
+    bool *wants; /* by value id: a node that computes in 16 bits comes behind it */
     enum precision precision;
     struct fused *fused; /* by node id */
     uint32_t node;       /* being lowered */

@@ -7,7 +7,7 @@
  * to its end. */
 #include "nvlib.h"
 
-#include <math.h>
+#include <kernels/cuda/half.h>
 
 #define FP16_MAX 65504.f
 
@@ -47,15 +47,28 @@ static bool half_node(const struct build *b, const struct node *n)
     return n->op != OP_MatMul || in_of(b, n, 1)->rank >= 2;
 }
 
+/* As bits, of which those of a larger number are larger and those of no number the largest. */
+static bool all_fit(const struct constant *c)
+{
+    const float *x = c->t.data;
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < c->t.bytes / sizeof(*x); i++) {
+        uint32_t bits = float_bits(x[i]) & 0x7fffffff;
+        most = MAX(most, bits);
+    }
+    return most <= float_bits(FP16_MAX);
+}
+
 bool half_fits(const struct build *b, uint32_t v)
 {
     const struct constant *c = v == VALUE_NONE ? NULL : b->graph->values[v].constant;
-    const float *x = c ? c->t.data : NULL;
-    bool good = true;
 
-    for (size_t i = 0; half_type(b) == DT_FP16 && c && i < c->t.bytes / sizeof(*x) && good; i++)
-        good = fabsf(x[i]) <= FP16_MAX;
-    return good;
+    if (!c || half_type(b) != DT_FP16)
+        return true;
+    if (b->fits[v] == FIT_UNKNOWN) /* of a large model that is a gigabyte to read */
+        b->fits[v] = all_fit(c) ? FIT_YES : FIT_NO;
+    return b->fits[v] == FIT_YES;
 }
 
 enum dtype half_for(const struct build *b, const struct node *n)
