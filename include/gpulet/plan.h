@@ -136,7 +136,8 @@ enum plan_order {
                        admitted if it would be in time behind all that waits */
     ORDER_WAITING,  /* the same; admitted if it would be in time behind its own model's: this and
                        the others promise nothing, what becomes hopeless is dropped */
-    ORDER_DEADLINE, /* whose first request is due first */
+    ORDER_DEADLINE, /* whose first request is due first; where runs follow each other (in_turn) the
+                       plan may promise as much as in turns */
     ORDER_DEFERRED  /* as turns, but a batch starts only when it is full or has no time left */
 };
 

@@ -9,6 +9,9 @@
  * orders, sizes and batches are tried (offer.c).  The one with the most requests in time is kept;
  * its verdicts are the rule's.
  *
+ * Where runs of a gpu-let follow each other and everything is kept, it is rehearsed whether they
+ * had better do so in turns or by the first deadline.
+ *
  * There are three efforts.  Without a running plan nobody waits, and all is tried that helps.  A
  * running plan is changed at once, with what some 50 ms find: all ways to deal are looked at, the
  * running one among them, and the rest is spent on the best.  At leisure (plan_leisure) it is all
@@ -19,6 +22,8 @@
 
 #define GAIN 1.003    /* over the planner's plan */
 #define CLEARLY 1.005 /* over the running plan, to be worth a change */
+#define PRESSED 1.3   /* of what is planned */
+#define KEPT 0.99     /* of each model's requests */
 #define HASTY 2       /* offers that are looked at closer at once, the running one not counted */
 
 static const struct effort full = {2000, 8000, 24000, 7000000, false},
@@ -121,6 +126,34 @@ static int choose(struct choice *c, struct arena *a, struct plan *ret, double *r
     return offer_plan(c, &best, a, ret, err);
 }
 
+static void order_set(struct plan *plan, enum plan_order order)
+{
+    for (uint32_t k = 0; k < plan->n_gpulets; k++)
+        if (plan->gpulet[k].n_shares > 1)
+            plan->gpulet[k].order = order;
+}
+
+/* Where runs follow each other and there is room: in turns, or by the first deadline, whichever
+ * serves more once more is asked for than planned, and no less while it is not. */
+static void order_choose(const struct problem *p, struct plan *plan)
+{
+    bool any = false;
+
+    for (uint32_t k = 0; k < plan->n_gpulets; k++) {
+        const struct plan_gpulet *g = &plan->gpulet[k];
+        if (g->order != ORDER_TURNS || !p->type[p->device[g->device].type].in_turn)
+            return;
+        any |= g->n_shares > 1;
+    }
+    if (!any)
+        return;
+    double worst = plan_worst(p, plan), pressed = plan_pressed(p, plan, PRESSED);
+    order_set(plan, ORDER_DEADLINE);
+    if (pressed < 0 || plan_worst(p, plan) < fmin(worst, KEPT) ||
+        plan_pressed(p, plan, PRESSED) < CLEARLY * pressed)
+        order_set(plan, ORDER_TURNS);
+}
+
 static int make_at_leisure(const struct problem *p, const struct plan *was, struct arena *a,
                            struct plan *ret, struct err *err)
 {
@@ -139,9 +172,11 @@ static int make_at_leisure(const struct problem *p, const struct plan *was, stru
         else if (r == 0 && then <= fmax(now, CLEARLY * now))
             r = err_set(err, -EALREADY, "nothing is clearly better than the plan that runs");
     }
-    if (r == 0)
-        *ret = plan;
-    return r;
+    if (r < 0)
+        return r;
+    order_choose(p, &plan);
+    *ret = plan;
+    return 0;
 }
 
 static int make(const struct problem *p, const struct plan *was, struct arena *a, struct plan *ret,
@@ -153,9 +188,11 @@ static int make(const struct problem *p, const struct plan *was, struct arena *a
     if (was && p->rules.leisure)
         return make_at_leisure(p, was, a, ret, err);
     int r = policy_gpuletd.plan_make(p, was, a, ret, err);
-    if (r < 0 || all_met(ret) || !suits(p) || !choice_init(&c, p, was, was ? &hasty : &full, a))
-        return r;
-    return choose(&c, a, ret, &score, err);
+    if (r == 0 && !all_met(ret) && suits(p) && choice_init(&c, p, was, was ? &hasty : &full, a))
+        r = choose(&c, a, ret, &score, err);
+    if (r == 0)
+        order_choose(p, ret);
+    return r;
 }
 
 const struct policy policy_ours = {

@@ -311,10 +311,12 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
         const struct plan_gpulet *g = &plan->gpulet[k];
         uint32_t n_shares = sure_shares(p, g);
         struct let_use u = use_of(g, n_shares);
+        bool promises = g->order == ORDER_TURNS ||
+                        (g->order == ORDER_DEADLINE && p->type[p->device[g->device].type].in_turn);
         for (uint32_t i = 0; i < n_shares; i++) {
             struct demand_band *b = &ret[g->share[i].model];
             /* In any other order nothing is promised, as there is no room. */
-            b->high_rps += g->order == ORDER_TURNS ? share_most(&u, &g->share[i]) : 0;
+            b->high_rps += promises ? share_most(&u, &g->share[i]) : 0;
             b->sure.batch = MAX(b->sure.batch, g->share[i].batch);
         }
     }

@@ -138,3 +138,6 @@ struct rehearsed {                        /* of a model */
  * arrivals whatever the plan. What it takes of the arena is not given back. */
 bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
               struct arena *a, struct rehearsed *ret);
+/* Of each model the part in time, the mean of all, when all ask for so many times what is planned
+ * and nobody is held to an allowance; -1: as plan_worst(). */
+double plan_pressed(const struct problem *p, const struct plan *plan, double load);

@@ -57,7 +57,8 @@ struct stage {
     struct queue_view *queue; /* by chair */
     struct bench *bench;
     uint32_t free; /* bench; NOBODY: all are taken */
-    double load;   /* of the planned rates; above 1 allowances count */
+    double load;   /* of the planned rates */
+    bool fair;     /* allowances count */
     struct room room[REHEARSE_LETS];
     uint32_t n_rooms, n_chairs, offered, n_warm;
     double now_us;
@@ -214,7 +215,7 @@ static bool stage_init(struct stage *s, uint64_t seed)
     for (uint32_t i = 0; i < BENCHES; i++)
         s->bench[i].next = i + 1 < BENCHES ? i + 1 : NOBODY;
     queues_setup(s);
-    if (s->load > 1 && !allowances_setup(s))
+    if (s->fair && !allowances_setup(s))
         return false;
     actors_setup(s, seed);
     random_seed(&s->noise, seed, s->p->n_models);
@@ -393,7 +394,7 @@ static void arrive(struct stage *s, uint32_t m)
     s->ret[m].offered += s->offered > s->n_warm;
     for (uint32_t i = 0; i < x->n_seats; i++)
         let_look(s, x, i, &let[i]);
-    if (s->load > 1 && x->sure.rate_rps > 0) {
+    if (s->fair && x->sure.rate_rps > 0) {
         int64_t used_ns = allowance_take(x->used_ns, &x->sure, 1, v.now_us);
         v.beyond = used_ns == ALLOWANCE_FRESH;
         x->loud_us = v.beyond ? v.now_us : x->loud_us;
@@ -432,12 +433,13 @@ static void door_close(struct stage *s)
         s->actor[m].next_us = NEVER_US;
 }
 
-static bool play(const struct problem *p, const struct plan *plan, double load, uint32_t n_requests,
-                 uint64_t seed, struct arena *a, struct rehearsed *ret)
+static bool play(const struct problem *p, const struct plan *plan, double load, bool fair,
+                 uint32_t n_requests, uint64_t seed, struct arena *a, struct rehearsed *ret)
 {
     struct stage s = {.p = p,
                       .plan = plan,
                       .load = load,
+                      .fair = fair,
                       .d = &type_of(p, 0)->predict,
                       .a = a,
                       .n_rooms = plan->n_gpulets,
@@ -467,7 +469,7 @@ static bool play(const struct problem *p, const struct plan *plan, double load, 
 bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
               struct arena *a, struct rehearsed *ret)
 {
-    return play(p, plan, 1, n_requests, seed, a, ret);
+    return play(p, plan, 1, false, n_requests, seed, a, ret);
 }
 
 #define LOUD 2.0
@@ -494,7 +496,7 @@ static double worst(const struct problem *p, const struct plan *plan, double loa
         return -1;
     arena_init(&a);
     struct rehearsed *x = ARENA_ARRAY(&a, struct rehearsed, p->n_models);
-    if (!x || !play(p, plan, load, (uint32_t)(load * WORST_REQUESTS), WORST_SEED, &a, x))
+    if (!x || !play(p, plan, load, load > 1, (uint32_t)(load * WORST_REQUESTS), WORST_SEED, &a, x))
         least = -1;
     for (uint32_t m = 0; m < p->n_models && least >= 0; m++)
         if (x[m].offered >= load * FEW)
@@ -513,4 +515,21 @@ double plan_worst(const struct problem *p, const struct plan *plan)
 double plan_loud(const struct problem *p, const struct plan *plan)
 {
     return worst(p, plan, LOUD);
+}
+
+double plan_pressed(const struct problem *p, const struct plan *plan, double load)
+{
+    struct arena a;
+    double sum = 0;
+
+    if (!can_tell(p))
+        return -1;
+    arena_init(&a);
+    struct rehearsed *x = ARENA_ARRAY(&a, struct rehearsed, p->n_models);
+    if (!x || !play(p, plan, load, false, WORST_REQUESTS, WORST_SEED, &a, x))
+        sum = -1;
+    for (uint32_t m = 0; m < p->n_models && sum >= 0; m++)
+        sum += x[m].offered ? (double)x[m].in_time / x[m].offered : 1;
+    arena_done(&a);
+    return sum < 0 ? -1 : sum / p->n_models;
 }

@@ -227,6 +227,61 @@ static void what_no_rule_promises_is_rehearsed(void)
     arena_done(&arena);
 }
 
+/* Of a core: two cheap models with tight SLOs, and a dear one that can wait. */
+static void core_of_three(bool in_turn)
+{
+    static const uint32_t batch[] = {1, 2, 4, 8}, units[] = {1};
+    static const usec_t run_us[3][4] = {
+        {10000, 20500, 36000, 76000}, {7900, 13500, 24700, 47200}, {26700, 54500, 110000, 221000}};
+    static struct profile profile[3];
+    static const struct plan_device core = {.name = "cpu0"};
+
+    type = (struct plan_type){
+        .name = "cpu", .n_granules = 1, .granule_units = 1, .max_granules = 1, .in_turn = in_turn};
+    for (uint32_t m = 0; m < 3; m++) {
+        profile[m] = (struct profile){
+            .n_batch = 4, .n_units = 1, .batch = batch, .units = units, .run_us = run_us[m]};
+        model[m] = (struct plan_model){.name = m == 0   ? "a"
+                                               : m == 1 ? "b"
+                                                        : "c",
+                                       .slo_us = m == 0   ? 240000
+                                                 : m == 1 ? 200000
+                                                          : 360000,
+                                       .rate_rps = m == 2 ? 12 : 24,
+                                       .arrivals = ARRIVALS_POISSON,
+                                       .max_batch = 8,
+                                       .profile = &profile[m]};
+    }
+    problem = (struct problem){.n_types = 1,
+                               .n_devices = 1,
+                               .n_models = 3,
+                               .type = &type,
+                               .device = &core,
+                               .model = model,
+                               .rules = {.rule = RULE_QUEUE}};
+}
+
+/* In turns what can wait fills the time of what cannot, once more comes than planned. */
+static void where_runs_follow_each_other_the_better_order_is_taken(void)
+{
+    const struct plan nothing = {0};
+
+    arena_init(&arena);
+    core_of_three(true);
+    struct plan plan = make(&nothing);
+    CHECK(plan.n_gpulets == 1 && plan.gpulet[0].n_shares == 3);
+    CHECK(plan.gpulet[0].order == ORDER_DEADLINE && plan_worst(&problem, &plan) > 0.99);
+    double due = plan_pressed(&problem, &plan, 1.3);
+    plan.gpulet[0].order = ORDER_TURNS;
+    CHECK(due > 1.005 * plan_pressed(&problem, &plan, 1.3));
+    core_of_three(false);
+    plan = make(&nothing);
+    CHECK_EQ(plan.gpulet[0].order, ORDER_TURNS);
+    model[0].slo_us = 0;
+    CHECK(plan_pressed(&problem, &plan, 1.3) < 0);
+    arena_done(&arena);
+}
+
 int main(void)
 {
     RUN(whatever_runs_a_second_thought_finds_what_is_found_from_nothing);
@@ -234,5 +289,6 @@ int main(void)
     RUN(a_plan_that_was_thought_over_is_left_alone);
     RUN(a_second_thought_ends_when_it_is_told_to);
     RUN(what_no_rule_promises_is_rehearsed);
+    RUN(where_runs_follow_each_other_the_better_order_is_taken);
     return check_end();
 }

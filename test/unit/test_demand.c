@@ -450,7 +450,9 @@ static void a_gpulet_that_promises_nothing_has_no_room(void)
     struct plan_share one[] = {{.batch = 4, .rate_rps = 100, .run_us = 10000}};
     struct plan_gpulet let[] = {{.n_shares = 1, .share = one, .order = ORDER_DEADLINE}};
     const struct plan_model model[] = {{.name = "a", .rate_rps = 100}};
-    const struct problem p = {.n_models = 1, .model = model};
+    struct plan_type type = {.name = "t"};
+    const struct plan_device device = {.name = "d"};
+    const struct problem p = {.n_models = 1, .model = model, .type = &type, .device = &device};
     const struct plan plan = {.n_gpulets = 1, .gpulet = let, .n_models = 1};
     const double declared[] = {0};
     struct demand_band b;
@@ -458,6 +460,9 @@ static void a_gpulet_that_promises_nothing_has_no_room(void)
     demand_bands(&p, &plan, declared, &b);
     CHECK(fabs(b.high_rps - 110) < 1e-6);
     CHECK(fabs(b.sure.rate_rps - 105) < 1e-6 && b.sure.batch == 4);
+    type.in_turn = true; /* there it is an order like any other */
+    demand_bands(&p, &plan, declared, &b);
+    CHECK(b.high_rps > 300 && b.sure.rate_rps == b.high_rps);
 }
 
 static uint32_t allowed(uint32_t rate_rps, uint32_t asked_rps, usec_t for_us)
