@@ -89,9 +89,11 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
  * the old time stays.  a->rate_rps > 0; burst: as demand_burst() has it. */
 #define ALLOWANCE_FRESH INT64_MIN
 int64_t allowance_take(int64_t used_ns, const struct allowance *a, double burst, usec_t now_us);
-/* A model is loud for so long after a request beyond its allowance; for so long after a request of
- * one that is not, a gpu-let that both share has somebody meek in it. */
+/* A model is loud for so long after a request beyond its allowance, and not meek for so long: as
+ * the whole of it can be saved up in less than that only where it is small.  For so long after a
+ * request of one that is meek, a gpu-let that both share has somebody meek in it. */
 #define LOUD_US USEC_PER_SEC
+#define QUIET_US (8 * USEC_PER_SEC)
 #define MEEK_US (2 * USEC_PER_SEC)
 /* How long a request may wait for its run, alone in it, to be in time. */
 static inline usec_t slack_of(usec_t slo_us, usec_t run_us)

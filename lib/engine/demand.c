@@ -89,6 +89,11 @@ bool demand_loud(const struct loaded *l, usec_t now_us)
     return atomic_load_explicit(&l->loud_us, memory_order_relaxed) + LOUD_US > now_us;
 }
 
+bool demand_meek(const struct loaded *l, usec_t now_us)
+{
+    return atomic_load_explicit(&l->loud_us, memory_order_relaxed) + QUIET_US <= now_us;
+}
+
 /* True: something came. */
 static bool sample(struct loaded *l, usec_t now_us)
 {

@@ -472,6 +472,8 @@ int epoch_bands(struct epoch *ep, struct err *err);
 bool demand_beyond(const struct route *rt, usec_t now_us);
 /* Any thread.  Was one of its requests beyond what it has for sure, in the last LOUD_US? */
 bool demand_loud(const struct loaded *l, usec_t now_us);
+/* Any thread.  Was none of them, in the last QUIET_US? */
+bool demand_meek(const struct loaded *l, usec_t now_us);
 /* Any thread: a request came, whatever becomes of it. */
 void demand_count(struct engine *e, struct served *s);
 /* profile.c; builder, but for engine_profile_text() */

@@ -51,7 +51,7 @@ static void asked(struct seat *s, usec_t now_us)
         g->asked_seat = s;
     }
     g->asked_us = now_us;
-    if (!demand_loud(s->l, now_us))
+    if (demand_meek(s->l, now_us))
         g->meek_us = now_us;
 }
 

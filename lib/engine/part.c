@@ -83,12 +83,12 @@ static void rates_set(const struct search *s, double x)
 }
 
 /* A model that has got none of a device's time is one whose SLO does not hold; but where that is so
- * in the plan in force, it does not hold at any rate. */
+ * in the plan in force too, and no size whatever would hold it, it does not hold at any rate. */
 static bool is_hopeless(const struct engine *e, const struct route *rt)
 {
     const struct route *now = epoch_find(e->epoch, rt->served->spec.name);
 
-    return now && now->l == rt->l && now->verdict.limit == LIMIT_SLO;
+    return now && now->l == rt->l && now->verdict.limit == LIMIT_SLO && !(now->verdict.least > 0);
 }
 
 static bool promises_all(const struct engine *e, const struct epoch *ep, const struct plan *plan)

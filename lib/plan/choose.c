@@ -4,7 +4,7 @@
  * While the planner meets every model its plan is taken: each promise is proven by the rule. Beyond
  * that somebody will be late whatever is done, no rule says how many, and what counts is how much
  * is served in time.  Then plans are rehearsed (rehearse.c): the planner's own, and on a device
- * that can be cut freely every way to deal its models out among up to three gpu-lets, neighbours by
+ * that three gpu-lets can cover every way to deal its models out among up to three, neighbours by
  * SLO together, as a long run of one model is what makes a tight SLO late.  For the best few
  * orders, sizes and batches are tried (offer.c).  The one with the most requests in time is kept;
  * its verdicts are the rule's.
@@ -20,7 +20,7 @@
 
 #include <math.h>
 
-#define GAIN 1.003    /* over the planner's plan */
+#define GAIN 1.001    /* over the planner's plan */
 #define CLEARLY 1.005 /* over the running plan, to be worth a change */
 #define PRESSED 1.3   /* of what is planned */
 #define KEPT 0.99     /* of each model's requests */
@@ -42,20 +42,20 @@ static bool suits(const struct problem *p)
             return false;
         bytes += x->weights_bytes + x->slot_bytes + MIN(x->max_batch, CHOICE_BATCH) * x->row_bytes;
     }
-    return !t->n_places && !t->n_sizes && !t->max_granules &&
+    return !t->n_places && !t->n_sizes && GROUPS * granules_most(t) >= t->n_granules &&
            (!t->mem_bytes || bytes <= t->mem_bytes);
 }
 
-/* All ways to deal the models out among two or three. */
+/* All ways to deal the models out among two or three, as far as there are granules. */
 static void offers_cut(struct choice *c, struct offer *final)
 {
     uint32_t n = c->p->n_models;
     struct offer o;
 
-    for (uint32_t i = 1; i < n && c->t->n_granules >= GROUPS; i++) {
+    for (uint32_t i = 1; i < n && c->t->n_granules >= 2; i++) {
         offer_make(c, (const uint32_t[]){i, n}, 2, &o);
         finalist_add(final, &o);
-        for (uint32_t k = i + 1; k < n; k++) {
+        for (uint32_t k = i + 1; k < n && c->t->n_granules >= GROUPS; k++) {
             offer_make(c, (const uint32_t[]){i, k, n}, 3, &o);
             finalist_add(final, &o);
         }

@@ -37,11 +37,13 @@ struct choice {
     uint32_t n_requests, left; /* of a rehearsal; of all that are still to be */
     uint64_t seed;
     uint32_t order[MODELS]; /* models by SLO, the tightest first */
-    double cost_us[MODELS]; /* of a request on the whole device, in a usual run */
+    double cost_us[MODELS]; /* of a request in the largest gpu-let, in a usual run */
 };
 
 /* ---- offer.c */
 
+/* Of one gpu-let. */
+uint32_t granules_most(const struct plan_type *t);
 /* False: a run has no prediction, or the arena is full. */
 bool choice_init(struct choice *c, const struct problem *p, const struct plan *was,
                  const struct effort *e, struct arena *a);

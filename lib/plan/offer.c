@@ -31,6 +31,11 @@ static double run_alone(const struct choice *c, uint32_t model, uint32_t granule
     return predict(&c->t->predict, &l, NULL, 0, &e) ? e.run_us : INFINITY;
 }
 
+uint32_t granules_most(const struct plan_type *t)
+{
+    return t->max_granules ? MIN(t->max_granules, t->n_granules) : t->n_granules;
+}
+
 bool choice_init(struct choice *c, const struct problem *p, const struct plan *was,
                  const struct effort *e, struct arena *a)
 {
@@ -41,7 +46,7 @@ bool choice_init(struct choice *c, const struct problem *p, const struct plan *w
         for (; i > 0 && p->model[c->order[i - 1]].slo_us > p->model[m].slo_us; i--)
             c->order[i] = c->order[i - 1];
         c->order[i] = m;
-        c->cost_us[m] = run_alone(c, m, c->t->n_granules, rows) / rows;
+        c->cost_us[m] = run_alone(c, m, granules_most(c->t), rows) / rows;
         if (!(c->cost_us[m] < INFINITY))
             return false;
     }
@@ -191,7 +196,7 @@ void offer_make(struct choice *c, const uint32_t *cut, uint32_t n, struct offer 
         struct group *g = &o->group[k];
         double work = group_work(c, g);
         uint32_t size = (uint32_t)(left * work / rest + 0.5), after = n - k - 1;
-        g->granules = after ? MIN(MAX(size, 1u), left - after) : left;
+        g->granules = MIN(after ? MIN(MAX(size, 1u), left - after) : left, granules_most(c->t));
         left -= g->granules;
         rest -= work;
         caps_set(c, g, &limits[0]);
@@ -243,7 +248,8 @@ bool offer_from(const struct choice *c, const struct plan *plan, struct offer *o
             return false;
         left -= g->granules;
     }
-    o->group[o->n - 1].granules += left;
+    struct group *last = &o->group[o->n - 1];
+    last->granules = MIN(last->granules + left, granules_most(c->t));
     for (uint32_t i = 0; i < c->p->n_models; i++) {
         uint32_t m = c->order[i];
         if (of[m] != PLAN_NONE)
@@ -279,14 +285,20 @@ static void way_add(struct choice *c, struct offer *o, uint32_t k, const struct 
     finalist_add(top, o);
 }
 
-/* In haste, where there are several: the best order first, then the best length of runs. */
+/* In haste, where there are several: the best order first, then the best length of runs.
+ *
+ * Where runs follow each other it is the first deadline, which may promise something.  What is
+ * deferred there starts with no time left for what nobody here knows of: on cores that is all of
+ * the requests of a model whose SLO is a few milliseconds. */
 static void ways_look(struct choice *c, const struct offer *from, uint32_t k, struct offer *top)
 {
     uint32_t n_limits = c->effort->hasty && from->n > 1 ? 1 : ARRAY_SIZE(limits);
+    int first = c->t->in_turn ? ORDER_DEADLINE : ORDER_WAITING;
+    int last = c->t->in_turn ? ORDER_DEADLINE : ORDER_DEFERRED;
     struct offer o = *from;
 
     for (uint32_t x = 0; x < n_limits; x++)
-        for (int order = ORDER_WAITING; order <= ORDER_DEFERRED; order++)
+        for (int order = first; order <= last; order++)
             way_add(c, &o, k, &limits[x], (enum plan_order)order, top);
     for (uint32_t x = n_limits; x < ARRAY_SIZE(limits); x++)
         way_add(c, &o, k, &limits[x], top[0].group[k].order, top);
@@ -312,7 +324,8 @@ static void tune_sizes(struct choice *c, struct offer *best)
     for (uint32_t n = c->t->n_granules / 8; n > 0 && best->n > 1; n /= 2)
         for (uint32_t from = 0; from < best->n; from++)
             for (uint32_t to = 0; to < best->n; to++)
-                while (from != to && best->group[from].granules > n) {
+                while (from != to && best->group[from].granules > n &&
+                       best->group[to].granules + n <= granules_most(c->t)) {
                     struct offer o = *best;
                     o.group[from].granules -= n;
                     o.group[to].granules += n;

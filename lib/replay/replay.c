@@ -352,10 +352,15 @@ static bool is_loud(const struct party *y, usec_t now_us)
     return y->loud_us && y->loud_us + LOUD_US > now_us;
 }
 
+static bool is_meek(const struct party *y, usec_t now_us)
+{
+    return !y->loud_us || y->loud_us + QUIET_US <= now_us;
+}
+
 /* Who of those that share a gpu-let is within its allowance. */
 static void asked(struct replay *r, const struct party *y)
 {
-    if (r->cfg->problem->model[y - r->party].best_effort || is_loud(y, r->now_us))
+    if (r->cfg->problem->model[y - r->party].best_effort || !is_meek(y, r->now_us))
         return;
     for (uint32_t i = 0; i < y->n_living; i++)
         r->let[r->seat[y->seat[i]].let].meek_us = r->now_us;

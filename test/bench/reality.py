@@ -2,13 +2,14 @@
 """Replay against reality: the plan that a daemon exports, under the same requests in virtual time and
 in real time.
 
-    BUILD=build .venv-test/bin/python test/bench/reality.py [--device sim|cpu] [--seconds S] [--models DIR]
+    BUILD=build .venv-test/bin/python test/bench/reality.py [--device sim|cpu] [--slower X] [--seconds S] [--models DIR]
 
 For each mix a daemon plans for declared rates, keeps that plan and serves it for a while.  With the
 problem and the plan from GET /v1/problem gpuletctl simulate finds the load, in multiples of those rates,
 with 99 % in time.  Loads around it are offered for S seconds by gpuletctl bench, and the same arrivals
 (same seed) are given to gpuletctl simulate.  The shares in time of all requests are compared, and the
-capacities: the loads at which 99 % are in time, between two points on a straight line.  On cores the generator has the last one to itself."""
+capacities: the loads at which 99 % are in time, between two points on a straight line.  On cores the generator has the last one to itself, and
+--slower X divides the rates and multiplies the SLOs, for a machine that is so many times slower than the one they were chosen for."""
 import argparse
 import json
 import os
@@ -47,10 +48,10 @@ def sim_mixes():
         yield mix, load, dict(backend="sim", sim=device), dict.fromkeys(load, models.identity())
 
 
-def cpu_mixes(folder):
+def cpu_mixes(folder, slower):
     data = from_nothing.files(folder)
     for mix, rates in CPU_MIXES.items():
-        yield mix, {n: (r, CPU_SLO_MS[n]) for n, r in rates.items()}, dict(backend="cpu", config=live.apart()), data
+        yield mix, {n: (r / slower, CPU_SLO_MS[n] * slower) for n, r in rates.items()}, dict(backend="cpu", config=live.apart()), data
 
 
 def pin(d):
@@ -85,11 +86,12 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--device", choices=["sim", "cpu"], default="sim")
     p.add_argument("--seconds", type=float, default=10)
+    p.add_argument("--slower", type=float, default=1, help="cpu")
     p.add_argument("--models", type=pathlib.Path, default=live.ROOT / "build/bench-models")
     p.add_argument("--mix", action="append")
     a = p.parse_args()
     rows, off, caps = [], [], []
-    for mix, load, args, data in sim_mixes() if a.device == "sim" else cpu_mixes(a.models):
+    for mix, load, args, data in sim_mixes() if a.device == "sim" else cpu_mixes(a.models, a.slower):
         if a.mix and mix not in a.mix:
             continue
         with live.daemon(**args) as d, tempfile.NamedTemporaryFile("w", suffix=".json") as problem:

@@ -227,39 +227,48 @@ static void what_no_rule_promises_is_rehearsed(void)
     arena_done(&arena);
 }
 
-/* Of a core: two cheap models with tight SLOs, and a dear one that can wait. */
-static void core_of_three(bool in_turn)
+struct on_cores {
+    const char *name;
+    usec_t slo_us, run_us[4]; /* of 1, 2, 4 and 8 rows */
+    double rate_rps;
+};
+
+static void cores_have(const struct on_cores *of, uint32_t n, uint32_t n_cores, bool in_turn)
 {
     static const uint32_t batch[] = {1, 2, 4, 8}, units[] = {1};
-    static const usec_t run_us[3][4] = {
-        {10000, 20500, 36000, 76000}, {7900, 13500, 24700, 47200}, {26700, 54500, 110000, 221000}};
-    static struct profile profile[3];
-    static const struct plan_device core = {.name = "cpu0"};
+    static const struct plan_device cores = {.name = "cpu0"};
+    static struct profile profile[MODELS];
 
-    type = (struct plan_type){
-        .name = "cpu", .n_granules = 1, .granule_units = 1, .max_granules = 1, .in_turn = in_turn};
-    for (uint32_t m = 0; m < 3; m++) {
+    type = (struct plan_type){.name = "cpu",
+                              .n_granules = n_cores,
+                              .granule_units = 1,
+                              .max_granules = 1,
+                              .in_turn = in_turn};
+    for (uint32_t m = 0; m < n; m++) {
         profile[m] = (struct profile){
-            .n_batch = 4, .n_units = 1, .batch = batch, .units = units, .run_us = run_us[m]};
-        model[m] = (struct plan_model){.name = m == 0   ? "a"
-                                               : m == 1 ? "b"
-                                                        : "c",
-                                       .slo_us = m == 0   ? 240000
-                                                 : m == 1 ? 200000
-                                                          : 360000,
-                                       .rate_rps = m == 2 ? 12 : 24,
+            .n_batch = 4, .n_units = 1, .batch = batch, .units = units, .run_us = of[m].run_us};
+        model[m] = (struct plan_model){.name = of[m].name,
+                                       .slo_us = of[m].slo_us,
+                                       .rate_rps = of[m].rate_rps,
                                        .arrivals = ARRIVALS_POISSON,
                                        .max_batch = 8,
                                        .profile = &profile[m]};
     }
     problem = (struct problem){.n_types = 1,
                                .n_devices = 1,
-                               .n_models = 3,
+                               .n_models = n,
                                .type = &type,
-                               .device = &core,
+                               .device = &cores,
                                .model = model,
                                .rules = {.rule = RULE_QUEUE}};
 }
+
+/* Two cheap models with tight SLOs, and a dear one that can wait. */
+static const struct on_cores three[] = {
+    {"a", 240000, {10000, 20500, 36000, 76000}, 24},
+    {"b", 200000, {7900, 13500, 24700, 47200}, 24},
+    {"c", 360000, {26700, 54500, 110000, 221000}, 12},
+};
 
 /* In turns what can wait fills the time of what cannot, once more comes than planned. */
 static void where_runs_follow_each_other_the_better_order_is_taken(void)
@@ -267,19 +276,43 @@ static void where_runs_follow_each_other_the_better_order_is_taken(void)
     const struct plan nothing = {0};
 
     arena_init(&arena);
-    core_of_three(true);
+    cores_have(three, 3, 1, true);
     struct plan plan = make(&nothing);
     CHECK(plan.n_gpulets == 1 && plan.gpulet[0].n_shares == 3);
     CHECK(plan.gpulet[0].order == ORDER_DEADLINE && plan_worst(&problem, &plan) > 0.99);
     double due = plan_pressed(&problem, &plan, 1.3);
     plan.gpulet[0].order = ORDER_TURNS;
     CHECK(due > 1.005 * plan_pressed(&problem, &plan, 1.3));
-    core_of_three(false);
+    cores_have(three, 3, 1, false);
     plan = make(&nothing);
     CHECK_EQ(plan.gpulet[0].order, ORDER_TURNS);
     model[0].slo_us = 0;
     CHECK(plan_pressed(&problem, &plan, 1.3) < 0);
     arena_done(&arena);
+}
+
+/* A run of any other takes longer than the SLO of the shortest. */
+static void who_cannot_wait_for_a_run_of_others_has_a_core(void)
+{
+    static const struct on_cores five[] = {
+        {"tiny", 6000, {170, 175, 185, 220}, 10.8},
+        {"a", 96000, {10100, 20300, 41300, 82700}, 11.6},
+        {"b", 69600, {6900, 11600, 21200, 40400}, 16.1},
+        {"c", 249800, {26300, 50000, 98700, 220000}, 11.1},
+        {"d", 180200, {21800, 42400, 83600, 164700}, 11.7},
+    };
+    const struct plan nothing = {0};
+
+    for (double x = 0.5; x < 1.01; x += 0.1) {
+        arena_init(&arena);
+        cores_have(five, 5, 2, true);
+        rates_times(x);
+        struct plan plan = make(&nothing);
+        CHECK(plan.n_gpulets == 2 && plan_worst(&problem, &plan) > 0.99);
+        for (uint32_t k = 0; k < 2; k++)
+            CHECK(plan.gpulet[k].share[0].model != 0 || plan.gpulet[k].n_shares == 1);
+        arena_done(&arena);
+    }
 }
 
 int main(void)
@@ -290,5 +323,6 @@ int main(void)
     RUN(a_second_thought_ends_when_it_is_told_to);
     RUN(what_no_rule_promises_is_rehearsed);
     RUN(where_runs_follow_each_other_the_better_order_is_taken);
+    RUN(who_cannot_wait_for_a_run_of_others_has_a_core);
     return check_end();
 }

@@ -610,6 +610,33 @@ static void where_all_ask_for_too_much_what_has_room_is_served(void)
     }
 }
 
+/* The same two, both a little above it, with room for more than that: who is within his allowance
+ * for a moment, as half a batch has been saved, is no reason to refuse the other. */
+static void who_asks_for_a_little_too_much_is_not_within_his_part_in_between(void)
+{
+    static const struct replay_load more[] = {{.kind = REPLAY_POISSON, .rate_rps = 12},
+                                              {.kind = REPLAY_POISSON, .rate_rps = 12}};
+    struct err err;
+
+    set_up(20000, 10000);
+    problem.n_models = plan.n_models = 2;
+    for (uint32_t m = 0; m < 2; m++) {
+        model[m].rate_rps = 10;
+        model[m].slo_us = 400000;
+    }
+    add_let(0, 0, 4);
+    share[1] = (struct plan_share){.model = 1, .batch = 4, .rate_rps = 10};
+    let[0].n_shares = 2;
+    let[0].order = ORDER_DEADLINE;
+    cfg.load = more;
+    cfg.duration_us = 400 * USEC_PER_SEC;
+    cfg.warmup_us = 100 * USEC_PER_SEC;
+    CHECK_EQ(policy_find("gpuletd", &cfg.policy, &err), 0);
+    (void)replay();
+    for (uint32_t m = 0; m < 2; m++)
+        CHECK(result.model[m].in_time > 0.95 * result.model[m].offered);
+}
+
 int main(void)
 {
     RUN(m_d_1_waits_as_long_as_pollaczek_and_khinchine_say);
@@ -631,6 +658,7 @@ int main(void)
     RUN(what_is_wrong_is_named);
     RUN(a_list_of_arrivals_is_what_a_replay_is_offered);
     RUN(a_loud_model_has_its_part_and_leaves_the_other_its_own);
+    RUN(who_asks_for_a_little_too_much_is_not_within_his_part_in_between);
     RUN(what_is_too_much_is_refused_and_all_runs_are_full);
     RUN(where_all_ask_for_too_much_what_has_room_is_served);
     return check_end();
