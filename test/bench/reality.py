@@ -7,7 +7,8 @@ in real time.
 For each mix a daemon plans for declared rates, keeps that plan and serves it for a while.  With the
 problem and the plan from GET /v1/problem gpuletctl simulate finds the load, in multiples of those rates,
 with 99 % in time.  Loads around it are offered for S seconds by gpuletctl bench, and the same arrivals
-(same seed) are given to gpuletctl simulate.  The shares in time of all requests are compared, and the
+(same seed) are given to gpuletctl simulate, with run times as serving has shown them by then: cores
+change their speed from minute to minute.  The shares in time of all requests are compared, and the
 capacities: the loads at which 99 % are in time, between two points on a straight line.  On cores the generator has the last one to itself, and
 --slower X divides the rates and multiplies the SLOs, for a machine that is so many times slower than the one they were chosen for."""
 import argparse
@@ -62,6 +63,15 @@ def pin(d):
     assert r.status == 200, r.body
 
 
+def learn(d, problem):
+    """The problem with the run times that serving has shown by now, the plan pinned anew with them."""
+    pin(d)
+    problem.seek(0)
+    problem.truncate()
+    problem.write(json.dumps(d.admin_get("/v1/problem")))
+    problem.flush()
+
+
 def predicted(problem, load, seconds):
     r = subprocess.run([live.GPULETCTL, "simulate", problem, "--json", "--plan", problem, "--policy", "gpuletd", "--seed", "1",
                         "--duration", str(seconds), "--rate-scale", str(load)], stdout=subprocess.PIPE, check=True)  # fmt: skip
@@ -101,12 +111,11 @@ def main():
             pin(d)
             was, is_ = [], []  # after a while of load, in which what is needed is compiled and seen
             live.bench(d, load, "--seed", 2, "--rate-scale", LEARN_LOAD, "--duration", LEARN_S, core=os.cpu_count() - 1)
-            pin(d)
-            problem.write(json.dumps(d.admin_get("/v1/problem")))
-            problem.flush()
+            learn(d, problem)
             found = replayed_capacity(problem.name, a.seconds)
             for x in (round(found * part, 3) for part in LOADS):
                 r = live.bench(d, load, "--seed", 1, "--rate-scale", x, "--duration", a.seconds, "--warmup", 0, core=os.cpu_count() - 1)
+                learn(d, problem)
                 was.append((x, predicted(problem.name, x, a.seconds)))
                 is_.append((x, r["in_time_share"]))
                 rows.append([mix, x, r["offered"], f"{100 * was[-1][1]:.2f}", f"{100 * is_[-1][1]:.2f}",
