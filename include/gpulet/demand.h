@@ -89,9 +89,10 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
  * the old time stays.  a->rate_rps > 0; burst: as demand_burst() has it. */
 #define ALLOWANCE_FRESH INT64_MIN
 int64_t allowance_take(int64_t used_ns, const struct allowance *a, double burst, usec_t now_us);
-/* A model is loud for so long after a request beyond its allowance, and not meek for so long: as
- * the whole of it can be saved up in less than that only where it is small.  For so long after a
- * request of one that is meek, a gpu-let that both share has somebody meek in it. */
+/* A model is loud for LOUD_US after a request beyond its allowance, and not meek for QUIET_US:
+ * where few requests come, hardly more than planned, one is beyond only every few seconds.  For
+ * MEEK_US after a request of one that is meek, a gpu-let that both share has somebody meek in it.
+ */
 #define LOUD_US USEC_PER_SEC
 #define QUIET_US (8 * USEC_PER_SEC)
 #define MEEK_US (2 * USEC_PER_SEC)

@@ -91,7 +91,9 @@ bool demand_loud(const struct loaded *l, usec_t now_us)
 
 bool demand_meek(const struct loaded *l, usec_t now_us)
 {
-    return atomic_load_explicit(&l->loud_us, memory_order_relaxed) + QUIET_US <= now_us;
+    usec_t loud_us = atomic_load_explicit(&l->loud_us, memory_order_relaxed);
+
+    return !loud_us || loud_us + QUIET_US <= now_us;
 }
 
 /* True: something came. */
