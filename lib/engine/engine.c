@@ -479,12 +479,12 @@ int engine_submit(struct engine *e, struct request *r)
     return rc;
 }
 
-/* r->epoch goes under e->lock when the request completes, so an epoch that is there can be
- * pinned; what it pins is looked at without e->lock. */
+/* When the request completes r->epoch goes first, by its executor, and then the pin, under e->lock:
+ * an epoch that is there can be pinned.  What it pins is looked at without e->lock. */
 bool engine_withdraw(struct engine *e, struct request *r)
 {
     (void)pthread_mutex_lock(&e->lock);
-    struct epoch *ep = r->epoch;
+    struct epoch *ep = atomic_load_explicit(&r->epoch, memory_order_relaxed);
     if (ep)
         ep->refs++;
     (void)pthread_mutex_unlock(&e->lock);

@@ -376,7 +376,7 @@ void requests_finish(struct engine *e, struct request *first, enum request_fate 
             struct request *r = first;
             first = r->next;
             r->next = NULL;
-            r->epoch = NULL;
+            atomic_store_explicit(&r->epoch, NULL, memory_order_relaxed);
             cq_push(r->cq, &r->item); /* r belongs to its http thread from here on */
         }
         epoch_put_many(e, ep, same);
