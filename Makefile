@@ -250,7 +250,7 @@ benches: $(BENCH) ## build the benchmarks
 check: all tests man ## everything but check-fresh and check-systemd
 	@test/check.sh layers unit fuzz ops cuda onnx http docs units clang asan tsan
 
-check-fast: tests check-layers ## layers, unit, ops: a minute
+check-fast: tests check-layers check-clang ## layers, clang's opinion, unit, ops: minutes
 	@BUILD=$(B) test/run.sh $(UNIT) $(OPS) $(GPU) $(if $(CUDA),test/gpu/ops.sh) $(TOOLKIT_CHECK)
 
 check-layers: $(call obj,$(PLAN_SRC)) ## who includes whom, and what the planner may call

@@ -140,8 +140,8 @@ int engine_submit(struct engine *e, struct request *r);
  * before it sleeps or does anything long, or by the call that makes it WAKE_REQUESTS_MAX requests.
  * A server that finds many connections ready so wakes an executor once, for all of them. */
 #define WAKE_REQUESTS_MAX 32
-struct wakes {                   /* of one thread; zeroed at first */
-    struct epoch *_Atomic epoch; /* pinned: keeps the gpu-lets there */
+struct wakes {           /* of one thread; zeroed at first */
+    struct epoch *epoch; /* pinned: keeps the gpu-lets there */
     uint32_t n_requests, n;
     struct gpulet *gpulet[WAKE_REQUESTS_MAX];
 };

@@ -64,7 +64,7 @@ struct request {
 
     /* the engine's own */
     struct request *next, *prev;
-    struct epoch *epoch;
+    struct epoch *_Atomic epoch; /* pinned; read while its executor takes it away */
     struct gpulet *gpulet;
     void *queue;
     struct shape_key key;

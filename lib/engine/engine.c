@@ -451,7 +451,7 @@ int engine_submit_later(struct engine *e, struct request *r, struct wakes *w)
     if (r->deadline_us == 0)
         r->deadline_us = r->arrival_us + e->cfg.timeout_us;
     r->fate = FATE_NONE;
-    r->epoch = ep; /* the pin goes with the request */
+    atomic_store_explicit(&r->epoch, ep, memory_order_relaxed); /* the pin goes with the request */
     demand_count(e, r->served);
     (void)atomic_fetch_add(&e->pending, 1);
     int rc = submit_pinned(e, ep, r, &kick);
