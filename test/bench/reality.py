@@ -8,7 +8,7 @@ For each mix a daemon plans for declared rates, keeps that plan and serves it fo
 problem and the plan from GET /v1/problem gpuletctl simulate finds the load, in multiples of those rates,
 with 99 % in time.  Loads around it are offered for S seconds by gpuletctl bench, and the same arrivals
 (same seed) are given to gpuletctl simulate, with run times as serving has shown them by then: cores
-change their speed from minute to minute.  The shares in time of all requests are compared, and the
+change their speed from minute to minute.  Before each load there is a pause, in which the daemon forgets who was asked for too much.  The shares in time of all requests are compared, and the
 capacities: the loads at which 99 % are in time, between two points on a straight line.  On cores the generator has the last one to itself, and
 --slower X divides the rates and multiplies the SLOs, for a machine that is so many times slower than the one they were chosen for."""
 import argparse
@@ -18,6 +18,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import from_nothing
 import live
@@ -30,6 +31,7 @@ LEARN_S = 6  # run times are put right by what serving shows
 LEARN_LOAD = 1.6
 LOADS = (0.8, 0.9, 1.0, 1.1, 1.2)  # of the capacity in the replay
 LEAST, MOST, CLOSE = 0.5, 4.0, 1.01  # where that is looked for, and until when
+FORGET_S = 9  # until a daemon judges nobody by what came before (QUIET_US in demand.h), as a replay begins
 SLOWER = 3  # than the models of under_fire.py: what HTTP takes of the cores must not matter
 # Parts of the device for each model; the plan is made for these.
 MIXES = {"even": (0.2, 0.2, 0.2, 0.2), "small": (0.45, 0.12, 0.12, 0.12),
@@ -114,6 +116,7 @@ def main():
             learn(d, problem)
             found = replayed_capacity(problem.name, a.seconds)
             for x in (round(found * part, 3) for part in LOADS):
+                time.sleep(FORGET_S)
                 r = live.bench(d, load, "--seed", 1, "--rate-scale", x, "--duration", a.seconds, "--warmup", 0, core=os.cpu_count() - 1)
                 learn(d, problem)
                 was.append((x, predicted(problem.name, x, a.seconds)))

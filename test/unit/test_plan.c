@@ -329,7 +329,19 @@ static void admission_refuses_full_and_late(void)
     v.n_queued = 2;
     v.deadline_us = 5500;
     CHECK_EQ(policy_equal.admit(&v).what, ADMIT_LATE);
-    CHECK_EQ(policy_equal.admit(&v).retry_us, 500);
+    CHECK_EQ(policy_equal.admit(&v).retry_us, 500 + 6000 / 32);
+}
+
+static void a_request_is_accepted_while_there_is_a_little_time_to_spare(void)
+{
+    struct let_view let = {.free_us = 1000 + 24000, .mine_us = 8000, .full_us = 8000};
+    struct admit_view v = {.now_us = 1000, .queue_max = 9, .n_lets = 1, .let = &let};
+
+    v.deadline_us = 1000 + 33000; /* done after 32000 */
+    CHECK_EQ(policy_equal.admit(&v).what, ADMIT_YES);
+    v.deadline_us--;
+    CHECK_EQ(policy_equal.admit(&v).what, ADMIT_LATE);
+    CHECK_EQ(policy_equal.admit(&v).retry_us, 1);
 }
 
 static void what_waits_is_counted_in_runs(void)
@@ -343,9 +355,9 @@ static void what_waits_is_counted_in_runs(void)
     CHECK_EQ(mine_us(8, 4, 1000, 1000), 2000);
     CHECK_EQ(mine_us(9, 4, 1000, 1000), 3000);
     let.mine_us = 4000; /* behind the 5000 of others */
-    v.deadline_us = 9000;
+    v.deadline_us = 9000 + 9000 / 32;
     CHECK_EQ(policy_equal.admit(&v).what, ADMIT_YES);
-    v.deadline_us = 8999;
+    v.deadline_us--;
     CHECK_EQ(policy_equal.admit(&v).what, ADMIT_LATE);
     let.shared = true; /* before them, where the first deadline goes first */
     let.order = ORDER_DEADLINE;
@@ -518,6 +530,7 @@ int main(void)
     RUN(an_idle_gpulet_tries_what_is_predicted_to_be_late);
     RUN(a_queue_without_an_exe_waits_for_its_deadline);
     RUN(admission_refuses_full_and_late);
+    RUN(a_request_is_accepted_while_there_is_a_little_time_to_spare);
     RUN(what_waits_is_counted_in_runs);
     RUN(beyond_its_allowance_a_model_is_served_at_nobodys_cost);
     RUN(where_all_are_beyond_what_leaves_room_for_anybody_is_served);
