@@ -200,16 +200,18 @@ static uint32_t dropped_after(const struct queue_view *q, uint32_t drop, usec_t 
 /* A run that is kept small to save the oldest makes all others wait for more runs, and once that
  * has begun it does not end: small runs only, everybody nearly late (why Nexus, SOSP'19, drops
  * early).  How many at the head to give up, so that the next run is not squeezed: only if fewer of
- * those that wait are dropped in the end. */
+ * those that wait are dropped in the end, or if a full run waits behind them and more come into it
+ * than are given up.  Then time is short, and who is not dropped for it is refused for it. */
 static uint32_t give_up(const struct queue_view *q, usec_t now_us)
 {
     uint32_t n = MIN(q->n, BATCH_VIEW_MAX), drop = 0, rows;
     bool squeezed = true;
+    uint32_t small = take(q, 0, now_us, &rows, &squeezed), whole = small;
 
-    while (squeezed && drop < n) {
-        (void)take(q, drop, now_us, &rows, &squeezed);
-        drop += squeezed;
-    }
+    while (squeezed && ++drop < n)
+        whole = take(q, drop, now_us, &rows, &squeezed);
+    if (n - drop >= q->max_batch && drop + small < whole)
+        return drop;
     return dropped_after(q, drop, now_us) < dropped_after(q, 0, now_us) ? drop : 0;
 }
 

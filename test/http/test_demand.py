@@ -32,6 +32,7 @@ class Load:
     def __init__(self, daemon, rates):
         self.daemon, self.rates = daemon, dict(rates)
         self.stop, self.lock, self.paused = threading.Event(), threading.Lock(), set()
+        self.late_s = 0  # the most by which a request was sent too late
         self.right, self.refused, self.wrong = dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0), []
         self.threads = [threading.Thread(target=self.ask, args=(n, i)) for n in NAMES for i in range(self.THREADS)]
         for t in self.threads:
@@ -45,6 +46,7 @@ class Load:
                 continue
             due = max(due + self.THREADS * SLOW / self.rates[name], time.monotonic() - 0.1)
             time.sleep(max(0, due - time.monotonic()))
+            self.late_s = max(self.late_s, time.monotonic() - due)
             x = np.full((1, 4), serial, np.float32)
             serial += self.THREADS
             try:
@@ -114,10 +116,14 @@ def test_without_a_change_of_rates_no_plan_is_made(daemon):
     load = Load(daemon, hot("c"))
     try:
         until(lambda: holds(daemon, "c", 44), 60 * SLOW, "a plan for 'c'", daemon)
-        time.sleep(3)
-        since = daemon.admin_get("/v1/events")["last"]
-        time.sleep(5)
-        assert len(plan_events(daemon, since)) <= 1  # a busy machine is no steady client
+        for _ in range(12):  # until the client is steady for as long as it takes: a busy machine has none
+            time.sleep(3)
+            since, load.late_s = daemon.admin_get("/v1/events")["last"], 0
+            time.sleep(5)
+            plans = plan_events(daemon, since)
+            if load.late_s < 0.05 or len(plans) <= 1:
+                break
+        assert len(plans) <= 1, (load.late_s, [e["message"] for e in plans])
     finally:
         load.close()
 

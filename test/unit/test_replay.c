@@ -558,24 +558,52 @@ static void a_loud_model_has_its_part_and_leaves_the_other_its_own(void)
     CHECK(result.model[0].in_time > 0.9 * 100 * 10);
 }
 
+#define FULL_RPS 888.9 /* of runs of sixteen, 2 ms and 1 ms for each */
+
+/* Twice what full runs serve, with an SLO of so much and run times that vary by so much. */
+static const struct replay_model *too_much(usec_t slo_us, double noise)
+{
+    enum { BATCH = 16 };
+    static const struct replay_load twice = {.kind = REPLAY_POISSON, .rate_rps = 2 * FULL_RPS};
+    struct err err;
+
+    set_up(2000, 1000);
+    model[0].rate_rps = FULL_RPS;
+    model[0].slo_us = slo_us;
+    add_let(0, 0, BATCH);
+    cfg.load = &twice;
+    cfg.noise = noise;
+    CHECK_EQ(policy_find("gpuletd", &cfg.policy, &err), 0);
+    return replay();
+}
+
 /* What fills a run makes those before it no faster: were it admitted, runs would be kept small for
  * whoever is nearly late, or it would be dropped. */
 static void what_is_too_much_is_refused_and_all_runs_are_full(void)
 {
-    enum { BATCH = 16 };
-    static const struct replay_load twice = {.kind = REPLAY_POISSON, .rate_rps = 2 * 888.9};
-    struct err err;
-
     for (usec_t slo_us = 40000; slo_us <= 80000; slo_us += 1000) {
-        set_up(2000, 1000);
-        model[0].rate_rps = 888.9; /* what full runs serve */
-        model[0].slo_us = slo_us;
-        add_let(0, 0, BATCH);
-        cfg.load = &twice;
-        CHECK_EQ(policy_find("gpuletd", &cfg.policy, &err), 0);
-        const struct replay_model *r = replay();
+        const struct replay_model *r = too_much(slo_us, 0);
         CHECK_EQ(r->dropped + r->late, 0);
-        CHECK((double)r->in_time > 0.99 * 888.9 * 10);
+        CHECK((double)r->in_time > 0.99 * FULL_RPS * 10);
+    }
+}
+
+/* Nobody is accepted at the last moment, for whom the next run would then have to be small. */
+static void where_runs_take_a_hundredth_more_or_less_all_are_full(void)
+{
+    for (usec_t slo_us = 40000; slo_us <= 80000; slo_us += 1000) {
+        const struct replay_model *r = too_much(slo_us, 0.01);
+        CHECK((double)(r->dropped + r->late) < 0.001 * FULL_RPS * 10);
+        CHECK((double)r->in_time > 0.99 * FULL_RPS * 10);
+    }
+}
+
+/* Who is at the head when a run has taken much longer is given up, and those behind it are not. */
+static void where_runs_take_a_twentieth_more_or_less_nearly_all_are_full(void)
+{
+    for (usec_t slo_us = 40000; slo_us <= 80000; slo_us += 1000) {
+        const struct replay_model *r = too_much(slo_us, 0.05);
+        CHECK((double)r->in_time > 0.97 * FULL_RPS * 10);
     }
 }
 
@@ -660,6 +688,8 @@ int main(void)
     RUN(a_loud_model_has_its_part_and_leaves_the_other_its_own);
     RUN(who_asks_for_a_little_too_much_is_not_within_his_part_in_between);
     RUN(what_is_too_much_is_refused_and_all_runs_are_full);
+    RUN(where_runs_take_a_hundredth_more_or_less_all_are_full);
+    RUN(where_runs_take_a_twentieth_more_or_less_nearly_all_are_full);
     RUN(where_all_ask_for_too_much_what_has_room_is_served);
     return check_end();
 }
