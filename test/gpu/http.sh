@@ -41,7 +41,7 @@ step() {
 }
 
 ctl() { timed "$here/gpuletctl" --server "unix:$dir/admin.sock" "$@"; }
-bench() { timed "$here/gpuletctl" bench --to "http://127.0.0.1:$port" --json --warmup 0 "$@" one=20@500 two=20@500; }
+bench() { timed "$here/gpuletctl" bench --to "http://127.0.0.1:$port" --json --warmup 0 "$@" one=50@500 two=50@500; }
 alive() { kill -0 "$pid" 2>/dev/null; }
 # Of /v1/plan: a method, a body.
 ask_plan() {
