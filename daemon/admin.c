@@ -496,13 +496,14 @@ static void devices_get(struct exchange *x)
     for (uint32_t i = 0; i < v->n_devices; i++) {
         const struct device_info *d = &v->device[i];
         (void)json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:s, s:b, s:s, s:s}",
-                            "name", d->name, "state", v->device_lost[i] ? "lost" : "ok", "kind",
-                            d->kind, "units", (int)d->units, "granule_units", (int)d->granule_units,
-                            "granules", (int)d->n_granules, "max_granules", (int)d->max_granules,
-                            "mem_bytes", (json_int_t)d->mem_bytes, "let_bytes",
-                            (json_int_t)d->let_bytes, "mode", mode_name(d->mode), "weights_shared",
-                            (int)d->weights_shared, "why", d->why, "library", d->library));
+            list,
+            json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:s, s:b, s:s, s:s}",
+                      "name", d->name, "state", v->device_lost[i] ? "lost" : "ok", "kind", d->kind,
+                      "units", (int)d->units, "granule_units", (int)d->granule_units, "granules",
+                      (int)d->n_granules, "max_granules", (int)d->max_granules, "max_lets",
+                      (int)d->max_lets, "mem_bytes", (json_int_t)d->mem_bytes, "let_bytes",
+                      (json_int_t)d->let_bytes, "mode", mode_name(d->mode), "weights_shared",
+                      (int)d->weights_shared, "why", d->why, "library", d->library));
     }
     const char *no_gpu = gpuletd_of(x)->no_gpu.msg;
     api_reply_json(x, 200,

@@ -9,7 +9,7 @@
 #include <gpulet/graph.h>
 #include <pthread.h>
 
-#define BACKEND_ABI 10
+#define BACKEND_ABI 11
 #define GPULET_BACKEND_SYMBOL "gpulet_backend"
 
 #define MAX_GRANULES 256
@@ -72,6 +72,7 @@ struct device_info {
     uint32_t granule_units; /* units in one granule */
     uint32_t n_granules;
     uint32_t max_granules;               /* of one partition; 0: any number */
+    uint32_t max_lets;                   /* of one plan: those of two are open at once; 0: any */
     uint64_t mem_bytes;                  /* 0: unknown */
     uint64_t let_bytes;                  /* of them, for each open partition besides its models */
     double link_bytes_per_s;             /* host to device; 0: weights are read where they are */

@@ -90,6 +90,18 @@ static bool copies_weights(const struct engine *e, const uint32_t *device, uint3
     return false;
 }
 
+/* Where a device has a limit it is that of all: they are of one kind. */
+static uint32_t lets_most(const struct engine *e, const uint32_t *device, uint32_t n)
+{
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t lets = e->device[device[i]].info.max_lets;
+        most = most && lets ? MIN(most, lets) : MAX(most, lets);
+    }
+    return most;
+}
+
 /* Requests come as they like: once rates are known, queues are what makes them late.  Before that
  * the devices are divided by what a cycle takes. */
 static void rules_choose(struct problem *p, struct plan_model *m)
@@ -129,6 +141,7 @@ int epoch_problem(struct engine *e, struct epoch *ep, struct err *err)
         if (!m[i].name || !m[i].profile)
             return oom(err);
     }
+    p.rules.max_lets = lets_most(e, ep->device, ep->n_devices);
     rules_choose(&p, m);
     ep->problem = p;
     return 0;

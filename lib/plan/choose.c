@@ -32,7 +32,7 @@ static const struct effort full = {2000, 8000, 24000, 7000000, false},
 static bool suits(const struct problem *p)
 {
     if (p->n_devices != 1 || p->n_models == 0 || p->n_models > MODELS || p->rules.as_few ||
-        p->rules.max_lets || p->rules.max_shares)
+        (p->rules.max_lets && p->rules.max_lets < GROUPS) || p->rules.max_shares)
         return false;
     const struct plan_type *t = type_of(p, 0);
     uint64_t bytes = t->pool_bytes + GROUPS * t->let_bytes;

@@ -340,8 +340,8 @@ static bool no_rates(const struct problem *p)
     for (uint32_t t = 0; t < p->n_types; t++)
         if (p->type[t].n_places || p->type[t].n_sizes || p->type[t].predict.interference.kind)
             return false;
-    return p->rules.rule == RULE_CYCLE && !p->rules.as_few && !p->rules.max_lets &&
-           !p->rules.max_shares;
+    return p->rules.rule == RULE_CYCLE && !p->rules.as_few && !p->rules.max_shares &&
+           (!p->rules.max_lets || p->rules.max_lets >= p->n_models);
 }
 
 static bool all_rates(const struct problem *p)

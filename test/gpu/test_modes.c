@@ -117,6 +117,7 @@ static void a_client_of_mps_gets_capped_contexts(void)
     CHECK_EQ(info[0].mode, MODE_MPS);
     CHECK_EQ(info[0].granule_units, 2); /* a cap of 1 came out as 2 */
     CHECK_EQ(info[0].n_granules, 66);
+    CHECK_EQ(info[0].max_lets, fake->version >= 13010 ? 28 : 22); /* twice that, and 4: contexts */
     CHECK(info[0].weights_shared);
     CHECK_HAS(info[0].why, "weights are shared");
     check_clean(); /* the probe's contexts and memory are gone */

@@ -72,6 +72,19 @@ def test_two_models_have_gpulets_of_their_own_sms(gpu):
     assert len(taken) == len(set(taken)) and {m["model"] for x in lets for m in x["models"]} == {"one", "two"}
 
 
+def test_a_plan_leaves_mps_contexts_for_the_next_one(gpu):
+    """On the fake device the smallest gpu-let is as fast as the largest: a plan for much has as many as may be."""
+    d = gpu("gpus=1 mps=1", "mps")
+    most = d.admin_get("/v1/devices")["devices"][0]["max_lets"]
+    assert 0 < most < 30
+    inputs = digits(1)
+    for name in ("one", "two", "three"):
+        d.put(name, DIGITS, "?slo_ms=5000&rate_rps=1000000")
+        models.reference.compare(d.infer_binary(name, inputs), right(inputs))
+        assert most / 2 < len(d.admin_get("/v1/plan")["gpulets"]) <= most
+    assert d.admin_get("/v1/plan")["error"] == ""
+
+
 def test_no_request_is_lost_while_the_gpu_is_cut_anew(gpu):
     d = gpu("gpus=1", "green")
     d.put("first", DIGITS, "?slo_ms=5000")

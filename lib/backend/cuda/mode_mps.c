@@ -2,10 +2,12 @@
  *
  * Granules are only counted: a cap is an upper limit, on any SMs.  A context takes long to make and
  * its cap is fixed, so contexts that a partition has left are kept for the next of their size.
- * There is a limit of contexts for each device, over all clients. */
+ * There is a limit of contexts for each device, over all clients; a change of plan opens all new
+ * gpu-lets before the first old one closes, so a plan has less than half of them. */
 #include "gpu.h"
 #include <stdio.h>
 
+#define OTHERS 4   /* contexts: the device's own, and gpu-lets in which runs are measured */
 #define IDLE_MAX 4 /* contexts kept without a partition; nor have they more SMs than there are */
 #define VISIBLE_MARK 0x6c657467u
 
@@ -124,9 +126,10 @@ static int mps_probe(CUdevice d, struct device_info *ret, struct err *err)
         return err_set(err, -ENOTSUP, "a cap of 1 SM came out as %u of %u", ret->granule_units,
                        ret->units);
     ret->n_granules = MIN(ret->units / ret->granule_units, MAX_GRANULES);
+    ret->max_lets = (contexts_max() - OTHERS) / 2;
     memory_tell(ret);
-    (void)snprintf(ret->why, sizeof(ret->why), "caps in steps of %u SMs, at most %u contexts; %s",
-                   ret->granule_units, contexts_max(),
+    (void)snprintf(ret->why, sizeof(ret->why), "caps in steps of %u SMs, at most %u gpu-lets; %s",
+                   ret->granule_units, ret->max_lets,
                    ret->weights_shared ? "weights are shared" : "each context has its own weights");
     return 0;
 }
