@@ -53,6 +53,7 @@ struct queue_view {
     uint32_t n;                    /* requests waiting, joinable with the first, in order */
     uint32_t rows[BATCH_VIEW_MAX]; /* of the first MIN(n, BATCH_VIEW_MAX) */
     usec_t deadline_us[BATCH_VIEW_MAX];
+    uint32_t n_alike;     /* from the first on with its priority; lower ones follow; 0: all */
     usec_t since_us;      /* when the first of them arrived */
     uint32_t max_batch;   /* rows in one run */
     const usec_t *run_us; /* [rows], 0..max_batch: predicted */

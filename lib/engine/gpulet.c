@@ -814,11 +814,12 @@ static usec_t inputs_us(const struct keyq *q, uint32_t rows)
 static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, usec_t *table)
 {
     struct seat *s = q->seat;
-    uint32_t rows = 0, i = 0, most = 0;
+    uint32_t rows = 0, i = 0, most = 0, n_alike = 0;
 
     for (struct request *r = q->head; r && i < BATCH_VIEW_MAX; r = r->next, i++) {
         v->rows[i] = r->rows;
         v->deadline_us[i] = r->deadline_us;
+        n_alike += level(s, r) == level(s, q->head);
         if (i == 0 || rows + r->rows <= s->batch)
             rows += r->rows;
     }
@@ -836,6 +837,7 @@ static bool queue_look(struct gpulet *g, struct keyq *q, struct queue_view *v, u
         atomic_store(compiled ? &g->wants_later : &g->wants, true);
     }
     v->n = q->n;
+    v->n_alike = n_alike;
     v->since_us = q->head->arrival_us;
     v->max_batch = fits ? MAX(MIN(most, s->batch), q->head->rows) : MAX(s->batch, q->head->rows);
     v->priority = urgency(q);

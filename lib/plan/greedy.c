@@ -146,22 +146,28 @@ struct admit_choice fair_admit(const struct admit_view *v)
     return greedy_admit(v);
 }
 
-/* Requests from `from` on that cannot be done in time even if they run now. */
-static uint32_t hopeless(const struct queue_view *q, uint32_t from, usec_t now_us)
+static uint32_t n_seen(const struct queue_view *q)
 {
-    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), i = from;
+    return MIN(q->n, BATCH_VIEW_MAX);
+}
+
+/* Requests from `from` on, of the first n, that cannot be done in time even if they run now. */
+static uint32_t hopeless(const struct queue_view *q, uint32_t from, uint32_t n, usec_t now_us)
+{
+    uint32_t i = from;
 
     while (i < n && now_us + q->run_us[MIN(q->rows[i], q->max_batch)] > q->deadline_us[i])
         i++;
     return i - from;
 }
 
-/* How many requests from `from` on go into one run: rows within max_batch, and nobody among them
- * made late by those that join.  *squeezed: there would be more, but for somebody's deadline. */
-static uint32_t take(const struct queue_view *q, uint32_t from, usec_t now_us, uint32_t *rows,
-                     bool *squeezed)
+/* How many requests from `from` on, of the first n, go into one run: rows within max_batch, and
+ * nobody among them made late by those that join.  *squeezed: there would be more, but for
+ * somebody's deadline. */
+static uint32_t take(const struct queue_view *q, uint32_t from, uint32_t n, usec_t now_us,
+                     uint32_t *rows, bool *squeezed)
 {
-    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), i = from;
+    uint32_t i = from;
     usec_t least_us = USEC_NEVER;
 
     *rows = 0;
@@ -178,20 +184,20 @@ static uint32_t take(const struct queue_view *q, uint32_t from, usec_t now_us, u
     return MAX(i - from, 1);
 }
 
-/* How many of those that wait will have been dropped if the first `drop` are, and all that follows
- * is run as it fits. */
-static uint32_t dropped_after(const struct queue_view *q, uint32_t drop, usec_t now_us)
+/* How many of the first n will have been dropped if the first `drop` are, and all that follows is
+ * run as it fits. */
+static uint32_t dropped_after(const struct queue_view *q, uint32_t drop, uint32_t n, usec_t now_us)
 {
-    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), dropped = drop, rows;
+    uint32_t dropped = drop, rows;
     bool squeezed;
 
     for (uint32_t i = drop; i < n;) {
-        uint32_t late = hopeless(q, i, now_us);
+        uint32_t late = hopeless(q, i, n, now_us);
         dropped += late;
         i += late;
         if (i >= n)
             break;
-        i += take(q, i, now_us, &rows, &squeezed);
+        i += take(q, i, n, now_us, &rows, &squeezed);
         now_us += q->run_us[MIN(rows, q->max_batch)];
     }
     return dropped;
@@ -201,18 +207,19 @@ static uint32_t dropped_after(const struct queue_view *q, uint32_t drop, usec_t 
  * has begun it does not end: small runs only, everybody nearly late (why Nexus, SOSP'19, drops
  * early).  How many at the head to give up, so that the next run is not squeezed: only if fewer of
  * those that wait are dropped in the end, or if a full run waits behind them and more come into it
- * than are given up.  Then time is short, and who is not dropped for it is refused for it. */
+ * than are given up.  Then time is short, and who is not dropped for it is refused for it.  Nobody
+ * is given up for those of a lower priority. */
 static uint32_t give_up(const struct queue_view *q, usec_t now_us)
 {
-    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), drop = 0, rows;
-    bool squeezed = true;
-    uint32_t small = take(q, 0, now_us, &rows, &squeezed), whole = small;
+    uint32_t n = q->n_alike ? MIN(q->n_alike, n_seen(q)) : n_seen(q), drop = 0, rows;
+    bool squeezed;
+    uint32_t small = take(q, 0, n, now_us, &rows, &squeezed), whole = small;
 
     while (squeezed && ++drop < n)
-        whole = take(q, drop, now_us, &rows, &squeezed);
-    if (n - drop >= q->max_batch && drop + small < whole)
+        whole = take(q, drop, n, now_us, &rows, &squeezed);
+    if (drop == 0 || (n - drop >= q->max_batch && drop + small < whole))
         return drop;
-    return dropped_after(q, drop, now_us) < dropped_after(q, 0, now_us) ? drop : 0;
+    return dropped_after(q, drop, n, now_us) < dropped_after(q, 0, n, now_us) ? drop : 0;
 }
 
 static uint32_t level(const struct queue_view *q)
@@ -233,7 +240,7 @@ static bool goes_before(const struct queue_view *a, const struct queue_view *b,
 /* A run of what waits, up to a full one. */
 static usec_t next_run_us(const struct queue_view *q)
 {
-    uint32_t n = MIN(q->n, BATCH_VIEW_MAX), rows = 0;
+    uint32_t n = n_seen(q), rows = 0;
 
     for (uint32_t i = 0; i < n && rows < q->max_batch; i++)
         rows += q->rows[i];
@@ -312,8 +319,9 @@ static uint32_t urgent(const struct batch_view *v, uint32_t next, enum plan_orde
 static struct batch_choice run(const struct batch_view *v, uint32_t i)
 {
     bool squeezed;
-    uint32_t rows, n = take(&v->queue[i], 0, v->now_us, &rows, &squeezed);
-    uint32_t drop = squeezed ? give_up(&v->queue[i], v->now_us) : 0;
+    const struct queue_view *q = &v->queue[i];
+    uint32_t rows, n = take(q, 0, n_seen(q), v->now_us, &rows, &squeezed);
+    uint32_t drop = squeezed ? give_up(q, v->now_us) : 0;
 
     if (drop)
         return (struct batch_choice){.what = BATCH_DROP, .queue = i, .take = drop};
@@ -326,7 +334,7 @@ static struct batch_choice choose(const struct batch_view *v, enum plan_order or
 
     for (uint32_t i = 0; i < v->n_queues; i++) {
         const struct queue_view *q = &v->queue[i];
-        uint32_t late = q->n ? hopeless(q, 0, v->now_us) : 0;
+        uint32_t late = hopeless(q, 0, n_seen(q), v->now_us);
         if (late == 1 && q->n == 1 && q->ready && may_try(v, i))
             late = 0;
         if (late)

@@ -287,6 +287,24 @@ static void a_late_batch_shrinks_to_save_the_oldest(void)
     CHECK_EQ(c.take, 2); /* 4 ms are left: a batch of 2 fits, 3 does not */
 }
 
+/* Its run would be one of a single request: eight that have time wait behind it. */
+static void nobody_is_given_up_for_those_of_a_lower_priority(void)
+{
+    struct queue_view q = {.n = 9, .max_batch = 4, .run_us = run_us, .ready = true};
+    struct batch_view v = {.max_flying = 1, .n_queues = 1, .queue = &q};
+
+    for (uint32_t i = 0; i < q.n; i++) {
+        q.rows[i] = 1;
+        q.deadline_us[i] = i == 0 ? 3500 : 20000;
+    }
+    for (q.n_alike = 0; q.n_alike <= q.n; q.n_alike++) { /* 0: all */
+        bool gains = q.n_alike == 0 || q.n_alike > q.max_batch;
+        struct batch_choice c = policy_gpuletd.batch_next(&v);
+        CHECK_EQ(c.what, gains ? BATCH_DROP : BATCH_RUN);
+        CHECK_EQ(c.take, 1);
+    }
+}
+
 static void the_hopeless_are_dropped(void)
 {
     struct batch_choice c = next(18000, 3, 20000, true);
@@ -526,6 +544,7 @@ int main(void)
     RUN(a_diff_keeps_what_stays_and_opens_before_it_closes);
     RUN(what_waits_runs_at_once_up_to_the_batch);
     RUN(a_late_batch_shrinks_to_save_the_oldest);
+    RUN(nobody_is_given_up_for_those_of_a_lower_priority);
     RUN(the_hopeless_are_dropped);
     RUN(an_idle_gpulet_tries_what_is_predicted_to_be_late);
     RUN(a_queue_without_an_exe_waits_for_its_deadline);
