@@ -7,7 +7,8 @@
  * A plan holds for a band of rates around the one that it was made for (demand_bands()).  Within
  * it nothing happens.  A rate that is surely above it, by the arrivals of half a second to sixteen,
  * asks for a new plan at once; one that has not been reached again for the model's hold time asks
- * for less.  Whoever falls and soon rises again holds twice as long the next time, so that bursts
+ * for less, and sooner where the plan does not hold for everybody: with less there may be one that
+ * does.  Whoever falls and soon rises again holds twice as long the next time, so that bursts
  * that come again are planned for and do not make plans go back and forth. */
 #pragma once
 
@@ -39,6 +40,7 @@ struct demand_band {
     double planned_rps;       /* 0: planned without knowing */
     double low_rps, high_rps; /* low 0: it is not planned for less */
     double short_rps; /* asked for when there was room for planned_rps only; 0: was for all */
+    bool unheld;      /* the plan does not hold for everybody: demand_hasten() */
     struct allowance sure;
 };
 
@@ -83,6 +85,9 @@ double demand_part(double declared_rps, double usual_rps, double asked_rps, doub
 #define DEMAND_DUTY 0.9
 void demand_bands(const struct problem *p, const struct plan *plan, const double *declared,
                   struct demand_band *ret);
+
+/* Of a plan that does not hold for everybody: its bands are narrower, and a fall counts sooner. */
+void demand_hasten(uint32_t n, struct demand_band *bands);
 
 /* A token bucket, as the time in ns until which it is used up; odd once it is empty, until half a
  * batch is in it again.  One request at now_us: the new time, or ALLOWANCE_FRESH: it is beyond, and

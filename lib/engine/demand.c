@@ -43,6 +43,18 @@ static bool shares(const struct epoch *ep, uint32_t model)
     return false;
 }
 
+/* Is somebody promised less than it could be if the others asked for less? */
+static bool is_unheld(const struct epoch *ep)
+{
+    for (uint32_t i = 0; i < ep->n_routes; i++) {
+        const struct plan_verdict *v = &ep->plan.verdict[i];
+        bool hopeless = v->limit == LIMIT_SLO && !(v->least > 0);
+        if (v->limit != LIMIT_NONE && !hopeless && !ep->problem.model[i].best_effort)
+            return true;
+    }
+    return false;
+}
+
 int epoch_bands(struct epoch *ep, struct err *err)
 {
     double *declared = ARENA_ARRAY(&ep->arena, double, ep->n_routes);
@@ -53,6 +65,8 @@ int epoch_bands(struct epoch *ep, struct err *err)
     for (uint32_t i = 0; i < ep->n_routes; i++)
         declared[i] = ep->route[i].served->spec.rate_rps;
     demand_bands(&ep->problem, &ep->plan, declared, ep->band);
+    if (is_unheld(ep))
+        demand_hasten(ep->n_routes, ep->band);
     for (uint32_t i = 0; ep->problem.rules.rule == RULE_QUEUE && i < ep->n_routes; i++)
         if (ep->band[i].planned_rps > 0)
             ep->band[i].high_rps = MIN(ep->band[i].high_rps, QUEUE_HIGH * ep->band[i].planned_rps);

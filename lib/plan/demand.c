@@ -29,6 +29,9 @@
 #define HOLD_MOST_US (600 * USEC_PER_SEC)
 #define SOON 4       /* hold times from a fall to the next rise */
 #define LOW_PART 0.5 /* of the planned rate: below that it is planned for less */
+#define UNHELD_PART                                                                                \
+    0.85 /* where the plan does not hold for everybody, after a part of the hold time */
+#define UNHELD_HOLD 8
 /* Allowed, times the planned rate, where there is no room for more.  Less would refuse what comes
  * at the planned rate now and then by chance; more is more than the gpu-let can serve. */
 #define ALLOWED 1.05
@@ -258,7 +261,7 @@ enum demand_move demand_judge(struct demand *d, const struct demand_band *b, dou
     }
     if (rps >= b->low_rps)
         d->reached_us = d->at_us;
-    if (d->at_us - d->reached_us < d->hold_us)
+    if (d->at_us - d->reached_us < (b->unheld ? d->hold_us / UNHELD_HOLD : d->hold_us))
         return DEMAND_STAYS;
     d->fell_us = d->reached_us = d->at_us;
     *ret_rps = MARGIN * rps;
@@ -325,5 +328,14 @@ void demand_bands(const struct problem *p, const struct plan *plan, const double
         b->sure.rate_rps = b->planned_rps > 0 ? fmax(b->high_rps, ALLOWED * b->planned_rps) : 0;
         b->high_rps = fmax(b->high_rps, HIGH_LEAST * b->planned_rps);
         b->low_rps = b->planned_rps > declared[m] ? LOW_PART * b->planned_rps : 0;
+    }
+}
+
+void demand_hasten(uint32_t n, struct demand_band *bands)
+{
+    for (uint32_t m = 0; m < n; m++) {
+        bands[m].unheld = true;
+        if (bands[m].low_rps > 0)
+            bands[m].low_rps = UNHELD_PART * bands[m].planned_rps;
     }
 }

@@ -14,6 +14,7 @@ from daemon import SLOW, metric, sim_file, until
 
 NAMES = ["a", "b", "c", "d", "e"]
 RUN_US = 50000
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
 
 
 @pytest.fixture
@@ -148,3 +149,27 @@ def test_a_declared_rate_is_planned_for_without_requests(daemon):
     d = demand(daemon, "e")
     assert d["planned_rps"] == 60 / SLOW and d["low_rps"] == 0 and d["high_rps"] >= 60 / SLOW
     assert d["mean_rps"] == 0
+
+
+def test_a_plan_that_does_not_hold_for_everybody_is_made_anew_once_a_little_less_is_asked_for(make):
+    """A run of `slow` and then one's own is more than `tight` can wait for: now and then it is late."""
+    runs = {"tight": (5, 10, 10), "slow": (6, 100, 18)}  # ms of a run, ms of the SLO, requests/s
+    d = make(sim=sim_file({n: {"us": ms * 1000 * SLOW, "answer": "echo"} for n, (ms, _, _) in runs.items()}, units=1))
+    for n, (_, slo_ms, _) in runs.items():
+        d.put(n, models.identity(), f"?max_batch=1&slo_ms={slo_ms * SLOW}")
+
+    def ask(part, seconds, enough=lambda: False):
+        begun, due_s = time.monotonic(), dict.fromkeys(runs, 0.0)
+        while time.monotonic() - begun < seconds * SLOW and not enough():
+            n = min(due_s, key=due_s.get)
+            time.sleep(max(0, begun + due_s[n] - time.monotonic()))
+            due_s[n] += SLOW / part / runs[n][2]
+            d.request("POST", f"/v2/models/{n}/infer", BODY)
+
+    def fell():
+        return [e["message"] for e in plan_events(d) if "below" in e["message"]]
+
+    ask(1, 12)
+    assert d.admin_get("/v1/plan")["unmet"] and not fell()
+    ask(0.7, 20, fell)
+    assert fell()

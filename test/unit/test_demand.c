@@ -14,6 +14,7 @@ struct sim {
     struct demand d;
     struct demand_band band;
     double room_rps; /* 0: there is room for all */
+    bool unheld;     /* and all plans hold for everybody */
     usec_t *at_us;
     size_t n, next;
     unsigned rises, falls;
@@ -62,6 +63,8 @@ static void plan_for(struct sim *s, double rps, double declared)
                                    .low_rps = rps > declared ? rps / 2 : 0,
                                    .high_rps = fmax(1.25 * rps, 5),
                                    .short_rps = asked_rps};
+    if (s->unheld)
+        demand_hasten(1, &s->band);
 }
 
 /* Until so many seconds after the start; the clock starts at one second. */
@@ -113,6 +116,27 @@ static void a_steady_rate_is_found_and_then_nothing_happens(void)
         run_to(&s, 300, 0);
         CHECK_EQ(s.falls, 0);
         CHECK(s.rises <= 1);
+        arena_done(&s.a);
+    }
+}
+
+static void where_a_plan_does_not_hold_for_all_a_little_less_is_planned_for_soon(void)
+{
+    const struct replay_load *const loads[] = {&paced, &poisson};
+    const struct replay_event step = {
+        .at_us = 60 * USEC_PER_SEC, .kind = REPLAY_RATE, .factor = 0.75};
+
+    for (size_t i = 0; i < 4; i++) {
+        struct sim s = begin(loads[i % 2], &step, 1, 80);
+        s.unheld = i / 2;
+        plan_for(&s, 0, 0);
+        run_to(&s, 60, 0);
+        CHECK_EQ(s.falls > 2, false);
+        forget_moves(&s);
+        run_to(&s, 80, 0);
+        CHECK_EQ(s.falls > 0, s.unheld);
+        CHECK_EQ(s.rises, 0);
+        CHECK(!s.unheld || s.first_us <= 72 * USEC_PER_SEC);
         arena_done(&s.a);
     }
 }
@@ -517,6 +541,7 @@ static void an_allowance_that_is_used_up_comes_back_with_half_a_batch(void)
 int main(void)
 {
     RUN(a_steady_rate_is_found_and_then_nothing_happens);
+    RUN(where_a_plan_does_not_hold_for_all_a_little_less_is_planned_for_soon);
     RUN(a_step_is_seen_within_a_second);
     RUN(a_large_step_of_what_came_evenly_is_seen_at_once_and_for_what_it_is);
     RUN(a_step_from_silence_is_seen_within_a_second);
