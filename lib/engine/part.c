@@ -119,6 +119,15 @@ static bool same_priorities(const struct problem *p)
     return true;
 }
 
+/* Served as of best effort is: a rehearsal knows nothing of such. */
+static bool any_hopeless(const struct search *s)
+{
+    for (uint32_t i = 0; i < s->ep->n_routes; i++)
+        if (is_hopeless(s->e, &s->ep->route[i]))
+            return true;
+    return false;
+}
+
 static bool holds(const struct search *s, double x)
 {
     struct problem *problem = &s->ep->problem;
@@ -129,7 +138,7 @@ static bool holds(const struct search *s, double x)
     rates_set(s, x);
     bool ok = policy_plan(s->e->cfg.policy, problem, s->was, &a, &p, NULL) == 0 &&
               !plan_is_short(s->e, s->ep, &p) && plan_check(problem, s->was, &p, NULL) == 0;
-    double loud = ok ? plan_loud(problem, &p) : 0;
+    double loud = ok && !any_hopeless(s) ? plan_loud(problem, &p) : -1;
     arena_done(&a);
     return ok && (loud < 0 || loud >= LOUD);
 }

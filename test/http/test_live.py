@@ -176,3 +176,13 @@ def test_a_model_that_is_loaded_has_what_the_others_leave(make):
     assert d.admin_get("/v1/models/b").get("limit") == "rate"
     d.put("b", models.identity(), f"?max_batch=1&slo_ms={500 * SLOW}&rate_rps={80 / SLOW}")
     assert d.admin_get("/v1/models/a")["demand"]["planned_rps"] * SLOW >= 24.9
+
+
+def test_where_an_slo_holds_at_no_rate_the_others_have_their_parts_all_the_same(make):
+    """No plan promises `tight` anything; what the two others ask for is more than the device has."""
+    d = make(sim=sim_file({n: {"profile": {"batch": [1], "units": [1], "run_ms": [[20 * SLOW]]}} for n in ("tight", "a", "b")}, units=1))
+    for n, slo_ms, rps in (("tight", 5, 1), ("a", 500, 25), ("b", 500, 60)):
+        d.put(n, models.identity(), f"?max_batch=1&slo_ms={slo_ms * SLOW}&rate_rps={rps / SLOW}")
+    assert d.admin_get("/v1/models/tight").get("limit") == "slo"
+    planned = {n: d.admin_get(f"/v1/models/{n}")["demand"]["planned_rps"] * SLOW for n in "ab"}
+    assert planned["a"] >= 24.9 and 5 < planned["b"] < 35, planned
