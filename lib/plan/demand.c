@@ -29,8 +29,8 @@
 #define HOLD_MOST_US (600 * USEC_PER_SEC)
 #define SOON 4       /* hold times from a fall to the next rise */
 #define LOW_PART 0.5 /* of the planned rate: below that it is planned for less */
-#define UNHELD_PART                                                                                \
-    0.85 /* where the plan does not hold for everybody, after a part of the hold time */
+/* Where the plan does not hold for everybody: the same, and a part of the hold time. */
+#define UNHELD_PART 0.85
 #define UNHELD_HOLD 8
 /* Allowed, times the planned rate, where there is no room for more.  Less would refuse what comes
  * at the planned rate now and then by chance; more is more than the gpu-let can serve. */
