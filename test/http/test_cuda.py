@@ -73,16 +73,24 @@ def test_two_models_have_gpulets_of_their_own_sms(gpu):
 
 
 def test_a_plan_leaves_mps_contexts_for_the_next_one(gpu):
-    """On the fake device the smallest gpu-let is as fast as the largest: a plan for much has as many as may be."""
+    """Two plans that have no gpu-let in common, each with as many as may be: all of them are open at once."""
     d = gpu("gpus=1 mps=1", "mps")
     most = d.admin_get("/v1/devices")["devices"][0]["max_lets"]
     assert 0 < most < 30
+    d.put("digits", DIGITS, "?slo_ms=5000")
     inputs = digits(1)
-    for name in ("one", "two", "three"):
-        d.put(name, DIGITS, "?slo_ms=5000&rate_rps=1000000")
-        models.reference.compare(d.infer_binary(name, inputs), right(inputs))
-        assert most / 2 < len(d.admin_get("/v1/plan")["gpulets"]) <= most
-    assert d.admin_get("/v1/plan")["error"] == ""
+
+    def pin(n, size):
+        lets = [{"device": "gpu0", "granules": list(range(i * size, (i + 1) * size)), "models": [{"model": "digits"}]} for i in range(n)]
+        return d.admin("PUT", "/v1/plan", {"gpulets": lets})
+
+    for size in (1, 2):
+        r = pin(most, size)
+        assert r.status == 200, r.body
+        assert len([g for g in d.admin_get("/v1/plan")["gpulets"] if g["state"] == "serving"]) == most
+        models.reference.compare(d.infer_binary("digits", inputs), right(inputs))
+    refused = pin(most + 1, 2)
+    assert refused.status >= 400 and f"{most + 1} gpu-lets, the limit is {most}" in json.loads(refused.body)["error"]
 
 
 def test_no_request_is_lost_while_the_gpu_is_cut_anew(gpu):

@@ -169,7 +169,10 @@ def test_a_plan_that_does_not_hold_for_everybody_is_made_anew_once_a_little_less
     def fell():
         return [e["message"] for e in plan_events(d) if "below" in e["message"]]
 
-    ask(1, 12)
-    assert d.admin_get("/v1/plan")["unmet"] and not fell()
-    ask(0.7, 20, fell)
+    def is_planned():
+        return all(demand(d, n)["planned_rps"] > 0 for n in runs) and d.admin_get("/v1/plan")["unmet"]
+
+    ask(1, 20, is_planned)
+    assert is_planned()
+    ask(0.7, 30, fell)
     assert fell()
