@@ -231,6 +231,10 @@ double plan_worst(const struct problem *p, const struct plan *plan);
 /* The same when all models ask for twice what is planned: of the model that has the fewest, those
  * in time over what is planned; more than 1 where allowances and idle moments give it more. */
 double plan_loud(const struct problem *p, const struct plan *plan);
+/* Of each model the part in time when all ask for these rates, whatever is planned for them, and
+ * have nothing saved of their allowances. false: not known, as above. */
+bool plan_served(const struct problem *p, const struct plan *plan, const double *asked_rps,
+                 double *ret);
 
 /* Sets spare_us of all gpu-lets: of plans that are not made by policy_plan(). */
 #define SPARE_ANY_US ((usec_t)3600 * USEC_PER_SEC) /* nothing is promised there */

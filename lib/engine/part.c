@@ -10,6 +10,10 @@
  * Where that is hardly more than what is planned now, what is planned now stays: a new plan gives
  * others another place, and what one asks for is not worth it.
  *
+ * A part is what a model is sure of; beyond it it has what is at nobody's cost.  Where a rehearsal
+ * says that nobody has more in time by that than by the plan for all, that one is taken: nobody is
+ * to be kept from the others by it.
+ *
  * Models with different priorities are left to the planner: it serves the first one first. */
 #include "engine_priv.h"
 
@@ -25,6 +29,7 @@
 #define WORTH_OTHERS 1.1
 #define SERVED 0.97 /* of a model's requests in time, where the rule cannot say that all are */
 #define LOUD 0.98   /* of what is planned for a model, while all ask for more */
+#define GAIN 0.005  /* of a model's requests: what a rehearsal can tell */
 #define NEARLY (1 - 1e-9)
 
 double route_asked_rps(const struct route *rt)
@@ -221,6 +226,28 @@ static double largest(const struct search *s, double hi)
     return lo;
 }
 
+/* Is anybody better off by a plan for a part, with all asking for what they do?  The problem's
+ * rates are what is asked for afterwards. */
+static bool gains_any(struct search *s, const struct plan *part, const struct plan *all)
+{
+    struct problem *p = &s->ep->problem;
+    double *asked_rps = ARENA_ARRAY(&s->ep->arena, double, p->n_models);
+    double *by_part = ARENA_ARRAY(&s->ep->arena, double, p->n_models);
+    double *by_all = ARENA_ARRAY(&s->ep->arena, double, p->n_models);
+    bool gains = false;
+
+    if (!asked_rps || !by_part || !by_all)
+        return true;
+    for (uint32_t i = 0; i < p->n_models; i++)
+        asked_rps[i] = route_asked_rps(&s->ep->route[i]);
+    bool known = plan_served(p, part, asked_rps, by_part);
+    rates_set(s, PART_ASKED);
+    known = known && plan_served(p, all, asked_rps, by_all);
+    for (uint32_t i = 0; known && i < p->n_models; i++)
+        gains |= by_part[i] > by_all[i] + GAIN;
+    return !known || gains;
+}
+
 int plan_part(struct engine *e, struct epoch *ep, const struct plan *was,
               const struct loaded *comes, struct plan *ret, struct err *err)
 {
@@ -232,8 +259,17 @@ int plan_part(struct engine *e, struct epoch *ep, const struct plan *was,
     ep->problem.rules.rule = RULE_QUEUE;
     double x = largest(&s, most(&s, ret));
     if (x > 0) {
-        rates_set(&s, now_will_do(&s, ret, x) ? NOW : x);
-        return policy_plan(e->cfg.policy, &ep->problem, was, &ep->arena, ret, err);
+        struct plan part;
+        x = now_will_do(&s, ret, x) ? NOW : x;
+        rates_set(&s, x);
+        int r = policy_plan(e->cfg.policy, &ep->problem, was, &ep->arena, &part, err);
+        if (r < 0)
+            return r;
+        if (gains_any(&s, &part, ret)) {
+            rates_set(&s, x);
+            *ret = part;
+            return 0;
+        }
     }
     ep->problem.rules.rule = rule;
     rates_set(&s, PART_ASKED);

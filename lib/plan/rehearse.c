@@ -2,7 +2,7 @@
  * decide at run time, for plans that no formula judges.  A run takes what it takes beside the runs
  * that are in flight when it starts; what the policy believes that it takes is beside its
  * neighbours as they run at the planned rates.  Where all come at the planned rates nobody is
- * beyond an allowance.  test_rehearse holds it against the replay (lib/replay), which knows more
+ * held to an allowance.  test_rehearse holds it against the replay (lib/replay), which knows more
  * and is slower. */
 #include "plan_priv.h"
 #include "random.h"
@@ -44,6 +44,15 @@ struct room {          /* a gpu-let */
     double believed_us;
     double until_us;   /* look again */
     usec_t waiting_us; /* work */
+    bool meek;         /* policy.h */
+    usec_t slack_us;
+};
+struct visit {               /* who comes */
+    double load;             /* of the planned rates */
+    const double *asked_rps; /* by model; NULL: those */
+    bool fair;               /* allowances count */
+    uint32_t n_requests;
+    uint64_t seed;
 };
 
 struct stage {
@@ -57,8 +66,7 @@ struct stage {
     struct queue_view *queue; /* by chair */
     struct bench *bench;
     uint32_t free; /* bench; NOBODY: all are taken */
-    double load;   /* of the planned rates */
-    bool fair;     /* allowances count */
+    const struct visit *visit;
     struct room room[REHEARSE_LETS];
     uint32_t n_rooms, n_chairs, offered, n_warm;
     double now_us;
@@ -131,8 +139,12 @@ static bool chairs_setup(struct stage *s)
 
     for (uint32_t k = 0; k < s->n_rooms; k++) {
         const struct plan_gpulet *g = &s->plan->gpulet[k];
-        s->room[k] =
-            (struct room){.first = at, .n = g->n_shares, .order = g->order, .until_us = NEVER_US};
+        s->room[k] = (struct room){.first = at,
+                                   .n = g->n_shares,
+                                   .order = g->order,
+                                   .until_us = NEVER_US,
+                                   .meek = true, /* a plan must hold without what others leave */
+                                   .slack_us = USEC_NEVER};
         for (uint32_t i = 0; i < g->n_shares; i++, at++) {
             struct actor *x = &s->actor[g->share[i].model];
             s->chair[at].let = k;
@@ -172,14 +184,21 @@ static double gap(struct actor *x, enum arrivals arrivals)
     return x->gap_us * random_exp(&x->random);
 }
 
-static void actors_setup(struct stage *s, uint64_t seed)
+static double asked_rps(const struct stage *s, uint32_t m)
+{
+    const struct visit *v = s->visit;
+
+    return v->asked_rps ? v->asked_rps[m] : v->load * s->p->model[m].rate_rps;
+}
+
+static void actors_setup(struct stage *s)
 {
     for (uint32_t m = 0; m < s->p->n_models; m++) {
         const struct plan_model *from = &s->p->model[m];
         struct actor *x = &s->actor[m];
         bool bursts = from->arrivals == ARRIVALS_CV || from->arrivals == ARRIVALS_TRACE;
-        random_seed(&x->random, seed, m);
-        x->gap_us = from->rate_rps > 0 ? 1e6 / (s->load * from->rate_rps) : NEVER_US;
+        random_seed(&x->random, s->visit->seed, m);
+        x->gap_us = from->rate_rps > 0 ? 1e6 / asked_rps(s, m) : NEVER_US;
         x->shape = bursts && from->cv > 0 ? 1 / (from->cv * from->cv) : 0;
         x->next_us = from->rate_rps > 0 ? gap(x, from->arrivals) : NEVER_US;
         s->ret[m] = (struct rehearsed){0};
@@ -202,7 +221,22 @@ static bool allowances_setup(struct stage *s)
     return true;
 }
 
-static bool stage_init(struct stage *s, uint64_t seed)
+/* Where everybody asks for more than its allowance there is no neighbour to be kept from them. */
+static void rooms_judge(struct stage *s)
+{
+    for (uint32_t k = 0; k < s->n_rooms; k++) {
+        struct room *g = &s->room[k];
+        g->meek = false;
+        for (uint32_t i = g->first; i < g->first + g->n; i++) {
+            const struct chair *c = &s->chair[i];
+            usec_t slo_us = s->p->model[c->model].slo_us;
+            g->meek |= asked_rps(s, c->model) <= s->actor[c->model].sure.rate_rps;
+            g->slack_us = MIN(g->slack_us, slack_of(slo_us, c->run_us[1]));
+        }
+    }
+}
+
+static bool stage_init(struct stage *s)
 {
     for (uint32_t k = 0; k < s->n_rooms; k++)
         s->n_chairs += s->plan->gpulet[k].n_shares;
@@ -215,10 +249,12 @@ static bool stage_init(struct stage *s, uint64_t seed)
     for (uint32_t i = 0; i < BENCHES; i++)
         s->bench[i].next = i + 1 < BENCHES ? i + 1 : NOBODY;
     queues_setup(s);
-    if (s->fair && !allowances_setup(s))
+    if (s->visit->fair && !allowances_setup(s))
         return false;
-    actors_setup(s, seed);
-    random_seed(&s->noise, seed, s->p->n_models);
+    if (s->visit->fair && s->visit->asked_rps)
+        rooms_judge(s);
+    actors_setup(s);
+    random_seed(&s->noise, s->visit->seed, s->p->n_models);
     return true;
 }
 
@@ -361,7 +397,8 @@ static void let_look(const struct stage *s, const struct actor *x, uint32_t i, s
                           .n_routed = x->routed[i],
                           .part = c->part,
                           .shared = g->n > 1,
-                          .meek = true, /* a plan must hold without what the others leave */
+                          .meek = g->meek,
+                          .slack_us = g->slack_us,
                           .order = g->order};
 }
 
@@ -394,7 +431,7 @@ static void arrive(struct stage *s, uint32_t m)
     s->ret[m].offered += s->offered > s->n_warm;
     for (uint32_t i = 0; i < x->n_seats; i++)
         let_look(s, x, i, &let[i]);
-    if (s->fair && x->sure.rate_rps > 0) {
+    if (s->visit->fair && x->sure.rate_rps > 0) {
         int64_t used_ns = allowance_take(x->used_ns, &x->sure, 1, v.now_us);
         v.beyond = used_ns == ALLOWANCE_FRESH;
         x->loud_us = v.beyond ? v.now_us : x->loud_us;
@@ -433,21 +470,20 @@ static void door_close(struct stage *s)
         s->actor[m].next_us = NEVER_US;
 }
 
-static bool play(const struct problem *p, const struct plan *plan, double load, bool fair,
-                 uint32_t n_requests, uint64_t seed, struct arena *a, struct rehearsed *ret)
+static bool play(const struct problem *p, const struct plan *plan, const struct visit *v,
+                 struct arena *a, struct rehearsed *ret)
 {
     struct stage s = {.p = p,
                       .plan = plan,
-                      .load = load,
-                      .fair = fair,
+                      .visit = v,
                       .d = &type_of(p, 0)->predict,
                       .a = a,
                       .n_rooms = plan->n_gpulets,
-                      .n_warm = (uint32_t)(WARM_UP * n_requests),
+                      .n_warm = (uint32_t)(WARM_UP * v->n_requests),
                       .warm_us = USEC_NEVER,
                       .ret = ret};
 
-    if (s.n_rooms == 0 || s.n_rooms > REHEARSE_LETS || !stage_init(&s, seed))
+    if (s.n_rooms == 0 || s.n_rooms > REHEARSE_LETS || !stage_init(&s))
         return false;
     for (;;) {
         double at_us;
@@ -457,7 +493,7 @@ static bool play(const struct problem *p, const struct plan *plan, double load, 
         s.now_us = MAX(at_us, s.now_us);
         if (what < p->n_models) {
             arrive(&s, what);
-            if (s.offered == n_requests)
+            if (s.offered == v->n_requests)
                 door_close(&s);
             continue;
         }
@@ -469,7 +505,9 @@ static bool play(const struct problem *p, const struct plan *plan, double load, 
 bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_requests, uint64_t seed,
               struct arena *a, struct rehearsed *ret)
 {
-    return play(p, plan, 1, false, n_requests, seed, a, ret);
+    struct visit v = {.load = 1, .n_requests = n_requests, .seed = seed};
+
+    return play(p, plan, &v, a, ret);
 }
 
 #define LOUD 2.0
@@ -489,6 +527,10 @@ static bool can_tell(const struct problem *p)
 /* The least part that a model has of its planned rate when all ask for so many times theirs. */
 static double worst(const struct problem *p, const struct plan *plan, double load)
 {
+    struct visit v = {.load = load,
+                      .fair = load > 1,
+                      .n_requests = (uint32_t)(load * WORST_REQUESTS),
+                      .seed = WORST_SEED};
     double least = INFINITY;
     struct arena a;
 
@@ -496,7 +538,7 @@ static double worst(const struct problem *p, const struct plan *plan, double loa
         return -1;
     arena_init(&a);
     struct rehearsed *x = ARENA_ARRAY(&a, struct rehearsed, p->n_models);
-    if (!x || !play(p, plan, load, load > 1, (uint32_t)(load * WORST_REQUESTS), WORST_SEED, &a, x))
+    if (!x || !play(p, plan, &v, &a, x))
         least = -1;
     for (uint32_t m = 0; m < p->n_models && least >= 0; m++)
         if (x[m].offered >= load * FEW)
@@ -517,8 +559,30 @@ double plan_loud(const struct problem *p, const struct plan *plan)
     return worst(p, plan, LOUD);
 }
 
+bool plan_served(const struct problem *p, const struct plan *plan, const double *asked_rps,
+                 double *ret)
+{
+    struct visit v = {
+        .asked_rps = asked_rps, .fair = true, .n_requests = WORST_REQUESTS, .seed = WORST_SEED};
+    struct arena a;
+
+    if (!can_tell(p))
+        return false;
+    arena_init(&a);
+    struct rehearsed *x = ARENA_ARRAY(&a, struct rehearsed, p->n_models);
+    bool ok = x && play(p, plan, &v, &a, x);
+    for (uint32_t m = 0; ok && m < p->n_models; m++)
+        if (x[m].offered >= FEW)
+            ret[m] = (double)x[m].in_time / x[m].offered;
+        else
+            ret[m] = plan->verdict[m].limit == LIMIT_NONE;
+    arena_done(&a);
+    return ok;
+}
+
 double plan_pressed(const struct problem *p, const struct plan *plan, double load)
 {
+    struct visit v = {.load = load, .n_requests = WORST_REQUESTS, .seed = WORST_SEED};
     struct arena a;
     double sum = 0;
 
@@ -526,7 +590,7 @@ double plan_pressed(const struct problem *p, const struct plan *plan, double loa
         return -1;
     arena_init(&a);
     struct rehearsed *x = ARENA_ARRAY(&a, struct rehearsed, p->n_models);
-    if (!x || !play(p, plan, load, false, WORST_REQUESTS, WORST_SEED, &a, x))
+    if (!x || !play(p, plan, &v, &a, x))
         sum = -1;
     for (uint32_t m = 0; m < p->n_models && sum >= 0; m++)
         sum += x[m].offered ? (double)x[m].in_time / x[m].offered : 1;

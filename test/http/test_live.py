@@ -27,12 +27,11 @@ def batches(d, name):
             for b in s["batch_stats"]}  # fmt: skip
 
 
-def asks(d, name, rps, seconds):
-    """Asks so often from a few threads, whatever comes of it."""
+def asks(d, name, rps, seconds, over=threading.Event()):
+    """Asks so often from a few threads, whatever comes of it, until it is over."""
     def some(k):
         due, end = time.monotonic() + k / rps, time.monotonic() + seconds
-        while due < end:
-            time.sleep(max(0, due - time.monotonic()))
+        while due < end and not over.wait(max(0, due - time.monotonic())):
             ask(d, name, (200, 503))
             due += 8 / rps
 
@@ -186,3 +185,26 @@ def test_where_an_slo_holds_at_no_rate_the_others_have_their_parts_all_the_same(
     assert d.admin_get("/v1/models/tight").get("limit") == "slo"
     planned = {n: d.admin_get(f"/v1/models/{n}")["demand"]["planned_rps"] * SLOW for n in "ab"}
     assert planned["a"] >= 24.9 and 5 < planned["b"] < 35, planned
+
+
+def test_a_plan_for_a_part_is_not_made_where_nobody_has_more_by_it(make):
+    """`tight` cannot wait for a run of `slow` that has just begun, now and then: less of either only means that more is refused."""
+    runs = {"tight": (50, 100, 2.8), "slow": (60, 1000, 4)}  # ms of a run, ms of the SLO, requests/s
+    profiles = {n: {"profile": {"batch": [1], "units": [1], "run_ms": [[ms * SLOW]]}} for n, (ms, _, _) in runs.items()}
+    d = make(sim=sim_file(profiles, units=1))
+    for n, (_, slo_ms, _) in runs.items():
+        d.put(n, models.identity(), f"?max_batch=1&slo_ms={slo_ms * SLOW}")
+
+    def unmet():
+        return {m["model"]: m["limit"] for m in d.admin_get("/v1/plan")["unmet"]}
+
+    over = threading.Event()
+    load = [threading.Thread(target=asks, args=(d, n, rps / SLOW, 40 * SLOW, over)) for n, (_, _, rps) in runs.items()]
+    for t in load:
+        t.start()
+    try:
+        until(lambda: unmet() == {"tight": "rate"}, 30 * SLOW, "a plan for all of `slow`", d)
+    finally:
+        over.set()
+        for t in load:
+            t.join()

@@ -263,6 +263,56 @@ static void a_share_without_a_row_cannot_be_rehearsed(void)
     CHECK(!rehearse(&problem, &plan, 100, 1, &arena, r));
 }
 
+/* `tight` cannot wait for a run of `slow` that has just begun, nor for one of its own.  Half
+ * planned of both, what is beyond it is refused though the gpu-let is idle most of the time; half
+ * planned of `slow` only, there is somebody to be kept from it. */
+static void of_less_planned_than_asked_for_more_is_refused(void)
+{
+    static uint32_t one[] = {1}, units[] = {1};
+    static usec_t tight_us[] = {5000}, slow_us[] = {6000};
+    static struct plan_verdict verdict[2];
+    double asked_rps[] = {28, 40}, all[2], half[2], half_of_slow[2];
+
+    type = (struct plan_type){
+        .name = "t", .n_granules = 1, .granule_units = 1, .predict = {.units = 1}};
+    for (uint32_t m = 0; m < 2; m++) {
+        profile[m] = (struct profile){.n_batch = 1,
+                                      .n_units = 1,
+                                      .batch = one,
+                                      .units = units,
+                                      .run_us = m ? slow_us : tight_us};
+        model[m] = (struct plan_model){.name = "m",
+                                       .rate_rps = asked_rps[m],
+                                       .slo_us = m ? 100000 : 10000,
+                                       .max_batch = 1,
+                                       .arrivals = ARRIVALS_POISSON,
+                                       .profile = &profile[m]};
+        share[0][m] = (struct plan_share){
+            .model = m, .batch = 1, .rate_rps = asked_rps[m], .run_us = m ? 6000 : 5000};
+    }
+    problem = (struct problem){.n_types = 1,
+                               .n_devices = 1,
+                               .n_models = 2,
+                               .type = &type,
+                               .device = &device,
+                               .model = model};
+    memset(let, 0, sizeof(let));
+    let[0] =
+        (struct plan_gpulet){.units = 1, .order = ORDER_DEADLINE, .share = share[0], .n_shares = 2};
+    set_add(&let[0].set, 0);
+    plan = (struct plan){.gpulet = let, .n_gpulets = 1, .n_models = 2, .verdict = verdict};
+    CHECK(plan_served(&problem, &plan, asked_rps, all));
+    CHECK(all[0] > 0.9 && all[1] > 0.97);
+    model[1].rate_rps = share[0][1].rate_rps /= 2;
+    CHECK(plan_served(&problem, &plan, asked_rps, half_of_slow));
+    CHECK(half_of_slow[0] > all[0] && half_of_slow[1] > 0.5 && half_of_slow[1] < 0.9);
+    model[0].rate_rps = share[0][0].rate_rps /= 2;
+    CHECK(plan_served(&problem, &plan, asked_rps, half));
+    CHECK(half[0] < 0.9 && half[1] < 0.9);
+    model[0].priority = 1;
+    CHECK(!plan_served(&problem, &plan, asked_rps, half));
+}
+
 /* In one gpu-let nobody's allowance can be served whole; apart there is more than that. */
 static void while_all_are_loud_long_runs_are_in_the_way_of_short_ones(void)
 {
@@ -325,6 +375,7 @@ int main(void)
     RUN(a_short_rehearsal_counts_who_still_waits);
     RUN(a_share_without_a_row_cannot_be_rehearsed);
     arena_done(&arena);
+    RUN(of_less_planned_than_asked_for_more_is_refused);
     RUN(while_all_are_loud_long_runs_are_in_the_way_of_short_ones);
     return check_end();
 }
