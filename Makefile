@@ -251,13 +251,17 @@ check: all tests man ## everything but check-fresh and check-systemd
 	@test/check.sh layers unit fuzz ops cuda onnx http docs units clang asan tsan
 
 check-fast: tests check-layers check-clang ## layers, clang's opinion, unit, ops: minutes
-	@BUILD=$(B) test/run.sh $(UNIT) $(OPS) $(GPU) $(if $(CUDA),test/gpu/ops.sh) $(TOOLKIT_CHECK)
+	@BUILD=$(B) test/run.sh $(call longest_first,$(UNIT) $(OPS) $(GPU)) $(if $(CUDA),test/gpu/ops.sh) $(TOOLKIT_CHECK)
 
 check-layers: $(call obj,$(PLAN_SRC)) ## who includes whom, and what the planner may call
 	@test/layers.sh $(B) "$(CC)"
 
+# Those that take longest begin, so that no core waits for the last one.
+LONGEST := $(addprefix $(B)/test/,unit/test_make unit/test_engine_accuracy unit/test_loads gpu/test_fused gpu/test_sides)
+longest_first = $(filter $(LONGEST),$(1)) $(filter-out $(LONGEST),$(1))
+
 check-unit: tests ## modules, races
-	@BUILD=$(B) test/run.sh $(filter-out $(B)/test/fuzz/%,$(UNIT)) test/race/quick.sh $(TOOLKIT_CHECK)
+	@BUILD=$(B) test/run.sh test/race/quick.sh $(call longest_first,$(filter-out $(B)/test/fuzz/%,$(UNIT))) $(TOOLKIT_CHECK)
 
 check-fuzz: tests ## the corpora of all fuzz targets, and broken input made at random
 	@test/run.sh $(filter $(B)/test/fuzz/%,$(UNIT))
@@ -271,9 +275,9 @@ fuzz: ## libFuzzer: TARGET=onnx|run|batch|passes|problem|regex|trace|v2 SECONDS=
 check-ops: tests ## operators against the plain-C reference
 	@test/run.sh $(OPS)
 
-check-cuda: tests ## the CUDA plug-in, and its kernels on the host, on a fake of the driver
-	@$(if $(CUDA),BUILD=$(B) test/run.sh $(GPU) test/gpu/ops.sh \
-	    $(if $(filter release,$(FLAVOUR)),test/gpu/bundle_check.sh),echo 'skipped: no CUDA toolkit'; false)
+check-cuda: $(if $(filter release,$(FLAVOUR)),tests,$(OPS) $(GPU) $(PROGRAMS)) ## the CUDA plug-in, and its kernels on the host, on a fake of the driver
+	@$(if $(CUDA),BUILD=$(B) test/run.sh $(if $(filter release,$(FLAVOUR)),test/gpu/bundle_check.sh) test/gpu/ops.sh \
+	    $(call longest_first,$(GPU)),echo 'skipped: no CUDA toolkit'; false)
 
 gpu-bundle: all tests ## a folder that validates everything on a machine with a GPU
 	@$(if $(CUDA),test/gpu/bundle.sh $(B),echo 'skipped: no CUDA toolkit'; false)
@@ -300,12 +304,14 @@ check-asan: ## unit, ops and hostile HTTP clients under ASan and UBSan
 	@$(if $(CUDA),$(MAKE) FLAVOUR=asan check-cuda)
 	@BUILD=build-asan test/http/run.sh $(addprefix test/http/test_,robust.py faults.py)
 
-check-race: tests
-	@test/run.sh $(filter $(B)/test/race/% $(B)/test/unit/test_engine% $(B)/test/unit/test_sim $(B)/test/unit/test_http,$(UNIT))
+RACES := $(filter $(B)/test/race/% $(B)/test/unit/test_engine% $(B)/test/unit/test_sim $(B)/test/unit/test_http,$(UNIT))
+check-race: $(RACES)
+	@test/run.sh $(call longest_first,$(RACES))
 
 check-tsan: ## engine, races and the daemon under TSan
 	@$(MAKE) FLAVOUR=tsan check-race
 	@$(if $(CUDA),$(MAKE) FLAVOUR=tsan check-cuda)
+	@$(MAKE) FLAVOUR=tsan all
 	@BUILD=build-tsan test/http/run.sh $(addprefix test/http/test_,v2_client.py wire.py admin.py state.py faults.py)
 
 check-fresh: ## both ./bootstrap commands on a Debian 12 that has nothing (root)

@@ -9,15 +9,15 @@ out=$(mktemp -d) || exit 1
 trap 'rm -rf "$out"' EXIT
 export out
 run_one() {
-    log=$out/$(echo "$1" | tr / _)
+    log=$out/$(echo "$1" | tr / _) begun=$(date +%s)
     timeout "${TEST_TIMEOUT:-600}" "$1" >"$log" 2>&1
-    rc=$?
+    rc=$? took=$(($(date +%s) - begun))
     passed=$(grep -c '^ok - ' "$log"); failed=$(grep -c '^not ok - ' "$log")
     if [ $rc -ne 0 ] && [ "$failed" -eq 0 ] || [ $((passed + failed)) -eq 0 ]; then
         failed=$((failed + 1)); echo "not ok - $1 ended with status $rc" >>"$log"
     fi
     echo "$passed $failed" >"$log.count"
-    if [ "$failed" -eq 0 ]; then echo "  $1: $passed passed"; else
+    if [ "$failed" -eq 0 ]; then echo "  $1: $passed passed in $took s"; else
         echo "--- $1"; grep -v '^ok - ' "$log" | head -${TEST_LINES:-60}; fi
 }
 for t in "$@"; do echo "$t"; done |

@@ -13,8 +13,10 @@ trap 'rm -rf "$out"' EXIT
 export out
 printf '%s\n' "$@" | xargs -P "${TEST_JOBS:-2}" -I{} sh -c '
     log=$out/$(basename {})
+    begun=$(date +%s)
     timeout 900 "$python" -m pytest -q -s -p no:cacheprovider --no-header --tb=short --basetemp="$log.tmp" {} >"$log" 2>&1
     rc=$?
     [ $rc -eq 0 ] || grep -q "^not ok - " "$log" || echo "not ok - {} ended with status $rc" >>"$log"
-    [ $rc -eq 0 ] && grep "^ok - \|^skipped - " "$log" || sed "/^[.FEs]*$/d" "$log"'
+    [ $rc -eq 0 ] && grep "^ok - \|^skipped - " "$log" || sed "/^[.FEs]*$/d" "$log"
+    echo "# {} took $(($(date +%s) - begun)) s"'
 ! grep -q '^not ok - ' "$out"/*.py
