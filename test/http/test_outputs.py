@@ -1,4 +1,4 @@
-"""Outputs on the cpu backend against ONNX Runtime's.  (This file is the slowest of all.)
+"""Outputs on the cpu backend against ONNX Runtime's.
 
 FULL=1 adds the large models that are left out otherwise."""
 import os
