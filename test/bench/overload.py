@@ -2,7 +2,7 @@
 """Too much load: what is served of it, how soon all is normal again, and what neighbours feel.
 
     BUILD=build .venv-test/bin/python test/bench/overload.py [--device sim|cpu] [--models DIR]
-                                                             [--part overload|isolation] [--pairs N]
+                                                             [--part overload|isolation] [--pairs N] [--seconds S]
 
 Overload: the load goes up in steps until a model is not 99 % in time any more; the last one before is
 the capacity.  Then 0.8 of it is offered, for fifteen seconds 2.5 times as much, which is twice the
@@ -13,8 +13,8 @@ of which the plan keeps 99 % may be late; lost is who got no HTTP answer, in the
 often; latency counts from when a request was due.
 
 Isolation: one model at 20 times the rate that it has declared, beside the same with all of them as
-declared; the ratios of its neighbours' 99th percentiles, N interleaved pairs (9).  The first two seconds of
-each run are not counted."""
+declared; the ratios of its neighbours' 99th percentiles, N interleaved pairs (9) of S seconds (6).  Two seconds before
+each are not counted."""
 import argparse
 import collections
 import csv
@@ -32,7 +32,7 @@ NORMAL = 0.99
 BEFORE_S, OVER_S, AFTER_S, SETTLE_S = 8, 15, 8, 1
 ROUNDS = 3
 LOUD = 20
-PAIR_S, PAIR_WARM_S = 6, 2
+PAIR_WARM_S = 2
 # On cores the loud one is light: what HTTP takes of the cores must not be what is measured.
 CPU_QUIET = {"digits": 50, "mobilenet_v2": 40, "squeezenet": 20}
 CPU_LOUD = "digits"
@@ -104,14 +104,14 @@ def overload(d, load, core):
                       "in all: refused", "late", "failed", "lost"])  # fmt: skip
 
 
-def isolation(d, load, loud, pairs, core):
+def isolation(d, load, loud, pairs, seconds, core):
     ratios = {n: [] for n in load if n != loud}
     loads = [load, {n: (rps * (LOUD if n == loud else 1), slo_ms) for n, (rps, slo_ms) in load.items()}]
     shares = {n: [] for n in load}
     for k in range(pairs):
         p99 = [None, None]
         for i in (0, 1) if k % 2 == 0 else (1, 0):
-            r = live.bench(d, loads[i], "--seed", k + 1, "--duration", PAIR_WARM_S + PAIR_S, "--warmup", PAIR_WARM_S, core=core)
+            r = live.bench(d, loads[i], "--seed", k + 1, "--duration", PAIR_WARM_S + seconds, "--warmup", PAIR_WARM_S, core=core)
             p99[i] = {m["model"]: m["p99_ms"] for m in r["models"]}
             for m in r["models"]:
                 shares[m["model"]] += [m["in_time_share"]] if i else []
@@ -128,6 +128,7 @@ def main():
     p.add_argument("--models", type=pathlib.Path, default=live.ROOT / "build/bench-models")
     p.add_argument("--part", choices=["overload", "isolation"])
     p.add_argument("--pairs", type=int, default=9)
+    p.add_argument("--seconds", type=float, default=6)
     a = p.parse_args()
     load, quiet, loud, args, data = setup(a.device, a.models)
     core = os.cpu_count() - 1
@@ -139,7 +140,7 @@ def main():
     if a.part != "overload":
         with live.daemon(**args) as d:
             put(d, quiet, data)
-            isolation(d, quiet, loud, a.pairs, core)
+            isolation(d, quiet, loud, a.pairs, a.seconds, core)
 
 
 if __name__ == "__main__":
