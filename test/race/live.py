@@ -46,6 +46,7 @@ POLICIES = ["fifo", "max-delay", "edf", "deferred", "static-equal", "gpulet", "g
 SLOWER = {"light": 12, "heavy": 1, "skewed": 6, "equal": 6, "memory-bound": 10, "compute-bound": 2}
 GRID, GRID_FROM, GRID_TO = 1.04, -60, 140  # of capacities: powers
 SPARE_S = 12  # of a window, besides the load: a daemon that starts and ends
+PUT_S = 300  # at most: first all models that the state knows are back, slowed down as they are
 POINTS_S, BESIDE_S = 140, 20  # at most: until the first runs beside a stressor, from one to the next
 CPU_POLICIES = ["gpuletd", "fifo", "max-delay", "edf", "deferred", "static-equal"]
 CPU_MIXES = {"small": {"mobilenet_v2": 40, "squeezenet": 20, "shufflenet_v2": 40},
@@ -132,7 +133,7 @@ def serving(name, policy, scale, state):
     with live.daemon(backend="sim", sim=device, config={("plan", "policy"): policy}, state=state) as d:
         for n, (rps, slo_ms) in load.items():
             try:
-                d.put(n, models.identity(), f"?max_batch=32&slo_ms={slo_ms}&rate_rps={rps:.4f}")
+                d.put(n, models.identity(), f"?max_batch=32&slo_ms={slo_ms}&rate_rps={rps:.4f}", timeout=PUT_S)
             except AssertionError as e:
                 if e.args[0][0] != 503:
                     raise
