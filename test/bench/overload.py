@@ -2,7 +2,7 @@
 """Too much load: what is served of it, how soon all is normal again, and what neighbours feel.
 
     BUILD=build .venv-test/bin/python test/bench/overload.py [--device sim|cpu] [--models DIR]
-                                                             [--part overload|isolation] [--pairs N] [--seconds S]
+                                                             [--part overload|isolation] [--pairs N] [--seconds S] [--pinned]
 
 Overload: the load goes up in steps until a model is not 99 % in time any more; the last one before is
 the capacity.  Then 0.8 of it is offered, for fifteen seconds 2.5 times as much, which is twice the
@@ -14,7 +14,7 @@ often; latency counts from when a request was due.
 
 Isolation: one model at 20 times the rate that it has declared, beside the same with all of them as
 declared; the ratios of its neighbours' 99th percentiles, N interleaved pairs (9) of S seconds (6).  Two seconds before
-each are not counted."""
+each are not counted.  --pinned: on the plan for what is declared, which else is made anew for more of the loud one."""
 import argparse
 import collections
 import csv
@@ -104,6 +104,14 @@ def overload(d, load, core):
                       "in all: refused", "late", "failed", "lost"])  # fmt: skip
 
 
+def pin(d):
+    """The plan in force stays."""
+    plan = [{"device": g["device"], "granules": g["granules"], "models": [{k: m[k] for k in ("model", "batch")} for m in g["models"]]}
+            for g in d.admin_get("/v1/plan")["gpulets"]]  # fmt: skip
+    r = d.admin("PUT", "/v1/plan", {"gpulets": plan})
+    assert r.status == 200, r.body
+
+
 def isolation(d, load, loud, pairs, seconds, core):
     ratios = {n: [] for n in load if n != loud}
     loads = [load, {n: (rps * (LOUD if n == loud else 1), slo_ms) for n, (rps, slo_ms) in load.items()}]
@@ -129,6 +137,7 @@ def main():
     p.add_argument("--part", choices=["overload", "isolation"])
     p.add_argument("--pairs", type=int, default=9)
     p.add_argument("--seconds", type=float, default=6)
+    p.add_argument("--pinned", action="store_true")
     a = p.parse_args()
     load, quiet, loud, args, data = setup(a.device, a.models)
     core = os.cpu_count() - 1
@@ -140,6 +149,8 @@ def main():
     if a.part != "overload":
         with live.daemon(**args) as d:
             put(d, quiet, data)
+            if a.pinned:
+                pin(d)
             isolation(d, quiet, loud, a.pairs, a.seconds, core)
 
 
