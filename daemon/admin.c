@@ -525,10 +525,11 @@ static json_t *gpulet_json(const struct engine_view *v, const struct view_gpulet
                               "run_ms", (double)s->run_us / 1000.0, "runs", (json_int_t)s->runs,
                               "rows", (json_int_t)s->rows));
     }
-    return json_pack("{s:i, s:s, s:i, s:o, s:s, s:i, s:i, s:f, s:o}", "id", (int)g->id, "device",
-                     v->device[g->device].name, "units", (int)g->units, "granules",
-                     granules_json(&g->set), "state", g->state, "queued", (int)g->n_queued,
-                     "flying", (int)g->n_flying, "busy", g->busy, "models", shares);
+    return json_pack("{s:i, s:s, s:i, s:o, s:s, s:s, s:i, s:i, s:f, s:o}", "id", (int)g->id,
+                     "device", v->device[g->device].name, "units", (int)g->units, "granules",
+                     granules_json(&g->set), "order", plan_order_words[g->order], "state", g->state,
+                     "queued", (int)g->n_queued, "flying", (int)g->n_flying, "busy", g->busy,
+                     "models", shares);
 }
 
 static json_t *gpulets_json(const struct engine_view *v)
@@ -584,8 +585,9 @@ static json_t *plan_json(const struct problem *p, const struct plan *plan)
                                   "batch", (int)g->share[i].batch, "rate_rps", g->share[i].rate_rps,
                                   "run_ms", (double)g->share[i].run_us / 1000.0));
         (void)json_array_append_new(
-            lets, json_pack("{s:s, s:i, s:o, s:o}", "device", p->device[g->device].name, "units",
-                            (int)g->units, "granules", granules_json(&set), "models", shares));
+            lets, json_pack("{s:s, s:i, s:o, s:s, s:o}", "device", p->device[g->device].name,
+                            "units", (int)g->units, "granules", granules_json(&set), "order",
+                            plan_order_words[g->order], "models", shares));
     }
     for (uint32_t m = 0; m < plan->n_models; m++)
         (void)json_array_append_new(
@@ -660,6 +662,24 @@ static int pin_shares(json_t *models, struct arena *a, struct pin_gpulet *ret, s
     return 0;
 }
 
+/* As the plan says it; absent: turns. */
+static int pin_order(const json_t *o, enum plan_order *ret, struct err *err)
+{
+    const char *word = json_string_value(o);
+
+    *ret = ORDER_TURNS;
+    if (!o)
+        return 0;
+    for (uint32_t i = 0; word && plan_order_words[i]; i++)
+        if (STREQ(plan_order_words[i], word)) {
+            *ret = (enum plan_order)i;
+            return 0;
+        }
+    return err_set(err, -EINVAL,
+                   "'order' is '%.40s', not one of turns, waiting, deadline, deferred",
+                   word ? word : "not a string");
+}
+
 static int pin_gpulet(json_t *o, const struct engine_view *v, struct arena *a,
                       struct pin_gpulet *ret, struct err *err)
 {
@@ -681,7 +701,8 @@ static int pin_gpulet(json_t *o, const struct engine_view *v, struct arena *a,
                            MAX_GRANULES - 1);
         granules_add(&ret->set, (unsigned)n);
     }
-    return pin_shares(json_object_get(o, "models"), a, ret, err);
+    int r = pin_order(json_object_get(o, "order"), &ret->order, err);
+    return r < 0 ? r : pin_shares(json_object_get(o, "models"), a, ret, err);
 }
 
 static int read_pin(struct exchange *x, struct arena *a, struct pin_gpulet **ret, uint32_t *ret_n,

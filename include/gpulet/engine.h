@@ -168,6 +168,7 @@ struct view_share {
 struct view_gpulet {
     uint32_t id, device, units;
     struct granules set;
+    enum plan_order order;
     const char *state; /* "serving", "opening", "retiring", "lost", "gone" (with its device) */
     uint32_t n_queued, n_flying;
     double busy;        /* share of the last second spent in runs, 0..1 */
@@ -252,6 +253,7 @@ struct pin_share {
 struct pin_gpulet {
     uint32_t device;
     struct granules set;
+    enum plan_order order;
     uint32_t n_shares;
     const struct pin_share *share;
 };

@@ -140,6 +140,7 @@ enum plan_order {
                        plan may promise as much as in turns */
     ORDER_DEFERRED  /* as turns, but a batch starts only when it is full or has no time left */
 };
+extern const char *const plan_order_words[]; /* by order; NULL at the end */
 
 struct plan_gpulet {
     uint32_t device; /* index into problem.device */

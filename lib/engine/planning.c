@@ -324,6 +324,7 @@ static int pin_gpulet_add(struct epoch *ep, struct plan *p, const struct pin_gpu
 
     g->device = device;
     memcpy(&g->set, &from->set, sizeof(g->set));
+    g->order = from->order;
     g->units = granules_count(&from->set) * pr->type[pr->device[device].type].granule_units;
     g->share = ARENA_ARRAY(&ep->arena, struct plan_share, (size_t)from->n_shares + pr->n_models);
     if (!g->share)

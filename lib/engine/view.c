@@ -43,6 +43,7 @@ static void let_copy(struct gpulet *g, struct let_copy *ret)
                                   .device = g->device,
                                   .units = g->units,
                                   .set = g->set,
+                                  .order = g->order,
                                   .state = state_name(atomic_load(&g->state)),
                                   .n_queued = atomic_load(&g->n_queued),
                                   .n_flying = atomic_load(&g->n_flying),

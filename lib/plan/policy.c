@@ -9,6 +9,8 @@ static const struct policy *const policies[] = {
     &policy_deferred,     &policy_all_at_once,
 };
 
+const char *const plan_order_words[] = {"turns", "waiting", "deadline", "deferred", NULL};
+
 const struct policy *policy_at(uint32_t i)
 {
     return i < ARRAY_SIZE(policies) ? policies[i] : NULL;

@@ -5,7 +5,6 @@
 static const char *const arrival_words[] = {"unknown", "paced", "poisson", "cv", "trace", NULL};
 static const char *const interfere_words[] = {"none", "igniter", "gpulet", "pressure", NULL};
 static const char *const rule_words[] = {"cycle", "part", "queue", NULL};
-static const char *const order_words[] = {"turns", "waiting", "deadline", "deferred", NULL};
 static const char *const limit_words[] = {"none", "slo", "rate", "memory", "units", NULL};
 
 const struct field type_fields[] = {
@@ -113,7 +112,7 @@ const struct field plan_fields[] = {
 const struct field gpulet_fields[] = {
     FIELD_CODE("device", REQUIRED),
     FIELD_CODE("granules", REQUIRED),
-    FIELD(struct plan_gpulet, FIELD_WORD, order, .word = order_words),
+    FIELD(struct plan_gpulet, FIELD_WORD, order, .word = plan_order_words),
     FIELD_AS(struct plan_gpulet, FIELD_MS, "spare_ms", spare_us, RANGE(0, 1e12)),
     FIELD_CODE("shares"),
     FIELD_END,

@@ -104,14 +104,6 @@ def overload(d, load, core):
                       "in all: refused", "late", "failed", "lost"])  # fmt: skip
 
 
-def pin(d):
-    """The plan in force stays."""
-    plan = [{"device": g["device"], "granules": g["granules"], "models": [{k: m[k] for k in ("model", "batch")} for m in g["models"]]}
-            for g in d.admin_get("/v1/plan")["gpulets"]]  # fmt: skip
-    r = d.admin("PUT", "/v1/plan", {"gpulets": plan})
-    assert r.status == 200, r.body
-
-
 def isolation(d, load, loud, pairs, seconds, core):
     ratios = {n: [] for n in load if n != loud}
     loads = [load, {n: (rps * (LOUD if n == loud else 1), slo_ms) for n, (rps, slo_ms) in load.items()}]
@@ -150,7 +142,7 @@ def main():
         with live.daemon(**args) as d:
             put(d, quiet, data)
             if a.pinned:
-                pin(d)
+                reality.pin(d)
             isolation(d, quiet, loud, a.pairs, a.seconds, core)
 
 

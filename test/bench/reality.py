@@ -59,7 +59,7 @@ def cpu_mixes(folder, slower):
 
 def pin(d):
     """The plan in force until further notice."""
-    lets = [{"device": g["device"], "granules": g["granules"], "models": [{"model": m["model"], "batch": m["batch"]} for m in g["models"]]}
+    lets = [{**{k: g[k] for k in ("device", "granules", "order")}, "models": [{k: m[k] for k in ("model", "batch")} for m in g["models"]]}
             for g in d.admin_get("/v1/plan")["gpulets"] if g["state"] == "serving"]  # fmt: skip
     r = d.admin("PUT", "/v1/plan", {"gpulets": lets})
     assert r.status == 200, r.body

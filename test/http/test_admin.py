@@ -340,6 +340,22 @@ def test_a_pinned_plan_is_what_runs_until_it_is_released(daemon, name):
     np.testing.assert_array_equal(daemon.infer(name, {"x": X})["y"], X)
 
 
+def test_what_the_plan_says_pins_it_as_it_is(daemon):
+    for order in ("deadline", "deferred", None):
+        let = {"device": "sim0", "granules": [1, 2], "models": [{"model": "base", "batch": 2}]}
+        assert pin(daemon, [{**let, **({"order": order} if order else {})}]).status == 200
+        said = [g for g in daemon.admin_get("/v1/plan")["gpulets"] if g["state"] == "serving"]
+        assert [g["order"] for g in said] == [order or "turns"]
+        assert pin(daemon, said).status == 200  # with all that it says besides
+        again = [g for g in daemon.admin_get("/v1/plan")["gpulets"] if g["state"] == "serving"]
+        same = ("id", "device", "granules", "order")
+        assert [[g[k] for k in same] for g in again] == [[g[k] for k in same] for g in said]
+        assert daemon.admin_get("/v1/problem")["plan"]["gpulets"][0].get("order", "turns") == (order or "turns")
+    error = error_of(pin(daemon, [{"device": "sim0", "granules": [0], "order": "alphabet", "models": [{"model": "base"}]}]))
+    assert "'gpulets'[0]: 'order' is 'alphabet', not one of turns, waiting, deadline, deferred" in error
+    assert daemon.admin("DELETE", "/v1/plan").status == 200
+
+
 @pytest.mark.parametrize("lets", [
     [], [{}], [1], {"a": 1},
     [{"device": "nothing", "granules": [0], "models": [{"model": "base"}]}],
@@ -352,6 +368,8 @@ def test_a_pinned_plan_is_what_runs_until_it_is_released(daemon, name):
     [{"device": "sim0", "granules": [0], "models": [{"model": "base", "batch": -1}]}],
     [{"device": "sim0", "granules": [0], "models": [{"model": "base", "batch": 5000}]}],
     [{"device": "sim0", "granules": [0], "models": {}}],
+    [{"device": "sim0", "granules": [0], "order": "alphabet", "models": [{"model": "base"}]}],
+    [{"device": "sim0", "granules": [0], "order": 1, "models": [{"model": "base"}]}],
     [{"device": "sim0", "granules": [0, 1], "models": [{"model": "base"}]},
      {"device": "sim0", "granules": [1, 2], "models": [{"model": "base"}]}],
 ])  # fmt: skip
