@@ -43,7 +43,6 @@ static void let_copy(struct gpulet *g, struct let_copy *ret)
                                   .device = g->device,
                                   .units = g->units,
                                   .set = g->set,
-                                  .order = g->order,
                                   .state = state_name(atomic_load(&g->state)),
                                   .n_queued = atomic_load(&g->n_queued),
                                   .n_flying = atomic_load(&g->n_flying),
@@ -71,6 +70,7 @@ static int shares_view(struct engine_view *v, const struct epoch *ep, const stru
                                       .rows = atomic_load(&s->rows)};
             (void)pthread_mutex_lock(&s->g->lock);
             sh->batch = s->batch;
+            ret->order = g->order;
             sh->run_us = s->bucket_us[bucket_of(s->batch, s->max_batch)];
             (void)pthread_mutex_unlock(&s->g->lock);
         }
