@@ -263,32 +263,22 @@ static void a_share_without_a_row_cannot_be_rehearsed(void)
     CHECK(!rehearse(&problem, &plan, 100, 1, &arena, r));
 }
 
-/* `tight` cannot wait for a run of `slow` that has just begun, nor for one of its own.  Half
- * planned of both, what is beyond it is refused though the gpu-let is idle most of the time; half
- * planned of `slow` only, there is somebody to be kept from it. */
-static void of_less_planned_than_asked_for_more_is_refused(void)
+/* Two models on a device of so many granules, of which profiles have n batches and n sizes. */
+static void pair_make(uint32_t granules, uint32_t n, const uint32_t *batch, const uint32_t *units,
+                      const usec_t *const run_us[2], const double rate_rps[2],
+                      const usec_t slo_us[2])
 {
-    static uint32_t one[] = {1}, units[] = {1};
-    static usec_t tight_us[] = {5000}, slow_us[] = {6000};
-    static struct plan_verdict verdict[2];
-    double asked_rps[] = {28, 40}, all[2], half[2], half_of_slow[2];
-
     type = (struct plan_type){
-        .name = "t", .n_granules = 1, .granule_units = 1, .predict = {.units = 1}};
+        .name = "t", .n_granules = granules, .granule_units = 1, .predict = {.units = granules}};
     for (uint32_t m = 0; m < 2; m++) {
-        profile[m] = (struct profile){.n_batch = 1,
-                                      .n_units = 1,
-                                      .batch = one,
-                                      .units = units,
-                                      .run_us = m ? slow_us : tight_us};
+        profile[m] = (struct profile){
+            .n_batch = n, .n_units = n, .batch = batch, .units = units, .run_us = run_us[m]};
         model[m] = (struct plan_model){.name = "m",
-                                       .rate_rps = asked_rps[m],
-                                       .slo_us = m ? 100000 : 10000,
-                                       .max_batch = 1,
+                                       .rate_rps = rate_rps[m],
+                                       .slo_us = slo_us[m],
+                                       .max_batch = batch[n - 1],
                                        .arrivals = ARRIVALS_POISSON,
                                        .profile = &profile[m]};
-        share[0][m] = (struct plan_share){
-            .model = m, .batch = 1, .rate_rps = asked_rps[m], .run_us = m ? 6000 : 5000};
     }
     problem = (struct problem){.n_types = 1,
                                .n_devices = 1,
@@ -297,6 +287,23 @@ static void of_less_planned_than_asked_for_more_is_refused(void)
                                .device = &device,
                                .model = model};
     memset(let, 0, sizeof(let));
+}
+
+/* `tight` cannot wait for a run of `slow` that has just begun, nor for one of its own.  Half
+ * planned of both, what is beyond it is refused though the gpu-let is idle most of the time; half
+ * planned of `slow` only, there is somebody to be kept from it. */
+static void of_less_planned_than_asked_for_more_is_refused(void)
+{
+    static const uint32_t one[] = {1};
+    static const usec_t tight_us[] = {5000}, slow_us[] = {6000};
+    static struct plan_verdict verdict[2];
+    double asked_rps[] = {28, 40}, all[2], half[2], half_of_slow[2];
+
+    pair_make(1, 1, one, one, (const usec_t *const[]){tight_us, slow_us}, asked_rps,
+              (const usec_t[]){10000, 100000});
+    for (uint32_t m = 0; m < 2; m++)
+        share[0][m] = (struct plan_share){
+            .model = m, .batch = 1, .rate_rps = asked_rps[m], .run_us = m ? 6000 : 5000};
     let[0] =
         (struct plan_gpulet){.units = 1, .order = ORDER_DEADLINE, .share = share[0], .n_shares = 2};
     set_add(&let[0].set, 0);
@@ -316,33 +323,13 @@ static void of_less_planned_than_asked_for_more_is_refused(void)
 /* In one gpu-let nobody's allowance can be served whole; apart there is more than that. */
 static void while_all_are_loud_long_runs_are_in_the_way_of_short_ones(void)
 {
-    static uint32_t batches[] = {1, 16}, units[] = {1, UNITS};
-    static usec_t quick_us[] = {2000, 10000, 2000, 10000},
-                  slow_us[] = {10000, 100000, 10000, 100000};
+    static const uint32_t batches[] = {1, 16}, units[] = {1, UNITS};
+    static const usec_t quick_us[] = {2000, 10000, 2000, 10000},
+                        slow_us[] = {10000, 100000, 10000, 100000};
     static struct plan_verdict verdict[2];
 
-    type = (struct plan_type){
-        .name = "t", .n_granules = UNITS, .granule_units = 1, .predict = {.units = UNITS}};
-    for (uint32_t m = 0; m < 2; m++) {
-        profile[m] = (struct profile){.n_batch = 2,
-                                      .n_units = 2,
-                                      .batch = batches,
-                                      .units = units,
-                                      .run_us = m ? slow_us : quick_us};
-        model[m] = (struct plan_model){.name = "m",
-                                       .rate_rps = m ? 60 : 700,
-                                       .slo_us = m ? 300000 : 30000,
-                                       .max_batch = 16,
-                                       .arrivals = ARRIVALS_POISSON,
-                                       .profile = &profile[m]};
-    }
-    problem = (struct problem){.n_types = 1,
-                               .n_devices = 1,
-                               .n_models = 2,
-                               .type = &type,
-                               .device = &device,
-                               .model = model};
-    memset(let, 0, sizeof(let));
+    pair_make(UNITS, 2, batches, units, (const usec_t *const[]){quick_us, slow_us},
+              (const double[]){700, 60}, (const usec_t[]){30000, 300000});
     for (uint32_t n = 1; n <= 2; n++) {
         plan = (struct plan){.gpulet = let, .n_gpulets = n, .n_models = 2, .verdict = verdict};
         for (uint32_t k = 0; k < n; k++) {
