@@ -27,9 +27,12 @@
 #define WORTH_ONE 1.25
 #define WORTH_ALL 1.08
 #define WORTH_OTHERS 1.1
-#define SERVED 0.97 /* of a model's requests in time, where the rule cannot say that all are */
-#define LOUD 0.98   /* of what is planned for a model, while all ask for more */
-#define GAIN 0.005  /* of a model's requests: what a rehearsal can tell */
+/* Of a model's requests in time, where the rule cannot say that all are: by the plan for all, and
+ * by one for a part, of which everybody is to be sure. */
+#define SERVED 0.97
+#define SURE 0.99
+#define LOUD 0.98  /* of what is planned for a model, while all ask for more */
+#define GAIN 0.005 /* of a model's requests: what a rehearsal can tell */
 #define NEARLY (1 - 1e-9)
 
 double route_asked_rps(const struct route *rt)
@@ -142,7 +145,8 @@ static bool holds(const struct search *s, double x)
     arena_init(&a);
     rates_set(s, x);
     bool ok = policy_plan(s->e->cfg.policy, problem, s->was, &a, &p, NULL) == 0 &&
-              !plan_is_short(s->e, s->ep, &p) && plan_check(problem, s->was, &p, NULL) == 0;
+              (promises_all(s->e, s->ep, &p) || plan_sure(problem, &p) >= SURE) &&
+              plan_check(problem, s->was, &p, NULL) == 0;
     double loud = ok && !any_hopeless(s) ? plan_loud(problem, &p) : -1;
     arena_done(&a);
     return ok && (loud < 0 || loud >= LOUD);

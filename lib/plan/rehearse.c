@@ -512,6 +512,7 @@ bool rehearse(const struct problem *p, const struct plan *plan, uint32_t n_reque
 
 #define LOUD 2.0
 #define WORST_REQUESTS 6000
+#define SURE_REQUESTS 60000
 #define WORST_SEED 7
 #define FEW 20 /* requests of a model say nothing: then the rule's word counts */
 
@@ -525,11 +526,12 @@ static bool can_tell(const struct problem *p)
 }
 
 /* The least part that a model has of its planned rate when all ask for so many times theirs. */
-static double worst(const struct problem *p, const struct plan *plan, double load)
+static double worst(const struct problem *p, const struct plan *plan, double load,
+                    uint32_t n_requests)
 {
     struct visit v = {.load = load,
                       .fair = load > 1,
-                      .n_requests = (uint32_t)(load * WORST_REQUESTS),
+                      .n_requests = (uint32_t)(load * n_requests),
                       .seed = WORST_SEED};
     double least = INFINITY;
     struct arena a;
@@ -551,12 +553,17 @@ static double worst(const struct problem *p, const struct plan *plan, double loa
 
 double plan_worst(const struct problem *p, const struct plan *plan)
 {
-    return fmin(worst(p, plan, 1), 1);
+    return fmin(worst(p, plan, 1, WORST_REQUESTS), 1);
+}
+
+double plan_sure(const struct problem *p, const struct plan *plan)
+{
+    return fmin(worst(p, plan, 1, SURE_REQUESTS), 1);
 }
 
 double plan_loud(const struct problem *p, const struct plan *plan)
 {
-    return worst(p, plan, LOUD);
+    return worst(p, plan, LOUD, WORST_REQUESTS);
 }
 
 bool plan_served(const struct problem *p, const struct plan *plan, const double *asked_rps,

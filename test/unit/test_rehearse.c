@@ -351,6 +351,30 @@ static void while_all_are_loud_long_runs_are_in_the_way_of_short_ones(void)
     CHECK(plan_loud(&problem, &plan) < 0);
 }
 
+/* Late ones come in crowds: of some thousand requests few show how many there are. */
+static void what_is_sure_is_what_many_more_requests_show(void)
+{
+    static struct plan_verdict verdict[MODELS];
+    double by_few = 0, by_many = 0;
+
+    for (uint64_t seed = 1; seed <= CASES; seed++) {
+        struct rehearsed r[MODELS];
+        double least = 1;
+        case_make(seed, ARRIVALS_POISSON, ORDER_TURNS);
+        plan.verdict = verdict;
+        CHECK(rehearse(&problem, &plan, 10 * REQUESTS, seed, &arena, r));
+        for (uint32_t m = 0; m < MODELS; m++)
+            least = fmin(least, (double)r[m].in_time / r[m].offered);
+        by_few += pow(plan_worst(&problem, &plan) - least, 2);
+        by_many += pow(plan_sure(&problem, &plan) - least, 2);
+    }
+    printf("# root of the mean square: %.4f by few, %.4f by many\n", sqrt(by_few / CASES),
+           sqrt(by_many / CASES));
+    CHECK(by_many < by_few / 2);
+    model[0].priority = 1;
+    CHECK(plan_sure(&problem, &plan) < 0);
+}
+
 int main(void)
 {
     RUN(poisson_arrivals_in_turns);
@@ -361,6 +385,7 @@ int main(void)
     RUN(bursts_deferred);
     RUN(a_short_rehearsal_counts_who_still_waits);
     RUN(a_share_without_a_row_cannot_be_rehearsed);
+    RUN(what_is_sure_is_what_many_more_requests_show);
     arena_done(&arena);
     RUN(of_less_planned_than_asked_for_more_is_refused);
     RUN(while_all_are_loud_long_runs_are_in_the_way_of_short_ones);
